@@ -1,0 +1,4 @@
+//! campos-operator: reconciles a directory of manifests with the apps of a CamposCloud account.
+
+pub mod platform;
+pub mod reconcile;

@@ -1,0 +1,79 @@
+//! The port to the platform: list, get, start and stop, in the core's words.
+//!
+//! `camposcloud::client` speaks it over HTTP, `simulator` in process. It neither retries nor paces: whoever calls it
+//! owns that (one governor for the whole account).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::reconcile::action::{Action, Failure, Limits, Receipt};
+use crate::reconcile::app::AppId;
+use crate::reconcile::observed::Reading;
+
+/// One app as the platform describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its `_id`.
+    pub id: AppId,
+    /// Its display name.
+    pub name: Option<Arc<str>>,
+    /// What was read of its state.
+    pub reading: Reading,
+}
+
+/// Which page of the list to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest {
+    /// 1 is the first.
+    pub number: u32,
+    /// How many items to ask for; `None` leaves it to the server.
+    pub limit: Option<u32>,
+}
+
+/// One page of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The apps on it.
+    pub apps: Vec<Seen>,
+    /// How many of its items could not be read (no usable `_id`): they make the list incomplete.
+    pub unreadable: u32,
+    /// What the server says of the whole; absent for the bare array of the v1 documents, which is the whole list.
+    pub pagination: Option<Pagination>,
+}
+
+/// The server's `pagination` object, as far as it is used. Missing fields stay missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pagination {
+    /// Number of apps over all pages.
+    pub total_items: Option<u64>,
+    /// Number of pages.
+    pub total_pages: Option<u64>,
+    /// The page that this is.
+    pub current_page: Option<u64>,
+    /// Whether another page follows.
+    pub has_next_page: Option<bool>,
+}
+
+/// A value that the platform answered with, and what it said of the account's budget meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// The answer.
+    pub value: T,
+    /// The rate-limit headers that came with it.
+    pub limits: Limits,
+}
+
+/// A platform that apps run on. Every error carries one verdict.
+pub trait Platform: Send + Sync + 'static {
+    /// One page of the list of apps.
+    fn list(&self, page: PageRequest) -> impl Future<Output = Result<Answered<Page>, Failure>> + Send;
+
+    /// One app, read directly.
+    fn get(&self, id: &AppId) -> impl Future<Output = Result<Answered<Seen>, Failure>> + Send;
+
+    /// Stop or start one app.
+    fn act(&self, action: Action, id: &AppId) -> impl Future<Output = Result<Answered<Receipt>, Failure>> + Send;
+
+    /// Whether the token is accepted at all.
+    fn whoami(&self) -> impl Future<Output = Result<Answered<()>, Failure>> + Send;
+}

@@ -1,0 +1,140 @@
+//! What can be called, and what can come of it?
+//!
+//! `Failure` carries one `Verdict`, settled where the answer is read (`camposcloud::error`); the core never sees a
+//! status code or a socket error.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::desired::Desired;
+
+/// One call that changes an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// `POST /v1/apps/{appId}/stop`. Orders before `Start`: stops free memory.
+    Stop,
+    /// `POST /v1/apps/{appId}/start`.
+    Start,
+}
+
+impl Action {
+    /// The word used in logs, metrics and plans.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Start => "start",
+        }
+    }
+
+    /// What the app is wanted to be after it.
+    pub const fn aims_at(self) -> Desired {
+        match self {
+            Self::Stop => Desired::Stopped,
+            Self::Start => Desired::Running,
+        }
+    }
+
+    /// The call that brings an app to `desired`.
+    pub const fn toward(desired: Desired) -> Self {
+        match desired {
+            Desired::Stopped => Self::Stop,
+            Desired::Running => Self::Start,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a failed request means for whoever made it. Retryable or not is decided once, in `camposcloud::error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// 400, 409, 422: it may already be so. Look again at once; if it is not so, retry on backoff.
+    LookAgain,
+    /// 401: the token is not accepted. Concerns the account, not the app.
+    AccountBlocked,
+    /// 403: this app may not be changed with this token. Looked at again each interval.
+    Forbidden,
+    /// 404: no such app. Looked at again each interval.
+    NotFound,
+    /// 429, or 503 with a pause asked for: concerns the account's budget, not the app.
+    RateLimited {
+        /// How long the server asks to be left alone, if it says so.
+        after: Option<Duration>,
+    },
+    /// The request certainly had no effect (it never arrived, or was refused by a server in trouble): retry on backoff.
+    Retry,
+    /// The request may have had an effect, its answer was lost: look before repeating, retry on backoff.
+    LostAnswer,
+    /// An answer nobody can make sense of: looked at again each interval.
+    Unexpected,
+}
+
+impl Verdict {
+    /// The label value of metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LookAgain => "LookAgain",
+            Self::AccountBlocked => "AccountBlocked",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "NotFound",
+            Self::RateLimited { .. } => "RateLimited",
+            Self::Retry => "Retry",
+            Self::LostAnswer => "LostAnswer",
+            Self::Unexpected => "Unexpected",
+        }
+    }
+}
+
+/// What `X-RateLimit-Limit/Remaining/Reset` said on an answer, where they said anything readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Requests per minute that the account has.
+    pub limit: Option<u32>,
+    /// How many of them are left.
+    pub remaining: Option<u32>,
+    /// How long until they are all back: seconds from now, not an epoch (vendor's guide, "Rate limits").
+    pub reset: Option<Duration>,
+}
+
+/// A request that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The HTTP status, where an answer came.
+    pub http_status: Option<u16>,
+    /// What failed, for people: never holds a body, a token or an address with credentials.
+    pub message: Arc<str>,
+    /// The rate-limit headers of the answer, where one came.
+    pub limits: Limits,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What an accepted stop or start answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// 200, 201, 202 or 204.
+    pub http_status: u16,
+    /// The word the server returned in `status`.
+    pub status: Option<Arc<str>>,
+    /// The flag the server returned in `currentResourceMetrics.online`.
+    pub online: Option<bool>,
+    /// The server's `Date`: readings taken before it prove nothing.
+    pub date: Option<Timestamp>,
+    /// What was odd about the answer (an empty body, no JSON), for the log.
+    pub oddity: Option<Arc<str>>,
+}

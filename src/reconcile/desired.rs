@@ -1,0 +1,205 @@
+//! What do the manifests ask of each app, at a given moment?
+//!
+//! Values only: reading files and keeping the last good version is the business of `manifest`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::app::{AppId, AppName};
+use super::condition::Reason;
+
+/// The two states a manifest can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Desired {
+    /// The app shall be online.
+    Running,
+    /// The app shall not be online.
+    Stopped,
+}
+
+impl Desired {
+    /// The word as the manifest spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Which calls are allowed. Ordered: the stricter is the smaller, so of two policies `min` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Policy {
+    /// Look and report; never call.
+    ObserveOnly,
+    /// Stop, but never start.
+    StopOnly,
+    /// Stop and start.
+    Full,
+}
+
+impl Policy {
+    /// The word as the manifest spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ObserveOnly => "ObserveOnly",
+            Self::StopOnly => "StopOnly",
+            Self::Full => "Full",
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// `spec.suspend`: the app is observed and reported, never acted on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Suspension {
+    /// Why, in the words of whoever suspended it.
+    pub reason: Option<Arc<str>>,
+    /// When it ends by itself; never, if absent.
+    pub until: Option<Timestamp>,
+}
+
+impl Suspension {
+    /// Whether the suspension is in force at `wall`.
+    pub fn holds(&self, wall: Timestamp) -> bool {
+        self.until.is_none_or(|until| wall < until)
+    }
+}
+
+/// `spec`: what one manifest asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The app on the platform.
+    pub app_id: AppId,
+    /// What it shall be.
+    pub state: Desired,
+    /// What may be called for it; the daemon's policy also holds, the stricter of the two wins.
+    pub policy: Option<Policy>,
+    /// Hands off, for a while or until further notice.
+    pub suspend: Option<Suspension>,
+}
+
+/// The answer to "what is asked of this app right now, and because of what?"
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// What it shall be at this moment.
+    pub desired: Desired,
+    /// Whether the manifest suspends it at this moment.
+    pub suspended: bool,
+    /// The manifest's own policy.
+    pub policy: Policy,
+}
+
+impl Spec {
+    /// What is asked at `wall`. A pure function of the spec and the moment: nothing is remembered.
+    pub fn wish(&self, wall: Timestamp) -> Wish {
+        Wish {
+            desired: self.state,
+            suspended: self.suspend.as_ref().is_some_and(|suspension| suspension.holds(wall)),
+            policy: self.policy.unwrap_or(Policy::Full),
+        }
+    }
+
+    /// When [`Spec::wish`] changes next by itself, after `wall`.
+    pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
+        self.suspend.as_ref().and_then(|suspension| suspension.until).filter(|&until| until > wall)
+    }
+}
+
+/// Where an object was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Path below the manifest directory.
+    pub file: Arc<str>,
+    /// Line of the document's first key, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// How sound the newest text about an object is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Its newest text is valid and alone.
+    #[default]
+    Sound,
+    /// Its newest text is not valid; the last good spec stays in force (as with a rejected `kubectl apply`).
+    Invalid {
+        /// What is wrong, with the place.
+        message: Arc<str>,
+    },
+    /// Two manifests claim this name or this app: nothing is called for any of them.
+    Conflicting {
+        /// `DuplicateName` or `DuplicateAppId`.
+        reason: Reason,
+        /// Who else claims it, with all places.
+        message: Arc<str>,
+    },
+}
+
+/// One object of the manifests: the last good version of it, and how sound its newest text is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// `metadata.name`.
+    pub name: AppName,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// The last good `spec`; absent where no good one was ever seen.
+    pub spec: Option<Spec>,
+    /// Where it stands now.
+    pub place: Place,
+    /// Whether its newest text is sound.
+    pub standing: Standing,
+}
+
+/// How the source of manifests is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceReport {
+    /// Whether every directory of manifests could be read the last time.
+    pub available: bool,
+    /// Why not, where not.
+    pub trouble: Option<Arc<str>>,
+    /// Whether the whole of it was read at least once: before that, nothing is known to be removed.
+    pub loaded: bool,
+    /// The snapshot's revision: the git-sync link's target name, else a content hash.
+    pub revision: Arc<str>,
+    /// How many manifest files there are.
+    pub files: usize,
+    /// How many entries were passed over (dotfiles, other endings, backups).
+    pub skipped: usize,
+    /// What is wrong with the files, each as one printable text with its place, in order of file and line.
+    pub problems: Vec<Arc<str>>,
+}
+
+/// What the source says when something changed: the port through which manifests reach the operator.
+///
+/// An update is applied as a whole. An app that is in neither list is as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// Apps that are new, or declared differently than before (spec, labels, place or standing).
+    pub changed: Vec<Declared>,
+    /// Apps that no manifest declares any more: released, never stopped.
+    pub removed: Vec<AppName>,
+    /// The source's own state.
+    pub source: SourceReport,
+}

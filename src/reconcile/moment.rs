@@ -1,0 +1,60 @@
+//! When did it happen, as far as deciding is concerned? Time since the process started.
+//!
+//! A `Moment` can be written down in a test and printed in a snapshot; `Instant` allows neither. It never goes
+//! backwards, so no decision depends on the wall clock. Wall time (`jiff::Timestamp`) is kept for what the server
+//! says and for what people wrote: `suspend.until`, reading timestamps, condition times.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// Time since start: monotonic, printable, writable in a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The start of the process.
+    pub const START: Self = Self(Duration::ZERO);
+
+    /// A moment that lies `since_start` after the start.
+    pub const fn after_start(since_start: Duration) -> Self {
+        Self(since_start)
+    }
+
+    /// A moment that lies `seconds` after the start.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// How long after the start this is.
+    pub const fn since_start(self) -> Duration {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
+impl Sub<Moment> for Moment {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "t+{:.3}s", self.0.as_secs_f64())
+    }
+}
