@@ -3,6 +3,8 @@
 //! `camposcloud::client` speaks it over HTTP, `simulator` in process. It neither retries nor paces: whoever calls it
 //! owns that (one governor for the whole account).
 
+pub mod listing;
+
 use std::future::Future;
 use std::sync::Arc;
 

@@ -1,0 +1,170 @@
+//! How is each endpoint called? One method per endpoint: deadline, body cap, a token that cannot be printed.
+//!
+//! Redirects are never followed and the token goes to the configured origin alone. Neither retries nor pacing happen
+//! here; the one exception is the transport's own replay of a request that a dead pooled connection never took.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, Response, Url, redirect};
+
+use super::error::{self, RawAnswer};
+use super::token::TokenSource;
+use crate::platform::{Answered, Page, PageRequest, Platform, Seen};
+use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
+use crate::reconcile::app::AppId;
+
+/// Deadline for a connection, TLS included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Deadline for a whole read, body included: a server that drips a byte at a time cannot hold us.
+const READ: Duration = Duration::from_secs(30);
+/// Deadline for a stop or start: the server may wait for the container (nobody documents how long).
+const ACT: Duration = Duration::from_mins(1);
+/// The largest page that is read. A page of 100 apps is about 150 KiB.
+const PAGE_CAP: usize = 16 << 20;
+/// The largest single app that is read.
+const APP_CAP: usize = 1 << 20;
+
+/// A client of one CamposCloud account.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Arc<TokenSource>,
+}
+
+impl Client {
+    /// A client for the API at `base` (a path and a trailing slash are fine). Fails where TLS cannot be set up.
+    pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            // Shorter than what common gateways keep an idle connection for, so that a stop rarely meets a dead one.
+            .pool_idle_timeout(Duration::from_secs(50))
+            .tcp_nodelay(true)
+            .build()?;
+        Ok(Self { http, base, token })
+    }
+
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .expect("settings accept only http and https, which have paths")
+            .pop_if_empty()
+            .extend(segments);
+        url
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        doing: &str,
+        deadline: Duration,
+        cap: usize,
+    ) -> Result<RawAnswer, Failure> {
+        let authorization = self
+            .token
+            .authorization()
+            .map_err(|error| error::transport(doing, Verdict::AccountBlocked, &chain(&error)))?;
+        let exchange = async {
+            let request = self.http.request(method, url).header(reqwest::header::AUTHORIZATION, authorization);
+            let response = request.send().await.map_err(|error| failed(doing, &error))?;
+            read(response, doing, cap).await
+        };
+        match tokio::time::timeout(deadline, exchange).await {
+            Ok(result) => result,
+            Err(_) => {
+                Err(error::transport(doing, Verdict::LostAnswer, &format!("no whole answer within {deadline:?}")))
+            }
+        }
+    }
+
+    /// Passes a result on; a 401 makes the next request read the token file again, and an echoed token is blotted out.
+    fn settle<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.map_err(|mut failure| {
+            if failure.verdict == Verdict::AccountBlocked {
+                self.token.forget();
+            }
+            failure.message = self.token.blot(&failure.message).into();
+            failure
+        })
+    }
+}
+
+impl Platform for Client {
+    async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
+        let mut url = self.url(&["v1", "apps"]);
+        url.query_pairs_mut().append_pair("page", &page.number.to_string());
+        if let Some(limit) = page.limit {
+            url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        }
+        let answer = self.send(Method::GET, url, "listing apps", READ, PAGE_CAP).await;
+        self.settle(answer.and_then(|answer| error::page(&answer)))
+    }
+
+    async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
+        let url = self.url(&["v1", "apps", id.as_str()]);
+        let answer = self.send(Method::GET, url, &format!("reading app {id}"), READ, APP_CAP).await;
+        self.settle(answer.and_then(|answer| error::app(&answer, id)))
+    }
+
+    async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
+        let url = self.url(&["v1", "apps", id.as_str(), action.as_str()]);
+        let doing = match action {
+            Action::Stop => format!("stopping app {id}"),
+            Action::Start => format!("starting app {id}"),
+        };
+        let answer = self.send(Method::POST, url, &doing, ACT, APP_CAP).await;
+        self.settle(answer.and_then(|answer| error::receipt(&answer, &doing, id)))
+    }
+
+    async fn whoami(&self) -> Result<Answered<()>, Failure> {
+        let url = self.url(&["v1", "users", "@me"]);
+        let answer = self.send(Method::GET, url, "checking the token", READ, APP_CAP).await;
+        self.settle(answer.and_then(|answer| error::identity(&answer)))
+    }
+}
+
+async fn read(mut response: Response, doing: &str, cap: usize) -> Result<RawAnswer, Failure> {
+    let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(doing, &error))? {
+        if body.len() + chunk.len() > cap {
+            let why = format!("the answer is larger than {} KiB", cap >> 10);
+            return Err(error::transport(doing, Verdict::LostAnswer, &why));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(RawAnswer::new(status, |name| headers.get(name).and_then(|value| value.to_str().ok()), body))
+}
+
+/// A transport error as a failure. Only a connection that never came about proves that nothing was done.
+fn failed(doing: &str, error: &reqwest::Error) -> Failure {
+    let verdict = if error.is_builder() {
+        Verdict::Unexpected
+    } else if error.is_connect() {
+        Verdict::Retry
+    } else {
+        Verdict::LostAnswer
+    };
+    error::transport(doing, verdict, &chain(error))
+}
+
+/// An error with its causes on one line. reqwest's own text names the URL, which the log line has already.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    if let Some(reqwest) = text.split_once(" for url (") {
+        text = reqwest.0.to_owned();
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

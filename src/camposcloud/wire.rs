@@ -1,0 +1,242 @@
+//! What does the server's JSON say, in the core's words?
+//!
+//! Tolerant of everything that is not needed (fields come and go between the vendor's versions, and no schema has a
+//! `required` list), strict on what decides: `online` counts only as a JSON boolean. Only the fields picked here are
+//! kept; the rest of a body, environment variables and invite codes among it, is dropped with the parse.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::platform::{Page, Pagination, Seen};
+use crate::reconcile::app::AppId;
+use crate::reconcile::observed::{Observed, Reading};
+
+/// The longest server word (`status`, `name`) that is kept, in characters; a longer one is cut.
+const MAX_WORD: usize = 64;
+
+/// What a body turned out to be when it is not what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Odd {
+    /// No body at all.
+    #[error("an empty body")]
+    Empty,
+    /// A web page: a proxy or a portal answered, not the API.
+    #[error("an HTML page instead of JSON")]
+    Html,
+    /// Not JSON, or cut short.
+    #[error("a body that is not JSON")]
+    NotJson,
+    /// JSON of another shape.
+    #[error("JSON of an unexpected shape ({0})")]
+    Shape(&'static str),
+}
+
+/// One app out of an answer to get, stop, start or restart.
+pub fn app(body: &[u8]) -> Result<Seen, Odd> {
+    match json(body)? {
+        Value::Object(fields) => seen(&fields).ok_or(Odd::Shape("an app without a usable _id")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Odd::Shape("not an object"))
+        }
+    }
+}
+
+/// One page of the list: `{"applications": [..], "pagination": {..}}` (v2, both SDKs) or a bare array (v1 documents).
+/// v2's file nests `pagination` inside each item; both places are read.
+pub fn page(body: &[u8]) -> Result<Page, Odd> {
+    let (items, outer) = match json(body)? {
+        Value::Array(items) => (items, None),
+        Value::Object(mut fields) => match fields.remove("applications") {
+            Some(Value::Array(items)) => {
+                let nested = || items.first().and_then(|item| item.get("pagination"));
+                let pagination = fields.get("pagination").or_else(nested).and_then(Value::as_object).map(pagination);
+                (items, pagination)
+            }
+            _ => return Err(Odd::Shape("an object without an applications array")),
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            return Err(Odd::Shape("neither an array nor an object"));
+        }
+    };
+    let apps: Vec<Seen> = items.iter().filter_map(|item| item.as_object().and_then(seen)).collect();
+    let unreadable = u32::try_from(items.len() - apps.len()).unwrap_or(u32::MAX);
+    Ok(Page { apps, unreadable, pagination: outer })
+}
+
+/// What an error body says, for people: `{"error": ".."}` (documented), `{"message": ".."}` or a bare string (met in
+/// the field). One line, cut to 200 characters; never anything else of the body.
+pub fn message(body: &[u8]) -> Option<String> {
+    let text = match json(body).ok()? {
+        Value::String(text) => text,
+        Value::Object(fields) => {
+            let word = |key: &str| fields.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+            word("error").or_else(|| word("message"))?
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => return None,
+    };
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    let line = line.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+fn json(body: &[u8]) -> Result<Value, Odd> {
+    let start = body.trim_ascii_start();
+    match start.first() {
+        None => Err(Odd::Empty),
+        Some(b'<') => Err(Odd::Html),
+        Some(_) => serde_json::from_slice(start).map_err(|_| Odd::NotJson),
+    }
+}
+
+fn seen(fields: &Map<String, Value>) -> Option<Seen> {
+    let id: AppId = fields.get("_id")?.as_str()?.parse().ok()?;
+    let status = fields.get("status").and_then(word);
+    let metrics = fields.get("currentResourceMetrics").unwrap_or(&Value::Null);
+    let online = metrics.get("online").and_then(Value::as_bool);
+    let taken_at = metrics.get("timestamp").and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let observed = observed(status.as_deref(), metrics);
+    Some(Seen { id, name: fields.get("name").and_then(word), reading: Reading { observed, status, online, taken_at } })
+}
+
+/// `online` says whether an app runs; `status` is a lifecycle word (`active`, `creating`, `suspended`) and only tells
+/// what an app that is not online is waiting for.
+///
+/// Null or missing metrics are read as offline by integrators in the field, but only beside `active`: with a word that
+/// we do not know, nothing is known.
+fn observed(status: Option<&str>, metrics: &Value) -> Observed {
+    let online = match metrics {
+        Value::Null => Some(None),
+        Value::Object(fields) => fields.get("online").and_then(Value::as_bool).map(Some),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
+    };
+    match (online, status) {
+        (Some(Some(true)), _) => Observed::Running,
+        (_, Some("creating")) => Observed::Creating,
+        (_, Some("suspended")) => Observed::Suspended,
+        (Some(Some(false)), _) | (Some(None), Some("active")) => Observed::Stopped,
+        (Some(None) | None, _) => Observed::Unknown,
+    }
+}
+
+fn word(value: &Value) -> Option<Arc<str>> {
+    let text = value.as_str()?;
+    let clean: String = text.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect();
+    Some(clean.into())
+}
+
+fn pagination(fields: &Map<String, Value>) -> Pagination {
+    let number = |key: &str| fields.get(key).and_then(Value::as_u64);
+    Pagination {
+        total_items: number("totalItems"),
+        total_pages: number("totalPages"),
+        current_page: number("currentPage"),
+        has_next_page: fields.get("hasNextPage").and_then(Value::as_bool),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn case(status: &str, metrics: &str, expected: Observed) {
+        let body = format!(r#"{{"_id":"a1",{status}"name":"x","teamId":null{metrics}}}"#);
+        assert_eq!(app(body.as_bytes()).unwrap().reading.observed, expected, "{body}");
+    }
+
+    #[test]
+    fn online_says_it_and_status_does_not() {
+        let with = |metrics: &str| format!(r#","currentResourceMetrics":{metrics}"#);
+        for status in ["active", "stopped", "running", "offline", "zzz", ""] {
+            let status = format!(r#""status":"{status}","#);
+            case(&status, &with(r#"{"online":true}"#), Observed::Running);
+            case(&status, &with(r#"{"online":false}"#), Observed::Stopped);
+        }
+        case("", &with(r#"{"online":true}"#), Observed::Running);
+        case("", &with(r#"{"online":false}"#), Observed::Stopped);
+        let (active, creating) = (r#""status":"active","#, r#""status":"creating","#);
+        let (suspended, unknown) = (r#""status":"suspended","#, r#""status":"hibernating","#);
+        case(active, &with("null"), Observed::Stopped);
+        case(active, "", Observed::Stopped);
+        case(unknown, &with("null"), Observed::Unknown);
+        case("", "", Observed::Unknown);
+        case(creating, "", Observed::Creating);
+        case(creating, &with(r#"{"online":false}"#), Observed::Creating);
+        case(suspended, &with("null"), Observed::Suspended);
+        case(suspended, &with(r#"{"online":false}"#), Observed::Suspended);
+        // Strict on what decides: a metrics object that does not say `online` as a boolean says nothing.
+        case(active, &with("{}"), Observed::Unknown);
+        case(active, &with(r#"{"online":null}"#), Observed::Unknown);
+        case(active, &with(r#"{"online":"false"}"#), Observed::Unknown);
+        case(active, &with(r#"{"online":0}"#), Observed::Unknown);
+        case(active, &with(r#""offline""#), Observed::Unknown);
+    }
+
+    #[test]
+    fn a_reading_keeps_its_words_and_its_time() {
+        let body = br#"{"_id":"60c72b2f9b1e8d001c8e4f3a","name":"My App","status":"active","teamId":{"_id":"t"},
+            "currentResourceMetrics":{"online":true,"timestamp":"2026-07-19T17:57:05.069Z"},
+            "environmentVariables":[{"key":"K","value":"V"}]}"#;
+        let seen = app(body).unwrap();
+        assert_eq!(seen.id.as_str(), "60c72b2f9b1e8d001c8e4f3a");
+        assert_eq!(seen.name.as_deref(), Some("My App"));
+        assert_eq!(seen.reading.status.as_deref(), Some("active"));
+        assert_eq!(seen.reading.online, Some(true));
+        assert_eq!(seen.reading.taken_at, Some("2026-07-19T17:57:05.069Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn both_documented_lists_are_read_and_odd_items_counted() {
+        let v2 = page(
+            br#"{"applications":[{"_id":"a"},{"_id":7},{}],"totalUsedRAM":"1","pagination":
+            {"totalItems":12,"totalPages":2,"currentPage":1,"itemsPerPage":10,"hasNextPage":true}}"#,
+        )
+        .unwrap();
+        assert_eq!((v2.apps.len(), v2.unreadable), (1, 2));
+        let pagination = v2.pagination.unwrap();
+        assert_eq!((pagination.total_items, pagination.has_next_page), (Some(12), Some(true)));
+
+        let nested = page(br#"{"applications":[{"_id":"a","pagination":{"totalItems":1}}]}"#).unwrap();
+        assert_eq!(nested.pagination.unwrap().total_items, Some(1));
+
+        let v1 = page(br#"[{"_id":"a"},{"_id":"b"}]"#).unwrap();
+        assert_eq!((v1.apps.len(), v1.pagination), (2, None));
+    }
+
+    #[test]
+    fn what_is_not_an_answer_is_named() {
+        assert_eq!(app(b""), Err(Odd::Empty));
+        assert_eq!(app(b"  <!doctype html>"), Err(Odd::Html));
+        assert_eq!(app(br#"{"_id":"a""#), Err(Odd::NotJson));
+        assert!(matches!(app(b"[]"), Err(Odd::Shape(_))));
+        assert!(matches!(app(br#"{"_id":"../x"}"#), Err(Odd::Shape(_))));
+        assert!(matches!(page(br#"{"apps":[]}"#), Err(Odd::Shape(_))));
+    }
+
+    #[test]
+    fn only_the_message_of_an_error_body_is_kept() {
+        assert_eq!(message(br#"{"error":"Not found","x":"secret"}"#).as_deref(), Some("Not found"));
+        assert_eq!(message(br#"{"message":"a\nb"}"#).as_deref(), Some("a b"));
+        assert_eq!(message(br#""plain""#).as_deref(), Some("plain"));
+        assert_eq!(message(b"<html>"), None);
+        assert_eq!(message(br#"{"detail":"x"}"#), None);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (app(&body), page(&body), message(&body));
+        }
+
+        #[test]
+        fn not_knowing_is_never_stopped(online in "\"[a-z]{0,6}\"|[1-9][0-9]{0,2}|\\[\\]|\\{\\}|null", status in "[a-z]{0,9}") {
+            let body = format!(r#"{{"_id":"a","status":"{status}","currentResourceMetrics":{{"online":{online}}}}}"#);
+            let observed = app(body.as_bytes()).unwrap().reading.observed;
+            prop_assert!(!matches!(observed, Observed::Stopped | Observed::Running));
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Are these pages the whole list?
+//!
+//! Not knowing is a value: a list that came in part updates what it showed and concludes nothing about the rest.
+//! Pages that shift, repeat, loop or lie about their number only ever make a list incomplete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Page, PageRequest, Seen};
+use crate::reconcile::app::AppId;
+use crate::reconcile::observed::{Observed, Reading};
+
+/// The page size that is asked for. The maximum is undocumented: what comes back is believed, whatever its size.
+pub const PAGE_SIZE: u32 = 100;
+/// A server that always has another page is not followed for ever; 1,000 pages of 100 are 100,000 apps.
+const MAX_PAGES: u32 = 1_000;
+
+/// A list being collected, page by page.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    next: PageRequest,
+    seen: BTreeMap<AppId, (Option<Arc<str>>, Reading)>,
+    total: Option<u64>,
+    flaw: Option<Flaw>,
+}
+
+/// What to do after a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Ask for this page.
+    Page(PageRequest),
+    /// That was the last one.
+    Done,
+}
+
+/// Why a list is not the whole list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// An item had no usable `_id`.
+    #[error("an item of the list has no usable _id")]
+    UnreadableItem,
+    /// The same app stood on it twice: pages shifted while they were read.
+    #[error("an app is listed twice")]
+    Duplicate,
+    /// `totalItems` changed between pages.
+    #[error("the number of apps changed while the list was read")]
+    Shifted,
+    /// Fewer distinct apps than `totalItems`.
+    #[error("{found} apps came where {told} were announced")]
+    Short {
+        /// Distinct ids.
+        found: u64,
+        /// `totalItems`.
+        told: u64,
+    },
+    /// The pages never end.
+    #[error("the list has more than {MAX_PAGES} pages")]
+    Endless,
+    /// A page failed.
+    #[error("a page did not arrive")]
+    PageFailed,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self::new(Some(PAGE_SIZE))
+    }
+}
+
+impl Listing {
+    /// An empty list that asks for `limit` items a page.
+    pub fn new(limit: Option<u32>) -> Self {
+        Self { next: PageRequest { number: 1, limit }, seen: BTreeMap::new(), total: None, flaw: None }
+    }
+
+    /// The page to ask for.
+    pub fn next(&self) -> PageRequest {
+        self.next
+    }
+
+    /// Takes a page in and says what to ask for next.
+    pub fn add(&mut self, page: Page) -> Next {
+        let items = page.apps.len() as u64 + u64::from(page.unreadable);
+        if page.unreadable > 0 {
+            self.flaw(Flaw::UnreadableItem);
+        }
+        let (mut fresh, mut again) = (0_u64, false);
+        for Seen { id, name, mut reading } in page.apps {
+            match self.seen.get(&id) {
+                None => fresh += 1,
+                Some((_, earlier)) => {
+                    again = true;
+                    if earlier.observed != reading.observed {
+                        reading.observed = Observed::Unknown; // two readings that disagree prove nothing
+                    }
+                }
+            }
+            self.seen.insert(id, (name, reading));
+        }
+        // A server that knows no pages answers the second one with the first: that list is whole.
+        let unpaged = page.pagination.is_none() && fresh == 0;
+        if again && !unpaged {
+            self.flaw(Flaw::Duplicate);
+        }
+        let pagination = page.pagination.unwrap_or_default();
+        if let (Some(before), Some(now)) = (self.total, pagination.total_items)
+            && before != now
+        {
+            self.flaw(Flaw::Shifted);
+        }
+        self.total = pagination.total_items.or(self.total);
+        let more = match (self.total, pagination.has_next_page) {
+            // The count is believed before the flag: the vendor's own example contradicts itself here.
+            (Some(total), _) => self.found() < total,
+            (None, Some(flag)) => flag,
+            // A bare array is the whole list, unless it is exactly as long as asked for.
+            (None, None) => self.next.limit.is_some_and(|limit| items >= u64::from(limit)),
+        };
+        // A page that brings nothing new ends the list, however many are announced: they would go round for ever.
+        if !more || fresh == 0 {
+            return Next::Done;
+        }
+        if self.next.number >= MAX_PAGES {
+            self.flaw(Flaw::Endless);
+            return Next::Done;
+        }
+        self.next.number += 1;
+        Next::Page(self.next)
+    }
+
+    /// Notes that a page failed: what came is kept, and is not the whole.
+    pub fn fail(&mut self) {
+        self.flaw(Flaw::PageFailed);
+    }
+
+    /// Whether the page size itself may have been refused: then ask again without one.
+    pub fn may_have_been_refused(&self) -> bool {
+        self.next.number == 1 && self.next.limit.is_some()
+    }
+
+    /// The apps that came, and why they are not all of them, if they are not.
+    pub fn finish(mut self) -> (Vec<Seen>, Option<Flaw>) {
+        if let Some(told) = self.total
+            && told != self.found()
+        {
+            let found = self.found();
+            self.flaw(Flaw::Short { found, told });
+        }
+        let flaw = self.flaw;
+        let seen = self.seen.into_iter().map(|(id, (name, reading))| Seen { id, name, reading }).collect();
+        (seen, flaw)
+    }
+
+    fn found(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
+    /// The first flaw is the one that is told.
+    fn flaw(&mut self, flaw: Flaw) {
+        self.flaw.get_or_insert(flaw);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Pagination;
+
+    fn page(ids: &[&str], total: Option<u64>, has_next: Option<bool>) -> Page {
+        let reading = Reading { observed: Observed::Running, status: None, online: Some(true), taken_at: None };
+        let apps =
+            ids.iter().map(|id| Seen { id: id.parse().unwrap(), name: None, reading: reading.clone() }).collect();
+        let pagination = (total.is_some() || has_next.is_some()).then_some(Pagination {
+            total_items: total,
+            has_next_page: has_next,
+            ..Pagination::default()
+        });
+        Page { apps, unreadable: 0, pagination }
+    }
+
+    #[track_caller]
+    fn case(pages: Vec<Page>, apps: usize, flaw: Option<Flaw>) {
+        let count = pages.len();
+        let mut listing = Listing::default();
+        for (index, page) in pages.into_iter().enumerate() {
+            let next = listing.add(page);
+            assert_eq!(next == Next::Done, index + 1 == count, "page {} of {count}: {next:?}", index + 1);
+        }
+        let (seen, found) = listing.finish();
+        assert_eq!((seen.len(), found), (apps, flaw));
+    }
+
+    #[test]
+    fn a_list_is_whole_only_if_it_adds_up() {
+        case(vec![page(&["a", "b"], Some(2), Some(false))], 2, None);
+        case(vec![page(&["a"], Some(2), Some(true)), page(&["b"], Some(2), Some(false))], 2, None);
+        case(vec![page(&["a", "b"], None, None)], 2, None); // v1's bare array
+        case(vec![page(&[], Some(0), Some(false))], 0, None);
+        let hundred: Vec<String> = (0..100).map(|n| format!("app-{n}")).collect();
+        let hundred: Vec<&str> = hundred.iter().map(String::as_str).collect();
+        case(vec![page(&hundred, None, None), page(&hundred, None, None)], 100, None); // a server without pages
+        // hasNextPage lies in either direction: the count decides
+        case(vec![page(&["a"], Some(2), Some(false)), page(&["b"], Some(2), Some(false))], 2, None);
+        case(vec![page(&["a", "b"], Some(2), Some(true))], 2, None);
+    }
+
+    #[test]
+    fn what_does_not_add_up_concludes_nothing() {
+        let short = Flaw::Short { found: 1, told: 3 };
+        case(vec![page(&["a"], Some(3), Some(true)), page(&[], Some(3), Some(false))], 1, Some(short));
+        case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(Flaw::Duplicate));
+        case(vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), None)], 3, Some(Flaw::Shifted));
+        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(Flaw::Duplicate));
+        let unreadable = Page { unreadable: 1, ..page(&["a"], Some(2), None) };
+        case(vec![unreadable, page(&[], Some(2), None)], 1, Some(Flaw::UnreadableItem));
+    }
+
+    #[test]
+    fn pages_that_never_end_are_not_followed_for_ever() {
+        let mut listing = Listing::default();
+        let mut asked = 1;
+        while let Next::Page(_) = listing.add(page(&[&format!("app-{asked}")], None, Some(true))) {
+            asked += 1;
+        }
+        assert_eq!(asked, MAX_PAGES);
+        assert_eq!(listing.finish().1, Some(Flaw::Endless));
+    }
+}
