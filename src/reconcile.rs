@@ -1,8 +1,14 @@
 //! THE CORE. Deciding is pure: below this line there is no async, no I/O, no clock and no dice.
+//!
+//! It sees only std, the time-zone library's types and the `backoff` crate's policy (in `backoff`).
 
 pub mod action;
 pub mod app;
+pub mod attempts;
+pub mod backoff;
 pub mod condition;
+pub mod decide;
 pub mod desired;
 pub mod moment;
 pub mod observed;
+pub mod plan;

@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use super::decide::Decision;
+use super::desired::Standing;
+
 /// Why an app is as it is. Closed: the design's list, word for word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -124,5 +127,112 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// The three values of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Not known.
+    Unknown,
+}
+
+impl Truth {
+    /// The word of Kubernetes conditions.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    const fn of(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Ready, Reconciling and Stalled of one app, as kstatus reads them, and the one reason for all three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conditions {
+    /// It is as its manifest asks, and the manifest is sound.
+    pub ready: Truth,
+    /// Something is still on its way without anybody's doing.
+    pub reconciling: Truth,
+    /// Only an edit or a person helps.
+    pub stalled: Truth,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Folds the decision, the manifest's standing and the source's state into conditions.
+///
+/// An invalid manifest keeps its last good spec in force, so the decision goes on beneath; but nobody shall read
+/// `Ready` where the newest text was refused, and what is refused stays refused until a person mends it.
+pub fn fold(decision: Decision, standing: &Standing, source_available: bool) -> Conditions {
+    let (ready, reconciling, stalled) = match decision {
+        Decision::Settled(_) => (Truth::True, false, false),
+        Decision::Act(_) => (Truth::False, true, false),
+        Decision::Wait { reason: Reason::NotObserved | Reason::ObservationIncomplete, .. } => {
+            (Truth::Unknown, true, false)
+        }
+        Decision::Wait { .. } => (Truth::False, true, false),
+        Decision::Held { .. } => (Truth::False, false, false),
+        Decision::Stalled(_) => (Truth::False, false, true),
+    };
+    let plain = Conditions {
+        ready,
+        reconciling: Truth::of(reconciling),
+        stalled: Truth::of(stalled),
+        reason: decision.reason(),
+    };
+    // While something is on its way its own reason is told: it is the more pressing news.
+    let flagged = |reason| if reconciling { plain.reason } else { reason };
+    match standing {
+        Standing::Sound if !source_available => Conditions {
+            ready: if ready == Truth::True { Truth::Unknown } else { ready },
+            reason: flagged(Reason::SourceUnavailable),
+            ..plain
+        },
+        Standing::Invalid { .. } => {
+            Conditions { ready: Truth::False, stalled: Truth::True, reason: flagged(Reason::InvalidManifest), ..plain }
+        }
+        Standing::Sound | Standing::Conflicting { .. } => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn case(decision: Decision, standing: &Standing, source: bool, expected: &str) {
+        let Conditions { ready, reconciling, stalled, reason } = fold(decision, standing, source);
+        let said = format!("{} {} {} {reason}", ready.as_str(), reconciling.as_str(), stalled.as_str());
+        assert_eq!(said, expected, "{decision:?} {standing:?}");
+    }
+
+    #[test]
+    fn conditions_follow_the_decision() {
+        let (sound, invalid) = (Standing::Sound, Standing::Invalid { message: "x".into() });
+        let settled = Decision::Settled(Reason::Settled);
+        let stopping = Decision::Wait { reason: Reason::Stopping, until: None };
+        case(settled, &sound, true, "True False False Settled");
+        case(stopping, &sound, true, "False True False Stopping");
+        case(
+            Decision::Wait { reason: Reason::NotObserved, until: None },
+            &sound,
+            true,
+            "Unknown True False NotObserved",
+        );
+        case(Decision::Stalled(Reason::AppNotFound), &sound, true, "False False True AppNotFound");
+        case(settled, &invalid, true, "False False True InvalidManifest");
+        case(stopping, &invalid, true, "False True True Stopping");
+        case(settled, &sound, false, "Unknown False False SourceUnavailable");
+        case(stopping, &sound, false, "False True False Stopping");
     }
 }

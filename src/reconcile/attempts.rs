@@ -1,0 +1,311 @@
+//! What do we remember of our own calls on one app, and what do they make of a reading?
+//!
+//! One value per app: the call in flight, the call being verified, failures in a row with the time they gate, and how
+//! often the app came back. Everything in it changes only through the methods here, each told the moment; a wake-up
+//! during backoff changes nothing, so it neither calls nor counts.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::action::{Action, Verdict};
+use super::backoff::{LOOKS, PER_APP};
+use super::condition::Reason;
+use super::desired::Desired;
+use super::moment::Moment;
+use super::observed::{Observed, Reading};
+
+/// So many returns within [`CONTEST_WINDOW`] make an app contested.
+const CONTEST_RETURNS: usize = 3;
+/// The hour in which returns count.
+const CONTEST_WINDOW: Duration = Duration::from_hours(1);
+
+/// A reading with the moment at which it was asked for: an answer says nothing about what happened after its question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// What was read.
+    pub reading: Reading,
+    /// When the request for it was sent.
+    pub asked_at: Moment,
+    /// The wall time at which it arrived, for people.
+    pub seen_at: Timestamp,
+}
+
+/// The last call that may have had an effect. It outlives edits: what it did to the app does not become undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct LastCall {
+    action: Action,
+    /// When its answer (or the loss of it) was known here.
+    ended_at: Moment,
+    /// The server's `Date` of its answer.
+    date: Option<Timestamp>,
+    /// When the metrics that made us call were taken.
+    basis: Option<Timestamp>,
+}
+
+/// A call that was accepted, or whose answer was lost, and whose effect is not seen yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verifying {
+    action: Action,
+    /// Whether the server accepted it; otherwise nothing is known.
+    accepted: bool,
+    deadline: Moment,
+}
+
+/// The memory of tries on one app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attempts {
+    salt: u64,
+    failures: u32,
+    not_before: Option<Moment>,
+    /// Why the app is gated, where it is not a plain retry.
+    because: Option<Reason>,
+    in_flight: Option<(Action, Option<Timestamp>)>,
+    last_call: Option<LastCall>,
+    verifying: Option<Verifying>,
+    look_at: Option<Moment>,
+    looks: u32,
+    settled_by_us: bool,
+    returns: Vec<Moment>,
+}
+
+/// What a reading or the passing of time brought about, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The app was seen in the state that our call aimed at.
+    Verified(Action),
+    /// The call was accepted, and its effect not seen in time.
+    NotEffective(Action),
+    /// The app, settled by us before, came back for the n-th time within the hour, and that is a contest.
+    Contested(usize),
+}
+
+impl Attempts {
+    /// An empty memory. The salt spreads the backoff of different apps; the same salt gives the same waits.
+    pub fn new(salt: u64) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
+    /// The call that is on the wire now.
+    pub fn in_flight(&self) -> Option<Action> {
+        self.in_flight.map(|(action, _)| action)
+    }
+
+    /// The accepted call whose effect is not seen yet.
+    pub fn verifying(&self) -> Option<Action> {
+        self.verifying.filter(|verifying| verifying.accepted).map(|verifying| verifying.action)
+    }
+
+    /// The number of the next try, counted from 1 since the last success or spec change.
+    pub fn next_attempt(&self) -> u32 {
+        self.failures + 1
+    }
+
+    /// When the app should be read singly, if it should.
+    pub fn look_at(&self) -> Option<Moment> {
+        self.look_at
+    }
+
+    /// When time alone changes something here: the end of the backoff or of a verification.
+    pub fn wake_at(&self) -> Option<Moment> {
+        let deadline = self.verifying.filter(|verifying| verifying.accepted).map(|verifying| verifying.deadline);
+        [deadline, self.not_before].into_iter().flatten().min()
+    }
+
+    /// The gate of this app: why it may not be called at `now`, and until when.
+    pub fn gate(&self, now: Moment) -> Option<(Reason, Moment)> {
+        let until = self.not_before.filter(|until| now < *until)?;
+        Some((self.because.unwrap_or(Reason::BackingOff), until))
+    }
+
+    /// Why the last verification or call came to nothing, where that was more than a plain failure.
+    pub fn because(&self) -> Option<Reason> {
+        self.because
+    }
+
+    /// How far a sighting is to be trusted: what it says, or `Unknown` where it is older than our own last call.
+    ///
+    /// Older means: asked before the call's answer was known, or of metrics taken before the server's `Date` of that
+    /// answer. The one exception is a reading that agrees with the call and whose metrics are newer than those that
+    /// made us call: then the flip itself is the proof. Without it a server that freezes a stopped app's last metrics
+    /// (nobody documents whether it does) would have the same app stopped over and over.
+    pub fn trusted(&self, sighting: Option<&Sighting>) -> Observed {
+        let Some(sighting) = sighting else { return Observed::Unknown };
+        let observed = sighting.reading.observed;
+        let Some(call) = &self.last_call else { return observed };
+        if sighting.asked_at < call.ended_at {
+            return Observed::Unknown;
+        }
+        match (sighting.reading.taken_at, call.date) {
+            (Some(taken), Some(date)) if taken < date => {
+                let agrees = satisfies(observed, call.action.aims_at());
+                let newer = call.basis.is_some_and(|basis| taken > basis);
+                if agrees && newer { observed } else { Observed::Unknown }
+            }
+            _ => observed,
+        }
+    }
+
+    /// A call goes out now, because of `basis`.
+    pub fn begin(&mut self, action: Action, basis: Option<&Sighting>) {
+        self.in_flight = Some((action, basis.and_then(|sighting| sighting.reading.taken_at)));
+        self.settled_by_us = false;
+        self.verifying = None;
+        self.look_at = None;
+    }
+
+    /// The call was accepted. Its effect shall be seen within `confirm_timeout`.
+    pub fn accepted(&mut self, date: Option<Timestamp>, confirm_timeout: Duration, now: Moment) {
+        let Some(action) = self.end_call(date, now) else { return };
+        self.verifying = Some(Verifying { action, accepted: true, deadline: now + confirm_timeout });
+        self.looks = 1;
+        self.look_at = Some(now + LOOKS.ceiling(1));
+    }
+
+    /// The call failed. What is the server's or the account's trouble gates nothing here.
+    pub fn failed(&mut self, verdict: Verdict, interval: Duration, now: Moment) {
+        match verdict {
+            // Not this app's failure: the governor gates everybody, and the next try is this one again.
+            Verdict::RateLimited { .. } | Verdict::AccountBlocked => self.in_flight = None,
+            Verdict::Retry => {
+                self.in_flight = None;
+                self.back_off(None, Duration::ZERO, now);
+            }
+            // It may have had an effect, or may already be so: look before anything is repeated.
+            Verdict::LostAnswer | Verdict::LookAgain => {
+                let action = self.end_call(None, now);
+                self.back_off(None, Duration::ZERO, now);
+                self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: now });
+                self.owe_look(now);
+            }
+            Verdict::Forbidden => self.slow_lane(Reason::Forbidden, interval, now),
+            Verdict::NotFound => self.slow_lane(Reason::AppNotFound, interval, now),
+            Verdict::Unexpected => self.slow_lane(Reason::UnexpectedAnswer, interval, now),
+        }
+    }
+
+    /// The call was given up without an answer (shutdown, a panic caught): nothing is known.
+    pub fn lost(&mut self, now: Moment) {
+        self.failed(Verdict::LostAnswer, Duration::ZERO, now);
+    }
+
+    /// A reading came, or a moment passed. `observed` is what [`Attempts::trusted`] makes of the newest sighting.
+    pub fn note(&mut self, desired: Desired, observed: Observed, now: Moment) -> Option<Turn> {
+        if observed != Observed::Unknown {
+            // An answer to a question that only a reading could settle: was the lost call done, or the old wish's one?
+            self.verifying = self
+                .verifying
+                .filter(|call| call.accepted && call.action.aims_at() == desired || satisfies(observed, desired));
+            // Whatever it says, no single look is owed, unless a verification still runs.
+            if self.verifying.is_none() {
+                self.look_at = None;
+            }
+            if satisfies(observed, desired) {
+                return self.agreed(desired);
+            }
+            if self.settled_by_us && matches!(observed, Observed::Running | Observed::Stopped) {
+                return self.came_back(now);
+            }
+        }
+        let verifying = self.verifying.filter(|verifying| verifying.accepted && now >= verifying.deadline)?;
+        self.verifying = None;
+        self.look_at = None;
+        let reason = match verifying.action {
+            Action::Stop => Reason::StopNotEffective,
+            Action::Start => Reason::StartNotEffective,
+        };
+        self.back_off(Some(reason), Duration::ZERO, now);
+        Some(Turn::NotEffective(verifying.action))
+    }
+
+    /// The app shall be read singly as soon as possible: it is not where it should be found.
+    pub fn owe_look(&mut self, now: Moment) {
+        self.looks = 0;
+        self.look_at = Some(self.look_at.map_or(now, |at| at.min(now)));
+    }
+
+    /// A single look was sent: the next one is due later, should this one prove nothing.
+    pub fn looked(&mut self, now: Moment) {
+        self.looks = self.looks.saturating_add(1);
+        self.look_at = Some(now + LOOKS.ceiling(self.looks));
+    }
+
+    /// No single look is owed any more: the list will show the app.
+    pub fn forgo_look(&mut self) {
+        self.look_at = None;
+    }
+
+    /// What is asked of the app changed: failures and stalls of the old wish do not count against the new one. What
+    /// was called stays known, since it may still be taking effect.
+    pub fn wish_changed(&mut self, now: Moment) {
+        let unproven = self.verifying.take().is_some();
+        self.failures = 0;
+        self.not_before = None;
+        self.because = None;
+        self.settled_by_us = false;
+        self.returns.clear();
+        self.look_at = None;
+        if unproven {
+            self.owe_look(now);
+        }
+    }
+
+    /// Whether the app came back often enough to be contested.
+    pub fn contested(&self, now: Moment) -> bool {
+        self.recent_returns(now) >= CONTEST_RETURNS
+    }
+
+    fn recent_returns(&self, now: Moment) -> usize {
+        self.returns.iter().filter(|at| now.since(**at) < CONTEST_WINDOW).count()
+    }
+
+    fn end_call(&mut self, date: Option<Timestamp>, now: Moment) -> Option<Action> {
+        let (action, basis) = self.in_flight.take()?;
+        self.last_call = Some(LastCall { action, ended_at: now, date, basis });
+        Some(action)
+    }
+
+    fn agreed(&mut self, desired: Desired) -> Option<Turn> {
+        self.failures = 0;
+        self.not_before = None;
+        self.because = None;
+        self.look_at = None;
+        let verified = self.verifying.take().filter(|verifying| verifying.action.aims_at() == desired)?;
+        self.settled_by_us = true;
+        Some(Turn::Verified(verified.action))
+    }
+
+    fn came_back(&mut self, now: Moment) -> Option<Turn> {
+        self.settled_by_us = false;
+        self.returns.retain(|at| now.since(*at) < CONTEST_WINDOW);
+        self.returns.push(now);
+        let returns = self.returns.len();
+        // Still enforced, but no longer at once: two that fight over an app must not make a hot loop of it.
+        let beyond = u32::try_from((returns + 1).checked_sub(CONTEST_RETURNS)?).ok().filter(|&n| n > 0)?;
+        self.failures = beyond;
+        self.because = Some(Reason::Contested);
+        self.not_before = Some(now + PER_APP.ceiling(beyond + 3));
+        Some(Turn::Contested(returns))
+    }
+
+    fn slow_lane(&mut self, reason: Reason, interval: Duration, now: Moment) {
+        self.in_flight = None;
+        self.back_off(Some(reason), interval, now);
+    }
+
+    fn back_off(&mut self, because: Option<Reason>, at_least: Duration, now: Moment) {
+        self.failures = self.failures.saturating_add(1);
+        self.because = because.or_else(|| self.contested(now).then_some(Reason::Contested));
+        self.not_before = Some(now + PER_APP.jittered(self.failures, self.salt).max(at_least));
+    }
+}
+
+/// Whether `observed` is what `desired` asks for. A suspended app is not running, so it satisfies `Stopped`.
+pub const fn satisfies(observed: Observed, desired: Desired) -> bool {
+    match (desired, observed) {
+        (Desired::Running, Observed::Running) | (Desired::Stopped, Observed::Stopped | Observed::Suspended) => true,
+        (Desired::Running, Observed::Stopped | Observed::Suspended)
+        | (Desired::Stopped, Observed::Running)
+        | (_, Observed::Creating | Observed::Missing | Observed::Unknown) => false,
+    }
+}

@@ -1,0 +1,453 @@
+//! One app: (what is asked, what is seen, what was tried, now) -> Decision.
+//!
+//! The table of the design, then the gates in their order. Not knowing never acts.
+
+use super::action::Action;
+use super::attempts::Attempts;
+use super::condition::Reason;
+use super::desired::{Declared, Desired, Policy, Standing, Wish};
+use super::moment::Moment;
+use super::observed::Observed;
+
+/// What the manifests ask of one app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// This.
+    For(Wish),
+    /// Nothing that could be acted on: the manifest is in conflict, or was never valid.
+    Nothing(Reason),
+}
+
+impl Asked {
+    /// What `declared` asks at `wall`.
+    ///
+    /// An invalid edit is no edit: the last good spec stays in force, as after a rejected `kubectl apply`. A conflict is
+    /// another matter: it is not known who is meant, so nothing is called.
+    pub fn of(declared: &Declared, wall: jiff::Timestamp) -> Self {
+        match (&declared.standing, &declared.spec) {
+            (Standing::Conflicting { reason, .. }, _) => Self::Nothing(*reason),
+            (Standing::Sound | Standing::Invalid { .. }, Some(spec)) => Self::For(spec.wish(wall)),
+            (Standing::Sound | Standing::Invalid { .. }, None) => Self::Nothing(Reason::InvalidManifest),
+        }
+    }
+}
+
+/// What holds back every app alike.
+#[expect(clippy::struct_excessive_bools, reason = "independent gates, each on or off; no two exclude each other")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gates {
+    /// The daemon's policy; the stricter of it and the manifest's holds.
+    pub policy: Policy,
+    /// The token was not accepted.
+    pub account_blocked: bool,
+    /// The platform does not answer.
+    pub breaker_open: bool,
+    /// The last list did not come whole: an app that it did not show is neither there nor gone.
+    pub list_incomplete: bool,
+    /// The server asked everybody to wait.
+    pub rate_limited: bool,
+    /// `--dry-run`.
+    pub dry_run: bool,
+}
+
+impl Gates {
+    /// Nothing is held back.
+    pub const OPEN: Self = Self {
+        policy: Policy::Full,
+        account_blocked: false,
+        breaker_open: false,
+        list_incomplete: false,
+        rate_limited: false,
+        dry_run: false,
+    };
+}
+
+/// The verdict for one app. Doing nothing is a decision too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// As it shall be.
+    Settled(Reason),
+    /// To be called now.
+    Act(Action),
+    /// On its way, or waiting for its time; nobody has to do anything.
+    Wait {
+        /// What for.
+        reason: Reason,
+        /// Until when, where that is known.
+        until: Option<Moment>,
+    },
+    /// It differs, and stays so on purpose: suspended, policy, dry run. The call that is not made is named.
+    Held {
+        /// Whose will it is.
+        reason: Reason,
+        /// What would be called.
+        instead_of: Action,
+    },
+    /// Only an edit or a person helps. It is looked at again all the same.
+    Stalled(Reason),
+}
+
+impl Decision {
+    /// The one word for it.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Settled(reason) | Self::Stalled(reason) => reason,
+            Self::Wait { reason, .. } | Self::Held { reason, .. } => reason,
+            Self::Act(_) => Reason::Drifted,
+        }
+    }
+}
+
+/// Decides for one app. No I/O, no clock, no dice.
+pub fn decide(asked: Asked, observed: Observed, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+    let wish = match asked {
+        Asked::For(wish) => wish,
+        Asked::Nothing(reason) => return Decision::Stalled(reason),
+    };
+    if let Some(action) = past.in_flight() {
+        return under_way(action, None);
+    }
+    let action = match (wish.desired, observed) {
+        (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) if wish.suspended => {
+            return Decision::Settled(Reason::Suspended);
+        }
+        (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) => {
+            return Decision::Settled(Reason::Settled);
+        }
+        (Desired::Stopped, Observed::Suspended) => return Decision::Settled(Reason::SuspendedByPlatform),
+        (Desired::Running, Observed::Suspended) => return Decision::Stalled(Reason::SuspendedByPlatform),
+        (_, Observed::Creating) => return Decision::Wait { reason: Reason::BeingCreated, until: None },
+        (_, Observed::Missing) => return Decision::Stalled(Reason::AppNotFound),
+        (_, Observed::Unknown) => return unknown(past, gates, now),
+        (Desired::Stopped, Observed::Running) => Action::Stop,
+        (Desired::Running, Observed::Stopped) => Action::Start,
+    };
+    gate(action, wish, past, gates, now)
+}
+
+/// Not knowing never acts; it only says what is being waited for.
+fn unknown(past: &Attempts, gates: Gates, now: Moment) -> Decision {
+    if let Some(action) = past.verifying() {
+        return under_way(action, past.look_at());
+    }
+    match past.gate(now) {
+        Some((reason, until)) => gated(reason, until),
+        None if gates.account_blocked => Decision::Wait { reason: Reason::AccountBlocked, until: None },
+        None if gates.breaker_open => Decision::Wait { reason: Reason::ApiUnavailable, until: None },
+        None if gates.list_incomplete => {
+            Decision::Wait { reason: Reason::ObservationIncomplete, until: past.look_at() }
+        }
+        // A stop that was accepted and never seen is still that, also when its backoff is over.
+        None if past.because().is_some() => {
+            Decision::Wait { reason: past.because().unwrap_or(Reason::NotObserved), until: past.look_at() }
+        }
+        None => Decision::Wait { reason: Reason::NotObserved, until: past.look_at() },
+    }
+}
+
+/// The gates before a call, in the design's order.
+fn gate(action: Action, wish: Wish, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+    if wish.suspended {
+        return Decision::Held { reason: Reason::Suspended, instead_of: action };
+    }
+    let allowed = match wish.policy.min(gates.policy) {
+        Policy::Full => true,
+        Policy::StopOnly => action == Action::Stop,
+        Policy::ObserveOnly => false,
+    };
+    if !allowed {
+        return Decision::Held { reason: Reason::PolicyForbids, instead_of: action };
+    }
+    if past.verifying() == Some(action) {
+        // Accepted and not yet seen: telemetry lags, and a second call would only be noise.
+        return under_way(action, past.look_at());
+    }
+    if let Some((reason, until)) = past.gate(now) {
+        return gated(reason, until);
+    }
+    if gates.account_blocked {
+        return Decision::Wait { reason: Reason::AccountBlocked, until: None };
+    }
+    if gates.breaker_open {
+        return Decision::Wait { reason: Reason::ApiUnavailable, until: None };
+    }
+    if gates.rate_limited {
+        return Decision::Wait { reason: Reason::RateLimited, until: None };
+    }
+    if gates.dry_run {
+        return Decision::Held { reason: Reason::DryRun, instead_of: action };
+    }
+    Decision::Act(action)
+}
+
+fn under_way(action: Action, until: Option<Moment>) -> Decision {
+    let reason = match action {
+        Action::Stop => Reason::Stopping,
+        Action::Start => Reason::Starting,
+    };
+    Decision::Wait { reason, until }
+}
+
+fn gated(reason: Reason, until: Moment) -> Decision {
+    if matches!(reason, Reason::Forbidden | Reason::AppNotFound | Reason::UnexpectedAnswer) {
+        Decision::Stalled(reason)
+    } else {
+        Decision::Wait { reason, until: Some(until) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reconcile::action::Verdict;
+    use crate::reconcile::attempts::{Sighting, Turn};
+    use crate::reconcile::observed::Reading;
+
+    const NOW: Moment = Moment::from_secs(1_000);
+    const CONFIRM: Duration = Duration::from_mins(2);
+    const INTERVAL: Duration = Duration::from_mins(1);
+
+    fn wish(desired: Desired) -> Wish {
+        Wish { desired, suspended: false, policy: Policy::Full }
+    }
+
+    fn word(decision: Decision) -> String {
+        match decision {
+            Decision::Settled(Reason::Settled) => "settled".into(),
+            Decision::Settled(reason) => format!("settled ({reason})"),
+            Decision::Act(action) => action.as_str().to_uppercase(),
+            Decision::Wait { reason, .. } => format!("wait {reason}"),
+            Decision::Held { reason, instead_of } => format!("held {reason} (would {instead_of})"),
+            Decision::Stalled(reason) => format!("stalled {reason}"),
+        }
+    }
+
+    /// The policy of the whole operator on one page: what is asked x what is seen x every gate.
+    #[test]
+    fn the_whole_matrix() {
+        let fresh = Attempts::new(0);
+        let mut failed = Attempts::new(0);
+        failed.begin(Action::Stop, None);
+        failed.failed(Verdict::Retry, INTERVAL, NOW);
+        let mut forbidden = Attempts::new(0);
+        forbidden.begin(Action::Stop, None);
+        forbidden.failed(Verdict::Forbidden, INTERVAL, NOW);
+        let mut flying = Attempts::new(0);
+        flying.begin(Action::Stop, None);
+        let mut accepted = Attempts::new(0);
+        accepted.begin(Action::Stop, None);
+        accepted.accepted(None, CONFIRM, NOW);
+        let mut overdue = accepted.clone();
+        overdue.note(Desired::Stopped, Observed::Running, NOW + CONFIRM);
+
+        let open = Gates::OPEN;
+        let rows: Vec<(&str, Wish, &Attempts, Gates)> = [Desired::Stopped, Desired::Running]
+            .into_iter()
+            .flat_map(|desired| {
+                let plain = wish(desired);
+                [
+                    ("", plain, &fresh, open),
+                    ("suspended", Wish { suspended: true, ..plain }, &fresh, open),
+                    ("policy StopOnly", Wish { policy: Policy::StopOnly, ..plain }, &fresh, open),
+                    ("daemon observe-only", plain, &fresh, Gates { policy: Policy::ObserveOnly, ..open }),
+                    ("backing off", plain, &failed, open),
+                    ("after a 403", plain, &forbidden, open),
+                    ("a stop in flight", plain, &flying, open),
+                    ("a stop accepted", plain, &accepted, open),
+                    ("a stop not effective", plain, &overdue, open),
+                    ("account blocked", plain, &fresh, Gates { account_blocked: true, ..open }),
+                    ("breaker open", plain, &fresh, Gates { breaker_open: true, ..open }),
+                    ("rate limited", plain, &fresh, Gates { rate_limited: true, ..open }),
+                    ("list incomplete", plain, &fresh, Gates { list_incomplete: true, ..open }),
+                    ("dry run", plain, &fresh, Gates { dry_run: true, ..open }),
+                    (
+                        "all of them",
+                        Wish { suspended: true, policy: Policy::ObserveOnly, ..plain },
+                        &failed,
+                        Gates {
+                            policy: Policy::ObserveOnly,
+                            account_blocked: true,
+                            breaker_open: true,
+                            list_incomplete: true,
+                            rate_limited: true,
+                            dry_run: true,
+                        },
+                    ),
+                ]
+            })
+            .collect();
+        let mut page = String::new();
+        for (name, wish, past, gates) in rows {
+            let comma = if name.is_empty() { "" } else { ", " };
+            writeln!(page, "{}{comma}{name}", wish.desired).unwrap();
+            for observed in Observed::ALL {
+                let now = if past == &overdue { NOW + CONFIRM } else { NOW };
+                let decision = decide(Asked::For(wish), observed, past, gates, now);
+                writeln!(page, "    {observed:9} -> {}", word(decision)).unwrap();
+            }
+        }
+        for reason in [Reason::DuplicateAppId, Reason::DuplicateName, Reason::InvalidManifest] {
+            let decision = decide(Asked::Nothing(reason), Observed::Running, &fresh, open, NOW);
+            writeln!(page, "manifest in error: {reason}\n    Running   -> {}", word(decision)).unwrap();
+        }
+        insta::assert_snapshot!("matrix", page);
+    }
+
+    fn sighting(observed: Observed, taken: Option<&str>, asked_at: Moment) -> Sighting {
+        let taken_at = taken.map(|time| format!("2026-11-24T{time}Z").parse().unwrap());
+        let reading = Reading { observed, status: None, online: None, taken_at };
+        Sighting { reading, asked_at, seen_at: "2026-11-24T12:00:00Z".parse().unwrap() }
+    }
+
+    #[track_caller]
+    fn trust(basis: &str, reading: Option<&str>, asked_after: bool, said: Observed, trusted: Observed) {
+        let mut past = Attempts::new(0);
+        past.begin(Action::Stop, Some(&sighting(Observed::Running, Some(basis), NOW)));
+        past.accepted(Some("2026-11-24T12:00:10Z".parse().unwrap()), CONFIRM, NOW + INTERVAL);
+        let asked = if asked_after { NOW + INTERVAL } else { NOW };
+        assert_eq!(past.trusted(Some(&sighting(said, reading, asked))), trusted);
+    }
+
+    #[test]
+    fn a_reading_older_than_our_call_proves_nothing() {
+        let (running, stopped, unknown) = (Observed::Running, Observed::Stopped, Observed::Unknown);
+        trust("12:00:00", Some("12:00:11"), true, running, running);
+        trust("12:00:00", Some("12:00:11"), true, stopped, stopped);
+        trust("12:00:00", Some("12:00:09"), true, running, unknown);
+        trust("12:00:00", Some("12:00:11"), false, running, unknown); // asked before the answer was known
+        trust("12:00:00", None, true, stopped, stopped); // null metrics carry no time
+        trust("12:00:00", None, false, stopped, unknown);
+        // Frozen metrics of a stopped app: the flip after the reading that made us call is the proof...
+        trust("12:00:00", Some("12:00:09"), true, stopped, stopped);
+        // ...an answer from an older replica is not.
+        trust("12:00:00", Some("11:59:59"), true, stopped, unknown);
+        trust("12:00:00", Some("12:00:00"), true, stopped, unknown);
+    }
+
+    #[test]
+    fn a_stop_without_effect_is_noticed_and_repeated_on_backoff() {
+        let mut past = Attempts::new(7);
+        past.begin(Action::Stop, None);
+        past.accepted(None, CONFIRM, NOW);
+        assert_eq!(past.note(Desired::Stopped, Observed::Running, NOW + INTERVAL), None);
+        let late = NOW + CONFIRM;
+        assert_eq!(past.note(Desired::Stopped, Observed::Running, late), Some(Turn::NotEffective(Action::Stop)));
+        let (reason, until) = past.gate(late).unwrap();
+        assert_eq!(reason, Reason::StopNotEffective);
+        assert_eq!(
+            decide(Asked::For(wish(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
+            Decision::Act(Action::Stop)
+        );
+        assert_eq!(past.next_attempt(), 2);
+    }
+
+    #[test]
+    fn a_lost_answer_is_looked_into_before_the_call_is_repeated() {
+        let before = sighting(Observed::Running, None, NOW);
+        let mut past = Attempts::new(0);
+        past.begin(Action::Stop, Some(&before));
+        let lost = NOW + INTERVAL;
+        past.failed(Verdict::LostAnswer, INTERVAL, lost);
+        assert_eq!(past.look_at(), Some(lost));
+        let long_after = lost + CONFIRM;
+        let ask = |past: &Attempts, sighting: &Sighting| {
+            decide(Asked::For(wish(Desired::Stopped)), past.trusted(Some(sighting)), past, Gates::OPEN, long_after)
+        };
+        assert!(matches!(ask(&past, &before), Decision::Wait { .. }), "the old reading does not justify a repeat");
+        past.looked(lost);
+        let after = sighting(Observed::Running, None, lost);
+        past.note(Desired::Stopped, past.trusted(Some(&after)), long_after);
+        assert_eq!(ask(&past, &after), Decision::Act(Action::Stop));
+        assert_eq!(past.look_at(), None, "one look was enough");
+    }
+
+    #[test]
+    fn an_edit_does_not_wait_for_the_old_wish() {
+        let mut past = Attempts::new(0);
+        past.begin(Action::Stop, None);
+        past.accepted(None, CONFIRM, NOW);
+        past.wish_changed(NOW);
+        assert_eq!(past.look_at(), Some(NOW), "what the stop did has to be seen first");
+        past.note(Desired::Running, Observed::Stopped, NOW);
+        let decision = decide(Asked::For(wish(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
+        assert_eq!(decision, Decision::Act(Action::Start));
+
+        // The same when the edit comes while the stop is still on the wire.
+        let mut past = Attempts::new(0);
+        past.begin(Action::Stop, None);
+        past.wish_changed(NOW);
+        past.accepted(None, CONFIRM, NOW);
+        past.note(Desired::Running, Observed::Stopped, NOW);
+        let decision = decide(Asked::For(wish(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
+        assert_eq!(decision, Decision::Act(Action::Start));
+    }
+
+    #[test]
+    fn an_app_that_keeps_coming_back_is_contested_and_still_enforced() {
+        let mut past = Attempts::new(0);
+        let mut now = NOW;
+        let mut turns = Vec::new();
+        for _ in 0..4 {
+            past.begin(Action::Stop, None);
+            past.accepted(None, CONFIRM, now);
+            assert_eq!(past.note(Desired::Stopped, Observed::Stopped, now), Some(Turn::Verified(Action::Stop)));
+            now = now + INTERVAL;
+            turns.push(past.note(Desired::Stopped, Observed::Running, now));
+        }
+        assert_eq!(turns, [None, None, Some(Turn::Contested(3)), Some(Turn::Contested(4))]);
+        let (reason, until) = past.gate(now).unwrap();
+        assert_eq!(reason, Reason::Contested);
+        assert_eq!(
+            decide(Asked::For(wish(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
+            Decision::Act(Action::Stop)
+        );
+    }
+
+    fn any_attempts() -> impl Strategy<Value = Attempts> {
+        (any::<u64>(), proptest::collection::vec(0..8_u8, 0..6)).prop_map(|(salt, steps)| {
+            let mut past = Attempts::new(salt);
+            let mut now = Moment::START;
+            for step in steps {
+                now = now + Duration::from_secs(7);
+                match step {
+                    0 => past.begin(Action::Stop, None),
+                    1 => past.begin(Action::Start, None),
+                    2 => past.accepted(None, CONFIRM, now),
+                    3 => past.failed(Verdict::LostAnswer, INTERVAL, now),
+                    4 => past.failed(Verdict::Retry, INTERVAL, now),
+                    5 => past.wish_changed(now),
+                    6 => past.owe_look(now),
+                    _ => drop(past.note(Desired::Stopped, Observed::Running, now)),
+                }
+            }
+            past
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn not_knowing_never_acts(past in any_attempts(), running: bool, at in 0..1_000_u64, incomplete: bool) {
+            let desired = if running { Desired::Running } else { Desired::Stopped };
+            let gates = Gates { list_incomplete: incomplete, ..Gates::OPEN };
+            let decision = decide(Asked::For(wish(desired)), Observed::Unknown, &past, gates, Moment::from_secs(at));
+            prop_assert!(!matches!(decision, Decision::Act(_)));
+        }
+
+        #[test]
+        fn only_a_running_app_is_stopped_and_only_if_asked(past in any_attempts(), index in 0..6_usize, at in 0..1_000_u64) {
+            for desired in [Desired::Running, Desired::Stopped] {
+                let observed = Observed::ALL[index];
+                let decision = decide(Asked::For(wish(desired)), observed, &past, Gates::OPEN, Moment::from_secs(at));
+                if decision == Decision::Act(Action::Stop) {
+                    prop_assert_eq!((desired, observed), (Desired::Stopped, Observed::Running));
+                    prop_assert_eq!(past.in_flight(), None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! All apps: what would be done now, in which order?
+//!
+//! A plan leaves nothing to choose: `plan` prints exactly what `run` does. Stops come first, since they free memory;
+//! then starts, each by name. After success the plan made again is empty.
+
+use super::action::Action;
+use super::app::{AppId, AppName};
+use super::attempts::Attempts;
+use super::decide::{Asked, Decision, Gates, decide};
+use super::desired::Desired;
+use super::moment::Moment;
+use super::observed::Observed;
+
+/// What a plan needs to know of one app.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Which object.
+    pub name: &'a AppName,
+    /// Which app; absent where no good manifest said so yet.
+    pub app_id: Option<&'a AppId>,
+    /// What is asked of it.
+    pub asked: Asked,
+    /// What is seen of it, as far as it is to be trusted.
+    pub observed: Observed,
+    /// What was tried.
+    pub past: &'a Attempts,
+}
+
+/// The line of a plan about one app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which object.
+    pub name: AppName,
+    /// Which app.
+    pub app_id: Option<AppId>,
+    /// What is asked of it; absent where nothing can be told.
+    pub desired: Option<Desired>,
+    /// What is seen of it.
+    pub observed: Observed,
+    /// What comes of that.
+    pub decision: Decision,
+}
+
+/// What would be done now for every app, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Stops, then starts, then what nothing is called for; each by name.
+    pub entries: Vec<Entry>,
+}
+
+impl Plan {
+    /// The calls to make, in their order.
+    pub fn actions(&self) -> impl Iterator<Item = (Action, &Entry)> {
+        self.entries.iter().filter_map(|entry| match entry.decision {
+            Decision::Act(action) => Some((action, entry)),
+            Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => None,
+        })
+    }
+}
+
+/// Plans for all `subjects` at `now`.
+pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, now: Moment) -> Plan {
+    let mut entries: Vec<Entry> = subjects
+        .into_iter()
+        .map(|subject| Entry {
+            name: subject.name.clone(),
+            app_id: subject.app_id.cloned(),
+            desired: match subject.asked {
+                Asked::For(wish) => Some(wish.desired),
+                Asked::Nothing(_) => None,
+            },
+            observed: subject.observed,
+            decision: decide(subject.asked, subject.observed, subject.past, gates, now),
+        })
+        .collect();
+    entries.sort_by(|a, b| (rank(a.decision), &a.name).cmp(&(rank(b.decision), &b.name)));
+    Plan { entries }
+}
+
+fn rank(decision: Decision) -> u8 {
+    match decision {
+        Decision::Act(Action::Stop) => 0,
+        Decision::Act(Action::Start) => 1,
+        Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reconcile::desired::{Policy, Wish};
+
+    fn made(fleet: &[(AppName, Wish, Observed)], gates: Gates) -> Plan {
+        let past = Attempts::new(0);
+        let subjects = fleet.iter().map(|(name, wish, observed)| Subject {
+            name,
+            app_id: None,
+            asked: Asked::For(*wish),
+            observed: *observed,
+            past: &past,
+        });
+        plan(subjects, gates, Moment::START)
+    }
+
+    fn any_fleet() -> impl Strategy<Value = Vec<(AppName, Wish, Observed)>> {
+        let app = ("[a-z]{1,6}", any::<bool>(), any::<bool>(), 0..3_u8, 0..6_usize);
+        proptest::collection::vec(app, 0..20).prop_map(|apps| {
+            let one = |(name, running, suspended, policy, observed): (String, bool, bool, u8, usize)| {
+                let desired = if running { Desired::Running } else { Desired::Stopped };
+                let policy = [Policy::Full, Policy::StopOnly, Policy::ObserveOnly][usize::from(policy)];
+                (name.parse().unwrap(), Wish { desired, suspended, policy }, Observed::ALL[observed])
+            };
+            apps.into_iter().map(one).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn planning_again_after_success_finds_nothing_to_do(fleet in any_fleet()) {
+            let first = made(&fleet, Gates::OPEN);
+            let done: Vec<_> = fleet
+                .iter()
+                .map(|(name, wish, observed)| {
+                    let called = first.actions().any(|(_, entry)| entry.name == *name && entry.observed == *observed);
+                    let reached = match wish.desired {
+                        Desired::Running => Observed::Running,
+                        Desired::Stopped => Observed::Stopped,
+                    };
+                    let acted = called && matches!(
+                        (wish.desired, observed),
+                        (Desired::Running, Observed::Stopped) | (Desired::Stopped, Observed::Running)
+                    ) && !wish.suspended && wish.policy != Policy::ObserveOnly
+                        && !(wish.policy == Policy::StopOnly && wish.desired == Desired::Running);
+                    (name.clone(), *wish, if acted { reached } else { *observed })
+                })
+                .collect();
+            prop_assert_eq!(made(&done, Gates::OPEN).actions().count(), 0);
+        }
+
+        #[test]
+        fn stops_come_first_and_order_does_not_depend_on_the_input(fleet in any_fleet()) {
+            let forward = made(&fleet, Gates::OPEN);
+            let actions: Vec<Action> = forward.actions().map(|(action, _)| action).collect();
+            prop_assert!(actions.is_sorted());
+            let mut names: Vec<_> = fleet.iter().map(|(name, ..)| name).collect();
+            names.sort();
+            names.dedup();
+            if names.len() == fleet.len() {
+                let mut backward = fleet;
+                backward.reverse();
+                prop_assert_eq!(forward, made(&backward, Gates::OPEN));
+            }
+        }
+
+        #[test]
+        fn a_strict_daemon_calls_nothing(fleet in any_fleet()) {
+            let gates = Gates { policy: Policy::ObserveOnly, ..Gates::OPEN };
+            prop_assert_eq!(made(&fleet, gates).actions().count(), 0);
+        }
+    }
+}
