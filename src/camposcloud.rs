@@ -5,5 +5,6 @@
 
 pub mod client;
 pub mod error;
+pub mod governor;
 pub mod token;
 pub mod wire;

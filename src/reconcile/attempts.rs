@@ -69,6 +69,21 @@ pub struct Attempts {
     returns: Vec<Moment>,
 }
 
+/// The memory of an app on which nothing was ever tried.
+pub static NOTHING_TRIED: Attempts = Attempts {
+    salt: 0,
+    failures: 0,
+    not_before: None,
+    because: None,
+    in_flight: None,
+    last_call: None,
+    verifying: None,
+    look_at: None,
+    looks: 0,
+    settled_by_us: false,
+    returns: Vec::new(),
+};
+
 /// What a reading or the passing of time brought about, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -237,14 +252,18 @@ impl Attempts {
 
     /// What is asked of the app changed: failures and stalls of the old wish do not count against the new one. What
     /// was called stays known, since it may still be taking effect.
-    pub fn wish_changed(&mut self, now: Moment) {
-        let unproven = self.verifying.take().is_some();
+    pub fn wish_changed(&mut self, desired: Desired, now: Moment) {
+        let verifying = self.verifying.take();
+        self.verifying = verifying.filter(|call| call.action.aims_at() == desired);
+        let unproven = self.verifying != verifying;
         self.failures = 0;
         self.not_before = None;
         self.because = None;
         self.settled_by_us = false;
         self.returns.clear();
-        self.look_at = None;
+        if self.verifying.is_none() {
+            self.look_at = None;
+        }
         if unproven {
             self.owe_look(now);
         }

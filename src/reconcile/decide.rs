@@ -371,7 +371,7 @@ mod tests {
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, NOW);
-        past.wish_changed(NOW);
+        past.wish_changed(Desired::Running, NOW);
         assert_eq!(past.look_at(), Some(NOW), "what the stop did has to be seen first");
         past.note(Desired::Running, Observed::Stopped, NOW);
         let decision = decide(Asked::For(wish(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
@@ -380,7 +380,7 @@ mod tests {
         // The same when the edit comes while the stop is still on the wire.
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
-        past.wish_changed(NOW);
+        past.wish_changed(Desired::Running, NOW);
         past.accepted(None, CONFIRM, NOW);
         past.note(Desired::Running, Observed::Stopped, NOW);
         let decision = decide(Asked::For(wish(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
@@ -420,7 +420,7 @@ mod tests {
                     2 => past.accepted(None, CONFIRM, now),
                     3 => past.failed(Verdict::LostAnswer, INTERVAL, now),
                     4 => past.failed(Verdict::Retry, INTERVAL, now),
-                    5 => past.wish_changed(now),
+                    5 => past.wish_changed(Desired::Running, now),
                     6 => past.owe_look(now),
                     _ => drop(past.note(Desired::Stopped, Observed::Running, now)),
                 }

@@ -1,0 +1,315 @@
+//! What may a person type? Names, help and shapes; nothing is resolved or checked against the world yet.
+
+#![expect(clippy::doc_markdown, reason = "these texts are read in a terminal, where backticks are noise")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::camposcloud::governor::Budget;
+
+/// Reconciles a directory of YAML manifests with the apps of a CamposCloud account.
+///
+/// Each manifest declares whether one app shall be Running or Stopped. The operator compares that with what the server
+/// says and calls stop or start, with retry and backoff, until the two agree.
+#[derive(Debug, Parser)]
+#[command(name = "campos-operator", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Every flag has an environment variable CAMPOS_OPERATOR_<FLAG>. The token comes from \
+    CAMPOSCLOUD_TOKEN or --token-file, never from a flag.\n\nExit codes: 0 done, 1 any error (usage included), \
+    2 changes (only plan --detailed-exitcode).")]
+pub struct Cli {
+    /// How the log looks.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command that concern its log.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// What to log: error, warn, info, debug, trace, or directives such as "info,campos_operator=debug"
+    #[arg(long, global = true, env = "CAMPOS_OPERATOR_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+    /// How to write the log, which goes to stderr
+    #[arg(long, global = true, env = "CAMPOS_OPERATOR_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// When to use colour; auto honours NO_COLOR
+    #[arg(long, global = true, env = "CAMPOS_OPERATOR_COLOR", default_value = "auto", value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// When colour is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator: watch the manifests and keep the apps as they say
+    #[command(
+        after_help = "Examples:\n  campos-operator run --manifests ./manifests --token-file /run/secrets/token\n  \
+        campos-operator run --dry-run          # decide and log, call nothing\n  \
+        campos-operator run --once             # until settled, for a cron job or a pipeline"
+    )]
+    Run(RunArgs),
+    /// Show what `run` would do now, and call nothing
+    #[command(
+        after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # 0 nothing \
+        to do, 2 changes, 1 error\n  campos-operator plan -o json | jq '.actions'"
+    )]
+    Plan(PlanArgs),
+    /// Check manifests without any network
+    #[command(
+        after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml"
+    )]
+    Validate(ValidateArgs),
+    /// Serve a simulated CamposCloud API on loopback, to try things out against
+    #[command(
+        after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
+        --listen 127.0.0.1:8800\n\nThen, in another shell:\n  CAMPOSCLOUD_TOKEN=simulated campos-operator run --api-url \
+        http://127.0.0.1:8800"
+    )]
+    Simulate(SimulateArgs),
+    /// Show the main job in one process: simulator and operator on ./manifests
+    Demo(DemoArgs),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// Where the manifests are.
+#[derive(Debug, Clone, Args)]
+pub struct ManifestArgs {
+    /// Directory of manifests, read recursively; may be given several times
+    #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "DIR")]
+    pub manifests: Vec<PathBuf>,
+}
+
+/// How to reach CamposCloud.
+#[derive(Debug, Clone, Args)]
+pub struct ApiArgs {
+    /// Address of the API; plain http only to loopback
+    #[arg(long, env = "CAMPOS_OPERATOR_API_URL", default_value = "https://api.camposcloud.com", value_name = "URL")]
+    pub api_url: String,
+    /// Allow plain http to other hosts than loopback; the token then travels unencrypted
+    #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HTTP")]
+    pub allow_http: bool,
+    /// File that holds the token; read again when it changes [default: the token is in CAMPOSCLOUD_TOKEN]
+    #[arg(long, env = "CAMPOS_OPERATOR_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Requests a minute that may be made, of the account's 180; "unlimited" for a private server
+    #[arg(long, env = "CAMPOS_OPERATOR_API_BUDGET", default_value = "120", value_name = "N", value_parser = budget)]
+    pub api_budget: Budget,
+}
+
+/// Which calls the daemon makes at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyArg {
+    /// Stop and start
+    Full,
+    /// Stop, never start
+    StopOnly,
+    /// Look and report, never call
+    ObserveOnly,
+}
+
+/// `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// The API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Time between looks at the list of apps
+    #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    pub interval: Duration,
+    /// Time between full scans of the manifests; file events make changes immediate
+    #[arg(long, env = "CAMPOS_OPERATOR_SCAN_INTERVAL", default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub scan_interval: Duration,
+    /// Which calls are allowed; a manifest can only be stricter
+    #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
+    pub policy: PolicyArg,
+    /// Decide and report, but call neither stop nor start
+    #[arg(long, env = "CAMPOS_OPERATOR_DRY_RUN")]
+    pub dry_run: bool,
+    /// Run until everything is settled, then exit: 0 settled, 1 not
+    #[arg(long, env = "CAMPOS_OPERATOR_ONCE")]
+    pub once: bool,
+    /// With --once: give up after this time
+    #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "10m", value_name = "TIME", value_parser = duration)]
+    pub timeout: Duration,
+    /// How long an accepted call has to take effect before it counts as not effective
+    #[arg(long, env = "CAMPOS_OPERATOR_CONFIRM_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = duration)]
+    pub confirm_timeout: Duration,
+    /// Address of the read-only HTTP port, or "off"
+    #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = listen)]
+    pub listen: Listen,
+}
+
+/// `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// The manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// The API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Which calls are allowed; a manifest can only be stricter
+    #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
+    pub policy: PolicyArg,
+    /// The interval that the requests a minute are computed for
+    #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    pub interval: Duration,
+    /// How to print the plan
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: PlanOutput,
+    /// Exit 2 if there are changes
+    #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
+    pub detailed_exitcode: bool,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanOutput {
+    /// For a person
+    Text,
+    /// For a script
+    Json,
+}
+
+/// `validate`.
+#[derive(Debug, Clone, Args)]
+pub struct ValidateArgs {
+    /// Files and directories
+    #[arg(default_value = "./manifests", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// `simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct SimulateArgs {
+    /// Address to serve on; port 0 takes a free one
+    #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8800", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Number of made-up apps, all running
+    #[arg(long, env = "CAMPOS_OPERATOR_APPS", default_value_t = 0, value_name = "N")]
+    pub apps: u32,
+    /// One running app for each manifest below this directory
+    #[arg(long, env = "CAMPOS_OPERATOR_FROM", value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Seed of everything that is left to chance
+    #[arg(long, env = "CAMPOS_OPERATOR_SEED", default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Hardship to simulate, in YAML; see the README for the format
+    #[arg(long, env = "CAMPOS_OPERATOR_FAULTS", value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+    /// The token to accept
+    #[arg(long, env = "CAMPOS_OPERATOR_TOKEN", default_value = "simulated", value_name = "TOKEN")]
+    pub token: String,
+}
+
+/// `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// The manifests.
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Address of the read-only HTTP port, or "off"; a taken port is replaced by a free one
+    #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = listen)]
+    pub listen: Listen,
+}
+
+/// Where the HTTP port listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    On(SocketAddr),
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "off" {
+        return Ok(Listen::Off);
+    }
+    let address = text.parse().map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, or off")?;
+    Ok(Listen::On(address))
+}
+
+fn budget(text: &str) -> Result<Budget, String> {
+    match text {
+        "unlimited" => Ok(Budget::Unlimited),
+        number => match number.parse() {
+            Ok(rate @ 1..) => Ok(Budget::PerMinute(rate)),
+            Ok(0) | Err(_) => Err("expected a whole number of requests a minute from 1, or unlimited".into()),
+        },
+    }
+}
+
+/// A time such as `90s`, `2m` or `1h 30m`; between a tenth of a second and a week.
+fn duration(text: &str) -> Result<Duration, String> {
+    let hint = "expected a time with a unit, such as 500ms, 60s, 2m or 1h30m";
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| hint)?;
+    let duration = Duration::try_from(signed).map_err(|_| hint)?;
+    if duration < Duration::from_millis(100) || duration > Duration::from_hours(24 * 7) {
+        return Err("expected a time between 100ms and 168h".into());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_need_a_unit() {
+        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["60", "", "-5s", "1ms", "1y", "abc"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn budgets_and_addresses() {
+        assert_eq!(budget("unlimited"), Ok(Budget::Unlimited));
+        assert_eq!(budget("30"), Ok(Budget::PerMinute(30)));
+        assert!(budget("0").is_err() && budget("-1").is_err() && budget("lots").is_err());
+        assert_eq!(listen("off"), Ok(Listen::Off));
+        assert!(listen("8080").is_err());
+    }
+}

@@ -1,0 +1,437 @@
+//! THE SHELL: owns the loop, the clock and every task.
+//!
+//! Events only mean "look again". Each turn of the loop takes in whatever came (an update of the manifests, an answer),
+//! decides for the apps that are due (`pass`), and sends as many requests as the governor admits (`execute`). Nothing
+//! here decides whether an app should be stopped; that is `reconcile::decide`.
+
+pub mod clock;
+pub mod describe;
+pub mod execute;
+pub mod fleet;
+pub mod observe;
+pub mod pass;
+pub mod queue;
+pub mod report;
+pub mod round;
+pub mod shutdown;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{Id, JoinError, JoinSet};
+use tracing::{debug, error};
+
+use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
+use crate::platform::Platform;
+use crate::reconcile::action::{Failure, Verdict};
+use crate::reconcile::decide::Gates;
+use crate::reconcile::desired::{Policy, SourceReport, Update};
+use crate::reconcile::moment::Moment;
+use crate::status::Board;
+use clock::Clock;
+use execute::{Job, Outcome, Result as Answer};
+use fleet::Fleet;
+use round::Rounds;
+use shutdown::{Shutdown, Stage};
+
+/// Stops and starts on the wire at once. The budget is the real bound; this one keeps a private server without a
+/// budget from being met with ten thousand connections.
+const MOST_CALLS: usize = 32;
+/// Single reads on the wire at once.
+const MOST_LOOKS: usize = 8;
+/// In-flight calls get this long to end after the first signal: container runtimes kill after 30 s unless told otherwise.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How the operator shall work. Every value is checked where it enters.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Time between lists.
+    pub interval: Duration,
+    /// How long an accepted call has to show.
+    pub confirm_timeout: Duration,
+    /// The daemon's policy.
+    pub policy: Policy,
+    /// Decide and report, call nothing.
+    pub dry_run: bool,
+    /// Requests a minute.
+    pub budget: Budget,
+    /// Run until settled, but no longer than this; `None` is for ever.
+    pub once: Option<Duration>,
+    /// Spreads backoff and probes; any number.
+    pub salt: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            confirm_timeout: Duration::from_secs(120),
+            policy: Policy::Full,
+            dry_run: false,
+            budget: Budget::PerMinute(crate::camposcloud::governor::DEFAULT_BUDGET),
+            once: None,
+            salt: 0,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// A signal came; what was on the wire has ended, or was abandoned.
+    Stopped,
+    /// `--once`: nothing is left to do, and every app is as it shall be (or held on purpose).
+    Settled,
+    /// `--once`: nothing is left that time would change, but so many apps or manifests need a person.
+    NeedsPerson(usize),
+    /// `--once`: the time was up before.
+    TimedOut,
+}
+
+/// The operator: one loop, one writer of everything it owns.
+pub struct Operator<P> {
+    platform: Arc<P>,
+    settings: Settings,
+    clock: Clock,
+    board: Board,
+    fleet: Fleet,
+    governor: Governor,
+    rounds: Rounds,
+    gates: Gates,
+    source: Option<SourceReport>,
+    jobs: JoinSet<Outcome>,
+    /// What each task is about: a task that panicked can no longer say so itself.
+    tasks: HashMap<Id, Job>,
+    calls: usize,
+    looks: usize,
+    requests: u64,
+    summary_at: Moment,
+    reported: bool,
+}
+
+impl<P: Platform> Operator<P> {
+    /// An operator that has seen nothing yet.
+    pub fn new(platform: Arc<P>, settings: Settings, clock: Clock, board: Board) -> Self {
+        let governor = Governor::new(settings.budget, settings.salt);
+        let gates = Gates { policy: settings.policy, dry_run: settings.dry_run, ..Gates::OPEN };
+        Self {
+            fleet: Fleet::new(settings.salt),
+            governor,
+            gates,
+            platform,
+            settings,
+            clock,
+            board,
+            rounds: Rounds::default(),
+            source: None,
+            jobs: JoinSet::new(),
+            tasks: HashMap::new(),
+            calls: 0,
+            looks: 0,
+            requests: 0,
+            summary_at: Moment::START + report::SUMMARY,
+            reported: false,
+        }
+    }
+
+    /// Reconciles until a signal comes, or with `once` until nothing is left to do.
+    pub async fn run(mut self, mut updates: UnboundedReceiver<Update>, mut shutdown: Shutdown) -> Ended {
+        let deadline = self.settings.once.map(|timeout| self.clock.now() + timeout);
+        let mut source_open = true;
+        loop {
+            // Whatever the manifests say by now counts, before anything is sent because of what they said before.
+            while let Ok(update) = updates.try_recv() {
+                self.take_update(update);
+            }
+            let wake = self.turn();
+            if let Some(ended) = self.ended(deadline) {
+                return ended;
+            }
+            let wake = deadline.map_or(wake, |deadline| wake.min(deadline));
+            tokio::select! {
+                biased;
+                stage = shutdown.changed() => match stage {
+                    Stage::Running => {}
+                    Stage::Draining | Stage::Aborting => return self.drain(shutdown).await,
+                },
+                update = updates.recv(), if source_open => match update {
+                    Some(update) => self.take_update(update),
+                    None => source_open = false,
+                },
+                Some(done) = self.jobs.join_next_with_id() => self.take_outcome(done),
+                () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
+            }
+        }
+    }
+
+    /// One turn: decide for whoever is due, send what may be sent. Returns when to come back at the latest.
+    fn turn(&mut self) -> Moment {
+        let now = self.clock.now();
+        let gates = Gates {
+            account_blocked: self.governor.account_blocked(),
+            breaker_open: self.governor.breaker_open(),
+            rate_limited: self.governor.paused_until(now).is_some(),
+            list_incomplete: self.rounds.incomplete(),
+            ..self.gates
+        };
+        if gates != self.gates {
+            self.gates = gates;
+            self.fleet.all_due(now);
+        }
+        self.pass(now);
+        let sendable = self.dispatch(now);
+        self.pass(now);
+        self.report(now);
+        self.board.progress(now, self.settings.interval);
+        let wakes = [sendable, self.fleet.next_due(), self.governor.paused_until(now), Some(self.summary_at)];
+        let longest = now + self.settings.interval;
+        // Never at once: a wake-up that is already past was dealt with above, as far as it could be.
+        let soonest = now + Duration::from_millis(1);
+        wakes.into_iter().flatten().fold(longest, Moment::min).max(soonest)
+    }
+
+    fn take_update(&mut self, update: Update) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        for name in &update.removed {
+            self.board.remove_app(name);
+        }
+        report::source(self.source.as_ref(), &update.source);
+        if self.source.as_ref().is_none_or(|known| known.available != update.source.available) {
+            self.fleet.all_due(now);
+        }
+        self.source = Some(update.source);
+        self.fleet.take_update(update.changed, &update.removed, self.rounds.finished_any(), now, wall);
+        self.reported = false;
+    }
+
+    /// Sends requests until none waits or the governor says so. Returns when it may be asked again.
+    fn dispatch(&mut self, now: Moment) -> Option<Moment> {
+        loop {
+            if self.governor.account_blocked() {
+                return match self.governor.admit_token_probe(now) {
+                    Admission::Go => {
+                        self.send(Job::Token, now);
+                        None
+                    }
+                    Admission::At(at) => Some(at),
+                    Admission::Later => None,
+                };
+            }
+            let waiting = self.waiting(now);
+            let mut again = None;
+            let mut sent = false;
+            for lane in Governor::order(&waiting, now) {
+                match self.governor.admit(lane, now) {
+                    Admission::Go => {
+                        self.send_from(lane, now);
+                        sent = true;
+                        break;
+                    }
+                    Admission::At(at) => again = Some(again.map_or(at, |known: Moment| known.min(at))),
+                    Admission::Later => {}
+                }
+            }
+            if !sent {
+                let later = [self.rounds.next_start(), self.fleet.next_look()];
+                let later = later.into_iter().flatten().filter(|at| *at > now).min();
+                return [again, later].into_iter().flatten().min();
+            }
+        }
+    }
+
+    /// Since when a request of each lane waits. What is offered here is sent if it is admitted.
+    fn waiting(&mut self, now: Moment) -> Waiting {
+        let act = loop {
+            if self.calls >= MOST_CALLS {
+                break None;
+            }
+            let Some((name, since)) = self.fleet.first_ready() else { break None };
+            // Decided again at the last moment: time may have passed since it became ready.
+            self.fleet.due_now(&name, now);
+            self.pass(now);
+            if self.fleet.first_ready().is_some_and(|(first, _)| first == name) {
+                break Some(since);
+            }
+        };
+        let probing = self.governor.breaker_open();
+        if !probing && self.rounds.may_start_confirming(self.fleet.due_listed_looks(now, self.rounds.pages())) {
+            self.rounds.start(Lane::Confirm, now);
+            self.fleet.looks_are_served(now);
+        }
+        if self.rounds.due(now) || (probing && self.rounds.idle()) {
+            self.rounds.start(Lane::Observe, now);
+        }
+        let look = (!probing && self.looks < MOST_LOOKS)
+            .then(|| self.fleet.first_look(now, self.rounds.idle(), self.rounds.pages()))
+            .flatten()
+            .map(|(since, _)| since);
+        let page = |lane| self.rounds.waiting(lane);
+        let confirm = [look, page(Lane::Confirm)].into_iter().flatten().min();
+        Waiting { act, confirm, observe: page(Lane::Observe) }
+    }
+
+    fn send_from(&mut self, lane: Lane, now: Moment) {
+        let job = match lane {
+            Lane::Act => self.fleet.take_ready(now, self.clock.wall()),
+            Lane::Confirm if self.rounds.waiting(Lane::Confirm).is_none() => {
+                self.fleet.take_look(now, self.rounds.idle(), self.rounds.pages())
+            }
+            Lane::Confirm | Lane::Observe => self.rounds.take_page().map(|page| Job::Page { page }),
+        };
+        // `waiting` offered it a moment ago, in the same turn of a loop that nobody else touches.
+        let Some(job) = job else {
+            error!(lane = lane.as_str(), "a request was admitted and then not there");
+            return;
+        };
+        self.send(job, now);
+    }
+
+    fn send(&mut self, job: Job, now: Moment) {
+        debug!(?job, "request");
+        self.requests += 1;
+        match &job {
+            Job::Act { .. } => self.calls += 1,
+            Job::Look { .. } => self.looks += 1,
+            Job::Page { .. } | Job::Token => {}
+        }
+        let task = self.jobs.spawn(execute::carry_out(self.platform.clone(), job.clone(), self.clock, now));
+        self.tasks.insert(task.id(), job);
+    }
+
+    fn take_outcome(&mut self, done: Result<(Id, Outcome), JoinError>) {
+        let outcome = match done {
+            Ok((id, outcome)) => {
+                self.tasks.remove(&id);
+                outcome
+            }
+            Err(error) => {
+                let Some(job) = self.tasks.remove(&error.id()) else { return };
+                // One app's panic stays its own: as far as anybody knows the call may have been made.
+                error!(?job, "a task panicked; treated as a lost answer");
+                execute::lost(job, self.clock.now())
+            }
+        };
+        let now = self.clock.now();
+        let wall = self.clock.wall();
+        let (call, limits) = match (&outcome.job, &outcome.result) {
+            (Job::Act { id, .. } | Job::Look { id }, result) => (Call::App(id.clone()), result.limits()),
+            (Job::Page { .. } | Job::Token, result) => (Call::Account, result.limits()),
+        };
+        let shift = match outcome.result.failure() {
+            None => self.governor.succeeded(limits, now),
+            Some(failure) => self.governor.failed(&call, failure, now),
+        };
+        if let Some(shift) = shift {
+            report::shift(shift, outcome.result.failure());
+        }
+        self.reported = false;
+        match (outcome.job, outcome.result) {
+            (Job::Act { name, id, action, attempt }, Answer::Acted(result)) => {
+                self.calls -= 1;
+                let settings = (self.settings.confirm_timeout, self.settings.interval);
+                self.fleet.take_answer(&name, &id, &result, settings, now);
+                let retry_in = self.fleet.retry_in(&id, now);
+                report::call(&name, &id, action, attempt, &result, now.since(outcome.sent_at), retry_in);
+            }
+            (Job::Look { id }, Answer::Looked(result)) => {
+                self.looks -= 1;
+                self.fleet.take_look_answer(&id, result, outcome.sent_at, now, wall);
+            }
+            (Job::Page { .. }, Answer::Listed(result)) => {
+                self.take_page(result, outcome.sent_at, now);
+            }
+            (Job::Token, Answer::Known(_)) => {
+                if !self.governor.account_blocked() {
+                    self.rounds.start_now(now);
+                }
+            }
+            (job, _) => error!(?job, "an answer of another kind than the question"),
+        }
+        if self.governor.breaker_open() {
+            // The breaker's own schedule says when the next list may be tried: it is the probe.
+            self.rounds.start_now(now);
+        }
+    }
+
+    fn take_page(
+        &mut self,
+        result: Result<crate::platform::Answered<crate::platform::Page>, Failure>,
+        sent_at: Moment,
+        now: Moment,
+    ) {
+        let wall = self.clock.wall();
+        let finished = match result {
+            Ok(answered) => {
+                for seen in &answered.value.apps {
+                    self.fleet.see(&seen.id, seen.reading.clone(), sent_at, now, wall);
+                }
+                self.rounds.page(answered.value, now, wall)
+            }
+            Err(failure) => {
+                if !matches!(failure.verdict, Verdict::RateLimited { .. } | Verdict::AccountBlocked) {
+                    report::list_failed(&failure);
+                }
+                self.rounds.page_failed(&failure, now, wall)
+            }
+        };
+        let Some(finished) = finished else { return };
+        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        self.rounds.schedule(interval, self.settings.salt, now);
+        report::round(&finished, interval, self.settings.interval);
+        if let Some(ids) = finished.complete {
+            self.fleet.take_complete_list(&ids, now);
+        } else if finished.incomplete_in_a_row >= round::GIVE_UP_WAITING {
+            self.fleet.owe_looks_for_unseen(now);
+        }
+        if finished.first_complete {
+            self.fleet.all_due(now);
+        }
+    }
+
+    /// First signal: nothing new is sent, what is on the wire may end. Second signal, or too late: it is abandoned.
+    async fn drain(mut self, mut shutdown: Shutdown) -> Ended {
+        report::draining(self.jobs.len());
+        // Reads change nothing, so nobody has to wait for them.
+        let reads: Vec<Id> =
+            self.tasks.iter().filter(|(_, job)| !matches!(job, Job::Act { .. })).map(|(id, _)| *id).collect();
+        for id in reads {
+            self.tasks.remove(&id);
+        }
+        let deadline = self.clock.now() + DRAIN;
+        while !self.tasks.is_empty() && shutdown.stage() != Stage::Aborting {
+            tokio::select! {
+                biased;
+                _ = shutdown.changed() => {}
+                Some(done) = self.jobs.join_next_with_id() => {
+                    let known = match &done {
+                        Ok((id, _)) => self.tasks.contains_key(id),
+                        Err(error) => self.tasks.contains_key(&error.id()),
+                    };
+                    if known {
+                        self.take_outcome(done);
+                    }
+                }
+                () = tokio::time::sleep_until(self.clock.instant(deadline)) => break,
+            }
+        }
+        report::stopped(self.tasks.values().filter(|job| matches!(job, Job::Act { .. })).count());
+        self.jobs.abort_all();
+        Ended::Stopped
+    }
+
+    fn ended(&self, deadline: Option<Moment>) -> Option<Ended> {
+        let deadline = deadline?;
+        let source = self.source.as_ref().filter(|source| source.loaded || !source.available);
+        if let Some(source) = source
+            && self.rounds.complete_once()
+            && self.fleet.at_rest()
+            && self.tasks.is_empty()
+        {
+            let trouble = self.fleet.stalled().max(source.problems.len()).max(usize::from(!source.available));
+            return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
+        }
+        (self.clock.now() >= deadline).then_some(Ended::TimedOut)
+    }
+}

@@ -1,0 +1,53 @@
+//! What time is it? The only place that reads a clock.
+//!
+//! `Moment`s come from tokio's clock, so that a paused runtime makes them virtual; the wall time is the system's, or in
+//! a simulation the virtual clock's offset from a fixed date.
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::reconcile::moment::Moment;
+
+/// The operator's two clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+    /// In a simulation: the wall time at `start`.
+    simulated: Option<Timestamp>,
+}
+
+impl Clock {
+    /// The machine's clocks; `START` is now. Needs no runtime.
+    pub fn system() -> Self {
+        Self { start: Instant::now(), simulated: None }
+    }
+
+    /// A wall clock that begins at `wall` and runs as tokio's clock does.
+    pub fn simulated(wall: Timestamp) -> Self {
+        Self { start: Instant::now(), simulated: Some(wall) }
+    }
+
+    /// Time since start.
+    pub fn now(&self) -> Moment {
+        Moment::after_start(self.start.elapsed())
+    }
+
+    /// The wall time.
+    pub fn wall(&self) -> Timestamp {
+        match self.simulated {
+            Some(wall) => wall + self.start.elapsed(),
+            None => Self::wall_now(),
+        }
+    }
+
+    /// The machine's wall time, for whatever only stamps what it writes.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    pub fn wall_now() -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// The tokio instant of a moment, to sleep until.
+    pub fn instant(&self, moment: Moment) -> Instant {
+        self.start + moment.since_start()
+    }
+}

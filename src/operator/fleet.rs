@@ -1,0 +1,504 @@
+//! What is known of every app, and who is next? The loop's memory; no I/O.
+//!
+//! Objects are keyed by name, what was seen and tried by the platform's id: a renamed object does not forget the call
+//! that is on the wire, so there is never more than one call in flight for an app.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::execute::Job;
+use super::queue::Queue;
+use crate::platform::{Answered, Seen};
+use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
+use crate::reconcile::app::{AppId, AppName};
+use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
+use crate::reconcile::decide::{Asked, Decision};
+use crate::reconcile::desired::{Declared, Spec, Standing};
+use crate::reconcile::moment::Moment;
+use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::plan::{Entry, Subject};
+use crate::status::{Condition, LastAction};
+
+/// An update of at most so many apps is somebody's edit and goes before a bulk; more is a checkout or a first load.
+const EDIT_AT_MOST: usize = 16;
+/// What depends on the wall clock is looked at this often at least, so that a clock that was set does no lasting harm.
+const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// One object of the manifests with what came of it.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// As declared.
+    pub declared: Declared,
+    /// Counts changes of the spec, from 1.
+    pub generation: u64,
+    /// The last decision.
+    pub decision: Option<Decision>,
+    /// What was seen when it was made.
+    pub observed: Observed,
+    /// The last call.
+    pub last_action: Option<LastAction>,
+    /// The conditions as they are shown.
+    pub conditions: Vec<Condition>,
+    urgent: bool,
+    ready: Option<Rank>,
+}
+
+/// One app of the platform.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The newest reading.
+    pub sighting: Option<Sighting>,
+    /// What was tried.
+    pub past: Attempts,
+    /// Whether the list shows it; otherwise only a single read does.
+    listed: bool,
+}
+
+/// The order in which calls go out: edits, then first tries, then repeats; stops before starts; the longest waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    class: Class,
+    action: Action,
+    since: Moment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Edit,
+    First,
+    Repeat,
+}
+
+/// All objects and apps.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    objects: BTreeMap<AppName, Object>,
+    apps: HashMap<AppId, Known>,
+    /// Which object speaks for an app. An app in conflict has none.
+    owners: HashMap<AppId, AppName>,
+    due: Queue<AppName>,
+    looks: Queue<AppId>,
+    ready: BTreeSet<(Rank, AppName)>,
+    salt: u64,
+}
+
+impl Fleet {
+    /// An empty fleet; the salt spreads the backoff of its apps.
+    pub fn new(salt: u64) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
+    /// The objects, by name.
+    pub fn objects(&self) -> impl Iterator<Item = (&AppName, &Object)> {
+        self.objects.iter()
+    }
+
+    /// One object.
+    pub fn object(&self, name: &AppName) -> Option<&Object> {
+        self.objects.get(name)
+    }
+
+    /// One object, to note what was made of it.
+    pub fn object_mut(&mut self, name: &AppName) -> Option<&mut Object> {
+        self.objects.get_mut(name)
+    }
+
+    /// One app.
+    pub fn known(&self, id: &AppId) -> Option<&Known> {
+        self.apps.get(id)
+    }
+
+    /// Takes an update of the manifests in. `listed_before` tells whether any list was read yet: an app that none
+    /// showed is then looked for at once.
+    pub fn take_update(
+        &mut self,
+        changed: Vec<Declared>,
+        removed: &[AppName],
+        listed_before: bool,
+        now: Moment,
+        wall: Timestamp,
+    ) {
+        for name in removed {
+            self.release(name);
+        }
+        let edit = changed.len() <= EDIT_AT_MOST;
+        // All old claims fall before any new one is made: two objects may have swapped their apps in one update.
+        for declared in &changed {
+            self.disown(&declared.name);
+        }
+        for declared in changed {
+            let name = declared.name.clone();
+            let before = self.objects.remove(&name);
+            let spec_changed = before.as_ref().is_none_or(|before| before.declared.spec != declared.spec);
+            let desired = declared.spec.as_ref().map(|spec| spec.wish(wall).desired);
+            let mut object = before.unwrap_or_else(|| Object::new(declared.clone()));
+            object.generation += u64::from(spec_changed);
+            object.urgent = edit && spec_changed;
+            object.declared = declared;
+            let owned = object.app_id().cloned();
+            self.objects.insert(name.clone(), object);
+            if let Some(id) = owned {
+                self.owners.insert(id.clone(), name.clone());
+                let known = self.known_or_new(&id);
+                if let Some(desired) = desired.filter(|_| spec_changed) {
+                    known.past.wish_changed(desired, now);
+                }
+                if known.sighting.is_none() && listed_before {
+                    known.past.owe_look(now);
+                }
+            }
+            self.due.push(&name, now);
+        }
+    }
+
+    /// A reading came, by a page of the list or a single read that was sent at `asked_at`.
+    pub fn see(&mut self, id: &AppId, reading: Reading, asked_at: Moment, now: Moment, wall: Timestamp) {
+        let known = self.known_or_new(id);
+        // Answers may overtake each other: the one to the later question counts.
+        if known.sighting.as_ref().is_some_and(|sighting| sighting.asked_at > asked_at) {
+            return;
+        }
+        known.sighting = Some(Sighting { reading, asked_at, seen_at: wall });
+        self.owner_due(id, now);
+    }
+
+    /// A single read was answered, or not.
+    pub fn take_look_answer(
+        &mut self,
+        id: &AppId,
+        result: Result<Answered<Seen>, Failure>,
+        asked_at: Moment,
+        now: Moment,
+        wall: Timestamp,
+    ) {
+        match result {
+            Ok(answered) => self.see(id, answered.value.reading, asked_at, now, wall),
+            Err(Failure { verdict: Verdict::NotFound, .. }) => {
+                let missing = Reading { observed: Observed::Missing, status: None, online: None, taken_at: None };
+                self.see(id, missing, asked_at, now, wall);
+            }
+            // The look stays owed, at its next time.
+            Err(_) => self.owner_due(id, now),
+        }
+    }
+
+    /// A complete list came: what is declared and not on it is asked for singly before anything is concluded.
+    pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>, now: Moment) {
+        let owners = &self.owners;
+        self.apps.retain(|id, known| {
+            known.listed = ids.contains(id);
+            known.listed || owners.contains_key(id) || known.past.in_flight().is_some()
+        });
+        let unseen: Vec<AppId> = self.owners.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+        for id in unseen {
+            self.owe_look(&id, now);
+        }
+    }
+
+    /// Lists keep coming in part: the apps that none of them showed are asked for singly.
+    pub fn owe_looks_for_unseen(&mut self, now: Moment) {
+        let unseen = |id: &&AppId| self.apps.get(*id).is_none_or(|known| known.sighting.is_none());
+        let unseen: Vec<AppId> = self.owners.keys().filter(unseen).cloned().collect();
+        for id in unseen {
+            self.owe_look(&id, now);
+        }
+    }
+
+    /// A stop or start was answered, or not.
+    pub fn take_answer(
+        &mut self,
+        name: &AppName,
+        id: &AppId,
+        result: &Result<Answered<Receipt>, Failure>,
+        (confirm_timeout, interval): (Duration, Duration),
+        now: Moment,
+    ) {
+        let known = self.known_or_new(id);
+        match result {
+            Ok(answered) => known.past.accepted(answered.value.date, confirm_timeout, now),
+            Err(failure) => known.past.failed(failure.verdict, interval, now),
+        }
+        if let Some(last) = self.objects.get_mut(name).and_then(|object| object.last_action.as_mut()) {
+            match result {
+                Ok(Answered { value: receipt, .. }) => {
+                    last.result = "Accepted";
+                    last.http_status = Some(receipt.http_status);
+                    last.returned_status.clone_from(&receipt.status);
+                    last.returned_online = receipt.online;
+                }
+                Err(failure) => {
+                    last.result = failure.verdict.as_str();
+                    last.http_status = failure.http_status;
+                    last.error = Some(failure.message.clone());
+                }
+            }
+        }
+        self.due.push(name, now);
+        self.owner_due(id, now);
+    }
+
+    /// Tells the memory of each of `names` what is seen and what time it is. Returns what that brought about.
+    pub fn note(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> Vec<(AppName, AppId, Turn)> {
+        let mut turns = Vec::new();
+        for name in names {
+            let Some(object) = self.objects.get_mut(name) else { continue };
+            let Asked::For(wish) = Asked::of(&object.declared, wall) else { continue };
+            let Some(id) = object.app_id() else { continue };
+            let Some(known) = self.apps.get_mut(id) else { continue };
+            let observed = known.past.trusted(known.sighting.as_ref());
+            let Some(turn) = known.past.note(wish.desired, observed, now) else { continue };
+            let result = match turn {
+                Turn::Verified(_) => Some("Verified"),
+                Turn::NotEffective(_) => Some("NotEffective"),
+                Turn::Contested(_) => None,
+            };
+            turns.push((name.clone(), id.clone(), turn));
+            if let (Some(last), Some(result)) = (object.last_action.as_mut(), result) {
+                last.result = result;
+            }
+        }
+        turns
+    }
+
+    /// What a plan needs to know of each of `names`.
+    pub fn subjects<'a>(&'a self, names: &'a [AppName], wall: Timestamp) -> impl Iterator<Item = Subject<'a>> {
+        names.iter().filter_map(move |name| {
+            let object = self.objects.get(name)?;
+            let known = object.app_id().and_then(|id| self.apps.get(id));
+            Some(Subject {
+                name,
+                app_id: object.declared.spec.as_ref().map(|spec| &spec.app_id),
+                asked: Asked::of(&object.declared, wall),
+                observed: known.map_or(Observed::Unknown, |known| known.past.trusted(known.sighting.as_ref())),
+                past: known.map_or(&NOTHING_TRIED, |known| &known.past),
+            })
+        })
+    }
+
+    /// Takes a decision in: who is ready for a call, when to look again. Returns the decision before it.
+    pub fn decided(&mut self, entry: &Entry, now: Moment, wall: Timestamp) -> Option<Decision> {
+        let object = self.objects.get_mut(&entry.name)?;
+        let before = object.decision.replace(entry.decision);
+        object.observed = entry.observed;
+        let id = object.app_id().cloned();
+        let known = id.as_ref().and_then(|id| self.apps.get(id));
+        let rank = match entry.decision {
+            Decision::Act(action) => {
+                let repeated = known.is_some_and(|known| known.past.next_attempt() > 1);
+                let class = if object.urgent {
+                    Class::Edit
+                } else if repeated {
+                    Class::Repeat
+                } else {
+                    Class::First
+                };
+                let since = object.ready.filter(|rank| rank.action == action).map_or(now, |rank| rank.since);
+                Some(Rank { class, action, since })
+            }
+            Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
+                if matches!(entry.decision, Decision::Settled(_)) {
+                    object.urgent = false;
+                }
+                None
+            }
+        };
+        if rank != object.ready {
+            if let Some(old) = object.ready.take() {
+                self.ready.remove(&(old, entry.name.clone()));
+            }
+            if let Some(new) = rank {
+                self.ready.insert((new, entry.name.clone()));
+            }
+            object.ready = rank;
+        }
+        let spec = object.declared.spec.as_ref();
+        let change = spec.and_then(|spec| spec.next_change(wall)).map(|at| {
+            let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
+            now + wait.min(CLOCK_CHECK)
+        });
+        let wake = known.and_then(|known| known.past.wake_at()).filter(|at| *at > now);
+        let look = known.and_then(|known| known.past.look_at());
+        self.due.set(&entry.name, [change, wake].into_iter().flatten().min());
+        if let Some(id) = &id {
+            self.looks.set(id, look);
+        }
+        before
+    }
+
+    /// Takes the names that are due.
+    pub fn take_due(&mut self, now: Moment) -> Vec<AppName> {
+        self.due.take_due(now)
+    }
+
+    /// When somebody is due next.
+    pub fn next_due(&self) -> Option<Moment> {
+        self.due.next()
+    }
+
+    /// When a single read is due next.
+    pub fn next_look(&self) -> Option<Moment> {
+        self.looks.next()
+    }
+
+    /// Everybody is due.
+    pub fn all_due(&mut self, now: Moment) {
+        for name in self.objects.keys() {
+            self.due.push(name, now);
+        }
+    }
+
+    /// One object is due.
+    pub fn due_now(&mut self, name: &AppName, now: Moment) {
+        self.due.push(name, now);
+    }
+
+    /// The call that goes next, and since when it waits.
+    pub fn first_ready(&self) -> Option<(AppName, Moment)> {
+        self.ready.first().map(|(rank, name)| (name.clone(), rank.since))
+    }
+
+    /// Takes the call that goes next: it is in flight from here on.
+    pub fn take_ready(&mut self, now: Moment, wall: Timestamp) -> Option<Job> {
+        let (rank, name) = self.ready.pop_first()?;
+        let object = self.objects.get_mut(&name)?;
+        object.ready = None;
+        object.urgent = false;
+        let id = object.app_id()?.clone();
+        let known = self.apps.get_mut(&id)?;
+        let attempt = known.past.next_attempt();
+        known.past.begin(rank.action, known.sighting.as_ref());
+        object.last_action = Some(LastAction {
+            action: rank.action.as_str(),
+            at: wall,
+            attempt,
+            result: "InFlight",
+            http_status: None,
+            returned_status: None,
+            returned_online: None,
+            error: None,
+        });
+        self.due.push(&name, now);
+        Some(Job::Act { name, id, action: rank.action, attempt })
+    }
+
+    /// How many single reads are due that a list would serve as well; counts no further than one beyond `enough`.
+    pub fn due_listed_looks(&self, now: Moment, enough: u32) -> usize {
+        let listed = |(_, id): &(Moment, &AppId)| self.apps.get(*id).is_some_and(|known| known.listed);
+        self.looks.due(now).filter(listed).take(enough as usize + 1).count()
+    }
+
+    /// A list begins that serves every due look of a listed app.
+    pub fn looks_are_served(&mut self, now: Moment) {
+        let due: Vec<AppId> = self.looks.due(now).map(|(_, id)| id.clone()).collect();
+        for id in due {
+            if let Some(known) = self.apps.get_mut(&id).filter(|known| known.listed) {
+                known.past.looked(now);
+                self.looks.set(&id, known.past.look_at());
+            }
+        }
+    }
+
+    /// The single read that goes next, and since when it waits. While a list is under way, a bulk of looks waits for
+    /// what it brings; a few do not.
+    pub fn first_look(&self, now: Moment, no_list_under_way: bool, pages: u32) -> Option<(Moment, AppId)> {
+        let few = no_list_under_way || self.looks.due(now).take(pages as usize + 1).count() <= pages as usize;
+        let single = |id: &AppId| few || self.apps.get(id).is_none_or(|known| !known.listed);
+        self.looks.due(now).find(|(_, id)| single(id)).map(|(at, id)| (at, id.clone()))
+    }
+
+    /// Takes the single read that goes next.
+    pub fn take_look(&mut self, now: Moment, no_list_under_way: bool, pages: u32) -> Option<Job> {
+        let (_, id) = self.first_look(now, no_list_under_way, pages)?;
+        let known = self.apps.get_mut(&id)?;
+        known.past.looked(now);
+        self.looks.set(&id, known.past.look_at());
+        Some(Job::Look { id })
+    }
+
+    /// How long this app's backoff lasts yet.
+    pub fn retry_in(&self, id: &AppId, now: Moment) -> Option<Duration> {
+        self.apps.get(id)?.past.gate(now).map(|(_, until)| until.since(now))
+    }
+
+    /// Whether nothing is left that time alone would change.
+    pub fn at_rest(&self) -> bool {
+        self.ready.is_empty()
+            && self.objects.values().all(|object| match object.decision {
+                Some(Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_)) => true,
+                Some(Decision::Act(_) | Decision::Wait { .. }) | None => false,
+            })
+    }
+
+    /// How many apps need a person.
+    pub fn stalled(&self) -> usize {
+        self.objects.values().filter(|object| matches!(object.decision, Some(Decision::Stalled(_)))).count()
+    }
+
+    fn known_or_new(&mut self, id: &AppId) -> &mut Known {
+        let salt = self.salt;
+        self.apps.entry(id.clone()).or_insert_with(|| {
+            let mut hasher = DefaultHasher::new();
+            (salt, id.as_str()).hash(&mut hasher);
+            Known { sighting: None, past: Attempts::new(hasher.finish()), listed: false }
+        })
+    }
+
+    fn owe_look(&mut self, id: &AppId, now: Moment) {
+        let known = self.known_or_new(id);
+        known.past.owe_look(now);
+        let at = known.past.look_at();
+        self.looks.set(id, at);
+    }
+
+    fn owner_due(&mut self, id: &AppId, now: Moment) {
+        if let Some(name) = self.owners.get(id) {
+            self.due.push(name, now);
+        }
+    }
+
+    /// An object is gone: its app is left as it is.
+    fn release(&mut self, name: &AppName) {
+        self.disown(name);
+        self.due.set(name, None);
+        self.objects.remove(name);
+    }
+
+    fn disown(&mut self, name: &AppName) {
+        let Some(object) = self.objects.get_mut(name) else { return };
+        if let Some(rank) = object.ready.take() {
+            self.ready.remove(&(rank, name.clone()));
+        }
+        if let Some(id) = object.app_id()
+            && self.owners.get(id) == Some(name)
+        {
+            self.owners.remove(id);
+            self.looks.set(id, None);
+        }
+    }
+}
+
+impl Object {
+    fn new(declared: Declared) -> Self {
+        Self {
+            declared,
+            generation: 0,
+            decision: None,
+            observed: Observed::Unknown,
+            last_action: None,
+            conditions: Vec::new(),
+            urgent: false,
+            ready: None,
+        }
+    }
+
+    /// The app that this object speaks for; none while it is in conflict, or was never valid.
+    pub fn app_id(&self) -> Option<&AppId> {
+        match self.declared.standing {
+            Standing::Conflicting { .. } => None,
+            Standing::Sound | Standing::Invalid { .. } => self.declared.spec.as_ref().map(|Spec { app_id, .. }| app_id),
+        }
+    }
+}

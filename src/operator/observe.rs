@@ -1,0 +1,133 @@
+//! What does the platform say of everything, once? For the verbs that look and end: `plan` and its kind.
+//!
+//! They pass the same governor as the daemon does.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::camposcloud::governor::{Admission, Call, Governor, Lane};
+use crate::operator::clock::Clock;
+use crate::platform::listing::{Flaw, Listing, Next};
+use crate::platform::{Platform, Seen};
+use crate::reconcile::action::{Failure, Verdict};
+use crate::reconcile::app::AppId;
+use crate::reconcile::backoff::PROBES;
+use crate::reconcile::observed::{Observed, Reading};
+
+/// So many failures of one request end the look: somebody is waiting for it.
+const TRIES: u32 = 4;
+
+/// One look at everything.
+#[derive(Debug)]
+pub struct Observation {
+    /// Every app that the list showed, in its order by id, and every wanted one that was found singly.
+    pub seen: Vec<Seen>,
+    /// Which of the wanted apps do not exist.
+    pub missing: Vec<AppId>,
+    /// Why the list is not the whole list, if it is not.
+    pub flaw: Option<Flaw>,
+    /// What a list costs, in requests.
+    pub pages: u32,
+}
+
+impl Observation {
+    /// What was seen of one app.
+    pub fn reading(&self, id: &AppId) -> Option<Reading> {
+        if self.missing.contains(id) {
+            return Some(Reading { observed: Observed::Missing, status: None, online: None, taken_at: None });
+        }
+        self.seen.iter().find(|seen| seen.id == *id).map(|seen| seen.reading.clone())
+    }
+
+    /// Every reading, by id.
+    pub fn readings(&self) -> HashMap<AppId, Reading> {
+        let missing = self.missing.iter().filter_map(|id| Some((id.clone(), self.reading(id)?)));
+        self.seen.iter().map(|seen| (seen.id.clone(), seen.reading.clone())).chain(missing).collect()
+    }
+}
+
+/// Reads the whole list, then asks singly for each of `wanted` that it does not show.
+pub async fn everything<P: Platform>(
+    platform: &P,
+    governor: &mut Governor,
+    clock: Clock,
+    wanted: impl IntoIterator<Item = AppId>,
+) -> Result<Observation, Failure> {
+    let mut listing = Listing::default();
+    let mut pages = 0;
+    let mut tries = 0;
+    loop {
+        admitted(governor, Lane::Observe, clock).await;
+        let request = listing.next();
+        match platform.list(request).await {
+            Ok(answered) => {
+                governor.succeeded(answered.limits, clock.now());
+                (pages, tries) = (pages + 1, 0);
+                if listing.add(answered.value) == Next::Done {
+                    break;
+                }
+            }
+            Err(failure) if failure.verdict == Verdict::LookAgain && listing.may_have_been_refused() => {
+                listing = Listing::new(None);
+            }
+            Err(failure) => again(governor, &Call::Account, failure, &mut tries, clock).await?,
+        }
+    }
+    let (mut seen, flaw) = listing.finish();
+    let mut missing = Vec::new();
+    for id in wanted {
+        if seen.binary_search_by(|known| known.id.cmp(&id)).is_ok() {
+            continue;
+        }
+        let mut tries = 0;
+        loop {
+            admitted(governor, Lane::Confirm, clock).await;
+            match platform.get(&id).await {
+                Ok(answered) => {
+                    governor.succeeded(answered.limits, clock.now());
+                    let place = seen.partition_point(|known| known.id < id);
+                    seen.insert(place, answered.value);
+                    break;
+                }
+                Err(failure) if failure.verdict == Verdict::NotFound => {
+                    governor.failed(&Call::App(id.clone()), &failure, clock.now());
+                    missing.push(id.clone());
+                    break;
+                }
+                // Its state stays unknown; the rest of the look is worth having.
+                Err(failure) if matches!(failure.verdict, Verdict::Forbidden | Verdict::Unexpected) => break,
+                Err(failure) => again(governor, &Call::App(id.clone()), failure, &mut tries, clock).await?,
+            }
+        }
+    }
+    Ok(Observation { seen, missing, flaw, pages })
+}
+
+async fn admitted(governor: &mut Governor, lane: Lane, clock: Clock) {
+    loop {
+        match governor.admit(lane, clock.now()) {
+            Admission::Go => return,
+            Admission::At(at) => tokio::time::sleep_until(clock.instant(at)).await,
+            // One request at a time: no probe of ours can be on the wire here.
+            Admission::Later => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Whether it is worth trying again; waits for the time at which it is.
+async fn again(
+    governor: &mut Governor,
+    call: &Call,
+    failure: Failure,
+    tries: &mut u32,
+    clock: Clock,
+) -> Result<(), Failure> {
+    *tries += 1;
+    let worth = matches!(failure.verdict, Verdict::Retry | Verdict::LostAnswer | Verdict::RateLimited { .. });
+    if !worth || *tries >= TRIES {
+        return Err(failure);
+    }
+    governor.failed(call, &failure, clock.now());
+    tokio::time::sleep(PROBES.ceiling(*tries) / 2).await;
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! One pass: note what was seen, plan for the apps that are due, take the plan in, put up their status.
+
+use crate::operator::{Operator, describe, report};
+use crate::platform::Platform;
+use crate::reconcile::moment::Moment;
+use crate::reconcile::plan::plan;
+
+impl<P: Platform> Operator<P> {
+    /// Decides for every app that is due. Costs in proportion to those, not to the fleet.
+    pub(super) fn pass(&mut self, now: Moment) {
+        let due = self.fleet.take_due(now);
+        if due.is_empty() {
+            return;
+        }
+        let wall = self.clock.wall();
+        for (name, id, turn) in self.fleet.note(&due, now, wall) {
+            report::turn(&name, &id, turn, self.fleet.retry_in(&id, now));
+        }
+        let plan = plan(self.fleet.subjects(&due, wall), self.gates, now);
+        let source_available = self.source.as_ref().is_none_or(|source| source.available);
+        let revision = self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone());
+        for entry in &plan.entries {
+            let before = self.fleet.decided(entry, now, wall);
+            report::decision(entry, before);
+            let when = describe::When { now, wall, next_list: self.rounds.next_start() };
+            let Some(app) = describe::app(&self.fleet, &entry.name, source_available, &revision, when) else {
+                continue;
+            };
+            if let Some(object) = self.fleet.object_mut(&entry.name) {
+                object.conditions.clone_from(&app.status.conditions);
+            }
+            self.board.set_app(&entry.name, app);
+        }
+    }
+
+    /// Puts up what is known of the daemon, where that changed, and writes the summary when it is time for it.
+    pub(super) fn report(&mut self, now: Moment) {
+        if now >= self.summary_at {
+            self.summary_at = now + report::SUMMARY;
+            report::summary(&self.fleet, self.requests);
+        }
+        if self.reported {
+            return;
+        }
+        self.reported = true;
+        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        self.board.set_daemon(describe::daemon(
+            self.source.as_ref(),
+            &self.rounds,
+            &self.governor,
+            interval,
+            self.requests,
+            self.gates,
+            now,
+        ));
+    }
+}

@@ -1,0 +1,203 @@
+//! What does the log say? Info means that something changed; a settled fleet is silent but for one summary.
+//!
+//! One line for a cause, not one for each app it concerns. No body, token or environment variable comes near here.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::fleet::Fleet;
+use super::round::Finished;
+use crate::camposcloud::governor::Shift;
+use crate::platform::Answered;
+use crate::reconcile::action::{Action, Failure, Receipt};
+use crate::reconcile::app::{AppId, AppName};
+use crate::reconcile::attempts::Turn;
+use crate::reconcile::decide::Decision;
+use crate::reconcile::desired::{Desired, SourceReport};
+use crate::reconcile::plan::Entry;
+
+/// A settled fleet writes one line in this time.
+pub const SUMMARY: Duration = Duration::from_secs(600);
+
+/// The one line of a call that changes something.
+pub fn call(
+    name: &AppName,
+    id: &AppId,
+    action: Action,
+    attempt: u32,
+    result: &Result<Answered<Receipt>, Failure>,
+    took: Duration,
+    retry_in: Option<Duration>,
+) {
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let (app, app_id) = (name.as_str(), id.as_str());
+    match result {
+        Ok(Answered { value: receipt, .. }) => {
+            let (status, online) = (receipt.status.as_deref(), receipt.online);
+            let (http_status, oddity) = (receipt.http_status, receipt.oddity.as_deref());
+            let reason = match action {
+                Action::Stop => "Stopping",
+                Action::Start => "Starting",
+            };
+            info!(
+                app,
+                app_id,
+                action = action.as_str(),
+                attempt,
+                http_status,
+                status,
+                online,
+                reason,
+                duration_ms,
+                oddity,
+                "{action} accepted"
+            );
+        }
+        Err(failure) => {
+            let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
+            let (http_status, reason) = (failure.http_status, failure.verdict.as_str());
+            info!(
+                app, app_id, action = action.as_str(), attempt, http_status, reason, retry_in, duration_ms,
+                error = %failure, "{action} failed"
+            );
+        }
+    }
+}
+
+/// What a reading or the passing of time brought about.
+pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) {
+    let (app, app_id) = (name.as_str(), id.as_str());
+    let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
+    match turn {
+        Turn::Verified(action) => {
+            let now = match action.aims_at() {
+                Desired::Stopped => "stopped",
+                Desired::Running => "started",
+            };
+            info!(app, app_id, "app {now}");
+        }
+        Turn::NotEffective(Action::Stop) => {
+            warn!(app, app_id, reason = "StopNotEffective", retry_in, "stop not effective");
+        }
+        Turn::NotEffective(Action::Start) => {
+            warn!(app, app_id, reason = "StartNotEffective", retry_in, "start not effective");
+        }
+        Turn::Contested(returns) => {
+            warn!(app, app_id, reason = "Contested", returns, retry_in, "app keeps coming back");
+        }
+    }
+}
+
+/// A decision that differs from the one before it.
+pub fn decision(entry: &Entry, before: Option<Decision>) {
+    let same = before.is_some_and(|before| {
+        before.reason() == entry.decision.reason()
+            && std::mem::discriminant(&before) == std::mem::discriminant(&entry.decision)
+    });
+    if same {
+        return;
+    }
+    let app = entry.name.as_str();
+    let app_id = entry.app_id.as_ref().map(AppId::as_str);
+    let desired = entry.desired.map(Desired::as_str);
+    let (observed, reason) = (entry.observed.as_str(), entry.decision.reason().as_str());
+    match entry.decision {
+        // What is wrong with the text itself is told with its place when the manifests are read.
+        Decision::Stalled(_) if desired.is_none() => debug!(app, app_id, reason, "in error"),
+        Decision::Stalled(_) => warn!(app, app_id, desired, observed, reason, "app stalled"),
+        Decision::Held { instead_of, .. } => {
+            info!(app, app_id, desired, observed, reason, "would {instead_of}");
+        }
+        Decision::Settled(_) | Decision::Act(_) | Decision::Wait { .. } => {
+            debug!(app, app_id, desired, observed, reason, "decided");
+        }
+    }
+}
+
+/// A change that concerns everybody.
+pub fn shift(shift: Shift, failure: Option<&Failure>) {
+    let error = failure.map(ToString::to_string);
+    match shift {
+        Shift::Paused(pause) => {
+            warn!(reason = "RateLimited", pause_s = pause.as_secs_f64(), error, "the platform asks to wait");
+        }
+        Shift::BreakerOpened => {
+            warn!(reason = "ApiUnavailable", error, "the platform does not answer; probing it one request at a time");
+        }
+        Shift::BreakerClosed => info!("the platform answers again"),
+        Shift::AccountBlocked => {
+            warn!(reason = "AccountBlocked", error, "the token is not accepted; nothing is called until one is");
+        }
+        Shift::AccountUnblocked => info!("the token is accepted again"),
+    }
+}
+
+/// The source of manifests became unavailable, came back, or was read for the first time.
+pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
+    let was_available = before.is_none_or(|before| before.available);
+    if !now.available && (was_available || before.is_none()) {
+        warn!(
+            reason = "SourceUnavailable",
+            error = now.trouble.as_deref(),
+            "the manifests cannot be read; what they said last stays in force"
+        );
+    } else if now.loaded && before.is_none_or(|before| !before.loaded) {
+        info!(files = now.files, problems = now.problems.len(), revision = &*now.revision, "manifests loaded");
+    } else if now.available && !was_available {
+        info!(files = now.files, revision = &*now.revision, "the manifests can be read again");
+    }
+}
+
+/// A page of the list did not come.
+pub fn list_failed(failure: &Failure) {
+    debug!(error = %failure, "a page of the list did not come");
+}
+
+/// A round of reading the list ended.
+pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
+    match &finished.flaw {
+        Some((flaw, apps)) if finished.flaw_is_news => {
+            warn!(reason = "ObservationIncomplete", error = %flaw, apps, "the list of apps is not complete");
+        }
+        Some((flaw, apps)) => debug!(error = %flaw, apps, "the list of apps is still not complete"),
+        None if finished.first_complete => {
+            let apps = finished.complete.as_ref().map_or(0, std::collections::BTreeSet::len);
+            info!(apps, pages = finished.pages, "apps listed");
+            if interval > wanted {
+                let interval_s = interval.as_secs();
+                warn!(pages = finished.pages, interval_s, "the list has so many pages that it is read less often");
+            }
+        }
+        None if finished.mended => info!("the list of apps is complete again"),
+        None => debug!(pages = finished.pages, "apps listed"),
+    }
+}
+
+/// The one line that a quiet time is worth.
+pub fn summary(fleet: &Fleet, requests: u64) {
+    let (mut settled, mut waiting, mut stalled, mut held) = (0, 0, 0, 0);
+    for (_, object) in fleet.objects() {
+        match object.decision {
+            Some(Decision::Settled(_)) => settled += 1,
+            Some(Decision::Held { .. }) => held += 1,
+            Some(Decision::Stalled(_)) => stalled += 1,
+            Some(Decision::Act(_) | Decision::Wait { .. }) | None => waiting += 1,
+        }
+    }
+    info!(settled, waiting, held, stalled, requests, "summary");
+}
+
+/// The first signal came.
+pub fn draining(in_flight: usize) {
+    info!(in_flight, "stopping: nothing new is sent, calls on the wire may end");
+}
+
+/// The end.
+pub fn stopped(abandoned: usize) {
+    if abandoned > 0 {
+        warn!(abandoned, "stopped; calls were abandoned, and their apps are looked at again at the next start");
+    } else {
+        info!("stopped");
+    }
+}

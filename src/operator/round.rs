@@ -1,0 +1,245 @@
+//! When is the list read, and what came of it? One round of pages at a time, in the lane of its purpose.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::camposcloud::governor::Lane;
+use crate::platform::listing::{Flaw, Listing, Next, PAGE_SIZE};
+use crate::platform::{Page, PageRequest};
+use crate::reconcile::action::{Failure, Verdict};
+use crate::reconcile::app::AppId;
+use crate::reconcile::backoff::PROBES;
+use crate::reconcile::moment::Moment;
+
+/// After so many incomplete lists in a row the apps that none of them showed are asked for singly. Before that, another
+/// list is the cheaper question.
+pub const GIVE_UP_WAITING: u32 = 3;
+
+/// The rounds of reading the list.
+#[derive(Debug)]
+pub struct Rounds {
+    current: Option<Round>,
+    next_start: Moment,
+    started_at: Moment,
+    pages: u32,
+    limit: Option<u32>,
+    incomplete: Option<Flaw>,
+    partial: bool,
+    incomplete_in_a_row: u32,
+    finished: u64,
+    complete_once: bool,
+    completed_at: Option<Timestamp>,
+    apps: usize,
+}
+
+#[derive(Debug)]
+struct Round {
+    listing: Listing,
+    lane: Lane,
+    /// Since when the next page waits; `None` while it is on the wire.
+    waiting: Option<Moment>,
+    arrived: u32,
+}
+
+/// What came of a round.
+#[derive(Debug)]
+pub struct Finished {
+    /// The ids of a complete list.
+    pub complete: Option<BTreeSet<AppId>>,
+    /// Why it is not complete, and how many apps it showed all the same.
+    pub flaw: Option<(Flaw, usize)>,
+    /// Whether this flaw is news.
+    pub flaw_is_news: bool,
+    /// Whether an earlier round was incomplete and this one is not.
+    pub mended: bool,
+    /// Whether it is the first complete one.
+    pub first_complete: bool,
+    /// Incomplete ones in a row, this one included.
+    pub incomplete_in_a_row: u32,
+    /// Its pages.
+    pub pages: u32,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self {
+            current: None,
+            next_start: Moment::START,
+            started_at: Moment::START,
+            pages: 1,
+            limit: Some(PAGE_SIZE),
+            incomplete: None,
+            partial: false,
+            incomplete_in_a_row: 0,
+            finished: 0,
+            complete_once: false,
+            completed_at: None,
+            apps: 0,
+        }
+    }
+}
+
+impl Rounds {
+    /// Whether the last list did not come whole, though some of it came.
+    pub fn incomplete(&self) -> bool {
+        self.partial
+    }
+
+    /// Whether any round ended, well or not.
+    pub fn finished_any(&self) -> bool {
+        self.finished > 0
+    }
+
+    /// Whether a complete list was ever seen.
+    pub fn complete_once(&self) -> bool {
+        self.complete_once
+    }
+
+    /// When the last complete list arrived.
+    pub fn completed_at(&self) -> Option<Timestamp> {
+        self.completed_at
+    }
+
+    /// How many apps were on the last complete list.
+    pub fn apps(&self) -> usize {
+        self.apps
+    }
+
+    /// Why the last list was not complete.
+    pub fn flaw(&self) -> Option<Flaw> {
+        self.incomplete
+    }
+
+    /// What a list costs, in requests.
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Whether no round is under way.
+    pub fn idle(&self) -> bool {
+        self.current.is_none()
+    }
+
+    /// When the next round starts by itself.
+    pub fn next_start(&self) -> Option<Moment> {
+        self.idle().then_some(self.next_start)
+    }
+
+    /// Whether a round shall start at `now`.
+    pub fn due(&self, now: Moment) -> bool {
+        self.idle() && now >= self.next_start
+    }
+
+    /// Whether one list instead of so many single reads is cheaper, and can start.
+    pub fn may_start_confirming(&self, due_looks: usize) -> bool {
+        self.idle() && due_looks > self.pages as usize
+    }
+
+    /// The next round starts as soon as it is admitted.
+    pub fn start_now(&mut self, now: Moment) {
+        self.next_start = self.next_start.min(now);
+    }
+
+    /// Begins a round; its first page waits from `now` on.
+    pub fn start(&mut self, lane: Lane, now: Moment) {
+        self.started_at = now;
+        self.current = Some(Round { listing: Listing::new(self.limit), lane, waiting: Some(now), arrived: 0 });
+    }
+
+    /// Since when a page waits in `lane`.
+    pub fn waiting(&self, lane: Lane) -> Option<Moment> {
+        self.current.as_ref().filter(|round| round.lane == lane).and_then(|round| round.waiting)
+    }
+
+    /// Takes the page to ask for now.
+    pub fn take_page(&mut self) -> Option<PageRequest> {
+        let round = self.current.as_mut()?;
+        round.waiting.take()?;
+        Some(round.listing.next())
+    }
+
+    /// A page came.
+    pub fn page(&mut self, page: Page, now: Moment, wall: Timestamp) -> Option<Finished> {
+        let round = self.current.as_mut()?;
+        round.arrived += 1;
+        match round.listing.add(page) {
+            Next::Page(_) => {
+                round.waiting = Some(now);
+                None
+            }
+            Next::Done => self.finish(wall),
+        }
+    }
+
+    /// A page did not come.
+    pub fn page_failed(&mut self, failure: &Failure, now: Moment, wall: Timestamp) -> Option<Finished> {
+        let round = self.current.as_mut()?;
+        match failure.verdict {
+            // Everybody waits; then the same page is asked for again.
+            Verdict::RateLimited { .. } => {
+                round.waiting = Some(now);
+                return None;
+            }
+            // The page size may be what is refused: nobody documents its maximum.
+            Verdict::LookAgain if round.listing.may_have_been_refused() => {
+                self.limit = None;
+                round.listing = Listing::new(None);
+                round.waiting = Some(now);
+                return None;
+            }
+            Verdict::LookAgain
+            | Verdict::AccountBlocked
+            | Verdict::Forbidden
+            | Verdict::NotFound
+            | Verdict::Retry
+            | Verdict::LostAnswer
+            | Verdict::Unexpected => {}
+        }
+        round.listing.fail();
+        self.finish(wall)
+    }
+
+    /// Sets when the next round starts: an interval after the start of the last, or sooner where that was not whole.
+    pub fn schedule(&mut self, interval: Duration, salt: u64, now: Moment) {
+        self.next_start = if self.incomplete.is_some() {
+            now + PROBES.jittered(self.incomplete_in_a_row, salt).max(Duration::from_secs(1)).min(interval)
+        } else {
+            now.max(self.started_at + interval)
+        };
+    }
+
+    fn finish(&mut self, wall: Timestamp) -> Option<Finished> {
+        let round = self.current.take()?;
+        let pages = round.arrived.max(1);
+        let some_came = round.arrived > 0;
+        let (seen, flaw) = round.listing.finish();
+        self.finished += 1;
+        let flaw_is_news = flaw.is_some() && flaw != self.incomplete;
+        let mended = flaw.is_none() && self.incomplete.is_some();
+        self.incomplete = flaw;
+        self.partial = flaw.is_some() && some_came;
+        let first_complete = flaw.is_none() && !self.complete_once;
+        if flaw.is_none() {
+            self.pages = pages;
+            self.complete_once = true;
+            self.completed_at = Some(wall);
+            self.apps = seen.len();
+            self.incomplete_in_a_row = 0;
+        } else {
+            self.incomplete_in_a_row += 1;
+        }
+        let apps = seen.len();
+        let complete = flaw.is_none().then(|| seen.into_iter().map(|seen| seen.id).collect());
+        Some(Finished {
+            complete,
+            flaw: flaw.map(|flaw| (flaw, apps)),
+            flaw_is_news,
+            mended,
+            first_complete,
+            incomplete_in_a_row: self.incomplete_in_a_row,
+            pages,
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Flags and environment -> checked settings.
+//!
+//! What is wrong is told before anything is opened or called: a public host over plain http, no token, an environment
+//! variable that nobody reads.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::CommandFactory as _;
+use reqwest::Url;
+use secrecy::SecretString;
+
+use crate::camposcloud::token::TokenSource;
+use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs};
+use crate::operator;
+use crate::reconcile::desired::Policy;
+
+/// The variable that holds the token, where no file does. Named by the vendor's users, not by us: no prefix.
+pub const TOKEN_VARIABLE: &str = "CAMPOSCLOUD_TOKEN";
+const PREFIX: &str = "CAMPOS_OPERATOR_";
+
+/// What is wrong with the settings: what was found and what would fit.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// An environment variable with our prefix that nothing reads.
+    #[error("unknown environment variable {name}{}", hint.as_ref().map(|hint| format!("; did you mean {hint}?")).unwrap_or_default())]
+    UnknownVariable {
+        /// It.
+        name: String,
+        /// The nearest that exists.
+        hint: Option<String>,
+    },
+    /// The API's address cannot be used.
+    #[error("--api-url {url}: {why}")]
+    ApiUrl {
+        /// As given, without credentials.
+        url: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// There is no token.
+    #[error("no token: set {TOKEN_VARIABLE}, or name a file that holds it with --token-file")]
+    NoToken,
+    /// There are two.
+    #[error("two tokens: both {TOKEN_VARIABLE} and --token-file are set; keep one")]
+    TwoTokens,
+    /// A manifest directory that is none.
+    #[error("--manifests {path}: {why}")]
+    Manifests {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How to reach the API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Its address.
+    pub url: Url,
+    /// The token to send.
+    pub token: Arc<TokenSource>,
+}
+
+/// Every variable with our prefix must be one that some flag reads: a typo must not silently mean the default.
+pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), SettingsError> {
+    let mut known = BTreeSet::new();
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        known.extend(command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned())));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    for name in names {
+        if name.starts_with(PREFIX) && !known.contains(&name) {
+            let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
+            let hint = nearest.filter(|near| strsim::damerau_levenshtein(near, &name) <= 3).cloned();
+            return Err(SettingsError::UnknownVariable { name, hint });
+        }
+    }
+    Ok(())
+}
+
+/// The API's address and token. `environment` looks a variable up.
+pub fn api(args: &ApiArgs, environment: impl Fn(&str) -> Option<String>) -> Result<Api, SettingsError> {
+    let url = api_url(&args.api_url, args.allow_http)?;
+    let token = environment(TOKEN_VARIABLE).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+    let token = match (token, &args.token_file) {
+        (Some(_), Some(_)) => return Err(SettingsError::TwoTokens),
+        (Some(token), None) => TokenSource::fixed(SecretString::from(token)),
+        (None, Some(path)) => TokenSource::file(path.clone()),
+        (None, None) => return Err(SettingsError::NoToken),
+    };
+    Ok(Api { url, token: Arc::new(token) })
+}
+
+fn api_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {
+    let wrong = |why| SettingsError::ApiUrl { url: without_credentials(text), why };
+    let url: Url = text.parse().map_err(|_| wrong("not an address; expected https://HOST[:PORT][/PATH]"))?;
+    let host = url.host_str().ok_or_else(|| wrong("has no host; expected https://HOST[:PORT][/PATH]"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("holds credentials; the token goes into CAMPOSCLOUD_TOKEN or --token-file"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("has a query or a fragment; expected https://HOST[:PORT][/PATH]"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if allow_http || loopback(host) => Ok(url),
+        "http" => Err(wrong("plain http would send the token unencrypted; use https, or --allow-http if you must")),
+        _ => Err(wrong("neither https nor http")),
+    }
+}
+
+fn loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn without_credentials(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}://***{}", &text[..scheme], &text[at..]),
+        _ => text.to_owned(),
+    }
+}
+
+/// For a verb that reads the manifests once: a directory that is not there is a mistake, not a state to wait out.
+pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
+    for path in paths {
+        let wrong = |why: String| SettingsError::Manifests { path: path.clone(), why };
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(wrong("not a directory".into())),
+            Err(error) => return Err(wrong(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// How the operator shall work.
+pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
+    operator::Settings {
+        interval: args.interval,
+        confirm_timeout: args.confirm_timeout,
+        policy: args.policy.into(),
+        dry_run: args.dry_run,
+        budget: args.api.api_budget,
+        once: args.once.then_some(args.timeout),
+        salt,
+    }
+}
+
+impl From<PolicyArg> for Policy {
+    fn from(policy: PolicyArg) -> Self {
+        match policy {
+            PolicyArg::Full => Self::Full,
+            PolicyArg::StopOnly => Self::StopOnly,
+            PolicyArg::ObserveOnly => Self::ObserveOnly,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn url(text: &str, allow_http: bool, problem: Option<&str>) {
+        let said = api_url(text, allow_http).err().map(|error| error.to_string());
+        match problem {
+            None => assert_eq!(said, None),
+            Some(part) => assert!(said.as_deref().is_some_and(|said| said.contains(part)), "{said:?}"),
+        }
+    }
+
+    #[test]
+    fn the_token_never_travels_in_the_clear() {
+        url("https://api.camposcloud.com", false, None);
+        url("https://proxy.example/campos/", false, None);
+        url("http://127.0.0.1:8800", false, None);
+        url("http://[::1]:8800", false, None);
+        url("http://localhost:8800", false, None);
+        url("http://api.camposcloud.com", false, Some("unencrypted"));
+        url("http://127.0.0.1.example.com", false, Some("unencrypted"));
+        url("http://10.0.0.1", false, Some("unencrypted"));
+        url("http://10.0.0.1", true, None);
+        url("ftp://x", false, Some("neither"));
+        url("api.camposcloud.com", false, Some("not an address"));
+        url("https://x/?a=b", false, Some("query"));
+        url("https://user:hush@host", false, Some("https://***@host"));
+    }
+
+    #[test]
+    fn a_variable_that_nobody_reads_is_an_error() {
+        let check = |name: &str| check_environment([name.to_owned()]).map_err(|error| error.to_string());
+        assert_eq!(check("CAMPOS_OPERATOR_INTERVAL"), Ok(()));
+        assert_eq!(check("PATH"), Ok(()));
+        assert_eq!(
+            check("CAMPOS_OPERATOR_INTERVALL"),
+            Err("unknown environment variable CAMPOS_OPERATOR_INTERVALL; did you mean CAMPOS_OPERATOR_INTERVAL?".into())
+        );
+        assert_eq!(check("CAMPOS_OPERATOR_X"), Err("unknown environment variable CAMPOS_OPERATOR_X".into()));
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            for arg in command.get_arguments() {
+                let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
+                let expected = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().map(|name| name.to_string_lossy().into_owned()), Some(expected), "--{long}");
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+}

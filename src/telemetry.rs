@@ -1,0 +1,56 @@
+//! Where does the log go, and how does it look? To stderr, as text or JSON; stdout is for data.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Color, LogArgs, LogFormat};
+use crate::operator::clock::Clock;
+
+/// The filter that was asked for cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--log-level {0:?}: expected error, warn, info, debug, trace, or directives such as info,campos_operator=debug"
+)]
+pub struct UnreadableFilter(String);
+
+/// Sets the process's log up.
+pub fn start(args: &LogArgs) -> Result<(), UnreadableFilter> {
+    let unreadable = |_| UnreadableFilter(args.log_level.clone());
+    let filter = EnvFilter::builder().parse(&args.log_level).map_err(unreadable)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A closed stderr must not take the operator down with it.
+        .log_internal_errors(false)
+        .with_target(false);
+    match args.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).with_timer(Stamp).init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(colour(args.color, &std::io::stderr()));
+            // The journal stamps every line itself.
+            if std::env::var_os("JOURNAL_STREAM").is_some() {
+                builder.without_time().init();
+            } else {
+                builder.with_timer(Stamp).init();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether colour goes to `stream`.
+pub fn colour(when: Color, stream: &impl std::io::IsTerminal) -> bool {
+    match when {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
+}
+
+/// Stamps lines as RFC 3339 in UTC, to the millisecond.
+struct Stamp;
+
+impl tracing_subscriber::fmt::time::FormatTime for Stamp {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(w, "{:.3}", Clock::wall_now())
+    }
+}
