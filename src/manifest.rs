@@ -13,7 +13,10 @@ pub mod catalog;
 mod clock;
 pub mod diagnostic;
 pub mod load;
+mod scan;
 pub mod schema;
+pub mod source;
+mod watch;
 #[cfg(test)]
 mod mistakes;
 mod yaml;

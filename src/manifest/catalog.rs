@@ -102,7 +102,8 @@ impl Entry {
                 Content::Bad(_) => None,
             })
             .collect();
-        if self.sole().is_none()
+        if !self.gone()
+            && self.sole().is_none()
             && let Some((object, _)) = &self.last_good
         {
             ids.insert(object.spec.app_id.clone());
@@ -154,9 +155,9 @@ impl Catalog {
         all
     }
 
-    /// The files that are known, whatever is in them.
-    pub fn files(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.files.keys()
+    /// The files that bear a name or hold it.
+    pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
+        self.objects.get(name).map_or_else(Vec::new, |entry| entry.places().into_iter().map(|place| place.file).collect())
     }
 
     /// Everything that is wrong, in order of file and line: with the files, and between them. No excerpts for the latter.
