@@ -3,6 +3,7 @@
 pub mod camposcloud;
 pub mod cli;
 pub mod http;
+pub mod manifest;
 pub mod operator;
 pub mod platform;
 pub mod reconcile;

@@ -1,0 +1,22 @@
+//! A directory -> Desired: the manifests on disk, as values the core can work with.
+//!
+//! ```text
+//! watch --"look again"--+
+//!                       v
+//! disk --scan--> bytes of changed files --load--> documents --catalog--> which objects are in force --source--> Update
+//! ```
+//! A scan of the tree is the truth; the watch only makes it prompt. `schema`, `yaml`, `load`, `diagnostic` and `catalog`
+//! are pure; only `scan` and `watch` touch the disk, only `source` owns a thread.
+//! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
+
+pub mod catalog;
+mod clock;
+pub mod diagnostic;
+pub mod load;
+mod scan;
+pub mod schema;
+pub mod source;
+mod watch;
+#[cfg(test)]
+mod mistakes;
+mod yaml;

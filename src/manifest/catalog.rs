@@ -1,0 +1,620 @@
+//! Which objects are in force, given what each file says now and what was good before?
+//!
+//! Pure. Two maps, one of files and one of names; a batch of file states costs what it touches, whatever the fleet's size.
+//! Whether a claim is disputed depends on the newest texts and on what is held, never on the order of reading.
+//! Invariant: an object leaves only when every file that could hold it was read whole and does not.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Mark, Related, Severity};
+use super::load::{Content, ParsedFile};
+use super::schema::Object;
+use crate::reconcile::app::{AppId, AppName};
+use crate::reconcile::condition::Reason;
+use crate::reconcile::desired::{Declared, Place, Standing};
+
+/// How many places of a dispute are told; a thousand copies of one file are not to make a thousand lines of a thousand.
+const PLACES_TOLD: usize = 8;
+
+/// What is known of one file now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileState {
+    /// It was read, well or not.
+    Read(Arc<ParsedFile>),
+    /// It is there and cannot be read: whatever it declared stays.
+    Unreadable(Diagnostic),
+    /// It is not there any more: whatever it declared is released.
+    Gone,
+}
+
+/// What a batch changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Objects that are new or declared differently, by name.
+    pub changed: Vec<Declared>,
+    /// Objects that no file declares any more, by name.
+    pub removed: Vec<AppName>,
+}
+
+/// Everything the manifests declare.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    files: HashMap<Arc<str>, FileEntry>,
+    objects: HashMap<AppName, Entry>,
+    claims: HashMap<AppId, BTreeSet<AppName>>,
+    /// Diagnostics of files that have any, by file.
+    problems: BTreeMap<Arc<str>, Vec<Diagnostic>>,
+    /// Names with a dispute.
+    disputes: BTreeSet<AppName>,
+}
+
+#[derive(Debug, Default)]
+struct FileEntry {
+    /// Objects of which this file is a bearer, or which it holds.
+    members: BTreeSet<AppName>,
+}
+
+/// Where in a file an object is claimed.
+type Spot = (Arc<str>, u32);
+
+#[derive(Debug, Clone)]
+struct Bearer {
+    name_at: Mark,
+    app_id_at: Mark,
+    content: Content,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The documents that bear the name now.
+    bearers: BTreeMap<Spot, Bearer>,
+    /// The files that may still declare it but cannot be read whole, with the reason.
+    held: BTreeMap<Arc<str>, Arc<str>>,
+    /// The last version in force and where it stood.
+    last_good: Option<(Arc<Object>, Place)>,
+    /// The ids it claims at present.
+    ids: BTreeSet<AppId>,
+    /// What was last said of it.
+    said: Option<Declared>,
+}
+
+impl Entry {
+    /// The newest text, if there is exactly one and it is good.
+    fn sole(&self) -> Option<(&Spot, &Bearer, &Arc<Object>)> {
+        if self.bearers.len() != 1 || !self.held.is_empty() {
+            return None;
+        }
+        let (spot, bearer) = self.bearers.first_key_value()?;
+        match &bearer.content {
+            Content::Good(object) => Some((spot, bearer, object)),
+            Content::Bad(_) => None,
+        }
+    }
+
+    /// What it claims: the ids of its good texts, and the one in force if its newest text is not.
+    fn claimed(&self) -> BTreeSet<AppId> {
+        let mut ids: BTreeSet<AppId> = self
+            .bearers
+            .values()
+            .filter_map(|bearer| match &bearer.content {
+                Content::Good(object) => Some(object.spec.app_id.clone()),
+                Content::Bad(_) => None,
+            })
+            .collect();
+        if !self.gone()
+            && self.sole().is_none()
+            && let Some((object, _)) = &self.last_good
+        {
+            ids.insert(object.spec.app_id.clone());
+        }
+        ids
+    }
+
+    /// Every place that bears or holds the name.
+    fn places(&self) -> Vec<Place> {
+        let bearers = self.bearers.keys().map(|(file, line)| Place { file: file.clone(), line: *line });
+        let held = self.held.keys().map(|file| match &self.last_good {
+            Some((_, place)) if place.file == *file => place.clone(),
+            _ => Place { file: file.clone(), line: 1 },
+        });
+        bearers.chain(held).collect()
+    }
+
+    fn gone(&self) -> bool {
+        self.bearers.is_empty() && self.held.is_empty()
+    }
+}
+
+impl Catalog {
+    /// Nothing declared yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in what is known of some files now, as one change: a file that went and another that came with the same
+    /// object are a move.
+    pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
+        let mut touched = BTreeSet::new();
+        for (file, state) in batch {
+            self.place(&file, state, &mut touched);
+        }
+        let disturbed = self.reclaim(&touched);
+        touched.extend(disturbed);
+        let mut changes = Changes::default();
+        for name in touched {
+            self.judge(name, &mut changes);
+        }
+        changes
+    }
+
+    /// Everything declared, by name.
+    pub fn declared(&self) -> Vec<Declared> {
+        let mut all: Vec<Declared> = self.objects.values().filter_map(|entry| entry.said.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The files that bear a name or hold it.
+    pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
+        self.objects.get(name).map_or_else(Vec::new, |entry| entry.places().into_iter().map(|place| place.file).collect())
+    }
+
+    /// Everything that is wrong, in order of file and line: with the files, and between them. No excerpts for the latter.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all: Vec<Diagnostic> = self.problems.values().flatten().cloned().collect();
+        for name in &self.disputes {
+            if let Some(entry) = self.objects.get(name) {
+                self.dispute_diagnostics(name, entry, &mut all);
+            }
+        }
+        all.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        all
+    }
+
+    /// Puts one file's documents in their places.
+    fn place(&mut self, file: &Arc<str>, state: FileState, touched: &mut BTreeSet<AppName>) {
+        let before = self.files.remove(file).unwrap_or_default().members;
+        for name in &before {
+            if let Some(entry) = self.objects.get_mut(name) {
+                entry.bearers.retain(|(bearing, _), _| bearing != file);
+                entry.held.remove(file);
+            }
+        }
+        self.problems.remove(file);
+        touched.extend(before.iter().cloned());
+
+        let mut members = BTreeSet::new();
+        let (parsed, trouble) = match state {
+            FileState::Gone => return,
+            FileState::Unreadable(diagnostic) => {
+                let trouble: Arc<str> = diagnostic.one_line().into();
+                self.problems.insert(file.clone(), vec![diagnostic]);
+                (None, Some(trouble))
+            }
+            FileState::Read(parsed) => {
+                if !parsed.diagnostics.is_empty() {
+                    self.problems.insert(file.clone(), parsed.diagnostics.clone());
+                }
+                let trouble = if parsed.conclusive { None } else { parsed.trouble() };
+                (Some(parsed), trouble)
+            }
+        };
+        for document in parsed.iter().flat_map(|parsed| &parsed.documents) {
+            let Some(name) = &document.name else { continue };
+            let bearer =
+                Bearer { name_at: document.name_at, app_id_at: document.app_id_at, content: document.content.clone() };
+            self.objects.entry(name.clone()).or_default().bearers.insert((file.clone(), document.line), bearer);
+            members.insert(name.clone());
+        }
+        if let Some(trouble) = trouble {
+            for name in before {
+                if members.insert(name.clone()) {
+                    self.objects.entry(name).or_default().held.insert(file.clone(), trouble.clone());
+                }
+            }
+        }
+        touched.extend(members.iter().cloned());
+        self.files.insert(file.clone(), FileEntry { members });
+    }
+
+    /// Brings the claims of `names` up to date. Returns every other name that claims one of the same ids.
+    fn reclaim(&mut self, names: &BTreeSet<AppName>) -> BTreeSet<AppName> {
+        let mut ids = BTreeSet::new();
+        for name in names {
+            let Some(entry) = self.objects.get_mut(name) else { continue };
+            let now = entry.claimed();
+            let before = std::mem::replace(&mut entry.ids, now.clone());
+            for id in before.difference(&now) {
+                if let Some(claimants) = self.claims.get_mut(id) {
+                    claimants.remove(name);
+                    if claimants.is_empty() {
+                        self.claims.remove(id);
+                    }
+                }
+            }
+            for id in &now {
+                self.claims.entry(id.clone()).or_default().insert(name.clone());
+            }
+            ids.extend(before);
+            ids.extend(now);
+        }
+        ids.iter().filter_map(|id| self.claims.get(id)).flatten().cloned().collect()
+    }
+
+    /// Decides what is in force for one name, and notes what differs from what was said before.
+    fn judge(&mut self, name: AppName, changes: &mut Changes) {
+        let Some(entry) = self.objects.get(&name) else { return };
+        if entry.gone() {
+            let entry = self.objects.remove(&name);
+            self.disputes.remove(&name);
+            if entry.is_some_and(|entry| entry.said.is_some()) {
+                changes.removed.push(name);
+            }
+            return;
+        }
+        let standing = self.standing(&name, entry);
+        let declared = self.declare(&name, entry, standing);
+        if matches!(declared.standing, Standing::Conflicting { .. }) {
+            self.disputes.insert(name.clone());
+        } else {
+            self.disputes.remove(&name);
+        }
+        let Some(entry) = self.objects.get_mut(&name) else { return };
+        if declared.standing == Standing::Sound
+            && let Some((spot, _, object)) = entry.sole()
+        {
+            let place = Place { file: spot.0.clone(), line: spot.1 };
+            entry.last_good = Some((object.clone(), place));
+        }
+        if entry.said.as_ref() != Some(&declared) {
+            entry.said = Some(declared.clone());
+            changes.changed.push(declared);
+        }
+    }
+
+    fn standing(&self, name: &AppName, entry: &Entry) -> Standing {
+        let places = entry.places();
+        if places.len() > 1 {
+            let message = format!("the name {name} is declared {} times: {}", places.len(), told(&places, Place::to_string));
+            return Standing::Conflicting { reason: Reason::DuplicateName, message: message.into() };
+        }
+        for id in &entry.ids {
+            let Some(claimants) = self.claims.get(id).filter(|claimants| claimants.len() > 1) else { continue };
+            let spots: Vec<(&AppName, Place)> = claimants
+                .iter()
+                .take(PLACES_TOLD)
+                .filter_map(|name| Some((name, self.objects.get(name)?.places().first()?.clone())))
+                .collect();
+            let mut message = format!(
+                "the appId {id} is claimed by {} apps: {}",
+                claimants.len(),
+                told(&spots, |(name, place)| format!("{name} ({place})"))
+            );
+            if claimants.len() > spots.len() {
+                message.push_str(&format!(" and {} more", claimants.len() - spots.len()));
+            }
+            return Standing::Conflicting { reason: Reason::DuplicateAppId, message: message.into() };
+        }
+        match entry.bearers.first_key_value() {
+            Some((_, Bearer { content: Content::Good(_), .. })) => Standing::Sound,
+            Some((_, Bearer { content: Content::Bad(message), .. })) => Standing::Invalid { message: message.clone() },
+            None => Standing::Invalid { message: entry.held.values().next().cloned().unwrap_or_default() },
+        }
+    }
+
+    fn declare(&self, name: &AppName, entry: &Entry, standing: Standing) -> Declared {
+        let place = entry.places().into_iter().next().unwrap_or(Place { file: "".into(), line: 0 });
+        let object = match entry.sole().filter(|_| standing == Standing::Sound) {
+            Some((_, _, object)) => Some(object),
+            None => entry.last_good.as_ref().map(|(object, _)| object),
+        };
+        Declared {
+            name: name.clone(),
+            labels: object.map(|object| object.labels.clone()).unwrap_or_default(),
+            annotations: object.map(|object| object.annotations.clone()).unwrap_or_default(),
+            spec: object.map(|object| object.spec.clone()),
+            place,
+            standing,
+        }
+    }
+
+    fn dispute_diagnostics(&self, name: &AppName, entry: &Entry, all: &mut Vec<Diagnostic>) {
+        let Standing::Conflicting { reason, message } = self.standing(name, entry) else { return };
+        let by_name = reason == Reason::DuplicateName;
+        let others: Vec<Related> = if by_name {
+            let related = |place| Related { place, message: format!("also named {name}").into() };
+            entry.places().into_iter().map(related).collect()
+        } else {
+            let rivals = entry.ids.iter().filter_map(|id| self.claims.get(id)).flatten().filter(|rival| *rival != name);
+            rivals
+                .take(PLACES_TOLD)
+                .filter_map(|rival| {
+                    let place = self.objects.get(rival)?.places().into_iter().next()?;
+                    Some(Related { place, message: format!("also claimed by {rival}").into() })
+                })
+                .collect()
+        };
+        let (text, hint) = if by_name {
+            (format!("the name {name} is declared more than once"), "give each app a name of its own, or remove all but one")
+        } else {
+            let id = entry.ids.iter().find(|id| self.claims.get(*id).is_some_and(|claimants| claimants.len() > 1));
+            let id = id.map_or("", |id| id.as_str());
+            (format!("the appId {id} is claimed by more than one app"), "an app on the platform belongs to one manifest; remove the others")
+        };
+        for ((file, line), bearer) in &entry.bearers {
+            let at = if by_name { bearer.name_at } else { bearer.app_id_at };
+            let related = others.iter().filter(|related| related.place.file != *file || related.place.line != *line);
+            all.push(Diagnostic {
+                file: file.clone(),
+                line: at.line,
+                column: at.column,
+                length: at.length,
+                severity: Severity::Error,
+                message: text.as_str().into(),
+                found: None,
+                fits: None,
+                hint: Some(hint.into()),
+                excerpt: None,
+                related: related.take(PLACES_TOLD).cloned().collect(),
+            });
+        }
+        if entry.bearers.is_empty() {
+            for file in entry.held.keys() {
+                all.push(Diagnostic::about_file(file, message.clone(), Some(hint)));
+            }
+        }
+    }
+}
+
+fn told<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+    let mut text = items.iter().take(PLACES_TOLD).map(show).collect::<Vec<_>>().join(", ");
+    if items.len() > PLACES_TOLD {
+        text.push_str(&format!(" and {} more", items.len() - PLACES_TOLD));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::load;
+
+    fn good(name: &str, id: &str, state: &str) -> String {
+        format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: {id}, state: {state}}}\n")
+    }
+
+    fn bad(name: &str) -> String {
+        format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: x, sate: Stopped}}\n")
+    }
+
+    fn read(file: &str, text: &str) -> (Arc<str>, FileState) {
+        let file: Arc<str> = file.into();
+        let state = FileState::Read(Arc::new(load::parse(&file, text.as_bytes())));
+        (file, state)
+    }
+
+    fn gone(file: &str) -> (Arc<str>, FileState) {
+        (file.into(), FileState::Gone)
+    }
+
+    fn unreadable(file: &str) -> (Arc<str>, FileState) {
+        let file: Arc<str> = file.into();
+        (file.clone(), FileState::Unreadable(Diagnostic::about_file(&file, "permission denied", None)))
+    }
+
+    /// `name state standing place`, a line for each object.
+    fn shown(catalog: &Catalog) -> String {
+        let line = |declared: &Declared| {
+            let state = declared.spec.as_ref().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
+            let standing = match &declared.standing {
+                Standing::Sound => "Sound".to_owned(),
+                Standing::Invalid { message } => format!("Invalid: {message}"),
+                Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
+            };
+            format!("{} | {state} | {standing} | {}\n", declared.name, declared.place)
+        };
+        catalog.declared().iter().map(line).collect()
+    }
+
+    fn names(names: &[AppName]) -> Vec<&str> {
+        names.iter().map(AppName::as_str).collect()
+    }
+
+    fn changed(changes: &Changes) -> Vec<&str> {
+        changes.changed.iter().map(|declared| declared.name.as_str()).collect()
+    }
+
+    #[test]
+    fn identical_content_is_no_change() {
+        let mut catalog = Catalog::new();
+        assert_eq!(changed(&catalog.apply([read("a.yaml", &good("a", "1a", "Running"))])), ["a"]);
+        assert_eq!(catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]), Changes::default());
+        let comment = format!("{}# a comment\n", good("a", "1a", "Running"));
+        assert_eq!(catalog.apply([read("a.yaml", &comment)]), Changes::default());
+    }
+
+    #[test]
+    fn an_invalid_edit_keeps_the_last_good_spec() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        catalog.apply([read("a.yaml", &bad("a"))]);
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Running | Invalid: a.yaml:4:18: unknown field `sate` (did you mean `state`?) | a.yaml:1");
+        catalog.apply([read("a.yaml", "][")]);
+        assert!(shown(&catalog).starts_with("a | 1a Running | Invalid: a.yaml:1:1"));
+        catalog.apply([unreadable("a.yaml")]);
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Running | Invalid: a.yaml: permission denied | a.yaml:1");
+        catalog.apply([read("a.yaml", "")]);
+        assert!(shown(&catalog).starts_with("a | 1a Running | Invalid: a.yaml: the file is empty"));
+        catalog.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Stopped | Sound | a.yaml:1");
+        assert_eq!(names(&catalog.apply([gone("a.yaml")]).removed), ["a"]);
+        assert_eq!(shown(&catalog), "");
+    }
+
+    #[test]
+    fn never_good() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &bad("a")), read("b.yaml", "]["), unreadable("c.yaml")]);
+        insta::assert_snapshot!(shown(&catalog), @"a | - | Invalid: a.yaml:4:18: unknown field `sate` (did you mean `state`?) | a.yaml:1");
+        assert_eq!(catalog.diagnostics().len(), 3);
+    }
+
+    #[test]
+    fn an_error_beside_it_releases_nothing_and_a_good_neighbour_is_taken() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &format!("{}---\n{}", good("a", "1a", "Running"), good("b", "1b", "Running")))]);
+        catalog.apply([read("a.yaml", &format!("{}---\nkind: [\n", good("a", "1a", "Stopped")))]);
+        let text = shown(&catalog);
+        assert!(text.starts_with("a | 1a Stopped | Sound | a.yaml:1\nb | 1b Running | Invalid: a.yaml:"), "{text}");
+        let changes = catalog.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
+        assert_eq!(names(&changes.removed), ["b"]);
+    }
+
+    #[test]
+    fn a_move_changes_the_place_only() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        let changes = catalog.apply([read("b.yaml", &good("a", "1a", "Running")), gone("a.yaml")]);
+        assert_eq!((changed(&changes), changes.removed.len()), (vec!["a"], 0));
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Running | Sound | b.yaml:1");
+    }
+
+    #[test]
+    fn duplicate_names_hold_the_last_good() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        catalog.apply([read("b.yaml", &good("a", "1a", "Stopped"))]);
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Running | DuplicateName: the name a is declared 2 times: a.yaml:1, b.yaml:1 | a.yaml:1");
+        catalog.apply([read("b.yaml", &bad("a"))]);
+        assert!(shown(&catalog).contains("DuplicateName"), "an invalid bearer counts");
+        catalog.apply([unreadable("b.yaml")]);
+        assert!(shown(&catalog).contains("DuplicateName"), "a file that may still bear it counts");
+        catalog.apply([gone("b.yaml")]);
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Running | Sound | a.yaml:1");
+        catalog.apply([read("a.yaml", &format!("{0}---\n{0}", good("a", "1a", "Running")))]);
+        insta::assert_snapshot!(shown(&catalog), @"a | 1a Running | DuplicateName: the name a is declared 2 times: a.yaml:1, a.yaml:6 | a.yaml:1");
+    }
+
+    #[test]
+    fn duplicate_ids_put_all_bearers_in_error() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        let changes = catalog.apply([read("b.yaml", &good("b", "1a", "Stopped"))]);
+        assert_eq!(changed(&changes), ["a", "b"]);
+        insta::assert_snapshot!(shown(&catalog), @r"
+        a | 1a Running | DuplicateAppId: the appId 1a is claimed by 2 apps: a (a.yaml:1), b (b.yaml:1) | a.yaml:1
+        b | - | DuplicateAppId: the appId 1a is claimed by 2 apps: a (a.yaml:1), b (b.yaml:1) | b.yaml:1
+        ");
+        insta::assert_snapshot!(catalog.diagnostics()[1].render(false), @r"
+        error: the appId 1a is claimed by more than one app
+         --> b.yaml:4:15
+         ::: a.yaml:1: also claimed by a
+          = help: an app on the platform belongs to one manifest; remove the others
+        ");
+        // Held by a file that cannot be read: still a claim.
+        catalog.apply([unreadable("a.yaml")]);
+        assert_eq!(shown(&catalog).matches("DuplicateAppId").count(), 2);
+        catalog.apply([gone("a.yaml")]);
+        insta::assert_snapshot!(shown(&catalog), @"b | 1a Stopped | Sound | b.yaml:1");
+    }
+
+    #[test]
+    fn two_apps_may_swap_their_ids_in_two_steps() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &good("a", "1", "Running").replace("appId: 1", "appId: a1")), read("b.yaml", &good("b", "b1", "Running"))]);
+        catalog.apply([read("a.yaml", &good("a", "b1", "Running"))]);
+        assert_eq!(shown(&catalog).matches("DuplicateAppId").count(), 2);
+        catalog.apply([read("b.yaml", &good("b", "a1", "Running"))]);
+        insta::assert_snapshot!(shown(&catalog), @r"
+        a | b1 Running | Sound | a.yaml:1
+        b | a1 Running | Sound | b.yaml:1
+        ");
+    }
+
+    fn states() -> impl Strategy<Value = Vec<(u8, u8, u8, u8)>> {
+        prop::collection::vec((0..4u8, 0..7u8, 0..4u8, 0..4u8), 1..40)
+    }
+
+    fn state(&(file, kind, name, id): &(u8, u8, u8, u8)) -> (Arc<str>, FileState) {
+        let (file, name, id) = (format!("{file}.yaml"), format!("n{name}"), format!("i{id}"));
+        match kind {
+            0 => gone(&file),
+            1 => unreadable(&file),
+            2 => read(&file, &bad(&name)),
+            3 => read(&file, "]["),
+            4 => read(&file, &good(&name, &id, "Stopped")),
+            5 => read(&file, &format!("{}---\n{}", good(&name, &id, "Running"), bad("n3"))),
+            _ => read(&file, &good(&name, &id, "Running")),
+        }
+    }
+
+    proptest! {
+        /// One batch, any order: the same.
+        #[test]
+        fn the_order_of_reading_does_not_matter(steps in states(), seed in any::<u64>()) {
+            let batch: BTreeMap<Arc<str>, FileState> = steps.iter().map(state).collect();
+            let mut shuffled: Vec<_> = batch.clone().into_iter().collect();
+            shuffled.sort_by_key(|(file, _)| seed.rotate_left(u32::from(file.as_bytes()[0])) % 97);
+            let (mut one, mut other) = (Catalog::new(), Catalog::new());
+            prop_assert_eq!(one.apply(batch), other.apply(shuffled));
+            prop_assert_eq!(one.diagnostics(), other.diagnostics());
+        }
+
+        /// Where nothing is held, history leaves no trace but the last good spec: names, standings and places are those
+        /// of a fresh start. And what was announced step by step adds up to what is declared.
+        #[test]
+        fn step_by_step_is_the_same_as_from_scratch(steps in states()) {
+            let mut catalog = Catalog::new();
+            let mut told: BTreeMap<AppName, Declared> = BTreeMap::new();
+            let mut files = BTreeMap::new();
+            for step in &steps {
+                let (file, state) = state(step);
+                let whole = !matches!(&state, FileState::Unreadable(_)) && !matches!(&state, FileState::Read(parsed) if !parsed.conclusive);
+                let changes = catalog.apply([(file.clone(), state.clone())]);
+                files.insert(file.clone(), (state, whole));
+                for name in changes.removed {
+                    prop_assert!(told.remove(&name).is_some(), "removed what was never told");
+                }
+                for declared in changes.changed {
+                    told.insert(declared.name.clone(), declared);
+                }
+                prop_assert_eq!(&told.values().cloned().collect::<Vec<_>>(), &catalog.declared());
+            }
+            // Indexes hold no leftovers: applying the same state again changes nothing at all.
+            for (file, (state, _)) in &files {
+                prop_assert_eq!(catalog.apply([(file.clone(), state.clone())]), Changes::default());
+            }
+            if files.values().all(|(_, whole)| *whole) {
+                let mut fresh = Catalog::new();
+                fresh.apply(files.iter().map(|(file, (state, _))| (file.clone(), state.clone())));
+                let view = |catalog: &Catalog| -> Vec<_> {
+                    catalog.declared().into_iter().map(|d| {
+                        let spec = (d.standing == Standing::Sound).then_some(d.spec);
+                        (d.name, d.place, d.standing, spec)
+                    }).collect()
+                };
+                prop_assert_eq!(view(&fresh), view(&catalog));
+            }
+        }
+
+        /// No two objects that may be acted on ever claim one app.
+        #[test]
+        fn no_app_has_two_masters(steps in states()) {
+            let mut catalog = Catalog::new();
+            for step in &steps {
+                catalog.apply([state(step)]);
+                let mut masters = BTreeSet::new();
+                for declared in catalog.declared() {
+                    if !matches!(declared.standing, Standing::Conflicting { .. })
+                        && let Some(spec) = declared.spec
+                    {
+                        prop_assert!(masters.insert(spec.app_id.clone()), "{} twice", spec.app_id);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What is wrong with a manifest, where, and what would fit?
+//!
+//! A diagnostic is a value; how it is shown is decided by whoever prints it: [`Diagnostic::render`] for people,
+//! [`Diagnostic::one_line`] for logs and conditions. Nothing here reads a file. What is printed is free of control
+//! characters, so a manifest cannot move the reader's cursor.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::reconcile::desired::Place;
+
+/// How much of a long line an excerpt shows, in characters.
+const EXCERPT_WIDTH: usize = 140;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The document, or the whole file, is not in force.
+    Error,
+    /// Worth a look; what can be read is in force.
+    Warning,
+}
+
+impl Severity {
+    /// The word at the head of a rendered diagnostic.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// A token in a text. Lines and columns count from 1, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// Length in characters; the token does not go beyond its line.
+    pub length: u32,
+}
+
+impl Mark {
+    /// The first character of a text: for what concerns the whole of it.
+    pub const START: Self = Self { line: 1, column: 1, length: 1 };
+}
+
+/// Another place that belongs to the story, as the second bearer of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    /// Where it is.
+    pub place: Place,
+    /// What is there.
+    pub message: Arc<str>,
+}
+
+/// One thing that is wrong with one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file, as it is called in places and status: relative to its directory of manifests.
+    pub file: Arc<str>,
+    /// Line from 1; 0 where the file as a whole is meant (it cannot be read).
+    pub line: u32,
+    /// Column from 1, in characters; 0 where the file as a whole is meant.
+    pub column: u32,
+    /// How many characters the carets cover.
+    pub length: u32,
+    /// Whether anything is kept out of force.
+    pub severity: Severity,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: Arc<str>,
+    /// What stands there.
+    pub found: Option<Arc<str>>,
+    /// What would fit there.
+    pub fits: Option<Arc<str>>,
+    /// The one thing to try.
+    pub hint: Option<Arc<str>>,
+    /// The line it is about, as written, where it is known.
+    pub excerpt: Option<Arc<str>>,
+    /// Other places that belong to it.
+    pub related: Vec<Related>,
+}
+
+impl Diagnostic {
+    /// Something about a file as a whole.
+    pub fn about_file(file: &Arc<str>, message: impl Into<Arc<str>>, hint: Option<&str>) -> Self {
+        Self {
+            file: file.clone(),
+            line: 0,
+            column: 0,
+            length: 0,
+            severity: Severity::Error,
+            message: message.into(),
+            found: None,
+            fits: None,
+            hint: hint.map(Into::into),
+            excerpt: None,
+            related: Vec::new(),
+        }
+    }
+
+    /// `file:line:column`, or just the file where the file as a whole is meant.
+    pub fn location(&self) -> String {
+        if self.line == 0 { printable(&self.file) } else { format!("{}:{}:{}", printable(&self.file), self.line, self.column) }
+    }
+
+    /// `file:line:column: message (hint)`: for logs and conditions.
+    pub fn one_line(&self) -> String {
+        let mut line = format!("{}: {}", self.location(), printable(&self.message));
+        if let Some(hint) = &self.hint {
+            let _ = write!(line, " ({})", printable(hint));
+        }
+        line
+    }
+
+    /// The form for people, in the manner of rustc, ending in a newline. Colour only adds; it carries nothing alone.
+    pub fn render(&self, colour: bool) -> String {
+        let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+        let head = match self.severity {
+            Severity::Error => "1;31",
+            Severity::Warning => "1;33",
+        };
+        let mut out = format!(
+            "{}{}\n",
+            paint(head, self.severity.as_str()),
+            paint("1", &format!(": {}", printable(&self.message)))
+        );
+        let gutter = if self.line == 0 { 1 } else { self.line.to_string().len() };
+        let bar = paint("1;34", "|");
+        let _ = writeln!(out, "{:gutter$}{} {}", "", paint("1;34", "-->"), self.location());
+        if let (Some(excerpt), 1..) = (&self.excerpt, self.line) {
+            let (shown, column) = window(excerpt, self.column);
+            let _ = writeln!(out, "{:gutter$} {bar}", "");
+            let _ = writeln!(out, "{} {bar} {shown}", paint("1;34", &format!("{:gutter$}", self.line)));
+            let room = EXCERPT_WIDTH.saturating_sub(column).max(1);
+            let carets = "^".repeat((self.length.max(1) as usize).min(room));
+            let label = self.label();
+            let carets = paint(head, format!("{carets} {label}").trim_end());
+            let _ = writeln!(out, "{:gutter$} {bar} {:column$}{carets}", "", "");
+        } else if !self.label().is_empty() {
+            let _ = writeln!(out, "{:gutter$} {} {}", "", paint("1;34", "="), self.label());
+        }
+        for related in &self.related {
+            let _ = writeln!(out, "{:gutter$}{} {}: {}", "", paint("1;34", ":::"), related.place, printable(&related.message));
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(out, "{:gutter$} {} {}", "", paint("1;34", "="), format_args!("{} {}", paint("1", "help:"), printable(hint)));
+        }
+        out
+    }
+
+    fn label(&self) -> String {
+        match (&self.found, &self.fits) {
+            (Some(found), Some(fits)) => printable(&format!("found {found}; {fits}")),
+            (Some(found), None) => printable(&format!("found {found}")),
+            (None, Some(fits)) => printable(fits),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// The part of a long line that surrounds the token, and the token's offset in it.
+fn window(excerpt: &str, column: u32) -> (String, usize) {
+    let column = (column as usize).saturating_sub(1);
+    let skip = if column > EXCERPT_WIDTH / 2 { column - EXCERPT_WIDTH / 2 } else { 0 };
+    let shown: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
+    (printable(&shown), column - skip)
+}
+
+/// A text with every character that could act on a terminal replaced, each by one character so that columns stay.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if c.is_control() => '\u{fffd}',
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+/// The word of `known` that a person most likely meant by `typed`.
+pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = typed.trim().to_lowercase().replace(['_', '-'], "");
+    known
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(&wanted, &word.to_lowercase()), word))
+        .filter(|(distance, word)| *distance <= (word.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Diagnostic {
+        Diagnostic {
+            file: "bots/ticket-bot.yaml".into(),
+            line: 7,
+            column: 3,
+            length: 4,
+            severity: Severity::Error,
+            message: "unknown field `sate`".into(),
+            found: None,
+            fits: Some("`spec` knows appId, state".into()),
+            hint: Some("did you mean `state`?".into()),
+            excerpt: Some("  sate: Stopped".into()),
+            related: vec![],
+        }
+    }
+
+    #[test]
+    fn renders_like_rustc() {
+        insta::assert_snapshot!(example().render(false), @r"
+        error: unknown field `sate`
+         --> bots/ticket-bot.yaml:7:3
+          |
+        7 |   sate: Stopped
+          |   ^^^^ `spec` knows appId, state
+          = help: did you mean `state`?
+        ");
+        assert_eq!(example().one_line(), "bots/ticket-bot.yaml:7:3: unknown field `sate` (did you mean `state`?)");
+    }
+
+    #[test]
+    fn colour_only_adds() {
+        let mut plain = String::new();
+        let mut rest = example().render(true);
+        while let Some(at) = rest.find("\x1b[") {
+            plain.push_str(&rest[..at]);
+            let end = rest[at..].find('m').expect("an SGR sequence ends in m");
+            rest = rest[at + end + 1..].to_owned();
+        }
+        plain.push_str(&rest);
+        assert_eq!(plain, example().render(false));
+    }
+
+    #[test]
+    fn a_manifest_cannot_move_the_cursor() {
+        let mut nasty = example();
+        nasty.excerpt = Some("  sate: \x1b[2J".into());
+        nasty.message = "a\x07b".into();
+        assert!(!nasty.render(false).contains(['\x1b', '\x07']));
+        assert!(!nasty.one_line().contains(['\x1b', '\x07']));
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_token() {
+        let mut long = example();
+        long.excerpt = Some(format!("{}HERE{}", "x".repeat(5000), "y".repeat(5000)).into());
+        (long.column, long.length) = (5001, 4);
+        let shown = long.render(false);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[3].find("HERE"), lines[4].find("^^^^"));
+        assert!(lines[3].len() < 200);
+    }
+
+    #[test]
+    fn nearest_word() {
+        let words = ["appId", "state", "policy", "suspend"];
+        for (typed, meant) in [
+            ("sate", Some("state")),
+            ("State", Some("state")),
+            ("app_id", Some("appId")),
+            ("appid", Some("appId")),
+            ("suspended", Some("suspend")),
+            ("replicas", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typed, words), meant, "{typed:?}");
+        }
+    }
+}

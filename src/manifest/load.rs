@@ -1,0 +1,285 @@
+//! What does the text of one file declare, and what is wrong with it?
+//!
+//! Bytes in, values out: no I/O. Each document is judged alone, so one typo costs one app its newest version and no more.
+//! A document is good only if the marked tree (`yaml`, `schema::read`) finds nothing wrong *and* `serde_yaml` reads the
+//! very same manifest. Whatever the bytes are, this ends soon and does not panic.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Mark, Severity};
+use super::schema::{self, Manifest, Object};
+use super::yaml::{self, Finding};
+use crate::reconcile::app::AppName;
+
+/// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
+pub const MAX_FILE: usize = 256 * 1024;
+
+/// One file's text, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ParsedFile {
+    /// The documents that say anything, in the order of the text.
+    pub documents: Vec<Document>,
+    /// Everything that is wrong, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Whether an object that is not among the documents is surely not in the file: not so if anything is wrong with
+    /// it, nor if it is blank, which is what a half-written file looks like.
+    pub conclusive: bool,
+}
+
+/// One document of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The object it declares, if that much can be read, whatever else is wrong.
+    pub name: Option<AppName>,
+    /// Line of its first key.
+    pub line: u32,
+    /// Where `metadata.name` stands.
+    pub name_at: Mark,
+    /// Where `spec.appId` stands.
+    pub app_id_at: Mark,
+    /// What it declares.
+    pub content: Content,
+}
+
+/// What a document declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A valid object.
+    Good(Arc<Object>),
+    /// Nothing that could be in force: the first of its errors, as one line with its place.
+    Bad(Arc<str>),
+}
+
+/// How many errors of one document are told: enough to mend it, too few to flood a log.
+const MAX_FINDINGS: usize = 100;
+
+/// Takes the bytes of one file apart. `file` is what it is called in diagnostics.
+pub fn parse(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
+    // The parsers have no known panic. If one turns up, it is to cost this file, not the thread that watches all.
+    catch_unwind(AssertUnwindSafe(|| parse_checked(file, bytes))).unwrap_or_else(|_| {
+        let hint = Some("simplify the file, and please report it as a bug with the file attached");
+        ParsedFile::rejected(Diagnostic::about_file(file, "the YAML reader broke down over this file", hint))
+    })
+}
+
+impl ParsedFile {
+    /// A file of which nothing can be used.
+    pub(super) fn rejected(diagnostic: Diagnostic) -> Self {
+        Self { documents: Vec::new(), diagnostics: vec![diagnostic], conclusive: false }
+    }
+
+    /// The first error, as one line: why objects that were last seen here are held.
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        self.diagnostics.first().map(|diagnostic| diagnostic.one_line().into())
+    }
+}
+
+fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
+    let text = match decode(file, bytes) {
+        Ok(text) => text,
+        Err(finding) => return ParsedFile::rejected(Placer::new(file, &String::from_utf8_lossy(bytes)).place(finding)),
+    };
+    if text.trim().is_empty() {
+        let mut empty = Diagnostic::about_file(file, "the file is empty", Some("write a manifest, or remove the file to release its apps"));
+        empty.severity = Severity::Warning;
+        return ParsedFile::rejected(empty);
+    }
+    let mut parsed = ParsedFile::default();
+    let mut placer = Placer::new(file, &text);
+    for chunk in documents(&text) {
+        let Some((document, findings)) = judge(&chunk) else { continue };
+        let diagnostics: Vec<Diagnostic> = findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
+        let content = match (document.object, diagnostics.first()) {
+            (Some(object), None) => Content::Good(object),
+            (_, Some(first)) => Content::Bad(first.one_line().into()),
+            (None, None) => Content::Bad("the document cannot be read".into()),
+        };
+        parsed.documents.push(Document {
+            name: document.name,
+            line: document.line,
+            name_at: document.name_at,
+            app_id_at: document.app_id_at,
+            content,
+        });
+        parsed.diagnostics.extend(diagnostics);
+    }
+    parsed.conclusive = parsed.diagnostics.is_empty();
+    parsed
+}
+
+/// The bytes as text, if they can be YAML at all. A tab in JSON becomes a blank, which means the same there.
+fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.len() > MAX_FILE {
+        return Err(Finding::new(Mark::START, format!("the file is larger than {} KiB", MAX_FILE / 1024)).hint("split it into several files"));
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || (bytes.len() > 1 && (bytes[0] == 0) != (bytes[1] == 0)) {
+        return Err(Finding::new(Mark::START, "the file is UTF-16, not UTF-8").hint("save it as UTF-8"));
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let found = format!("byte 0x{:02x}", bytes[error.valid_up_to()]);
+            return Err(Finding::new(end_of(&good), "the file is not UTF-8").found(found).hint("save it as UTF-8"));
+        }
+    };
+    let stray = |(at, c): (usize, char)| match c {
+        '\n' | '\t' => false,
+        '\r' => !text[at + 1..].starts_with('\n'),
+        // YAML 1.1 breaks lines at the last three, YAML 1.2 does not: no two readers agree on such a file.
+        '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => true,
+        c => c.is_control(),
+    };
+    if let Some((at, c)) = text.char_indices().find(|&found| stray(found)) {
+        return Err(Finding::new(end_of(&text[..at]), "a control character")
+            .found(format!("U+{:04X}", u32::from(c)))
+            .hint("remove it; in double quotes it can be written as an escape"));
+    }
+    Ok(if file.ends_with(".json") { text.replace('\t', " ") } else { text.to_owned() })
+}
+
+/// The mark just behind `text`.
+fn end_of(text: &str) -> Mark {
+    let line = text.matches('\n').count() + 1;
+    let column = text.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Mark { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX), length: 1 }
+}
+
+/// One document's text and the line it begins on.
+struct Chunk<'a> {
+    text: &'a str,
+    first_line: u32,
+}
+
+/// Cuts the text at its document markers. No scalar can hold one (YAML calls them forbidden content), so the cut is safe
+/// before anything is parsed; and a document that is not even YAML leaves its neighbours whole.
+fn documents(text: &str) -> Vec<Chunk<'_>> {
+    let mut chunks = Vec::new();
+    let (mut start, mut first_line, mut offset) = (0, 1, 0);
+    for (line, content) in (1u32..).zip(text.split_inclusive('\n')) {
+        let marker = |mark: &str| content.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let next = offset + content.len();
+        if marker("---") {
+            chunks.push(Chunk { text: &text[start..offset], first_line });
+            (start, first_line) = (offset, line);
+        } else if marker("...") {
+            chunks.push(Chunk { text: &text[start..offset], first_line });
+            (start, first_line) = (next, line + 1);
+        }
+        offset = next;
+    }
+    chunks.push(Chunk { text: &text[start..], first_line });
+    chunks.retain(|chunk| {
+        let says_nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
+        !chunk.text.lines().all(says_nothing)
+    });
+    chunks
+}
+
+/// What came of one document.
+struct Judged {
+    name: Option<AppName>,
+    line: u32,
+    name_at: Mark,
+    app_id_at: Mark,
+    object: Option<Arc<Object>>,
+}
+
+/// Judges one document; `None` if there is nothing in it.
+fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
+    let root = match yaml::parse(chunk.text, chunk.first_line) {
+        Ok(root) => root?,
+        Err(finding) => {
+            let at = Mark { line: first_content_line(chunk), ..Mark::START };
+            let judged = Judged { name: recover_name(chunk.text), line: at.line, name_at: at, app_id_at: at, object: None };
+            return Some((judged, vec![finding]));
+        }
+    };
+    let reading = schema::read(&root);
+    let mut findings = reading.findings;
+    let (name, name_at) = reading.name.map_or((None, root.at), |(name, at)| (Some(name), at));
+    let mut judged = Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
+    if let Some(manifest) = reading.manifest {
+        match agree(chunk, manifest, root.at) {
+            Ok(object) => judged.object = Some(Arc::new(object)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    Some((judged, findings))
+}
+
+/// The object, if `serde_yaml` reads the same manifest from the text.
+fn agree(chunk: &Chunk<'_>, marked: Manifest, at: Mark) -> Result<Object, Finding> {
+    let typed: Manifest = serde_yaml::from_str(chunk.text).map_err(|error| {
+        let at = error.location().map_or(at, |location| Mark {
+            line: u32::try_from(location.line()).unwrap_or(u32::MAX).saturating_add(chunk.first_line - 1),
+            column: u32::try_from(location.column()).unwrap_or(u32::MAX),
+            length: 1,
+        });
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        Finding::new(at, format!("not valid: {message}")).hint("write it more plainly")
+    })?;
+    if typed != marked {
+        return Err(Finding::new(at, "two YAML readers read this document differently")
+            .hint("write it more plainly: quote texts, and keep each value on one line"));
+    }
+    typed.try_into().map_err(|problem| Finding::new(at, format!("an id or a name {problem}")))
+}
+
+fn first_content_line(chunk: &Chunk<'_>) -> u32 {
+    let blank = |line: &str| {
+        let line = line.strip_prefix("---").unwrap_or(line).trim();
+        line.is_empty() || line.starts_with('#')
+    };
+    (chunk.first_line..).zip(chunk.text.lines()).find(|(_, line)| !blank(line)).map_or(chunk.first_line, |(number, _)| number)
+}
+
+/// `metadata.name` of a text that is not YAML, as a person would find it: so that the object can be flagged.
+fn recover_name(text: &str) -> Option<AppName> {
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("metadata:"));
+    let flow = lines.next()?.strip_prefix("metadata:")?.trim();
+    let value = if flow.starts_with('{') {
+        flow.trim_matches(['{', '}', ' ']).split(',').find_map(|part| part.trim().strip_prefix("name:"))?
+    } else {
+        let block = lines.take_while(|line| line.starts_with([' ', '\t']) || line.trim().is_empty());
+        block.filter_map(|line| line.trim().strip_prefix("name:")).next()?
+    };
+    value.split(" #").next()?.trim().trim_matches(['"', '\'']).parse().ok()
+}
+
+/// Turns findings into diagnostics: with their file and the line as written.
+struct Placer<'a> {
+    file: &'a Arc<str>,
+    lines: Vec<&'a str>,
+    /// The line of the finding before: a file may be one long line, and its excerpt is to exist once.
+    last: Option<(u32, Arc<str>)>,
+}
+
+impl<'a> Placer<'a> {
+    fn new(file: &'a Arc<str>, text: &'a str) -> Self {
+        Self { file, lines: text.strip_prefix('\u{feff}').unwrap_or(text).lines().collect(), last: None }
+    }
+
+    fn place(&mut self, finding: Finding) -> Diagnostic {
+        let line = finding.at.line;
+        if self.last.as_ref().is_none_or(|(last, _)| *last != line) {
+            self.last = self.lines.get(line.saturating_sub(1) as usize).map(|&text| (line, text.into()));
+        }
+        Diagnostic {
+            file: self.file.clone(),
+            line,
+            column: finding.at.column,
+            length: finding.at.length,
+            severity: Severity::Error,
+            message: finding.message.into(),
+            found: finding.found.map(Into::into),
+            fits: finding.fits.map(Into::into),
+            hint: finding.hint.map(Into::into),
+            excerpt: self.last.as_ref().map(|(_, text)| text.clone()),
+            related: Vec::new(),
+        }
+    }
+}

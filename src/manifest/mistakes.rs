@@ -1,0 +1,235 @@
+//! Typical mistakes, and what a person reads about each. Test only: the snapshot beside it is the catalogue of errors.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::load::{Content, ParsedFile, parse};
+
+const GOOD: &str = "\
+apiVersion: campos-operator.dev/v1
+kind: App
+metadata:
+  name: ticket-bot
+  labels: {team: support}
+spec:
+  appId: 60c72b2f9b1e8d001c8e4f3a
+  state: Stopped
+";
+
+fn read(text: &[u8]) -> ParsedFile {
+    parse(&Arc::from("bots.yaml"), text)
+}
+
+/// The good manifest with one thing replaced.
+#[track_caller]
+fn with(what: &str, by: &str) -> Vec<u8> {
+    assert!(GOOD.contains(what), "{what:?} is not in the good manifest");
+    GOOD.replacen(what, by, 1).into_bytes()
+}
+
+fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
+    let spec = |more: &str| format!("{GOOD}{more}").into_bytes();
+    let bracket_bomb = format!("{GOOD}status: {}{}\n", "[".repeat(80), "]".repeat(80));
+    let aliases = format!("{GOOD}status:\n  a: &a x\n  b: [{}]\n", vec!["*a"; 101].join(", "));
+    vec![
+        ("wrong case of a value", with("Stopped", "stopped")),
+        ("a word that YAML 1.1 reads as a boolean", with("Stopped", "off")),
+        ("another such word", with("Stopped", "no")),
+        ("a quoted state with a blank", with("Stopped", "\"Stopped \"")),
+        ("a word nobody knows", with("Stopped", "Hibernated")),
+        ("a state without a value", with("Stopped", "")),
+        ("a tab", with("  state", "\tstate")),
+        ("a typo in a field", with("state:", "sate:")),
+        ("wrong case of a field", with("appId:", "appid:")),
+        ("an unknown field in metadata", with("  labels:", "  namespace: x\n  labels:")),
+        ("a field at the wrong level", with("metadata:\n", "name: ticket-bot\nmetadata:\n")),
+        ("a schedule", spec("  schedule: {timeZone: UTC, windows: []}\n")),
+        ("a missing field", with("  appId: 60c72b2f9b1e8d001c8e4f3a\n", "")),
+        ("a missing spec", with("spec:\n  appId: 60c72b2f9b1e8d001c8e4f3a\n  state: Stopped\n", "")),
+        ("the wrong kind", with("kind: App", "kind: Deployment")),
+        ("the kind in the wrong case", with("kind: App", "kind: app")),
+        ("the wrong apiVersion", with("operator.dev/v1", "operator.dev/v2")),
+        ("a duplicate key", spec("  state: Running\n")),
+        ("a duplicate label", with("{team: support}", "{team: support, team: games}")),
+        ("an unquoted number as an id", with("60c72b2f9b1e8d001c8e4f3a", "123456789012345678901234")),
+        ("an id that YAML reads as a power of ten", with("60c72b2f9b1e8d001c8e4f3a", "60e123456789012345678901")),
+        ("a hexadecimal id", with("60c72b2f9b1e8d001c8e4f3a", "0x60c72b2f")),
+        ("an id with underscores", with("60c72b2f9b1e8d001c8e4f3a", "1_000")),
+        ("an id with a slash", with("60c72b2f9b1e8d001c8e4f3a", "../users/@me")),
+        ("a label that is a number", with("{team: support}", "{tier: 1}")),
+        ("a label that is a boolean", with("{team: support}", "{beta: yes}")),
+        ("a label that is a map", with("{team: support}", "{team: {name: support}}")),
+        ("a name with capitals and blanks", with("name: ticket-bot", "name: Ticket Bot")),
+        ("an unknown policy", spec("  policy: stop-only\n")),
+        ("suspend as a YAML 1.1 boolean", spec("  suspend: yes\n")),
+        ("suspend as text", spec("  suspend: \"true\"\n")),
+        ("suspend with a typo", spec("  suspend: {reson: maintenance}\n")),
+        ("a date without a zone", spec("  suspend: {until: \"2026-12-24T02:00:00\"}\n")),
+        ("a date that does not exist", spec("  suspend: {until: 2026-02-30T02:00:00Z}\n")),
+        ("two spaces too many", with("  state", "    state")),
+        ("two spaces too few", with("  state", "state")),
+        ("an unquoted colon", spec("  suspend:\n    reason: release night: no changes\n")),
+        ("an unclosed quote", with("name: ticket-bot", "name: \"ticket-bot")),
+        ("an unclosed bracket", with("{team: support}", "{team: support")),
+        ("a merge key", with("  appId", "  <<: {state: Running}\n  appId")),
+        ("an unknown anchor", with("Stopped", "*standard")),
+        ("an alias to itself", spec("status: &a [*a]\n")),
+        ("a tag", with("Stopped", "!!str Stopped")),
+        ("a list at the top", b"- apiVersion: campos-operator.dev/v1\n  kind: App\n".to_vec()),
+        ("a List", b"apiVersion: v1\nkind: List\nitems: []\n".to_vec()),
+        ("a text at the top", b"hello\n".to_vec()),
+        ("JSON with a number as its id", br#"{"apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": {"name": "a"}, "spec": {"appId": 5, "state": "Stopped"}}"#.to_vec()),
+        ("several mistakes", b"apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  nam: a\nspec:\n  appId: 12\n  state: stop\n  restart: always\n".to_vec()),
+        ("an error in the second document", format!("{GOOD}---\n{}", GOOD.replace("state", "sate")).into_bytes()),
+        ("deep nesting", bracket_bomb.into_bytes()),
+        ("an alias bomb", aliases.into_bytes()),
+        ("a NUL", with("support", "sup\0port")),
+        ("an escape sequence", with("support", "\x1b[2J")),
+        ("UTF-16", GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        ("not UTF-8", [GOOD.as_bytes(), b"# caf\xe9\n"].concat()),
+        ("an old line ending", GOOD.replace('\n', "\r").into_bytes()),
+        ("a file that is too large", [GOOD.as_bytes(), "# padding\n".repeat(30_000).as_bytes()].concat()),
+        ("an empty file", b"".to_vec()),
+    ]
+}
+
+#[test]
+fn every_mistake_is_explained() {
+    let mut told = String::new();
+    for (title, text) in mistakes() {
+        let parsed = read(&text);
+        assert!(!parsed.diagnostics.is_empty(), "{title}: nothing was found wrong");
+        assert!(!parsed.conclusive, "{title}");
+        let _ = writeln!(told, "## {title}");
+        for diagnostic in &parsed.diagnostics {
+            told.push_str(&diagnostic.render(false));
+        }
+        told.push('\n');
+    }
+    insta::assert_snapshot!("mistakes", told);
+}
+
+#[test]
+fn good_files() {
+    let indented = GOOD.replace("  ", "    ");
+    let json = "{\n\t\"apiVersion\": \"campos-operator.dev/v1\", \"kind\": \"App\",\n\t\"metadata\": {\"name\": \"a\"},\n\t\"spec\": {\"appId\": \"5\", \"state\": \"Stopped\"}\n}";
+    for (title, text, documents) in [
+        ("the good one", GOOD.to_owned(), 1),
+        ("BOM", format!("\u{feff}{GOOD}"), 1),
+        ("CRLF", GOOD.replace('\n', "\r\n"), 1),
+        ("four spaces", indented, 1),
+        ("no newline at the end", GOOD.trim_end().to_owned(), 1),
+        ("comments only", "# nothing here yet\n".to_owned(), 0),
+        ("several documents, some of them empty", format!("---\n# none\n---\n{GOOD}---\n---\n{}...\n", GOOD.replace("ticket", "music")), 2),
+        ("a YAML directive", format!("%YAML 1.2\n---\n{GOOD}"), 1),
+        ("a status", format!("{GOOD}status:\n  conditions: [{{type: Ready}}]\n  observedGeneration: 3\n"), 1),
+        ("null labels", GOOD.replace(" {team: support}", ""), 1),
+        ("a quoted number", GOOD.replace("60c72b2f9b1e8d001c8e4f3a", "\"123456789012345678901234\""), 1),
+        ("suspended", format!("{GOOD}  suspend: true\n"), 1),
+        ("suspended for a while", format!("{GOOD}  suspend: {{reason: \"freeze: none\", until: 2026-12-24T02:00:00-03:00}}\n"), 1),
+        ("an anchor", GOOD.replace("name: ticket-bot", "name: &n ticket-bot").replace("support", "*n"), 1),
+        ("a folded reason", format!("{GOOD}  suspend:\n    reason: >-\n      release\n      night\n"), 1),
+    ] {
+        let parsed = read(text.as_bytes());
+        assert_eq!(parsed.diagnostics, [], "{title}");
+        assert!(parsed.conclusive, "{title}");
+        assert_eq!(parsed.documents.len(), documents, "{title}");
+        assert!(parsed.documents.iter().all(|document| matches!(document.content, Content::Good(_))), "{title}");
+    }
+    let parsed = parse(&Arc::from("bots.json"), json.as_bytes());
+    assert_eq!((parsed.documents.len(), parsed.diagnostics), (1, vec![]));
+}
+
+#[test]
+fn a_bad_document_leaves_its_neighbours_whole() {
+    let text = format!("{GOOD}---\nmetadata:\n  name: broken-bot\nspec: [\n---\n{}", GOOD.replace("ticket", "music"));
+    let parsed = read(text.as_bytes());
+    let names: Vec<_> = parsed.documents.iter().map(|d| (d.name.as_ref().map(|name| name.as_str()), d.line)).collect();
+    assert_eq!(names, [(Some("ticket-bot"), 1), (Some("broken-bot"), 10), (Some("music-bot"), 14)]);
+    let good: Vec<_> = parsed.documents.iter().map(|d| matches!(d.content, Content::Good(_))).collect();
+    assert_eq!(good, [true, false, true]);
+}
+
+#[test]
+fn a_broken_document_still_tells_its_name() {
+    for text in [
+        "metadata:\n  name: a-b\nspec: [\n",
+        "metadata:\n  labels: {x: y\n  name: \"a-b\" # mine\n",
+        "metadata: {name: a-b, labels: {}\nspec: [\n",
+        "metadata:\n\tname: a-b\n",
+        "kind: App\nmetadata:\n  name: a-b\n  labels:\n   - x: y\n  z\n",
+    ] {
+        let parsed = read(text.as_bytes());
+        assert_eq!(parsed.documents.len(), 1, "{text}");
+        assert_eq!(parsed.documents[0].name.as_ref().map(|name| name.as_str()), Some("a-b"), "{text}");
+    }
+}
+
+#[test]
+fn bombs_end_soon() {
+    let nested = |open: &str, times: usize| open.repeat(times).into_bytes();
+    let doubling: String = (1..40).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect();
+    let chain: String = (1..90).map(|i| format!("a{i}: &a{i} {}*a{}{}\n", "[".repeat(60), i - 1, "]".repeat(60))).collect();
+    for text in [
+        nested("[", 200_000),
+        nested("{a: ", 60_000),
+        nested("- ", 100_000),
+        nested("? ", 100_000),
+        nested("&a ", 80_000),
+        nested("a: ", 80_000),
+        nested("\"", 200_000),
+        nested("---\n", 60_000),
+        nested("#", 200_000),
+        nested("!", 200_000),
+        nested("|\n ", 80_000),
+        nested("a:\n", 80_000),
+        format!("{GOOD}status:\n  x: {}\n", "y ".repeat(100_000)).into_bytes(),
+        format!("a0: &a0 x\n{doubling}").into_bytes(),
+        format!("a0: &a0 x\n{chain}").into_bytes(),
+        (0..100_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).take(250_000).collect(),
+    ] {
+        let before = super::clock::now();
+        read(&text);
+        let took = before.elapsed();
+        assert!(took.as_secs() < 5, "{:?}.. took {took:?}", String::from_utf8_lossy(&text[..20]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        read(&bytes);
+    }
+
+    #[test]
+    fn parsing_yaml_like_text_never_panics(text in "([-a-c:#&*!|>'\"%@`{}\\[\\],? \n\t~0-9.é]|---\n|\n  |a: |<<: ){0,80}") {
+        read(text.as_bytes());
+    }
+
+    /// A half-written file never means something else than the whole one: it is the same app and state, or nothing.
+    #[test]
+    fn a_mutilated_manifest_is_refused_or_the_same_app(at in 0..GOOD.len(), length in 0..12usize, insert in "[-a-z:\\[{ \n\"'0-9]{0,4}") {
+        let mut text = GOOD.to_owned();
+        text.replace_range(at..(at + length).min(GOOD.len()), &insert);
+        for document in read(text.as_bytes()).documents {
+            if let Content::Good(object) = document.content {
+                // Whatever was accepted, a plain serde_yaml reading agrees with it.
+                let typed: super::schema::Manifest = serde_yaml::from_str(&text).expect("accepted, so it reads");
+                prop_assert_eq!(typed.spec.app_id.as_str(), object.spec.app_id.as_str());
+                prop_assert_eq!(typed.metadata.name.as_str(), object.name.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn any_prefix_is_refused_or_inconclusive_or_names_only_itself(length in 0..GOOD.len()) {
+        let parsed = read(&GOOD.as_bytes()[..length]);
+        for document in &parsed.documents {
+            if let Content::Good(object) = &document.content {
+                prop_assert_eq!(object.spec.state.as_str(), "Stopped");
+            }
+        }
+    }
+}

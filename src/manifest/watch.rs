@@ -1,0 +1,123 @@
+//! When should we look again? File-system noise in, "look again" out.
+//!
+//! Only an accelerator: `source` scans anyway, so a lost event costs time and nothing else. Watched are each tree, the
+//! directory of every link on the way to it, and the directory above it, so that a swapped or re-created tree is noticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::scan::{self, Root};
+
+/// What reaches the source's thread.
+#[derive(Debug)]
+pub(super) enum Signal {
+    /// A file was closed after writing, or renamed to this path: it is complete.
+    Finished(PathBuf),
+    /// Somebody is writing to this file.
+    Written(PathBuf),
+    /// A name appeared: a file about to be written, or a link, which is never written to.
+    Created(PathBuf),
+    /// Something came, went or changed its rights here.
+    Moved(PathBuf),
+    /// Events were lost, or the watch is: only a scan and a new watch help.
+    Lost(String),
+    /// The source shall end.
+    Stop,
+}
+
+/// A running watch over a set of directories.
+pub(super) struct Watch {
+    _watcher: RecommendedWatcher,
+    armed: Armed,
+}
+
+/// What is watched: path, whether with all below it, device and inode.
+type Armed = BTreeSet<(PathBuf, bool, u64, u64)>;
+
+impl Watch {
+    /// Watches the roots as they are now.
+    ///
+    /// # Errors
+    /// Why there can be no watch, such as the kernel's limits. Then scanning has to do.
+    pub(super) fn arm(roots: &[Root], signals: Sender<Signal>) -> Result<Self, String> {
+        let armed = wanted(roots);
+        let forward = move |event: notify::Result<Event>| {
+            for signal in signals_of(event) {
+                // The source is gone: nobody is left to tell.
+                let _ = signals.send(signal);
+            }
+        };
+        let config = Config::default().with_follow_symlinks(false);
+        let mut watcher = RecommendedWatcher::new(forward, config).map_err(|error| error.to_string())?;
+        for (path, recursive, ..) in &armed {
+            let mode = if *recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+            watcher.watch(path, mode).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(Self { _watcher: watcher, armed })
+    }
+
+    /// Whether it still watches what there is to watch.
+    pub(super) fn is_current(&self, roots: &[Root]) -> bool {
+        self.armed == wanted(roots)
+    }
+}
+
+fn wanted(roots: &[Root]) -> Armed {
+    let mut trees = BTreeSet::new();
+    let mut beside = BTreeSet::new();
+    for root in roots {
+        let mut links = BTreeMap::new();
+        scan::links_on(&root.given, &mut links);
+        beside.extend(links.keys().filter_map(|link| link.parent()).map(Path::to_owned));
+        let given = std::path::absolute(&root.given).unwrap_or_else(|_| root.given.clone());
+        if let Ok(real) = fs::canonicalize(&given) {
+            beside.extend(real.parent().map(Path::to_owned));
+            if real.is_dir() {
+                trees.insert(real);
+            }
+        } else {
+            // It may appear in the nearest directory that is there.
+            let existing = given.ancestors().skip(1).find_map(|above| fs::canonicalize(above).ok());
+            beside.extend(existing);
+        }
+    }
+    let inside = |path: &PathBuf| trees.iter().any(|tree| path.starts_with(tree));
+    let beside: Vec<PathBuf> = beside.iter().filter(|path| !inside(path)).cloned().collect();
+    let all = trees.iter().map(|path| (path, true)).chain(beside.iter().map(|path| (path, false)));
+    all.filter_map(|(path, recursive)| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((path.clone(), recursive, metadata.dev(), metadata.ino()))
+    })
+    .collect()
+}
+
+fn signals_of(event: notify::Result<Event>) -> Vec<Signal> {
+    let event = match event {
+        Ok(event) => event,
+        Err(error) => return vec![Signal::Lost(error.to_string())],
+    };
+    if event.need_rescan() {
+        return vec![Signal::Lost("the kernel's queue of events overflowed".into())];
+    }
+    let make = match event.kind {
+        // Our own reading makes these.
+        EventKind::Access(AccessKind::Open(_) | AccessKind::Read | AccessKind::Close(AccessMode::Read)) => return Vec::new(),
+        EventKind::Access(AccessKind::Close(_)) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Signal::Finished,
+        // Told as its two halves already.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return Vec::new(),
+        EventKind::Modify(ModifyKind::Data(_)) => Signal::Written,
+        EventKind::Create(_) => Signal::Created,
+        EventKind::Any
+        | EventKind::Access(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => Signal::Moved,
+    };
+    event.paths.into_iter().map(make).collect()
+}

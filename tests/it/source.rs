@@ -1,0 +1,396 @@
+//! The source of manifests on a real directory with real inotify events.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use campos_operator::manifest::source::{Options, Source, SourceHandle, load};
+use campos_operator::reconcile::desired::{Declared, SourceReport, Standing, Update};
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+/// So long that no scan but the first comes by itself: what is seen was seen through events.
+const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_secs(3600), watch: true };
+const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false };
+
+/// Everything the source said, added up.
+#[derive(Debug, Default)]
+struct View {
+    apps: BTreeMap<String, Declared>,
+    report: Option<SourceReport>,
+    /// Every state each app was ever said to have, and `-` for each release.
+    past: Vec<(String, String)>,
+}
+
+impl View {
+    fn take(&mut self, update: Update) {
+        for name in update.removed {
+            self.past.push((name.to_string(), "-".into()));
+            assert!(self.apps.remove(name.as_str()).is_some(), "{name} was removed and never declared");
+        }
+        for declared in update.changed {
+            self.past.push((declared.name.to_string(), state(&declared)));
+            self.apps.insert(declared.name.to_string(), declared);
+        }
+        self.report = Some(update.source);
+    }
+
+    fn state(&self, name: &str) -> String {
+        self.apps.get(name).map_or_else(|| "-".into(), state)
+    }
+
+    fn available(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.available)
+    }
+
+    fn ever(&self, name: &str, state: &str) -> bool {
+        self.past.iter().any(|(app, past)| app == name && past == state)
+    }
+}
+
+fn state(declared: &Declared) -> String {
+    let state = declared.spec.as_ref().map_or("none", |spec| spec.state.as_str());
+    match &declared.standing {
+        Standing::Sound => state.to_owned(),
+        Standing::Invalid { .. } => format!("{state} Invalid"),
+        Standing::Conflicting { reason, .. } => format!("{state} {reason}"),
+    }
+}
+
+struct Bench {
+    dir: TempDir,
+    root: PathBuf,
+    view: Arc<(Mutex<View>, Condvar)>,
+    _handle: SourceHandle,
+}
+
+impl Bench {
+    /// Starts a source on `root`, a path below a new directory that `prepare` fills.
+    fn start(root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        prepare(dir.path());
+        let root = dir.path().join(root);
+        let view = Arc::new((Mutex::new(View::default()), Condvar::new()));
+        let sink = view.clone();
+        let handle = Source::start_with(vec![root.clone()], options, move |update| {
+            sink.0.lock().expect("no test thread panics with it").take(update);
+            sink.1.notify_all();
+        })
+        .expect("a thread can be started");
+        let bench = Self { dir, root, view, _handle: handle };
+        bench.until("it speaks", |view| view.report.is_some());
+        bench
+    }
+
+    /// Starts with one file, `a.yaml`, that wants `a` running.
+    fn with_a() -> Self {
+        let bench = Self::start("m", EVENTS_ONLY, |dir| {
+            fs::create_dir(dir.join("m")).expect("mkdir");
+            fs::write(dir.join("m/a.yaml"), app("a", "Running")).expect("write");
+        });
+        bench.until_state("a", "Running");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
+        let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = self.view.1.wait_timeout_while(guard, DEADLINE, |view| !reached(view)).unwrap_or_else(PoisonError::into_inner);
+        assert!(reached(&guard), "never: {what}; past: {:#?}, report: {:#?}", guard.past, guard.report);
+    }
+
+    #[track_caller]
+    fn until_state(&self, name: &str, state: &str) {
+        self.until(&format!("{name} is {state}"), |view| view.state(name) == state);
+    }
+
+    #[track_caller]
+    fn never(&self, name: &str, state: &str) {
+        let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(!guard.ever(name, state), "{name} was {state}: {:#?}", guard.past);
+    }
+}
+
+fn app(name: &str, state: &str) -> String {
+    format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n")
+}
+
+#[test]
+fn a_rename_over_the_file() {
+    let bench = Bench::with_a();
+    fs::write(bench.path(".a.yaml.tmp"), app("a", "Stopped")).expect("write");
+    fs::rename(bench.path(".a.yaml.tmp"), bench.path("a.yaml")).expect("rename");
+    bench.until_state("a", "Stopped");
+    bench.never("a", "-");
+}
+
+#[test]
+fn a_write_in_place_in_pieces_is_seen_once_and_whole() {
+    let bench = Bench::with_a();
+    let text = app("a", "Stopped") + "  policy: StopOnly\n";
+    let mut file = OpenOptions::new().write(true).truncate(true).open(bench.path("a.yaml")).expect("open");
+    for byte in text.bytes() {
+        file.write_all(&[byte]).expect("write");
+        file.flush().expect("flush");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // Everything is written, but not closed: nothing of it may be known yet.
+    bench.never("a", "Stopped");
+    bench.never("a", "Running Invalid");
+    drop(file);
+    bench.until_state("a", "Stopped");
+    let view = bench.view.0.lock().expect("no test thread panics with it");
+    assert_eq!(view.past.len(), 2, "{:?}", view.past);
+    assert!(view.apps["a"].spec.as_ref().is_some_and(|spec| spec.policy.is_some()));
+}
+
+#[test]
+fn sed_in_place() {
+    let bench = Bench::with_a();
+    let done = Command::new("sed").args(["-i", "s/Running/Stopped/"]).arg(bench.path("a.yaml")).status().expect("sed runs");
+    assert!(done.success());
+    bench.until_state("a", "Stopped");
+    bench.never("a", "-");
+}
+
+#[test]
+fn a_move_is_no_change_but_of_place() {
+    let bench = Bench::with_a();
+    fs::rename(bench.path("a.yaml"), bench.path("b.yaml")).expect("rename");
+    bench.until("it is in b.yaml", |view| view.apps.get("a").is_some_and(|a| &*a.place.file == "b.yaml"));
+    fs::create_dir(bench.path("sub")).expect("mkdir");
+    fs::rename(bench.path("b.yaml"), bench.path("sub/c.yaml")).expect("rename");
+    bench.until("it is in sub/c.yaml", |view| view.apps.get("a").is_some_and(|a| &*a.place.file == "sub/c.yaml"));
+    bench.until_state("a", "Running");
+    bench.never("a", "-");
+    bench.never("a", "Running DuplicateName");
+}
+
+#[test]
+fn a_deleted_file_releases_and_a_new_one_declares() {
+    let bench = Bench::with_a();
+    fs::remove_file(bench.path("a.yaml")).expect("remove");
+    bench.until_state("a", "-");
+    fs::create_dir_all(bench.path("deep/er")).expect("mkdir");
+    fs::write(bench.path("deep/er/b.yaml"), app("b", "Stopped")).expect("write");
+    bench.until_state("b", "Stopped");
+}
+
+#[test]
+fn a_broken_file_holds_and_is_mended() {
+    let bench = Bench::with_a();
+    fs::write(bench.path("a.yaml"), app("a", "Stopped").replace("state", "sate")).expect("write");
+    bench.until_state("a", "Running Invalid");
+    bench.until("the problem is told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 1));
+    fs::write(bench.path("a.yaml"), "").expect("write");
+    bench.until("the file is told to be empty", |view| {
+        view.report.as_ref().is_some_and(|report| report.problems.iter().any(|problem| problem.contains("empty")))
+    });
+    fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
+    bench.until_state("a", "Stopped");
+    bench.until("no problem is left", |view| view.report.as_ref().is_some_and(|report| report.problems.is_empty()));
+    bench.never("a", "-");
+}
+
+/// Makes `..{version}` with one file and swaps `..data` to it, as the kubelet does.
+fn swap_config_map(root: &Path, version: &str, state: &str) {
+    let old = fs::read_link(root.join("..data")).ok();
+    let real = format!("..{version}");
+    fs::create_dir(root.join(&real)).expect("mkdir");
+    fs::write(root.join(&real).join("a.yaml"), app("a", state)).expect("write");
+    symlink(&real, root.join("..data_tmp")).expect("symlink");
+    fs::rename(root.join("..data_tmp"), root.join("..data")).expect("rename");
+    if let Some(old) = old {
+        fs::remove_dir_all(root.join(old)).expect("rmdir");
+    }
+}
+
+#[test]
+fn a_config_map_swap() {
+    let bench = Bench::start("m", EVENTS_ONLY, |dir| {
+        fs::create_dir(dir.join("m")).expect("mkdir");
+        swap_config_map(&dir.join("m"), "2026_0", "Running");
+        symlink("..data/a.yaml", dir.join("m/a.yaml")).expect("symlink");
+    });
+    bench.until_state("a", "Running");
+    for round in 1..=20 {
+        let state = if round % 2 == 0 { "Running" } else { "Stopped" };
+        swap_config_map(&bench.root, &format!("2026_{round}"), state);
+        bench.until_state("a", state);
+    }
+    bench.never("a", "-");
+}
+
+/// Checks a commit out beside the others and flips the link to it, as git-sync does; the old tree goes at once.
+fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
+    let old = fs::read_link(dir.join("current")).ok();
+    let tree = format!(".worktrees/{commit}");
+    fs::create_dir_all(dir.join(&tree).join("apps")).expect("mkdir");
+    fs::write(dir.join(&tree).join("apps/a.yaml"), app("a", state)).expect("write");
+    symlink(&tree, dir.join("tmp-link")).expect("symlink");
+    fs::rename(dir.join("tmp-link"), dir.join("current")).expect("rename");
+    if let Some(old) = old {
+        fs::remove_dir_all(dir.join(old)).expect("rmdir");
+    }
+}
+
+#[test]
+fn a_git_sync_flip() {
+    let bench = Bench::start("current/apps", EVENTS_ONLY, |dir| flip_git_sync(dir, "00000000", "Running"));
+    bench.until_state("a", "Running");
+    bench.until("the revision is the commit", |view| view.report.as_ref().is_some_and(|report| &*report.revision == "00000000"));
+    for round in 1..=20 {
+        let state = if round % 2 == 0 { "Running" } else { "Stopped" };
+        flip_git_sync(bench.dir.path(), &format!("{round:08}"), state);
+        bench.until_state("a", state);
+    }
+    bench.never("a", "-");
+    // The new tree is watched, too.
+    fs::write(bench.path("b.yaml"), app("b", "Stopped")).expect("write");
+    bench.until_state("b", "Stopped");
+}
+
+#[test]
+fn the_root_is_deleted_and_made_again() {
+    let bench = Bench::with_a();
+    fs::rename(&bench.root, bench.dir.path().join("elsewhere")).expect("rename");
+    bench.until("it is unavailable", |view| !view.available());
+    bench.until_state("a", "Running");
+    fs::create_dir(bench.dir.path().join("m.new")).expect("mkdir");
+    fs::write(bench.dir.path().join("m.new/a.yaml"), app("a", "Stopped")).expect("write");
+    fs::rename(bench.dir.path().join("m.new"), &bench.root).expect("rename");
+    bench.until_state("a", "Stopped");
+    bench.until("it is available", View::available);
+    bench.never("a", "-");
+    fs::write(bench.path("b.yaml"), app("b", "Running")).expect("write");
+    bench.until_state("b", "Running");
+}
+
+#[test]
+fn the_root_appears_later() {
+    let bench = Bench::start("not/yet", EVENTS_ONLY, |_| {});
+    bench.until("it is unavailable", |view| !view.available() && view.report.as_ref().is_some_and(|report| !report.loaded));
+    fs::create_dir_all(&bench.root).expect("mkdir");
+    fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
+    bench.until_state("a", "Stopped");
+}
+
+#[test]
+fn an_emptied_directory_releases() {
+    let bench = Bench::with_a();
+    fs::remove_dir_all(&bench.root).expect("rmdir");
+    fs::create_dir(&bench.root).expect("mkdir");
+    bench.until_state("a", "-");
+    bench.until("it is available", View::available);
+}
+
+#[test]
+fn without_events_scanning_does_it_all() {
+    let bench = Bench::start("m", SCANS_ONLY, |dir| {
+        fs::create_dir(dir.join("m")).expect("mkdir");
+        fs::write(dir.join("m/a.yaml"), app("a", "Running")).expect("write");
+    });
+    bench.until_state("a", "Running");
+    fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
+    bench.until_state("a", "Stopped");
+    fs::rename(bench.path("a.yaml"), bench.path("b.yaml")).expect("rename");
+    bench.until("it is in b.yaml", |view| view.apps.get("a").is_some_and(|a| &*a.place.file == "b.yaml"));
+    bench.never("a", "-");
+    fs::remove_file(bench.path("b.yaml")).expect("remove");
+    bench.until_state("a", "-");
+}
+
+#[test]
+fn a_file_that_never_rests_keeps_nobody_waiting() {
+    let bench = Bench::start("m", SCANS_ONLY, |dir| fs::create_dir(dir.join("m")).expect("mkdir"));
+    let restless = bench.path("restless.yaml");
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let until = stop.clone();
+    let writer = std::thread::spawn(move || {
+        let mut count = 0;
+        while !until.load(std::sync::atomic::Ordering::Relaxed) {
+            count += 1;
+            fs::write(&restless, format!("{}# {count}\n", app("restless", "Stopped"))).expect("write");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
+    bench.until_state("a", "Stopped");
+    bench.never("restless", "Stopped");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().expect("the writer ends");
+    bench.until_state("restless", "Stopped");
+}
+
+#[test]
+fn many_files_at_once() {
+    let bench = Bench::with_a();
+    for number in 0..2000 {
+        fs::write(bench.path(&format!("n{number}.yaml")), app(&format!("n{number}"), "Stopped")).expect("write");
+    }
+    bench.until("all are there", |view| view.apps.len() == 2001);
+    for number in 0..2000 {
+        fs::remove_file(bench.path(&format!("n{number}.yaml"))).expect("remove");
+    }
+    bench.until("all are released", |view| view.apps.len() == 1);
+    bench.never("a", "-");
+}
+
+#[test]
+fn an_unreadable_file_is_held() {
+    let bench = Bench::with_a();
+    fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0)).expect("chmod");
+    if fs::read(bench.path("a.yaml")).is_ok() {
+        // Root reads everything; a directory in the file's place cannot be read by anybody.
+        fs::remove_file(bench.path("a.yaml")).expect("remove");
+        fs::create_dir(bench.path("a.yaml")).expect("mkdir");
+    }
+    bench.until_state("a", "Running Invalid");
+    bench.never("a", "-");
+}
+
+#[test]
+fn load_reads_everything_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("a.yaml"), app("a", "Stopped")).expect("write");
+    fs::write(dir.path().join("b.yaml"), app("b", "Stopped").replace("id-of-b", "id-of-a")).expect("write");
+    fs::write(dir.path().join("c.yaml"), app("c", "stopped")).expect("write");
+    let (declared, diagnostics, report) = load(vec![dir.path().to_owned()]);
+    let states: Vec<_> = declared.iter().map(|declared| format!("{} {}", declared.name, state(declared))).collect();
+    assert_eq!(states, ["a none DuplicateAppId", "b none DuplicateAppId", "c none Invalid"]);
+    let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+    insta::assert_snapshot!(told, @"");
+    assert!(report.available && report.loaded);
+    let (declared, _, report) = load(vec![dir.path().join("nowhere")]);
+    assert!(declared.is_empty() && !report.available && report.trouble.is_some());
+}
+
+#[test]
+fn several_roots() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for name in ["x", "y"] {
+        fs::create_dir(dir.path().join(name)).expect("mkdir");
+        fs::write(dir.path().join(name).join("same.yaml"), app(name, "Running")).expect("write");
+    }
+    let (declared, diagnostics, report) = load(vec![dir.path().join("x"), dir.path().join("y")]);
+    assert_eq!((declared.len(), diagnostics.len(), report.files), (2, 0, 2));
+    assert!(declared[0].place.file.ends_with("/x/same.yaml"), "{}", declared[0].place);
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let (declared, diagnostics, report) = load(vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")]);
+    let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+    assert_eq!(told, "");
+    assert!(report.files >= 6 && declared.len() >= 8, "{} files, {} apps", report.files, declared.len());
+    assert!(declared.iter().all(|declared| declared.standing == Standing::Sound));
+}
