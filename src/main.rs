@@ -1,2 +1,7 @@
 //! Pass argv on, turn the outcome into an exit code; nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    campos_operator::commands::main().into()
+}

@@ -108,7 +108,10 @@ pub struct Operator<P> {
     looks: usize,
     requests: u64,
     summary_at: Moment,
+    /// Whether the board shows the daemon as it is.
     reported: bool,
+    /// Whether nothing was left to do the last time.
+    settled: bool,
 }
 
 impl<P: Platform> Operator<P> {
@@ -133,6 +136,7 @@ impl<P: Platform> Operator<P> {
             requests: 0,
             summary_at: Moment::START + report::SUMMARY,
             reported: false,
+            settled: false,
         }
     }
 

@@ -7,10 +7,18 @@ pub mod listing;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::reconcile::action::{Action, Failure, Limits, Receipt};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::Reading;
+
+/// Deadline for a connection, TLS included.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Deadline for a whole read, body included: a server that drips a byte at a time cannot hold us.
+pub const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// Deadline for a stop or start: the server may wait for the container (nobody documents how long).
+pub const ACT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One app as the platform describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

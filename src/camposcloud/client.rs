@@ -11,16 +11,10 @@ use reqwest::{Method, Response, Url, redirect};
 
 use super::error::{self, RawAnswer};
 use super::token::TokenSource;
-use crate::platform::{Answered, Page, PageRequest, Platform, Seen};
+use crate::platform::{ACT_DEADLINE, Answered, CONNECT_DEADLINE, Page, PageRequest, Platform, READ_DEADLINE, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 
-/// Deadline for a connection, TLS included.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Deadline for a whole read, body included: a server that drips a byte at a time cannot hold us.
-const READ: Duration = Duration::from_secs(30);
-/// Deadline for a stop or start: the server may wait for the container (nobody documents how long).
-const ACT: Duration = Duration::from_mins(1);
 /// The largest page that is read. A page of 100 apps is about 150 KiB.
 const PAGE_CAP: usize = 16 << 20;
 /// The largest single app that is read.
@@ -40,7 +34,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_DEADLINE)
             // Shorter than what common gateways keep an idle connection for, so that a stop rarely meets a dead one.
             .pool_idle_timeout(Duration::from_secs(50))
             .tcp_nodelay(true)
@@ -101,13 +95,13 @@ impl Platform for Client {
         if let Some(limit) = page.limit {
             url.query_pairs_mut().append_pair("limit", &limit.to_string());
         }
-        let answer = self.send(Method::GET, url, "listing apps", READ, PAGE_CAP).await;
+        let answer = self.send(Method::GET, url, "listing apps", READ_DEADLINE, PAGE_CAP).await;
         self.settle(answer.and_then(|answer| error::page(&answer)))
     }
 
     async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
         let url = self.url(&["v1", "apps", id.as_str()]);
-        let answer = self.send(Method::GET, url, &format!("reading app {id}"), READ, APP_CAP).await;
+        let answer = self.send(Method::GET, url, &format!("reading app {id}"), READ_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::app(&answer, id)))
     }
 
@@ -117,13 +111,13 @@ impl Platform for Client {
             Action::Stop => format!("stopping app {id}"),
             Action::Start => format!("starting app {id}"),
         };
-        let answer = self.send(Method::POST, url, &doing, ACT, APP_CAP).await;
+        let answer = self.send(Method::POST, url, &doing, ACT_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::receipt(&answer, &doing, id)))
     }
 
     async fn whoami(&self) -> Result<Answered<()>, Failure> {
         let url = self.url(&["v1", "users", "@me"]);
-        let answer = self.send(Method::GET, url, "checking the token", READ, APP_CAP).await;
+        let answer = self.send(Method::GET, url, "checking the token", READ_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::identity(&answer)))
     }
 }

@@ -157,7 +157,9 @@ impl Catalog {
 
     /// The files that bear a name or hold it.
     pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
-        self.objects.get(name).map_or_else(Vec::new, |entry| entry.places().into_iter().map(|place| place.file).collect())
+        self.objects
+            .get(name)
+            .map_or_else(Vec::new, |entry| entry.places().into_iter().map(|place| place.file).collect())
     }
 
     /// Everything that is wrong, in order of file and line: with the files, and between them. No excerpts for the latter.
@@ -276,7 +278,8 @@ impl Catalog {
     fn standing(&self, name: &AppName, entry: &Entry) -> Standing {
         let places = entry.places();
         if places.len() > 1 {
-            let message = format!("the name {name} is declared {} times: {}", places.len(), told(&places, Place::to_string));
+            let message =
+                format!("the name {name} is declared {} times: {}", places.len(), told(&places, Place::to_string));
             return Standing::Conflicting { reason: Reason::DuplicateName, message: message.into() };
         }
         for id in &entry.ids {
@@ -336,11 +339,17 @@ impl Catalog {
                 .collect()
         };
         let (text, hint) = if by_name {
-            (format!("the name {name} is declared more than once"), "give each app a name of its own, or remove all but one")
+            (
+                format!("the name {name} is declared more than once"),
+                "give each app a name of its own, or remove all but one",
+            )
         } else {
             let id = entry.ids.iter().find(|id| self.claims.get(*id).is_some_and(|claimants| claimants.len() > 1));
             let id = id.map_or("", |id| id.as_str());
-            (format!("the appId {id} is claimed by more than one app"), "an app on the platform belongs to one manifest; remove the others")
+            (
+                format!("the appId {id} is claimed by more than one app"),
+                "an app on the platform belongs to one manifest; remove the others",
+            )
         };
         for ((file, line), bearer) in &entry.bearers {
             let at = if by_name { bearer.name_at } else { bearer.app_id_at };
@@ -383,11 +392,15 @@ mod tests {
     use crate::manifest::load;
 
     fn good(name: &str, id: &str, state: &str) -> String {
-        format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: {id}, state: {state}}}\n")
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: {id}, state: {state}}}\n"
+        )
     }
 
     fn bad(name: &str) -> String {
-        format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: x, sate: Stopped}}\n")
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: x, sate: Stopped}}\n"
+        )
     }
 
     fn read(file: &str, text: &str) -> (Arc<str>, FileState) {
@@ -524,7 +537,10 @@ mod tests {
     #[test]
     fn two_apps_may_swap_their_ids_in_two_steps() {
         let mut catalog = Catalog::new();
-        catalog.apply([read("a.yaml", &good("a", "1", "Running").replace("appId: 1", "appId: a1")), read("b.yaml", &good("b", "b1", "Running"))]);
+        catalog.apply([
+            read("a.yaml", &good("a", "1", "Running").replace("appId: 1", "appId: a1")),
+            read("b.yaml", &good("b", "b1", "Running")),
+        ]);
         catalog.apply([read("a.yaml", &good("a", "b1", "Running"))]);
         assert_eq!(shown(&catalog).matches("DuplicateAppId").count(), 2);
         catalog.apply([read("b.yaml", &good("b", "a1", "Running"))]);

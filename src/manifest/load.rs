@@ -81,7 +81,11 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
         Err(finding) => return ParsedFile::rejected(Placer::new(file, &String::from_utf8_lossy(bytes)).place(finding)),
     };
     if text.trim().is_empty() {
-        let mut empty = Diagnostic::about_file(file, "the file is empty", Some("write a manifest, or remove the file to release its apps"));
+        let mut empty = Diagnostic::about_file(
+            file,
+            "the file is empty",
+            Some("write a manifest, or remove the file to release its apps"),
+        );
         empty.severity = Severity::Warning;
         return ParsedFile::rejected(empty);
     }
@@ -89,7 +93,8 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     let mut placer = Placer::new(file, &text);
     for chunk in documents(&text) {
         let Some((document, findings)) = judge(&chunk) else { continue };
-        let diagnostics: Vec<Diagnostic> = findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
+        let diagnostics: Vec<Diagnostic> =
+            findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
         let content = match (document.object, diagnostics.first()) {
             (Some(object), None) => Content::Good(object),
             (_, Some(first)) => Content::Bad(first.one_line().into()),
@@ -112,9 +117,13 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
 fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.len() > MAX_FILE {
-        return Err(Finding::new(Mark::START, format!("the file is larger than {} KiB", MAX_FILE / 1024)).hint("split it into several files"));
+        return Err(Finding::new(Mark::START, format!("the file is larger than {} KiB", MAX_FILE / 1024))
+            .hint("split it into several files"));
     }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || (bytes.len() > 1 && (bytes[0] == 0) != (bytes[1] == 0)) {
+    if bytes.starts_with(&[0xff, 0xfe])
+        || bytes.starts_with(&[0xfe, 0xff])
+        || (bytes.len() > 1 && (bytes[0] == 0) != (bytes[1] == 0))
+    {
         return Err(Finding::new(Mark::START, "the file is UTF-16, not UTF-8").hint("save it as UTF-8"));
     }
     let text = match std::str::from_utf8(bytes) {
@@ -159,7 +168,9 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
     for (line, content) in (1u32..).zip(text.split_inclusive('\n')) {
-        let marker = |mark: &str| content.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker = |mark: &str| {
+            content.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
         let next = offset + content.len();
         if marker("---") {
             chunks.push(Chunk { text: &text[start..offset], first_line });
@@ -172,7 +183,8 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     }
     chunks.push(Chunk { text: &text[start..], first_line });
     chunks.retain(|chunk| {
-        let says_nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
+        let says_nothing =
+            |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
         !chunk.text.lines().all(says_nothing)
     });
     chunks
@@ -193,14 +205,16 @@ fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
         Ok(root) => root?,
         Err(finding) => {
             let at = Mark { line: first_content_line(chunk), ..Mark::START };
-            let judged = Judged { name: recover_name(chunk.text), line: at.line, name_at: at, app_id_at: at, object: None };
+            let judged =
+                Judged { name: recover_name(chunk.text), line: at.line, name_at: at, app_id_at: at, object: None };
             return Some((judged, vec![finding]));
         }
     };
     let reading = schema::read(&root);
     let mut findings = reading.findings;
     let (name, name_at) = reading.name.map_or((None, root.at), |(name, at)| (Some(name), at));
-    let mut judged = Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
+    let mut judged =
+        Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
     if let Some(manifest) = reading.manifest {
         match agree(chunk, manifest, root.at) {
             Ok(object) => judged.object = Some(Arc::new(object)),
@@ -234,7 +248,10 @@ fn first_content_line(chunk: &Chunk<'_>) -> u32 {
         let line = line.strip_prefix("---").unwrap_or(line).trim();
         line.is_empty() || line.starts_with('#')
     };
-    (chunk.first_line..).zip(chunk.text.lines()).find(|(_, line)| !blank(line)).map_or(chunk.first_line, |(number, _)| number)
+    (chunk.first_line..)
+        .zip(chunk.text.lines())
+        .find(|(_, line)| !blank(line))
+        .map_or(chunk.first_line, |(number, _)| number)
 }
 
 /// `metadata.name` of a text that is not YAML, as a person would find it: so that the object can be flagged.

@@ -122,13 +122,21 @@ fn good_files() {
         ("four spaces", indented, 1),
         ("no newline at the end", GOOD.trim_end().to_owned(), 1),
         ("comments only", "# nothing here yet\n".to_owned(), 0),
-        ("several documents, some of them empty", format!("---\n# none\n---\n{GOOD}---\n---\n{}...\n", GOOD.replace("ticket", "music")), 2),
+        (
+            "several documents, some of them empty",
+            format!("---\n# none\n---\n{GOOD}---\n---\n{}...\n", GOOD.replace("ticket", "music")),
+            2,
+        ),
         ("a YAML directive", format!("%YAML 1.2\n---\n{GOOD}"), 1),
         ("a status", format!("{GOOD}status:\n  conditions: [{{type: Ready}}]\n  observedGeneration: 3\n"), 1),
         ("null labels", GOOD.replace(" {team: support}", ""), 1),
         ("a quoted number", GOOD.replace("60c72b2f9b1e8d001c8e4f3a", "\"123456789012345678901234\""), 1),
         ("suspended", format!("{GOOD}  suspend: true\n"), 1),
-        ("suspended for a while", format!("{GOOD}  suspend: {{reason: \"freeze: none\", until: 2026-12-24T02:00:00-03:00}}\n"), 1),
+        (
+            "suspended for a while",
+            format!("{GOOD}  suspend: {{reason: \"freeze: none\", until: 2026-12-24T02:00:00-03:00}}\n"),
+            1,
+        ),
         ("an anchor", GOOD.replace("name: ticket-bot", "name: &n ticket-bot").replace("support", "*n"), 1),
         ("a folded reason", format!("{GOOD}  suspend:\n    reason: >-\n      release\n      night\n"), 1),
     ] {
@@ -171,7 +179,8 @@ fn a_broken_document_still_tells_its_name() {
 fn bombs_end_soon() {
     let nested = |open: &str, times: usize| open.repeat(times).into_bytes();
     let doubling: String = (1..40).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect();
-    let chain: String = (1..90).map(|i| format!("a{i}: &a{i} {}*a{}{}\n", "[".repeat(60), i - 1, "]".repeat(60))).collect();
+    let chain: String =
+        (1..90).map(|i| format!("a{i}: &a{i} {}*a{}{}\n", "[".repeat(60), i - 1, "]".repeat(60))).collect();
     for text in [
         nested("[", 200_000),
         nested("{a: ", 60_000),

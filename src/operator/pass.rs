@@ -43,6 +43,11 @@ impl<P: Platform> Operator<P> {
             return;
         }
         self.reported = true;
+        let settled = self.rounds.complete_once() && self.tasks.is_empty() && self.fleet.at_rest();
+        if settled && !self.settled {
+            report::settled(&self.fleet);
+        }
+        self.settled = settled;
         let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
         self.board.set_daemon(describe::daemon(
             self.source.as_ref(),

@@ -174,18 +174,43 @@ pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
     }
 }
 
+/// Nothing is left to do.
+pub fn settled(fleet: &Fleet) {
+    let Count { settled, held, stalled, .. } = Count::of(fleet);
+    if stalled == 0 {
+        info!(settled, held, "apps are as declared");
+    } else {
+        warn!(settled, held, stalled, "nothing is left to do, but some apps need a person");
+    }
+}
+
 /// The one line that a quiet time is worth.
 pub fn summary(fleet: &Fleet, requests: u64) {
-    let (mut settled, mut waiting, mut stalled, mut held) = (0, 0, 0, 0);
-    for (_, object) in fleet.objects() {
-        match object.decision {
-            Some(Decision::Settled(_)) => settled += 1,
-            Some(Decision::Held { .. }) => held += 1,
-            Some(Decision::Stalled(_)) => stalled += 1,
-            Some(Decision::Act(_) | Decision::Wait { .. }) | None => waiting += 1,
-        }
-    }
+    let Count { settled, waiting, held, stalled } = Count::of(fleet);
     info!(settled, waiting, held, stalled, requests, "summary");
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    settled: usize,
+    waiting: usize,
+    held: usize,
+    stalled: usize,
+}
+
+impl Count {
+    fn of(fleet: &Fleet) -> Self {
+        let mut count = Self::default();
+        for (_, object) in fleet.objects() {
+            match object.decision {
+                Some(Decision::Settled(_)) => count.settled += 1,
+                Some(Decision::Held { .. }) => count.held += 1,
+                Some(Decision::Stalled(_)) => count.stalled += 1,
+                Some(Decision::Act(_) | Decision::Wait { .. }) | None => count.waiting += 1,
+            }
+        }
+        count
+    }
 }
 
 /// The first signal came.

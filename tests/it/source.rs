@@ -104,7 +104,11 @@ impl Bench {
     #[track_caller]
     fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
         let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) = self.view.1.wait_timeout_while(guard, DEADLINE, |view| !reached(view)).unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = self
+            .view
+            .1
+            .wait_timeout_while(guard, DEADLINE, |view| !reached(view))
+            .unwrap_or_else(PoisonError::into_inner);
         assert!(reached(&guard), "never: {what}; past: {:#?}, report: {:#?}", guard.past, guard.report);
     }
 
@@ -121,7 +125,9 @@ impl Bench {
 }
 
 fn app(name: &str, state: &str) -> String {
-    format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n")
+    format!(
+        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n"
+    )
 }
 
 #[test]
@@ -156,7 +162,8 @@ fn a_write_in_place_in_pieces_is_seen_once_and_whole() {
 #[test]
 fn sed_in_place() {
     let bench = Bench::with_a();
-    let done = Command::new("sed").args(["-i", "s/Running/Stopped/"]).arg(bench.path("a.yaml")).status().expect("sed runs");
+    let done =
+        Command::new("sed").args(["-i", "s/Running/Stopped/"]).arg(bench.path("a.yaml")).status().expect("sed runs");
     assert!(done.success());
     bench.until_state("a", "Stopped");
     bench.never("a", "-");
@@ -247,7 +254,9 @@ fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
 fn a_git_sync_flip() {
     let bench = Bench::start("current/apps", EVENTS_ONLY, |dir| flip_git_sync(dir, "00000000", "Running"));
     bench.until_state("a", "Running");
-    bench.until("the revision is the commit", |view| view.report.as_ref().is_some_and(|report| &*report.revision == "00000000"));
+    bench.until("the revision is the commit", |view| {
+        view.report.as_ref().is_some_and(|report| &*report.revision == "00000000")
+    });
     for round in 1..=20 {
         let state = if round % 2 == 0 { "Running" } else { "Stopped" };
         flip_git_sync(bench.dir.path(), &format!("{round:08}"), state);
@@ -278,7 +287,9 @@ fn the_root_is_deleted_and_made_again() {
 #[test]
 fn the_root_appears_later() {
     let bench = Bench::start("not/yet", EVENTS_ONLY, |_| {});
-    bench.until("it is unavailable", |view| !view.available() && view.report.as_ref().is_some_and(|report| !report.loaded));
+    bench.until("it is unavailable", |view| {
+        !view.available() && view.report.as_ref().is_some_and(|report| !report.loaded)
+    });
     fs::create_dir_all(&bench.root).expect("mkdir");
     fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
     bench.until_state("a", "Stopped");

@@ -1,0 +1,62 @@
+//! `demo`: the main job in one process, without a token, a network or any file outside the checkout.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::Url;
+use secrecy::SecretString;
+use tracing::info;
+
+use super::run::{Start, listen, operate, salt};
+use super::{Exit, runtime, simulate};
+use crate::camposcloud::token::TokenSource;
+use crate::cli::{DemoArgs, Listen};
+use crate::operator::Settings;
+use crate::operator::clock::Clock;
+use crate::settings::{self, Api};
+use crate::simulator::http;
+use crate::simulator::world::Config;
+
+/// What the simulated account accepts. Not a secret: it opens nothing else.
+const TOKEN: &str = "demo";
+
+pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
+    settings::existing_directories(&args.manifests.manifests)?;
+    let clock = Clock::system();
+    let config = Config { token: TOKEN.into(), effect_delay: Duration::from_millis(300), ..Config::default() };
+    let from = args.manifests.manifests.first().map(std::path::PathBuf::as_path);
+    let world = simulate::seeded(config, 0, from, clock)?;
+    let server = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).context("binding the simulator's port")?;
+    let url: Url = format!("http://{}", server.local_addr()?).parse().context("the simulator's address")?;
+    let listener = match args.listen {
+        Listen::Off => None,
+        Listen::On(address) => Some(listen(address).or_else(|_| listen(SocketAddr::new(address.ip(), 0)))?),
+    };
+    let page = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+    let manifests = &args.manifests.manifests;
+    let shown = manifests.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    info!(
+        "a simulated CamposCloud, where every app of {shown} is running, and the operator that makes them as declared"
+    );
+    info!("try: edit a file below {shown} (say, flip a state between Running and Stopped), save it, and watch");
+    if let Some(page) = page {
+        info!("and:  curl http://{page}/api/v1/apps    (ctrl-c ends the demo)");
+    }
+    runtime()?.block_on(async {
+        tokio::spawn(async move {
+            if let Err(error) = http::serve(server, world, clock).await {
+                tracing::error!(%error, "the simulator failed");
+            }
+        });
+        operate(Start {
+            manifests: manifests.clone(),
+            scan_interval: Duration::from_secs(10),
+            api: Api { url, token: Arc::new(TokenSource::fixed(SecretString::from(TOKEN))) },
+            settings: Settings { interval: Duration::from_secs(10), salt: salt(), ..Settings::default() },
+            listener,
+        })
+        .await
+    })
+}

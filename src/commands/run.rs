@@ -1,0 +1,105 @@
+//! `run`: the daemon.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::{error, info};
+
+use super::{Exit, environment, runtime};
+use crate::camposcloud::client::Client;
+use crate::cli::{Listen, RunArgs};
+use crate::http;
+use crate::manifest::source::Source;
+use crate::operator::clock::Clock;
+use crate::operator::{Ended, Operator, Settings, shutdown};
+use crate::settings::{self, Api};
+use crate::status::Board;
+
+/// What a daemon is started with, checked.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) manifests: Vec<PathBuf>,
+    pub(super) scan_interval: Duration,
+    pub(super) api: Api,
+    pub(super) settings: Settings,
+    pub(super) listener: Option<std::net::TcpListener>,
+}
+
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let api = settings::api(&args.api, environment)?;
+    // A directory that is missing at the start is a typo, and told; one that goes missing later is waited for.
+    settings::existing_directories(&args.manifests.manifests)?;
+    let listener = match args.listen {
+        Listen::Off => None,
+        Listen::On(address) => Some(listen(address)?),
+    };
+    let start = Start {
+        manifests: args.manifests.manifests.clone(),
+        scan_interval: args.scan_interval,
+        api,
+        settings: settings::operator(args, salt()),
+        listener,
+    };
+    runtime()?.block_on(operate(start))
+}
+
+/// Runs the operator until it ends.
+pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
+    let Start { manifests, scan_interval, api, settings, listener } = start;
+    let (stopper, shutdown) = shutdown::pair();
+    stopper.on_signals().context("setting up the signal handlers")?;
+    let clock = Clock::system();
+    let board = Board::default();
+    let client = Client::new(api.url.clone(), api.token).context("setting up the HTTP client")?;
+    let listen = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+    if let Some(listener) = listener {
+        http::start(listener, board.clone(), clock).context("starting the HTTP port")?;
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        api_url = %api.url,
+        manifests = %manifests.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+        listen = listen.map(|address| address.to_string()),
+        interval_s = settings.interval.as_secs_f64(),
+        policy = settings.policy.as_str(),
+        dry_run = settings.dry_run,
+        "started"
+    );
+    let once = settings.once.is_some();
+    let (sender, updates) = unbounded_channel();
+    let source = Source::start(manifests, scan_interval, move |update| drop(sender.send(update)))
+        .context("starting to watch the manifests")?;
+    let ended = Operator::new(Arc::new(client), settings, clock, board).run(updates, shutdown).await;
+    drop(source);
+    Ok(match ended {
+        Ended::Stopped if once => Exit::Failed,
+        Ended::Stopped => Exit::Done,
+        Ended::Settled => {
+            info!("settled");
+            Exit::Done
+        }
+        Ended::NeedsPerson(count) => {
+            error!(count, "not everything can be settled: see the warnings above");
+            Exit::Failed
+        }
+        Ended::TimedOut => {
+            error!("not settled within --timeout");
+            Exit::Failed
+        }
+    })
+}
+
+/// Binds the read-only port.
+pub(super) fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    http::bind(address).with_context(|| format!("--listen {address}: binding the HTTP port (\"off\" goes without)"))
+}
+
+/// A number that differs from one process to the next.
+pub(super) fn salt() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

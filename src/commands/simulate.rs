@@ -1,0 +1,63 @@
+//! `simulate`: a pretend CamposCloud on a port.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, bail};
+
+use super::{Exit, print, runtime};
+use crate::cli::SimulateArgs;
+use crate::manifest::source;
+use crate::operator::clock::Clock;
+use crate::operator::shutdown;
+use crate::simulator::faults::Faults;
+use crate::simulator::http;
+use crate::simulator::port::SharedWorld;
+use crate::simulator::world::{Config, World};
+
+pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<Exit> {
+    let faults = args.faults.as_deref().map(faults).transpose()?.unwrap_or_default();
+    let config = Config { token: args.token.clone(), seed: args.seed, faults, ..Config::default() };
+    let clock = Clock::system();
+    let world = seeded(config, args.apps, args.from.as_deref(), clock)?;
+    let listener = http::bind(args.listen).with_context(|| format!("--listen {}: binding the port", args.listen))?;
+    let address = listener.local_addr()?;
+    runtime()?.block_on(async {
+        let (stopper, mut shutdown) = shutdown::pair();
+        stopper.on_signals().context("setting up the signal handlers")?;
+        // To stdout: it is what a script waits for, to learn the port.
+        print(&format!("simulating CamposCloud on http://{address}\n"))?;
+        tokio::select! {
+            served = http::serve(listener, world, clock) => served.context("serving"),
+            _ = shutdown.changed() => Ok(()),
+        }
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A world with made-up apps, and one running app for each manifest below a directory.
+pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Clock) -> anyhow::Result<SharedWorld> {
+    let now = clock.wall();
+    let mut world = World::new(config, now);
+    world.add_fleet(apps, now);
+    if let Some(directory) = from {
+        let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
+        if let Some(trouble) = report.trouble {
+            bail!("reading the manifests: {trouble}");
+        }
+        if let Some(first) = diagnostics.first() {
+            bail!("{} of the manifests are not sound, first {}", diagnostics.len(), first.one_line());
+        }
+        for declared in &declared {
+            if let Some(spec) = &declared.spec {
+                world.add(spec.app_id.clone(), declared.name.as_str(), now);
+            }
+        }
+    }
+    Ok(Arc::new(Mutex::new(world)))
+}
+
+fn faults(path: &Path) -> anyhow::Result<Faults> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Faults::parse(&text).with_context(|| format!("{}", path.display()))
+}

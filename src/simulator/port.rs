@@ -1,0 +1,98 @@
+//! How does the operator talk to a pretend platform in process? As it does to the real one, less the sockets.
+//!
+//! Time is tokio's, so on a paused clock a thousand seconds of trouble pass at once. What is decoded and judged is decoded
+//! and judged by the same code as for the real server.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::world::{Delivery, Request, World};
+use crate::camposcloud::error::{self, RawAnswer};
+use crate::operator::clock::Clock;
+use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
+use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
+use crate::reconcile::app::AppId;
+
+/// A world that several may hold.
+pub type SharedWorld = Arc<Mutex<World>>;
+
+/// Locks a world, also after somebody panicked while holding it.
+pub fn lock(world: &SharedWorld) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The platform in process.
+#[derive(Debug, Clone)]
+pub struct InProcess {
+    world: SharedWorld,
+    clock: Clock,
+    token: String,
+}
+
+impl InProcess {
+    /// A platform that sends `token`.
+    pub fn new(world: SharedWorld, clock: Clock, token: impl Into<String>) -> Self {
+        Self { world, clock, token: token.into() }
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: String,
+        query: String,
+        doing: &str,
+        deadline: Duration,
+    ) -> Result<RawAnswer, Failure> {
+        let request = Request { method: method.to_owned(), path, query, bearer: Some(self.token.clone()) };
+        let response = lock(&self.world).handle(&request, self.clock.wall());
+        let lost = |why: &str| error::transport(doing, Verdict::LostAnswer, &why);
+        let drip = Duration::from_millis(100) * u32::try_from(response.body.len()).unwrap_or(u32::MAX);
+        let takes = match response.delivery {
+            Delivery::Refused => return Err(error::transport(doing, Verdict::Retry, &"connection refused")),
+            Delivery::Hang => Duration::MAX,
+            Delivery::Drip => drip,
+            Delivery::Whole | Delivery::Reset | Delivery::Truncated(_) => response.delay,
+        };
+        tokio::time::sleep(takes.min(deadline)).await;
+        if takes >= deadline {
+            return Err(lost("no whole answer in time"));
+        }
+        match response.delivery {
+            Delivery::Reset => Err(lost("connection reset")),
+            Delivery::Truncated(bytes) if bytes < response.body.len() => Err(lost("the body was cut")),
+            _ => {
+                let header = |name: &str| {
+                    response.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+                };
+                Ok(RawAnswer::new(response.status, header, response.body.clone()))
+            }
+        }
+    }
+}
+
+impl Platform for InProcess {
+    async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
+        let limit = page.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
+        let query = format!("page={}{limit}", page.number);
+        let answer = self.send("GET", "/v1/apps".into(), query, "listing apps", READ_DEADLINE).await?;
+        error::page(&answer)
+    }
+
+    async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
+        let path = format!("/v1/apps/{id}");
+        let answer = self.send("GET", path, String::new(), "reading an app", READ_DEADLINE).await?;
+        error::app(&answer, id)
+    }
+
+    async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
+        let path = format!("/v1/apps/{id}/{action}");
+        let answer = self.send("POST", path, String::new(), "changing an app", ACT_DEADLINE).await?;
+        error::receipt(&answer, "changing an app", id)
+    }
+
+    async fn whoami(&self) -> Result<Answered<()>, Failure> {
+        let answer =
+            self.send("GET", "/v1/users/@me".into(), String::new(), "checking the token", READ_DEADLINE).await?;
+        error::identity(&answer)
+    }
+}
