@@ -13,10 +13,10 @@ pub mod catalog;
 mod clock;
 pub mod diagnostic;
 pub mod load;
+#[cfg(test)]
+mod mistakes;
 mod scan;
 pub mod schema;
 pub mod source;
 mod watch;
-#[cfg(test)]
-mod mistakes;
 mod yaml;

@@ -11,7 +11,10 @@ pub(super) fn now() -> Instant {
 }
 
 /// For comparing with a file's modification time, which only the wall clock can be.
-#[expect(clippy::disallowed_methods, reason = "modification times are wall time; an odd clock costs a second look, no more")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "modification times are wall time; an odd clock costs a second look, no more"
+)]
 pub(super) fn wall() -> SystemTime {
     SystemTime::now()
 }

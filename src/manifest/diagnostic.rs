@@ -103,7 +103,11 @@ impl Diagnostic {
 
     /// `file:line:column`, or just the file where the file as a whole is meant.
     pub fn location(&self) -> String {
-        if self.line == 0 { printable(&self.file) } else { format!("{}:{}:{}", printable(&self.file), self.line, self.column) }
+        if self.line == 0 {
+            printable(&self.file)
+        } else {
+            format!("{}:{}:{}", printable(&self.file), self.line, self.column)
+        }
     }
 
     /// `file:line:column: message (hint)`: for logs and conditions.
@@ -117,7 +121,8 @@ impl Diagnostic {
 
     /// The form for people, in the manner of rustc, ending in a newline. Colour only adds; it carries nothing alone.
     pub fn render(&self, colour: bool) -> String {
-        let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+        let paint =
+            |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
         let head = match self.severity {
             Severity::Error => "1;31",
             Severity::Warning => "1;33",
@@ -143,10 +148,23 @@ impl Diagnostic {
             let _ = writeln!(out, "{:gutter$} {} {}", "", paint("1;34", "="), self.label());
         }
         for related in &self.related {
-            let _ = writeln!(out, "{:gutter$}{} {}: {}", "", paint("1;34", ":::"), related.place, printable(&related.message));
+            let _ = writeln!(
+                out,
+                "{:gutter$}{} {}: {}",
+                "",
+                paint("1;34", ":::"),
+                related.place,
+                printable(&related.message)
+            );
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(out, "{:gutter$} {} {}", "", paint("1;34", "="), format_args!("{} {}", paint("1", "help:"), printable(hint)));
+            let _ = writeln!(
+                out,
+                "{:gutter$} {} {}",
+                "",
+                paint("1;34", "="),
+                format_args!("{} {}", paint("1", "help:"), printable(hint))
+            );
         }
         out
     }
@@ -164,7 +182,7 @@ impl Diagnostic {
 /// The part of a long line that surrounds the token, and the token's offset in it.
 fn window(excerpt: &str, column: u32) -> (String, usize) {
     let column = (column as usize).saturating_sub(1);
-    let skip = if column > EXCERPT_WIDTH / 2 { column - EXCERPT_WIDTH / 2 } else { 0 };
+    let skip = column.saturating_sub(EXCERPT_WIDTH / 2);
     let shown: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
     (printable(&shown), column - skip)
 }

@@ -5,6 +5,7 @@
 //! very same manifest. Whatever the bytes are, this ends soon and does not panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Mark, Severity};
@@ -81,7 +82,11 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
         Err(finding) => return ParsedFile::rejected(Placer::new(file, &String::from_utf8_lossy(bytes)).place(finding)),
     };
     if text.trim().is_empty() {
-        let mut empty = Diagnostic::about_file(file, "the file is empty", Some("write a manifest, or remove the file to release its apps"));
+        let mut empty = Diagnostic::about_file(
+            file,
+            "the file is empty",
+            Some("write a manifest, or remove the file to release its apps"),
+        );
         empty.severity = Severity::Warning;
         return ParsedFile::rejected(empty);
     }
@@ -89,7 +94,8 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     let mut placer = Placer::new(file, &text);
     for chunk in documents(&text) {
         let Some((document, findings)) = judge(&chunk) else { continue };
-        let diagnostics: Vec<Diagnostic> = findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
+        let diagnostics: Vec<Diagnostic> =
+            findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
         let content = match (document.object, diagnostics.first()) {
             (Some(object), None) => Content::Good(object),
             (_, Some(first)) => Content::Bad(first.one_line().into()),
@@ -112,9 +118,13 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
 fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.len() > MAX_FILE {
-        return Err(Finding::new(Mark::START, format!("the file is larger than {} KiB", MAX_FILE / 1024)).hint("split it into several files"));
+        return Err(Finding::new(Mark::START, format!("the file is larger than {} KiB", MAX_FILE / 1024))
+            .hint("split it into several files"));
     }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || (bytes.len() > 1 && (bytes[0] == 0) != (bytes[1] == 0)) {
+    if bytes.starts_with(&[0xff, 0xfe])
+        || bytes.starts_with(&[0xfe, 0xff])
+        || (bytes.len() > 1 && (bytes[0] == 0) != (bytes[1] == 0))
+    {
         return Err(Finding::new(Mark::START, "the file is UTF-16, not UTF-8").hint("save it as UTF-8"));
     }
     let text = match std::str::from_utf8(bytes) {
@@ -137,7 +147,8 @@ fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
             .found(format!("U+{:04X}", u32::from(c)))
             .hint("remove it; in double quotes it can be written as an escape"));
     }
-    Ok(if file.ends_with(".json") { text.replace('\t', " ") } else { text.to_owned() })
+    let json = Path::new(file).extension().is_some_and(|ending| ending == "json");
+    Ok(if json { text.replace('\t', " ") } else { text.to_owned() })
 }
 
 /// The mark just behind `text`.
@@ -159,7 +170,9 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
     for (line, content) in (1u32..).zip(text.split_inclusive('\n')) {
-        let marker = |mark: &str| content.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker = |mark: &str| {
+            content.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
         let next = offset + content.len();
         if marker("---") {
             chunks.push(Chunk { text: &text[start..offset], first_line });
@@ -172,7 +185,8 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     }
     chunks.push(Chunk { text: &text[start..], first_line });
     chunks.retain(|chunk| {
-        let says_nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
+        let says_nothing =
+            |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
         !chunk.text.lines().all(says_nothing)
     });
     chunks
@@ -193,16 +207,18 @@ fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
         Ok(root) => root?,
         Err(finding) => {
             let at = Mark { line: first_content_line(chunk), ..Mark::START };
-            let judged = Judged { name: recover_name(chunk.text), line: at.line, name_at: at, app_id_at: at, object: None };
+            let judged =
+                Judged { name: recover_name(chunk.text), line: at.line, name_at: at, app_id_at: at, object: None };
             return Some((judged, vec![finding]));
         }
     };
     let reading = schema::read(&root);
     let mut findings = reading.findings;
     let (name, name_at) = reading.name.map_or((None, root.at), |(name, at)| (Some(name), at));
-    let mut judged = Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
+    let mut judged =
+        Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
     if let Some(manifest) = reading.manifest {
-        match agree(chunk, manifest, root.at) {
+        match agree(chunk, &manifest, root.at) {
             Ok(object) => judged.object = Some(Arc::new(object)),
             Err(finding) => findings.push(finding),
         }
@@ -211,7 +227,7 @@ fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
 }
 
 /// The object, if `serde_yaml` reads the same manifest from the text.
-fn agree(chunk: &Chunk<'_>, marked: Manifest, at: Mark) -> Result<Object, Finding> {
+fn agree(chunk: &Chunk<'_>, marked: &Manifest, at: Mark) -> Result<Object, Finding> {
     let typed: Manifest = serde_yaml::from_str(chunk.text).map_err(|error| {
         let at = error.location().map_or(at, |location| Mark {
             line: u32::try_from(location.line()).unwrap_or(u32::MAX).saturating_add(chunk.first_line - 1),
@@ -222,7 +238,7 @@ fn agree(chunk: &Chunk<'_>, marked: Manifest, at: Mark) -> Result<Object, Findin
         let message = message.split(" at line ").next().unwrap_or(&message);
         Finding::new(at, format!("not valid: {message}")).hint("write it more plainly")
     })?;
-    if typed != marked {
+    if typed != *marked {
         return Err(Finding::new(at, "two YAML readers read this document differently")
             .hint("write it more plainly: quote texts, and keep each value on one line"));
     }
@@ -234,7 +250,10 @@ fn first_content_line(chunk: &Chunk<'_>) -> u32 {
         let line = line.strip_prefix("---").unwrap_or(line).trim();
         line.is_empty() || line.starts_with('#')
     };
-    (chunk.first_line..).zip(chunk.text.lines()).find(|(_, line)| !blank(line)).map_or(chunk.first_line, |(number, _)| number)
+    (chunk.first_line..)
+        .zip(chunk.text.lines())
+        .find(|(_, line)| !blank(line))
+        .map_or(chunk.first_line, |(number, _)| number)
 }
 
 /// `metadata.name` of a text that is not YAML, as a person would find it: so that the object can be flagged.
@@ -244,8 +263,8 @@ fn recover_name(text: &str) -> Option<AppName> {
     let value = if flow.starts_with('{') {
         flow.trim_matches(['{', '}', ' ']).split(',').find_map(|part| part.trim().strip_prefix("name:"))?
     } else {
-        let block = lines.take_while(|line| line.starts_with([' ', '\t']) || line.trim().is_empty());
-        block.filter_map(|line| line.trim().strip_prefix("name:")).next()?
+        let mut block = lines.take_while(|line| line.starts_with([' ', '\t']) || line.trim().is_empty());
+        block.find_map(|line| line.trim().strip_prefix("name:"))?
     };
     value.split(" #").next()?.trim().trim_matches(['"', '\'']).parse().ok()
 }

@@ -37,7 +37,9 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
         }
     }
     let several = unique.len() > 1;
-    let prefix = |path: &Path| if several { format!("{}/", path.to_string_lossy().trim_end_matches('/')) } else { String::new() };
+    let prefix = |path: &Path| {
+        if several { format!("{}/", path.to_string_lossy().trim_end_matches('/')) } else { String::new() }
+    };
     unique.into_iter().map(|given| Root { prefix: prefix(&given), given }).collect()
 }
 
@@ -282,7 +284,11 @@ impl Walk<'_> {
             }
             Err(error) => {
                 let dangling = error.kind() == io::ErrorKind::NotFound;
-                let what = if dangling { "the link leads nowhere".to_owned() } else { format!("the link cannot be followed: {}", reason(&error)) };
+                let what = if dangling {
+                    "the link leads nowhere".to_owned()
+                } else {
+                    format!("the link cannot be followed: {}", reason(&error))
+                };
                 self.odd(name, &what, Some("mend the link, or remove it"));
                 return;
             }
@@ -290,7 +296,11 @@ impl Walk<'_> {
         if !is_manifest(plain) && !metadata.is_dir() {
             self.listing.skipped += 1;
         } else if !target.starts_with(self.real) {
-            self.odd(name, "the link leads out of the directory of manifests", Some("copy the file, or give its directory as another --manifests"));
+            self.odd(
+                name,
+                "the link leads out of the directory of manifests",
+                Some("copy the file, or give its directory as another --manifests"),
+            );
         } else if metadata.is_dir() && !is_manifest(plain) {
             self.listing.linked = true;
             if self.ancestors.contains(&(metadata.dev(), metadata.ino())) {
@@ -315,7 +325,8 @@ impl Walk<'_> {
             // It went between the listing above it and now; whether its files are gone is for the next look to confirm.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                let diagnostic = Diagnostic::about_file(name, format!("the directory cannot be read: {}", reason(&error)), None);
+                let diagnostic =
+                    Diagnostic::about_file(name, format!("the directory cannot be read: {}", reason(&error)), None);
                 self.listing.oddities.insert(name.clone(), diagnostic.clone());
                 self.listing.unlisted.push((inside, diagnostic));
             }
@@ -349,7 +360,8 @@ pub(super) fn hidden(name: &str) -> bool {
 
 /// Whether a name is that of a manifest.
 pub(super) fn is_manifest(name: &str) -> bool {
-    !hidden(name) && Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
+    !hidden(name)
+        && Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
 }
 
 /// What came of reading one file.
@@ -392,7 +404,8 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
     // One byte more than allowed: enough for `load` to see that it is too large.
     (&mut file).take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
     let after = file.metadata()?;
-    let whole = Print::of(&before) == Print::of(&after) && (bytes.len() as u64 == after.len() || bytes.len() > MAX_FILE);
+    let whole =
+        Print::of(&before) == Print::of(&after) && (bytes.len() as u64 == after.len() || bytes.len() > MAX_FILE);
     Ok(whole.then(|| (bytes, Print::of(&after))))
 }
 
@@ -413,10 +426,15 @@ fn kind(metadata: &Metadata) -> &'static str {
 
 /// An error in words, without the number.
 fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file or directory".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        "there is no such file or directory".into()
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "permission denied".into()
+    } else if error.raw_os_error() == Some(libc::ELOOP) {
+        "it leads in a circle".into()
+    } else {
+        error.to_string()
     }
 }
 
@@ -498,7 +516,15 @@ mod tests {
             assert!(fifo.success());
         });
         assert_eq!(files, Vec::<String>::new());
-        insta::assert_snapshot!(odd.join("\n"), @"");
+        insta::assert_snapshot!(odd.join("\n"), @r"
+        dangling.yaml: the link leads nowhere (mend the link, or remove it)
+        dir.yaml: this is a directory, not a file (a manifest is a regular file)
+        fifo.yaml: this is a fifo, not a file (a manifest is a regular file)
+        loop.yaml: the link cannot be followed: it leads in a circle (mend the link, or remove it)
+        out.yaml: the link leads out of the directory of manifests (copy the file, or give its directory as another --manifests)
+        self: the link leads to a directory above itself (remove the link)
+        socket.yaml: this is a socket, not a file (a manifest is a regular file)
+        ");
     }
 
     #[test]

@@ -342,7 +342,8 @@ impl Reader {
                 let finding = if node.is_null() {
                     Finding::new(node.at, "`suspend` has no value").fits(fits).hint("write a value, or remove the line")
                 } else {
-                    let finding = Finding::new(node.at, "`suspend` is neither yes nor no").found(shown(text, *plain)).fits(fits);
+                    let finding =
+                        Finding::new(node.at, "`suspend` is neither yes nor no").found(shown(text, *plain)).fits(fits);
                     let lower = text.trim().to_ascii_lowercase();
                     match lower.as_str() {
                         "true" | "false" if !plain => finding.hint(format!("remove the quotes: `suspend: {lower}`")),
@@ -360,7 +361,9 @@ impl Reader {
             }
             Value::Map(entries) if entries.is_empty() => {
                 self.report(
-                    Finding::new(node.at, "`suspend` is an empty map").fits(fits).hint("write `suspend: true` or `suspend: false`"),
+                    Finding::new(node.at, "`suspend` is an empty map")
+                        .fits(fits)
+                        .hint("write `suspend: true` or `suspend: false`"),
                 );
                 None
             }
@@ -374,20 +377,18 @@ impl Reader {
     }
 
     /// The known fields of a map; everything else in it is reported.
-    fn fields<'a>(
-        &mut self,
-        node: &'a Node,
-        at: Mark,
-        of: &'static str,
-        known: &[&'static str],
-    ) -> Option<Fields<'a>> {
+    fn fields<'a>(&mut self, node: &'a Node, at: Mark, of: &'static str, known: &[&'static str]) -> Option<Fields<'a>> {
         let Value::Map(entries) = &node.value else {
             let finding = if node.is_null() {
                 Finding::new(node.at, format!("{of} is empty"))
             } else {
                 Finding::new(node.at, format!("{of} is not a map")).found(kind_of(node))
             };
-            let hint = if of == "a manifest" { "begin with `apiVersion`" } else { "indent its fields by two spaces, below it" };
+            let hint = if of == "a manifest" {
+                "begin with `apiVersion`"
+            } else {
+                "indent its fields by two spaces, below it"
+            };
             self.report(finding.fits(format!("{of} knows {}", list(known))).hint(hint));
             return None;
         };
@@ -415,9 +416,16 @@ impl Reader {
     }
 
     fn unknown(&mut self, at: Mark, text: &str, of: &'static str, known: &[&'static str]) {
-        let finding = Finding::new(at, format!("unknown field `{}`", clip(text))).fits(format!("{of} knows {}", list(known)));
-        let owners = [("`metadata`", &METADATA[..]), ("`spec`", &SPEC[..]), ("`suspend`", &SUSPEND[..]), ("a manifest", &TOP[..])];
-        let elsewhere = owners.iter().find_map(|(owner, fields)| fields.iter().find(|&&field| field == text).map(|&f| (*owner, f)));
+        let finding =
+            Finding::new(at, format!("unknown field `{}`", clip(text))).fits(format!("{of} knows {}", list(known)));
+        let owners = [
+            ("`metadata`", &METADATA[..]),
+            ("`spec`", &SPEC[..]),
+            ("`suspend`", &SUSPEND[..]),
+            ("a manifest", &TOP[..]),
+        ];
+        let elsewhere =
+            owners.iter().find_map(|(owner, fields)| fields.iter().find(|&&field| field == text).map(|&f| (*owner, f)));
         let near = known.iter().find(|&&field| nearest(text, known.iter().copied()) == Some(field));
         let finding = if text == "schedule" {
             finding.hint("schedules come in a later version; until then write `state`")
@@ -476,7 +484,8 @@ impl Reader {
         match &node.value {
             Value::Scalar { .. } if node.is_null() => {
                 self.report(
-                    Finding::new(node.at, format!("`{}` has no value", clip(field))).hint("write a value, or remove the line"),
+                    Finding::new(node.at, format!("`{}` has no value", clip(field)))
+                        .hint("write a value, or remove the line"),
                 );
                 None
             }
@@ -509,7 +518,9 @@ impl Reader {
         }
         let Value::Map(entries) = &node.value else {
             self.report(
-                Finding::new(node.at, format!("`{field}` is not a map")).found(kind_of(node)).hint(format!("write `{field}: {{team: support}}`")),
+                Finding::new(node.at, format!("`{field}` is not a map"))
+                    .found(kind_of(node))
+                    .hint(format!("write `{field}: {{team: support}}`")),
             );
             return None;
         };
@@ -670,4 +681,3 @@ fn as_name(text: &str) -> Option<String> {
     let name = name.trim_matches('-');
     name.parse::<AppName>().ok().map(|name| name.as_str().to_owned())
 }
-

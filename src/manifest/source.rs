@@ -87,7 +87,16 @@ impl Source {
         let (signals, inbox) = channel();
         let own = signals.clone();
         let thread = thread::Builder::new().name("source".into()).spawn(move || {
-            Thread { engine: Engine::new(roots), options, signals: own, inbox, deliver, watch: None, watch_trouble: None }.run();
+            Thread {
+                engine: Engine::new(roots),
+                options,
+                signals: own,
+                inbox,
+                deliver,
+                watch: None,
+                watch_trouble: None,
+            }
+            .run();
         })?;
         Ok(SourceHandle { signals, thread: Some(thread) })
     }
@@ -219,10 +228,14 @@ impl Engine {
         for (file, found) in &listing.files {
             self.missing.remove(file);
             let known = self.tracked.get(file).filter(|known| known.path == found.path);
-            if !look.full && !self.pending.contains_key(file) && known.is_some_and(|known| known.print == Some(found.print)) {
+            if !look.full
+                && !self.pending.contains_key(file)
+                && known.is_some_and(|known| known.print == Some(found.print))
+            {
                 continue;
             }
-            let moved = known.is_none() && absent_inodes(&mut inodes, &self.tracked, &listing).contains(&found.print.file());
+            let moved =
+                known.is_none() && absent_inodes(&mut inodes, &self.tracked, &listing).contains(&found.print.file());
             self.look(file, &found.path, now, trusting || moved);
         }
         for (file, diagnostic) in &listing.oddities {
@@ -265,7 +278,13 @@ impl Engine {
             Bytes::Torn => {
                 // Whoever writes it has not finished; the next look comes with the pending ones.
                 if let Ok(metadata) = fs::metadata(path) {
-                    let pending = Pending { path: path.to_owned(), hash: 0, print: Print::of(&metadata), since: now, quiet: QUIET };
+                    let pending = Pending {
+                        path: path.to_owned(),
+                        hash: 0,
+                        print: Print::of(&metadata),
+                        since: now,
+                        quiet: QUIET,
+                    };
                     self.pending.insert(file.clone(), pending);
                 }
                 return;
@@ -298,7 +317,8 @@ impl Engine {
                     }
                 }
                 _ => {
-                    self.pending.insert(file.clone(), Pending { path: path.to_owned(), hash, print, since: now, quiet });
+                    self.pending
+                        .insert(file.clone(), Pending { path: path.to_owned(), hash, print, since: now, quiet });
                     return;
                 }
             }
@@ -319,8 +339,11 @@ impl Engine {
             left.extend(self.catalog.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
-            let absent = |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-            if self.tracked.get(&other).is_some_and(|known| absent(&known.path)) && self.roots.iter().all(|root| root.given.exists()) {
+            let absent =
+                |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            if self.tracked.get(&other).is_some_and(|known| absent(&known.path))
+                && self.roots.iter().all(|root| root.given.exists())
+            {
                 self.gone(&other);
             }
         }
@@ -360,7 +383,8 @@ impl Engine {
         }
         let changes = self.catalog.apply(std::mem::take(&mut self.batch));
         // Of what was not told yet, the newest counts.
-        let newer: BTreeSet<_> = changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).cloned().collect();
+        let newer: BTreeSet<_> =
+            changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).cloned().collect();
         self.changes.changed.retain(|declared| !newer.contains(&declared.name));
         self.changes.removed.retain(|name| !newer.contains(name));
         self.changes.changed.extend(changes.changed);
@@ -382,7 +406,8 @@ impl Engine {
             warn!(file = %problem.file, line = problem.line, column = problem.column, hint, severity = problem.severity.as_str(), "{}", problem.message);
         }
         let still: BTreeSet<_> = problems.iter().map(|problem| &problem.file).collect();
-        let mended: BTreeSet<_> = self.problems.iter().map(|problem| &problem.file).filter(|file| !still.contains(file)).collect();
+        let mended: BTreeSet<_> =
+            self.problems.iter().map(|problem| &problem.file).filter(|file| !still.contains(file)).collect();
         for file in mended {
             info!(file = %file, "manifest mended or removed");
         }
@@ -403,7 +428,11 @@ impl Engine {
 
     /// The name of a file below a root, if its path is that of a manifest that a listing would show.
     fn name_of(&self, path: &Path) -> Option<Arc<str>> {
-        let (root, below) = self.roots.iter().zip(self.layout.reals()).find_map(|(root, real)| Some((root, path.strip_prefix(real).ok()?)))?;
+        let (root, below) = self
+            .roots
+            .iter()
+            .zip(self.layout.reals())
+            .find_map(|(root, real)| Some((root, path.strip_prefix(real).ok()?)))?;
         let parts: Option<Vec<&str>> = below.iter().map(|part| part.to_str()).collect();
         let parts = parts?;
         let (last, above) = parts.split_last()?;
@@ -517,7 +546,8 @@ impl<F: FnMut(Update)> Thread<F> {
             }
             let mut until = periodic;
             until = until.min(wanted.unwrap_or(until));
-            until = until.min(self.engine.pending.values().map(|pending| pending.since + pending.quiet).min().unwrap_or(until));
+            until = until
+                .min(self.engine.pending.values().map(|pending| pending.since + pending.quiet).min().unwrap_or(until));
             match self.inbox.recv_timeout(until.saturating_duration_since(clock::now())) {
                 Ok(signal) => {
                     let mut rescan = self.take(signal);
@@ -597,7 +627,8 @@ impl<F: FnMut(Update)> Thread<F> {
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {
                 use std::os::unix::fs::MetadataExt as _;
-                let fresh = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
+                let fresh =
+                    fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
                 if fresh { None } else { Some(Again::Scan) }
             }
             Signal::Moved(_) => Some(Again::Scan),
@@ -639,9 +670,10 @@ impl<F: FnMut(Update)> Thread<F> {
             return;
         }
         if before.and_then(|before| before.trouble.as_ref()) != report.trouble.as_ref() {
-            match &report.trouble {
-                Some(trouble) => warn!(trouble = %trouble, "the manifests cannot be read; the last good ones stay in force"),
-                None => info!(files = report.files, "the manifests can be read"),
+            if let Some(trouble) = &report.trouble {
+                warn!(trouble = %trouble, "the manifests cannot be read; the last good ones stay in force");
+            } else {
+                info!(files = report.files, "the manifests can be read");
             }
         }
         *told = Some(report.clone());

@@ -107,17 +107,19 @@ fn signals_of(event: notify::Result<Event>) -> Vec<Signal> {
     }
     let make = match event.kind {
         // Our own reading makes these.
-        EventKind::Access(AccessKind::Open(_) | AccessKind::Read | AccessKind::Close(AccessMode::Read)) => return Vec::new(),
-        EventKind::Access(AccessKind::Close(_)) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Signal::Finished,
+        EventKind::Access(AccessKind::Open(_) | AccessKind::Read | AccessKind::Close(AccessMode::Read)) => {
+            return Vec::new();
+        }
+        EventKind::Access(AccessKind::Close(_)) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+            Signal::Finished
+        }
         // Told as its two halves already.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return Vec::new(),
         EventKind::Modify(ModifyKind::Data(_)) => Signal::Written,
         EventKind::Create(_) => Signal::Created,
-        EventKind::Any
-        | EventKind::Access(_)
-        | EventKind::Modify(_)
-        | EventKind::Remove(_)
-        | EventKind::Other => Signal::Moved,
+        EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => {
+            Signal::Moved
+        }
     };
     event.paths.into_iter().map(make).collect()
 }

@@ -57,7 +57,10 @@ pub(super) struct Node {
 /// What a node is. Shared, since an alias is the same node again: an alias bomb stays as small as its text.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    Scalar { text: Rc<str>, plain: bool },
+    Scalar {
+        text: Rc<str>,
+        plain: bool,
+    },
     /// No manifest field is a list, so what is in one does not matter.
     List,
     Map(Rc<[(Node, Node)]>),
@@ -99,7 +102,9 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding
         let (event, span) = event.map_err(|error| not_yaml(text, first_line, &error))?;
         let at = mark(&span);
         let (node, anchor, height) = match event {
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => continue,
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                continue;
+            }
             Event::Scalar(value, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), at)?;
                 let value = Value::Scalar { text: value.as_ref().into(), plain: style == ScalarStyle::Plain };
@@ -162,12 +167,15 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding
 
 /// Whether a document says anything: `~` and `null` do, a comment does not.
 fn has_content(text: &str) -> bool {
-    text.lines().map(|line| line.strip_prefix("---").unwrap_or(line).trim()).any(|line| !line.is_empty() && !line.starts_with('#'))
+    text.lines()
+        .map(|line| line.strip_prefix("---").unwrap_or(line).trim())
+        .any(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn refuse_tag(tagged: bool, at: Mark) -> Result<(), Finding> {
     if tagged {
-        return Err(Finding::new(at, "manifests have no use for YAML tags (`!..`)").hint("remove the tag; quote a value that shall be text"));
+        return Err(Finding::new(at, "manifests have no use for YAML tags (`!..`)")
+            .hint("remove the tag; quote a value that shall be text"));
     }
     Ok(())
 }
@@ -204,7 +212,8 @@ fn not_yaml(text: &str, first_line: u32, error: &saphyr_parser::ScanError) -> Fi
         let indent: String = content.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
         if let Some(tab) = indent.chars().position(|c| c == '\t') {
             at = Mark { line: first_line.saturating_add(number(candidate)), column: number(tab + 1), length: 1 };
-            return Finding::new(at, "a tab in the indentation").hint("indent with spaces; YAML does not allow tabs there");
+            return Finding::new(at, "a tab in the indentation")
+                .hint("indent with spaces; YAML does not allow tabs there");
         }
     }
     let info = error.info();
@@ -234,13 +243,18 @@ pub(super) fn implied(text: &str) -> Option<&'static str> {
     let prefixed = unsigned.strip_prefix("0x").is_some_and(|rest| digits(rest, |c| c.is_ascii_hexdigit()))
         || unsigned.strip_prefix("0o").is_some_and(|rest| digits(rest, |c| c.is_digit(8)))
         || unsigned.strip_prefix("0b").is_some_and(|rest| digits(rest, |c| c.is_digit(2)));
-    let sexagesimal = unsigned.split(':').count() > 1 && unsigned.split(':').all(|part| digits(part, |c| c.is_ascii_digit()));
+    let sexagesimal =
+        unsigned.split(':').count() > 1 && unsigned.split(':').all(|part| digits(part, |c| c.is_ascii_digit()));
     let decimal = || {
         let (mantissa, exponent) = unsigned.split_once('e').map_or((unsigned, None), |(m, e)| (m, Some(e)));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let part = |text: &str| text.is_empty() || digits(text, |c| c.is_ascii_digit());
         let exponent = exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e), |c| c.is_ascii_digit()));
-        part(whole) && part(fraction) && exponent && mantissa.chars().any(|c| c.is_ascii_digit()) && !whole.starts_with('_')
+        part(whole)
+            && part(fraction)
+            && exponent
+            && mantissa.chars().any(|c| c.is_ascii_digit())
+            && !whole.starts_with('_')
     };
     (prefixed || sexagesimal || decimal()).then_some("a number")
 }
@@ -252,8 +266,19 @@ mod tests {
     #[test]
     fn words_that_yaml_does_not_read_as_text() {
         for word in [
-            "123", "123456789012345678901234", "60e123456789012345678901", "0x1f", "1_000", "0o17", "0b1", "-5", "+.5", "1.5e-3",
-            "12:30", ".inf", ".NaN",
+            "123",
+            "123456789012345678901234",
+            "60e123456789012345678901",
+            "0x1f",
+            "1_000",
+            "0o17",
+            "0b1",
+            "-5",
+            "+.5",
+            "1.5e-3",
+            "12:30",
+            ".inf",
+            ".NaN",
         ] {
             assert_eq!(implied(word), Some("a number"), "{word}");
         }
@@ -263,7 +288,9 @@ mod tests {
         for word in ["", "~", "null", "NULL"] {
             assert_eq!(implied(word), Some("nothing (null)"), "{word}");
         }
-        for word in ["60c72b2f9b1e8d001c8e4f3a", "support", "e5", "1e", "1e5f", "_1", "2026-11-24", "v1.2.3", "1.2.3", "-", "."] {
+        for word in
+            ["60c72b2f9b1e8d001c8e4f3a", "support", "e5", "1e", "1e5f", "_1", "2026-11-24", "v1.2.3", "1.2.3", "-", "."]
+        {
             assert_eq!(implied(word), None, "{word}");
         }
     }

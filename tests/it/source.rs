@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// So long that no scan but the first comes by itself: what is seen was seen through events.
-const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_secs(3600), watch: true };
+const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_hours(1), watch: true };
 const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false };
 
 /// Everything the source said, added up.
@@ -104,7 +104,11 @@ impl Bench {
     #[track_caller]
     fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
         let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) = self.view.1.wait_timeout_while(guard, DEADLINE, |view| !reached(view)).unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = self
+            .view
+            .1
+            .wait_timeout_while(guard, DEADLINE, |view| !reached(view))
+            .unwrap_or_else(PoisonError::into_inner);
         assert!(reached(&guard), "never: {what}; past: {:#?}, report: {:#?}", guard.past, guard.report);
     }
 
@@ -121,7 +125,9 @@ impl Bench {
 }
 
 fn app(name: &str, state: &str) -> String {
-    format!("apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n")
+    format!(
+        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n"
+    )
 }
 
 #[test]
@@ -156,7 +162,8 @@ fn a_write_in_place_in_pieces_is_seen_once_and_whole() {
 #[test]
 fn sed_in_place() {
     let bench = Bench::with_a();
-    let done = Command::new("sed").args(["-i", "s/Running/Stopped/"]).arg(bench.path("a.yaml")).status().expect("sed runs");
+    let done =
+        Command::new("sed").args(["-i", "s/Running/Stopped/"]).arg(bench.path("a.yaml")).status().expect("sed runs");
     assert!(done.success());
     bench.until_state("a", "Stopped");
     bench.never("a", "-");
@@ -247,7 +254,9 @@ fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
 fn a_git_sync_flip() {
     let bench = Bench::start("current/apps", EVENTS_ONLY, |dir| flip_git_sync(dir, "00000000", "Running"));
     bench.until_state("a", "Running");
-    bench.until("the revision is the commit", |view| view.report.as_ref().is_some_and(|report| &*report.revision == "00000000"));
+    bench.until("the revision is the commit", |view| {
+        view.report.as_ref().is_some_and(|report| &*report.revision == "00000000")
+    });
     for round in 1..=20 {
         let state = if round % 2 == 0 { "Running" } else { "Stopped" };
         flip_git_sync(bench.dir.path(), &format!("{round:08}"), state);
@@ -278,7 +287,9 @@ fn the_root_is_deleted_and_made_again() {
 #[test]
 fn the_root_appears_later() {
     let bench = Bench::start("not/yet", EVENTS_ONLY, |_| {});
-    bench.until("it is unavailable", |view| !view.available() && view.report.as_ref().is_some_and(|report| !report.loaded));
+    bench.until("it is unavailable", |view| {
+        !view.available() && view.report.as_ref().is_some_and(|report| !report.loaded)
+    });
     fs::create_dir_all(&bench.root).expect("mkdir");
     fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
     bench.until_state("a", "Stopped");
@@ -348,7 +359,7 @@ fn many_files_at_once() {
 #[test]
 fn an_unreadable_file_is_held() {
     let bench = Bench::with_a();
-    fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0o000)).expect("chmod");
     if fs::read(bench.path("a.yaml")).is_ok() {
         // Root reads everything; a directory in the file's place cannot be read by anybody.
         fs::remove_file(bench.path("a.yaml")).expect("remove");
@@ -368,22 +379,66 @@ fn load_reads_everything_once() {
     let states: Vec<_> = declared.iter().map(|declared| format!("{} {}", declared.name, state(declared))).collect();
     assert_eq!(states, ["a none DuplicateAppId", "b none DuplicateAppId", "c none Invalid"]);
     let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    error: the appId id-of-a is claimed by more than one app
+     --> a.yaml:6:10
+      |
+    6 |   appId: id-of-a
+      |          ^^^^^^^
+     ::: b.yaml:1: also claimed by b
+      = help: an app on the platform belongs to one manifest; remove the others
+    error: the appId id-of-a is claimed by more than one app
+     --> b.yaml:6:10
+      |
+    6 |   appId: id-of-a
+      |          ^^^^^^^
+     ::: a.yaml:1: also claimed by a
+      = help: an app on the platform belongs to one manifest; remove the others
+    error: unknown state "stopped"
+     --> c.yaml:7:10
+      |
+    7 |   state: stopped
+      |          ^^^^^^^ Running or Stopped fits
+      = help: did you mean `Stopped`?
+    "#);
     assert!(report.available && report.loaded);
     let (declared, _, report) = load(vec![dir.path().join("nowhere")]);
     assert!(declared.is_empty() && !report.available && report.trouble.is_some());
 }
 
+/// A figure, not a verdict: `cargo test --release --test it -- --ignored --nocapture ten_thousand`.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn ten_thousand_files_are_loaded() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let old = std::time::SystemTime::now() - Duration::from_mins(1);
+    for number in 0..10_000 {
+        let path = dir.path().join(format!("n{number}.yaml"));
+        fs::write(&path, app(&format!("n{number}"), "Stopped")).expect("write");
+        fs::File::options().write(true).open(&path).expect("open").set_modified(old).expect("utimes");
+    }
+    let started = std::time::Instant::now();
+    for entry in fs::read_dir(dir.path()).expect("readdir") {
+        fs::read(entry.expect("an entry").path()).expect("read");
+    }
+    let plain = started.elapsed();
+    let started = std::time::Instant::now();
+    let (declared, diagnostics, _) = load(vec![dir.path().to_owned()]);
+    eprintln!("10,000 files: plain read {plain:?}, loaded and validated {:?}", started.elapsed());
+    assert_eq!((declared.len(), diagnostics.len()), (10_000, 0));
+}
+
 #[test]
 fn several_roots() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for name in ["x", "y"] {
+    for name in ["one", "two"] {
         fs::create_dir(dir.path().join(name)).expect("mkdir");
         fs::write(dir.path().join(name).join("same.yaml"), app(name, "Running")).expect("write");
     }
-    let (declared, diagnostics, report) = load(vec![dir.path().join("x"), dir.path().join("y")]);
+    let (declared, diagnostics, report) = load(vec![dir.path().join("one"), dir.path().join("two")]);
     assert_eq!((declared.len(), diagnostics.len(), report.files), (2, 0, 2));
-    assert!(declared[0].place.file.ends_with("/x/same.yaml"), "{}", declared[0].place);
+    assert!(declared[0].place.file.ends_with("/one/same.yaml"), "{}", declared[0].place);
 }
 
 #[test]
