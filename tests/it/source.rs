@@ -356,6 +356,19 @@ fn many_files_at_once() {
     bench.never("a", "-");
 }
 
+/// Once, a signal that asked for a scan made the thread forget that it had been told to end.
+#[test]
+fn it_ends_amid_a_storm_of_events() {
+    for _ in 0..20 {
+        let bench = Bench::with_a();
+        for number in 0..50 {
+            fs::create_dir(bench.path(&format!("d{number}"))).expect("mkdir");
+            fs::remove_dir(bench.path(&format!("d{number}"))).expect("rmdir");
+        }
+        drop(bench);
+    }
+}
+
 #[test]
 fn an_unreadable_file_is_held() {
     let bench = Bench::with_a();
