@@ -563,6 +563,10 @@ impl<F: FnMut(Update)> Thread<F> {
                         }
                     }
                     self.engine.commit();
+                    // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
+                    if told.is_some() {
+                        self.tell(&mut told);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

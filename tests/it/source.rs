@@ -442,6 +442,29 @@ fn ten_thousand_files_are_loaded() {
     assert_eq!((declared.len(), diagnostics.len()), (10_000, 0));
 }
 
+/// A figure, not a verdict: from the rename to the update, in a directory of 1,000 files.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn an_edit_is_told_at_once() {
+    let bench = Bench::with_a();
+    for number in 0..1000 {
+        fs::write(bench.path(&format!("n{number}.yaml")), app(&format!("n{number}"), "Stopped")).expect("write");
+    }
+    bench.until("all are there", |view| view.apps.len() == 1001);
+    let mut took = Vec::new();
+    for round in 0..300 {
+        let state = if round % 2 == 0 { "Stopped" } else { "Running" };
+        fs::write(bench.path(".tmp"), app("a", state)).expect("write");
+        let started = std::time::Instant::now();
+        fs::rename(bench.path(".tmp"), bench.path("a.yaml")).expect("rename");
+        bench.until_state("a", state);
+        took.push(started.elapsed());
+    }
+    took.sort();
+    eprintln!("edit to update: p50 {:?}, p99 {:?}", took[150], took[297]);
+}
+
 #[test]
 fn several_roots() {
     let dir = tempfile::tempdir().expect("a temporary directory");
