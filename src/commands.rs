@@ -43,10 +43,8 @@ pub fn main() -> Exit {
         Err(error) => {
             // Where even that cannot be printed there is nobody to tell.
             let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
-                _ => Exit::Failed,
-            };
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked_for { Exit::Done } else { Exit::Failed };
         }
     };
     match dispatch(&cli) {

@@ -182,7 +182,7 @@ impl Diagnostic {
 /// The part of a long line that surrounds the token, and the token's offset in it.
 fn window(excerpt: &str, column: u32) -> (String, usize) {
     let column = (column as usize).saturating_sub(1);
-    let skip = if column > EXCERPT_WIDTH / 2 { column - EXCERPT_WIDTH / 2 } else { 0 };
+    let skip = column.saturating_sub(EXCERPT_WIDTH / 2);
     let shown: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
     (printable(&shown), column - skip)
 }

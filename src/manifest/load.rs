@@ -5,6 +5,7 @@
 //! very same manifest. Whatever the bytes are, this ends soon and does not panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Mark, Severity};
@@ -146,7 +147,8 @@ fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
             .found(format!("U+{:04X}", u32::from(c)))
             .hint("remove it; in double quotes it can be written as an escape"));
     }
-    Ok(if file.ends_with(".json") { text.replace('\t', " ") } else { text.to_owned() })
+    let json = Path::new(file).extension().is_some_and(|ending| ending == "json");
+    Ok(if json { text.replace('\t', " ") } else { text.to_owned() })
 }
 
 /// The mark just behind `text`.
@@ -216,7 +218,7 @@ fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
     let mut judged =
         Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
     if let Some(manifest) = reading.manifest {
-        match agree(chunk, manifest, root.at) {
+        match agree(chunk, &manifest, root.at) {
             Ok(object) => judged.object = Some(Arc::new(object)),
             Err(finding) => findings.push(finding),
         }
@@ -225,7 +227,7 @@ fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
 }
 
 /// The object, if `serde_yaml` reads the same manifest from the text.
-fn agree(chunk: &Chunk<'_>, marked: Manifest, at: Mark) -> Result<Object, Finding> {
+fn agree(chunk: &Chunk<'_>, marked: &Manifest, at: Mark) -> Result<Object, Finding> {
     let typed: Manifest = serde_yaml::from_str(chunk.text).map_err(|error| {
         let at = error.location().map_or(at, |location| Mark {
             line: u32::try_from(location.line()).unwrap_or(u32::MAX).saturating_add(chunk.first_line - 1),
@@ -236,7 +238,7 @@ fn agree(chunk: &Chunk<'_>, marked: Manifest, at: Mark) -> Result<Object, Findin
         let message = message.split(" at line ").next().unwrap_or(&message);
         Finding::new(at, format!("not valid: {message}")).hint("write it more plainly")
     })?;
-    if typed != marked {
+    if typed != *marked {
         return Err(Finding::new(at, "two YAML readers read this document differently")
             .hint("write it more plainly: quote texts, and keep each value on one line"));
     }
@@ -261,8 +263,8 @@ fn recover_name(text: &str) -> Option<AppName> {
     let value = if flow.starts_with('{') {
         flow.trim_matches(['{', '}', ' ']).split(',').find_map(|part| part.trim().strip_prefix("name:"))?
     } else {
-        let block = lines.take_while(|line| line.starts_with([' ', '\t']) || line.trim().is_empty());
-        block.filter_map(|line| line.trim().strip_prefix("name:")).next()?
+        let mut block = lines.take_while(|line| line.starts_with([' ', '\t']) || line.trim().is_empty());
+        block.find_map(|line| line.trim().strip_prefix("name:"))?
     };
     value.split(" #").next()?.trim().trim_matches(['"', '\'']).parse().ok()
 }

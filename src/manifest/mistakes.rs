@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::load::{Content, ParsedFile, parse};
+use crate::reconcile::app::AppName;
 
 const GOOD: &str = "\
 apiVersion: campos-operator.dev/v1
@@ -154,7 +155,7 @@ fn good_files() {
 fn a_bad_document_leaves_its_neighbours_whole() {
     let text = format!("{GOOD}---\nmetadata:\n  name: broken-bot\nspec: [\n---\n{}", GOOD.replace("ticket", "music"));
     let parsed = read(text.as_bytes());
-    let names: Vec<_> = parsed.documents.iter().map(|d| (d.name.as_ref().map(|name| name.as_str()), d.line)).collect();
+    let names: Vec<_> = parsed.documents.iter().map(|d| (d.name.as_ref().map(AppName::as_str), d.line)).collect();
     assert_eq!(names, [(Some("ticket-bot"), 1), (Some("broken-bot"), 10), (Some("music-bot"), 14)]);
     let good: Vec<_> = parsed.documents.iter().map(|d| matches!(d.content, Content::Good(_))).collect();
     assert_eq!(good, [true, false, true]);
@@ -171,16 +172,18 @@ fn a_broken_document_still_tells_its_name() {
     ] {
         let parsed = read(text.as_bytes());
         assert_eq!(parsed.documents.len(), 1, "{text}");
-        assert_eq!(parsed.documents[0].name.as_ref().map(|name| name.as_str()), Some("a-b"), "{text}");
+        assert_eq!(parsed.documents[0].name.as_ref().map(AppName::as_str), Some("a-b"), "{text}");
     }
 }
 
 #[test]
 fn bombs_end_soon() {
     let nested = |open: &str, times: usize| open.repeat(times).into_bytes();
-    let doubling: String = (1..40).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect();
-    let chain: String =
-        (1..90).map(|i| format!("a{i}: &a{i} {}*a{}{}\n", "[".repeat(60), i - 1, "]".repeat(60))).collect();
+    let doubling = (1..40).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect::<Vec<_>>().concat();
+    let chain = (1..90)
+        .map(|i| format!("a{i}: &a{i} {}*a{}{}\n", "[".repeat(60), i - 1, "]".repeat(60)))
+        .collect::<Vec<_>>()
+        .concat();
     for text in [
         nested("[", 200_000),
         nested("{a: ", 60_000),

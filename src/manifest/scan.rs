@@ -426,10 +426,15 @@ fn kind(metadata: &Metadata) -> &'static str {
 
 /// An error in words, without the number.
 fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file or directory".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        "there is no such file or directory".into()
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "permission denied".into()
+    } else if error.raw_os_error() == Some(libc::ELOOP) {
+        "it leads in a circle".into()
+    } else {
+        error.to_string()
     }
 }
 
@@ -511,7 +516,15 @@ mod tests {
             assert!(fifo.success());
         });
         assert_eq!(files, Vec::<String>::new());
-        insta::assert_snapshot!(odd.join("\n"), @"");
+        insta::assert_snapshot!(odd.join("\n"), @r"
+        dangling.yaml: the link leads nowhere (mend the link, or remove it)
+        dir.yaml: this is a directory, not a file (a manifest is a regular file)
+        fifo.yaml: this is a fifo, not a file (a manifest is a regular file)
+        loop.yaml: the link cannot be followed: it leads in a circle (mend the link, or remove it)
+        out.yaml: the link leads out of the directory of manifests (copy the file, or give its directory as another --manifests)
+        self: the link leads to a directory above itself (remove the link)
+        socket.yaml: this is a socket, not a file (a manifest is a regular file)
+        ");
     }
 
     #[test]

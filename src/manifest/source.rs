@@ -41,6 +41,9 @@ const BETWEEN_SCANS: Duration = Duration::from_millis(20);
 /// Every so many periodic scans every byte is read again: no modification time is trusted for ever.
 const FULL_EVERY: u32 = 6;
 
+/// So many signals are taken in before the loop looks at its deadlines again: a flood of them is no excuse.
+const MOST_AT_ONCE: usize = 10_000;
+
 /// How a source works.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -550,21 +553,20 @@ impl<F: FnMut(Update)> Thread<F> {
                 .min(self.engine.pending.values().map(|pending| pending.since + pending.quiet).min().unwrap_or(until));
             match self.inbox.recv_timeout(until.saturating_duration_since(clock::now())) {
                 Ok(signal) => {
-                    let mut rescan = self.take(signal);
                     // What is there already belongs together: the two halves of a rename, a checkout of many files.
-                    for _ in 0..10_000 {
-                        match self.inbox.try_recv() {
-                            Ok(Signal::Stop) => return,
-                            Ok(signal) => rescan = self.take(signal).or(rescan),
-                            Err(_) => break,
+                    let more: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
+                    for signal in std::iter::once(signal).chain(more) {
+                        match self.take(signal) {
+                            Again::Stop => return,
+                            Again::Scan => wanted = Some(wanted.map_or(not_before, |at| at.min(not_before))),
+                            Again::No => {}
                         }
                     }
-                    match rescan {
-                        Some(Again::Stop) => return,
-                        Some(Again::Scan) => wanted = Some(wanted.map_or(not_before, |at| at.min(not_before))),
-                        None => {}
-                    }
                     self.engine.commit();
+                    // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
+                    if told.is_some() {
+                        self.tell(&mut told);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -591,20 +593,20 @@ impl<F: FnMut(Update)> Thread<F> {
     }
 
     /// Takes in one signal. A finished file is read at once; everything else asks for a scan.
-    fn take(&mut self, signal: Signal) -> Option<Again> {
+    fn take(&mut self, signal: Signal) -> Again {
         let now = clock::now();
         let engine = &mut self.engine;
         match signal {
-            Signal::Stop => Some(Again::Stop),
+            Signal::Stop => Again::Stop,
             Signal::Lost(trouble) => {
                 warn!(trouble, "file-system events were lost; scanning everything");
                 self.watch = None;
-                Some(Again::Scan)
+                Again::Scan
             }
             Signal::Finished(path) | Signal::Written(path) | Signal::Created(path) | Signal::Moved(path)
                 if !engine.concerns(&path) || engine.is_noise(&path) =>
             {
-                None
+                Again::No
             }
             Signal::Finished(path) => {
                 let plain = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
@@ -612,26 +614,27 @@ impl<F: FnMut(Update)> Thread<F> {
                     Some(file) => {
                         engine.written.remove(&file);
                         engine.look(&file, &path, now, true);
-                        engine.linked.then_some(Again::Scan)
+                        if engine.linked { Again::Scan } else { Again::No }
                     }
                     // A renamed directory or link, a file that moved on; or just a file that is no manifest.
-                    None if plain && !engine.linked => None,
-                    None => Some(Again::Scan),
+                    None if plain && !engine.linked => Again::No,
+                    None => Again::Scan,
                 }
             }
             Signal::Written(path) => {
-                let file = engine.name_of(&path)?;
-                engine.written.insert(file, now);
-                None
+                if let Some(file) = engine.name_of(&path) {
+                    engine.written.insert(file, now);
+                }
+                Again::No
             }
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {
                 use std::os::unix::fs::MetadataExt as _;
                 let fresh =
                     fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
-                if fresh { None } else { Some(Again::Scan) }
+                if fresh { Again::No } else { Again::Scan }
             }
-            Signal::Moved(_) => Some(Again::Scan),
+            Signal::Moved(_) => Again::Scan,
         }
     }
 
@@ -670,11 +673,10 @@ impl<F: FnMut(Update)> Thread<F> {
             return;
         }
         if before.and_then(|before| before.trouble.as_ref()) != report.trouble.as_ref() {
-            match &report.trouble {
-                Some(trouble) => {
-                    warn!(trouble = %trouble, "the manifests cannot be read; the last good ones stay in force")
-                }
-                None => info!(files = report.files, "the manifests can be read"),
+            if let Some(trouble) = &report.trouble {
+                warn!(trouble = %trouble, "the manifests cannot be read; the last good ones stay in force");
+            } else {
+                info!(files = report.files, "the manifests can be read");
             }
         }
         *told = Some(report.clone());
@@ -685,6 +687,10 @@ impl<F: FnMut(Update)> Thread<F> {
 /// What a signal asks of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
+    /// Nothing.
+    No,
+    /// A look at the whole tree, soon.
     Scan,
+    /// To end.
     Stop,
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// So long that no scan but the first comes by itself: what is seen was seen through events.
-const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_secs(3600), watch: true };
+const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_hours(1), watch: true };
 const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false };
 
 /// Everything the source said, added up.
@@ -356,10 +356,23 @@ fn many_files_at_once() {
     bench.never("a", "-");
 }
 
+/// Once, a signal that asked for a scan made the thread forget that it had been told to end.
+#[test]
+fn it_ends_amid_a_storm_of_events() {
+    for _ in 0..20 {
+        let bench = Bench::with_a();
+        for number in 0..50 {
+            fs::create_dir(bench.path(&format!("d{number}"))).expect("mkdir");
+            fs::remove_dir(bench.path(&format!("d{number}"))).expect("rmdir");
+        }
+        drop(bench);
+    }
+}
+
 #[test]
 fn an_unreadable_file_is_held() {
     let bench = Bench::with_a();
-    fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0o000)).expect("chmod");
     if fs::read(bench.path("a.yaml")).is_ok() {
         // Root reads everything; a directory in the file's place cannot be read by anybody.
         fs::remove_file(bench.path("a.yaml")).expect("remove");
@@ -379,22 +392,89 @@ fn load_reads_everything_once() {
     let states: Vec<_> = declared.iter().map(|declared| format!("{} {}", declared.name, state(declared))).collect();
     assert_eq!(states, ["a none DuplicateAppId", "b none DuplicateAppId", "c none Invalid"]);
     let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    error: the appId id-of-a is claimed by more than one app
+     --> a.yaml:6:10
+      |
+    6 |   appId: id-of-a
+      |          ^^^^^^^
+     ::: b.yaml:1: also claimed by b
+      = help: an app on the platform belongs to one manifest; remove the others
+    error: the appId id-of-a is claimed by more than one app
+     --> b.yaml:6:10
+      |
+    6 |   appId: id-of-a
+      |          ^^^^^^^
+     ::: a.yaml:1: also claimed by a
+      = help: an app on the platform belongs to one manifest; remove the others
+    error: unknown state "stopped"
+     --> c.yaml:7:10
+      |
+    7 |   state: stopped
+      |          ^^^^^^^ Running or Stopped fits
+      = help: did you mean `Stopped`?
+    "#);
     assert!(report.available && report.loaded);
     let (declared, _, report) = load(vec![dir.path().join("nowhere")]);
     assert!(declared.is_empty() && !report.available && report.trouble.is_some());
 }
 
+/// A figure, not a verdict: `cargo test --release --test it -- --ignored --nocapture ten_thousand`.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn ten_thousand_files_are_loaded() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let old = std::time::SystemTime::now() - Duration::from_mins(1);
+    for number in 0..10_000 {
+        let path = dir.path().join(format!("n{number}.yaml"));
+        fs::write(&path, app(&format!("n{number}"), "Stopped")).expect("write");
+        fs::File::options().write(true).open(&path).expect("open").set_modified(old).expect("utimes");
+    }
+    let started = std::time::Instant::now();
+    for entry in fs::read_dir(dir.path()).expect("readdir") {
+        fs::read(entry.expect("an entry").path()).expect("read");
+    }
+    let plain = started.elapsed();
+    let started = std::time::Instant::now();
+    let (declared, diagnostics, _) = load(vec![dir.path().to_owned()]);
+    eprintln!("10,000 files: plain read {plain:?}, loaded and validated {:?}", started.elapsed());
+    assert_eq!((declared.len(), diagnostics.len()), (10_000, 0));
+}
+
+/// A figure, not a verdict: from the rename to the update, in a directory of 1,000 files.
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn an_edit_is_told_at_once() {
+    let bench = Bench::with_a();
+    for number in 0..1000 {
+        fs::write(bench.path(&format!("n{number}.yaml")), app(&format!("n{number}"), "Stopped")).expect("write");
+    }
+    bench.until("all are there", |view| view.apps.len() == 1001);
+    let mut took = Vec::new();
+    for round in 0..300 {
+        let state = if round % 2 == 0 { "Stopped" } else { "Running" };
+        fs::write(bench.path(".tmp"), app("a", state)).expect("write");
+        let started = std::time::Instant::now();
+        fs::rename(bench.path(".tmp"), bench.path("a.yaml")).expect("rename");
+        bench.until_state("a", state);
+        took.push(started.elapsed());
+    }
+    took.sort();
+    eprintln!("edit to update: p50 {:?}, p99 {:?}", took[150], took[297]);
+}
+
 #[test]
 fn several_roots() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for name in ["x", "y"] {
+    for name in ["one", "two"] {
         fs::create_dir(dir.path().join(name)).expect("mkdir");
         fs::write(dir.path().join(name).join("same.yaml"), app(name, "Running")).expect("write");
     }
-    let (declared, diagnostics, report) = load(vec![dir.path().join("x"), dir.path().join("y")]);
+    let (declared, diagnostics, report) = load(vec![dir.path().join("one"), dir.path().join("two")]);
     assert_eq!((declared.len(), diagnostics.len(), report.files), (2, 0, 2));
-    assert!(declared[0].place.file.ends_with("/x/same.yaml"), "{}", declared[0].place);
+    assert!(declared[0].place.file.ends_with("/one/same.yaml"), "{}", declared[0].place);
 }
 
 #[test]
