@@ -44,6 +44,9 @@ const MOST_LOOKS: usize = 8;
 /// In-flight calls get this long to end after the first signal: container runtimes kill after 30 s unless told otherwise.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// While the account is blocked, the token file is looked at this often: a new token is tried at once.
+const TOKEN_CHECK: Duration = Duration::from_secs(2);
+
 /// How the operator shall work. Every value is checked where it enters.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -199,6 +202,7 @@ impl<P: Platform> Operator<P> {
     fn take_update(&mut self, update: Update) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         for name in &update.removed {
+            report::released(name, self.fleet.object(name).and_then(fleet::Object::app_id));
             self.board.remove_app(name);
         }
         report::source(self.source.as_ref(), &update.source);
@@ -214,12 +218,16 @@ impl<P: Platform> Operator<P> {
     fn dispatch(&mut self, now: Moment) -> Option<Moment> {
         loop {
             if self.governor.account_blocked() {
+                if self.platform.token_changed() {
+                    self.governor.token_changed(now);
+                }
+                let look = now + TOKEN_CHECK;
                 return match self.governor.admit_token_probe(now) {
                     Admission::Go => {
                         self.send(Job::Token, now);
                         None
                     }
-                    Admission::At(at) => Some(at),
+                    Admission::At(at) => Some(at.min(look)),
                     Admission::Later => None,
                 };
             }

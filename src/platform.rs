@@ -84,6 +84,11 @@ pub trait Platform: Send + Sync + 'static {
     /// Stop or start one app.
     fn act(&self, action: Action, id: &AppId) -> impl Future<Output = Result<Answered<Receipt>, Failure>> + Send;
 
+    /// Whether another token than the last refused one would be sent now: then it is worth trying at once.
+    fn token_changed(&self) -> bool {
+        false
+    }
+
     /// Whether the token is accepted at all.
     fn whoami(&self) -> impl Future<Output = Result<Answered<()>, Failure>> + Send;
 }

@@ -80,7 +80,7 @@ impl Client {
     fn settle<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
         result.map_err(|mut failure| {
             if failure.verdict == Verdict::AccountBlocked {
-                self.token.forget();
+                self.token.refused();
             }
             failure.message = self.token.blot(&failure.message).into();
             failure
@@ -113,6 +113,10 @@ impl Platform for Client {
         };
         let answer = self.send(Method::POST, url, &doing, ACT_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::receipt(&answer, &doing, id)))
+    }
+
+    fn token_changed(&self) -> bool {
+        self.token.changed_since_refused()
     }
 
     async fn whoami(&self) -> Result<Answered<()>, Failure> {

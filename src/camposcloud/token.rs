@@ -38,7 +38,14 @@ pub struct TokenSource(Origin);
 
 enum Origin {
     Fixed(SecretString),
-    File { path: PathBuf, last: Mutex<Option<(Stamp, SecretString)>> },
+    File { path: PathBuf, last: Mutex<Last> },
+}
+
+#[derive(Default)]
+struct Last {
+    token: Option<(Stamp, SecretString)>,
+    /// The state of the file whose token was refused; `None` where there was no file.
+    refused: Option<Stamp>,
 }
 
 /// What tells one state of the file from another without reading it.
@@ -61,7 +68,7 @@ impl TokenSource {
 
     /// A file that holds the token; white space around it is ignored.
     pub fn file(path: PathBuf) -> Self {
-        Self(Origin::File { path, last: Mutex::new(None) })
+        Self(Origin::File { path, last: Mutex::default() })
     }
 
     /// The `Authorization` header to send now.
@@ -74,10 +81,10 @@ impl TokenSource {
             Origin::File { path, last } => {
                 let unreadable = |source| TokenError::Unreadable { path: path.clone(), source };
                 let metadata = fs::metadata(path).map_err(unreadable)?;
-                let stamp = (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+                let stamp = stamp(&metadata);
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 let of = format!("in the file {}", path.display());
-                if let Some((_, token)) = last.as_ref().filter(|(known, _)| *known == stamp) {
+                if let Some((_, token)) = last.token.as_ref().filter(|(known, _)| *known == stamp) {
                     return header(token, &of);
                 }
                 if !metadata.is_file() || metadata.len() > MAX_TOKEN_FILE {
@@ -89,16 +96,29 @@ impl TokenSource {
                     return Err(TokenError::Empty(path.clone()));
                 }
                 let value = header(&token, &of)?;
-                *last = Some((stamp, token));
+                last.token = Some((stamp, token));
                 Ok(value)
             }
         }
     }
 
-    /// Forgets what was read, so that the next request reads the file again: the answer to a 401.
-    pub fn forget(&self) {
-        if let Origin::File { last, .. } = &self.0 {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The token was refused: the next request reads the file again.
+    pub fn refused(&self) {
+        if let Origin::File { path, last } = &self.0 {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            last.refused = fs::metadata(path).ok().as_ref().map(stamp);
+            last.token = None;
+        }
+    }
+
+    /// Whether the file is another than the one whose token was refused.
+    pub fn changed_since_refused(&self) -> bool {
+        match &self.0 {
+            Origin::Fixed(_) => false,
+            Origin::File { path, last } => {
+                let now = fs::metadata(path).ok().as_ref().map(stamp);
+                now.is_some() && now != last.lock().unwrap_or_else(PoisonError::into_inner).refused
+            }
         }
     }
 
@@ -109,10 +129,14 @@ impl TokenSource {
             Origin::Fixed(token) => blot(token),
             Origin::File { last, .. } => {
                 let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                last.as_ref().map_or_else(|| text.to_owned(), |(_, token)| blot(token))
+                last.token.as_ref().map_or_else(|| text.to_owned(), |(_, token)| blot(token))
             }
         }
     }
+}
+
+fn stamp(metadata: &fs::Metadata) -> Stamp {
+    (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len())
 }
 
 fn header(token: &SecretString, of: &str) -> Result<HeaderValue, TokenError> {
@@ -145,7 +169,10 @@ mod tests {
         fs::rename(dir.path().join("new"), &path).unwrap();
         assert_eq!(sent(&source), "Bearer second");
         fs::write(&path, " \n").unwrap();
-        source.forget();
+        source.refused();
+        assert!(!source.changed_since_refused());
+        fs::write(&path, "  \n").unwrap();
+        assert!(source.changed_since_refused());
         assert!(matches!(source.authorization(), Err(TokenError::Empty(_))));
         fs::remove_file(&path).unwrap();
         assert!(matches!(source.authorization(), Err(TokenError::Unreadable { .. })));

@@ -43,7 +43,8 @@ impl<P: Platform> Operator<P> {
             return;
         }
         self.reported = true;
-        let settled = self.rounds.complete_once() && self.tasks.is_empty() && self.fleet.at_rest();
+        let loaded = self.source.as_ref().is_some_and(|source| source.loaded);
+        let settled = loaded && self.rounds.complete_once() && self.tasks.is_empty() && self.fleet.at_rest();
         if settled && !self.settled {
             report::settled(&self.fleet);
         }

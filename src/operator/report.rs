@@ -149,6 +149,11 @@ pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
     }
 }
 
+/// No manifest declares the app any more.
+pub fn released(name: &AppName, id: Option<&AppId>) {
+    info!(app = name.as_str(), app_id = id.map(AppId::as_str), "app released: it stays as it is");
+}
+
 /// A page of the list did not come.
 pub fn list_failed(failure: &Failure) {
     debug!(error = %failure, "a page of the list did not come");

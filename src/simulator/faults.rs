@@ -97,6 +97,7 @@ pub enum Endpoint {
 }
 
 /// What goes wrong with one answer.
+#[expect(clippy::struct_excessive_bools, reason = "spelled as in the file, where each stands alone")]
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Fault {

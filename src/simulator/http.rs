@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
+use tracing::info;
 
 use super::port::{SharedWorld, lock};
 use super::world::{Delivery, Request, Response};
@@ -63,6 +64,15 @@ async fn answer(
         bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")).map(ToOwned::to_owned),
     };
     let Response { status, headers, body, delay, delivery } = lock(&world).handle(&asked, clock.wall());
+    let fault = (delivery != Delivery::Whole).then_some(delivery);
+    info!(
+        method = asked.method,
+        path = asked.path,
+        query = asked.query,
+        status,
+        fault = fault.map(tracing::field::debug),
+        "request"
+    );
     tokio::time::sleep(delay).await;
     let body = match delivery {
         Delivery::Refused | Delivery::Reset => return Err(Broken),

@@ -60,7 +60,7 @@ impl InProcess {
         match response.delivery {
             Delivery::Reset => Err(lost("connection reset")),
             Delivery::Truncated(bytes) if bytes < response.body.len() => Err(lost("the body was cut")),
-            _ => {
+            Delivery::Whole | Delivery::Hang | Delivery::Drip | Delivery::Refused | Delivery::Truncated(_) => {
                 let header = |name: &str| {
                     response.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
                 };

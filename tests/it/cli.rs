@@ -1,0 +1,174 @@
+//! The built binary as a command: what it prints, how it exits, and that bad input calls nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use campos_operator::simulator::faults::Endpoint;
+use campos_operator::simulator::world::Config;
+
+use crate::harness::{A, B, Manifests, Simulator, binary, manifest, output};
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn once_settles_and_says_so_by_its_exit_code() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("down", A, "Stopped"), ("up", B, "Running")]);
+    let directory = manifests.path().to_str().unwrap();
+    let url = simulator.url();
+    let once = |more: &[&str]| {
+        let base = ["run", "--once", "--listen", "off", "--api-url", &url, "--manifests", directory];
+        output(&[&base, more].concat())
+    };
+    let first = once(&[]);
+    assert_eq!(code(&first), 0, "{}", stderr(&first));
+    assert_eq!(simulator.calls(), [format!("stop {A}")]);
+    assert_eq!(code(&once(&[])), 0);
+    assert_eq!(simulator.calls().len(), 1, "nothing was left to do");
+    manifests.set("gone", "no-such-app", "Stopped");
+    assert_eq!(code(&once(&[])), 1, "an app that is not there needs a person");
+    manifests.put("gone", "kind: Nonsense\n");
+    assert_eq!(code(&once(&[])), 1, "so does a manifest that is not sound");
+}
+
+#[test]
+fn plan_prints_what_run_would_do_and_calls_nothing() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("down", A, "Stopped"), ("up", B, "Running")]);
+    let url = simulator.url();
+    let directory = manifests.path().to_str().unwrap();
+    let plan = |more: &[&str]| output(&[&["plan", "--api-url", &url, "--manifests", directory], more].concat());
+    let text = plan(&[]);
+    assert_eq!(code(&text), 0, "{}", stderr(&text));
+    assert_eq!(
+        stdout(&text),
+        "- stop  down  Running -> Stopped\nPlan: 1 to stop, 0 to start, 1 settled, 0 other.\n\
+         Requests: about 2 to carry it out, then 1.0 a minute to watch.\n"
+    );
+    assert_eq!(code(&plan(&["--detailed-exitcode"])), 2);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&plan(&["-o", "json"]))).unwrap();
+    assert_eq!((&json["actions"][0]["name"], &json["actions"][0]["action"]), (&"down".into(), &"stop".into()));
+    assert_eq!(json["summary"]["stop"], 1);
+    assert_eq!(simulator.calls(), [""; 0]);
+    manifests.set("down", A, "Running");
+    let none = plan(&["--detailed-exitcode"]);
+    assert_eq!((code(&none), stdout(&none).starts_with("No changes. Plan: 0 to stop")), (0, true));
+    manifests.put("up", "nonsense: [\n");
+    let broken = plan(&["--detailed-exitcode"]);
+    assert_eq!(code(&broken), 1, "a plan beside a broken manifest is not the whole plan");
+    assert!(stderr(&broken).contains("up.yaml"), "{}", stderr(&broken));
+}
+
+#[test]
+fn validate_needs_no_token_and_finds_everything_at_once() {
+    let manifests = Manifests::new(&[("good", A, "Stopped")]);
+    let directory = manifests.path().to_str().unwrap();
+    let validate =
+        |paths: &[&str]| binary().env_remove("CAMPOSCLOUD_TOKEN").arg("validate").args(paths).output().unwrap();
+    let good = validate(&[directory]);
+    assert_eq!((code(&good), stdout(&good)), (0, "1 app in 1 file: 0 errors, 0 warnings\n".into()));
+    manifests.put("one", &manifest("one", B, "stopped"));
+    manifests.put("two", &manifest("two", B, "Stopped").replace("appId: \"60c72b2f9b1e8d001c8e4f3b\"", "appId: 123"));
+    let bad = validate(&[directory]);
+    assert_eq!(code(&bad), 1);
+    let text = stdout(&bad);
+    for part in ["one.yaml:7:10", "two.yaml:6:10", "Stopped", "quote", "2 errors"] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    let file = manifests.file("good");
+    assert_eq!(code(&validate(&[file.to_str().unwrap()])), 0);
+    assert_eq!(code(&validate(&["/no/such/place"])), 1);
+}
+
+#[test]
+fn bad_input_is_a_clear_error_and_calls_nothing() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let (url, directory) = (simulator.url(), manifests.path().to_str().unwrap().to_owned());
+    let good = ["--listen", "off", "--api-url", &url, "--manifests", &directory];
+    let case = |environment: &[(&str, &str)], arguments: &[&str], says: &str| {
+        let mut command = binary();
+        command.arg("run").args(arguments);
+        for (name, value) in environment {
+            command.env(name, value);
+        }
+        let output = command.output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(code(&output), 1, "{arguments:?}: {said}");
+        assert!(said.contains(says), "{arguments:?}: {says:?} is not in:\n{said}");
+    };
+    case(&[], &["--listen", "off", "--api-url", &url, "--manifests", "/no/such/directory"], "/no/such/directory");
+    case(&[("CAMPOSCLOUD_TOKEN", "")], &good, "CAMPOSCLOUD_TOKEN");
+    case(
+        &[],
+        &["--listen", "off", "--api-url", "http://api.camposcloud.com", "--manifests", &directory],
+        "unencrypted",
+    );
+    case(&[], &["--no-such-flag"], "--no-such-flag");
+    case(&[("CAMPOS_OPERATOR_X", "1")], &good, "CAMPOS_OPERATOR_X");
+    case(&[("CAMPOS_OPERATOR_INTERVAL", "60")], &good, "60s");
+    case(&[], &["--listen", "8080"], "127.0.0.1:8080");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    case(&[], &["--listen", &taken, "--api-url", &url, "--manifests", &directory], &taken);
+    assert_eq!(simulator.count(Endpoint::Any), 0);
+
+    // With --once a wrong token or a server that is not there is an error in the end, not a wait for ever.
+    case(&[("CAMPOSCLOUD_TOKEN", "wrong")], &[&good[..], &["--once", "--timeout", "1s"]].concat(), "token");
+    assert_eq!(simulator.calls(), [""; 0]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{closed}");
+    let plan = output(&["plan", "--api-url", &nobody, "--manifests", &directory]);
+    assert_eq!(code(&plan), 1);
+    assert!(stderr(&plan).contains("refused"), "{}", stderr(&plan));
+    let plan = binary()
+        .env("CAMPOSCLOUD_TOKEN", "wrong")
+        .args(["plan", "--api-url", &url, "--manifests", &directory])
+        .output()
+        .unwrap();
+    assert!(code(&plan) == 1 && stderr(&plan).contains("401"), "{}", stderr(&plan));
+}
+
+#[test]
+fn files_that_cannot_be_used_are_told_and_the_others_go_on() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("good", A, "Stopped")]);
+    manifests.put("large", &format!("{}# {}\n", manifest("large", B, "Stopped"), "x".repeat(1 << 20)));
+    manifests.put("numeric", &manifest("numeric", "1", "Stopped").replace('"', ""));
+    manifests.put("lower", &manifest("lower", "c3", "stopped"));
+    manifests.put("twice", &[manifest("twice", "d4", "Stopped"), manifest("again", "d4", "Running")].join("---\n"));
+    manifests.put("secret", &manifest("secret", "e5", "Stopped"));
+    fs::set_permissions(manifests.file("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    let arguments =
+        ["run", "--once", "--listen", "off", "--manifests", manifests.path().to_str().unwrap(), "--api-url"];
+    let output = output(&[&arguments[..], &[&simulator.url()]].concat());
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1, "{said}");
+    for file in ["large.yaml", "numeric.yaml", "lower.yaml", "twice.yaml"] {
+        assert!(said.contains(file), "{file} is not in:\n{said}");
+    }
+    assert_eq!(simulator.calls(), [format!("stop {A}")], "only the good one");
+}
+
+#[test]
+fn help_and_completions_go_to_stdout() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["--version"], &["completions", "bash"]] {
+        let output = output(arguments);
+        assert_eq!(code(&output), 0);
+        assert!(stdout(&output).contains("campos-operator"), "{arguments:?}");
+        assert_eq!(stderr(&output), "");
+    }
+    assert_eq!(code(&output(&[])), 1);
+    assert_eq!(code(&output(&["no-such-verb"])), 1);
+}

@@ -1,0 +1,394 @@
+//! The built binary as a daemon against a pretend CamposCloud behind real HTTP.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Rule};
+use campos_operator::simulator::port::lock;
+use campos_operator::simulator::world::{Config, ListShape, StoppedShape};
+
+use crate::harness::{A, B, Daemon, Manifests, Simulator, http, manifest, wait_until};
+
+const SETTLED: &str = "apps are as declared";
+
+fn stop(id: &str) -> String {
+    format!("stop {id}")
+}
+
+fn start(id: &str) -> String {
+    format!("start {id}")
+}
+
+#[test]
+fn what_is_declared_stopped_is_stopped_and_nothing_else() {
+    let simulator = Simulator::start(Config::default(), &[A, B, "undeclared"]);
+    let manifests = Manifests::new(&[("down", A, "Stopped"), ("up", B, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    assert_eq!(simulator.calls(), [stop(A)]);
+    assert!(!simulator.online(A) && simulator.online(B) && simulator.online("undeclared"));
+    let log = daemon.log();
+    let accepted = log.lines().find(|line| line.contains("stop accepted")).unwrap();
+    for part in [
+        "INFO",
+        "app=\"down\"",
+        "app_id=",
+        "action=\"stop\"",
+        "attempt=1",
+        "http_status=200",
+        "status=\"active\"",
+        "online=true",
+        "duration_ms=",
+    ] {
+        assert!(accepted.contains(part), "{part} is not in {accepted}");
+    }
+    let order = |text: &str| log.find(text).unwrap();
+    assert!(order("stop accepted") < order("app stopped"), "attempted is not stopped:\n{log}");
+}
+
+#[test]
+fn every_way_to_edit_a_file_is_seen_and_makes_one_call() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("bot", A, "Running"), ("other", B, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    let file = manifests.file("bot");
+    let shell = |script: &str| {
+        let status = Command::new("sh").args(["-ec", script]).current_dir(manifests.path()).status().unwrap();
+        assert!(status.success());
+    };
+    let edits: [(&str, &dyn Fn()); 6] = [
+        ("rename", &|| manifests.set("bot", A, "Stopped")),
+        ("sed -i", &|| shell("sed -i 's/Stopped/Running/' bot.yaml")),
+        ("write in place", &|| fs::write(&file, manifest("bot", A, "Stopped")).unwrap()),
+        ("cp", &|| {
+            shell(
+                "sed 's/Stopped/Running/' bot.yaml > /dev/shm/$$.new && cp /dev/shm/$$.new bot.yaml; rm /dev/shm/$$.new",
+            );
+        }),
+        ("an editor's backup dance", &|| {
+            fs::rename(&file, manifests.path().join("bot.yaml~")).unwrap();
+            fs::write(&file, manifest("bot", A, "Stopped")).unwrap();
+            fs::remove_file(manifests.path().join("bot.yaml~")).unwrap();
+        }),
+        ("mv from elsewhere", &|| {
+            let elsewhere = tempfile::NamedTempFile::new().unwrap();
+            fs::write(elsewhere.path(), manifest("bot", A, "Running")).unwrap();
+            shell(&format!("mv -f {} bot.yaml", elsewhere.path().display()));
+        }),
+    ];
+    let mut expected = Vec::new();
+    for (index, (way, edit)) in edits.into_iter().enumerate() {
+        edit();
+        expected.push(if index % 2 == 0 { stop(A) } else { start(A) });
+        wait_until(&format!("{way} is acted on"), || simulator.calls().len() >= expected.len(), || daemon.log());
+        daemon.wait_for_times("app st", expected.len());
+        assert_eq!(simulator.calls(), expected, "{way}");
+    }
+}
+
+#[test]
+fn only_a_word_stops_an_app() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("bot", A, "Running"), ("other", B, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &["--scan-interval", "200ms", "--interval", "300ms"]);
+    daemon.wait_for(SETTLED);
+
+    // Broken: told with its place, nothing called, the last good version in force.
+    let mut text = manifest("bot", A, "Stopped");
+    text.push_str("  polcy: Full\n");
+    manifests.put("bot", &text);
+    daemon.wait_for("polcy");
+    assert!(
+        daemon.log().lines().any(|line| line.contains("WARN") && line.contains("bot.yaml") && line.contains("line=8"))
+    );
+    let (_, body) = http(daemon.address(), "GET", "/api/v1/apps/bot");
+    let app: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(app["spec"]["state"], "Running", "{app:#}");
+
+    // Removed: released, nothing called.
+    fs::remove_file(manifests.file("other")).unwrap();
+    daemon.wait_for("app released");
+
+    // The whole directory gone: held, and told.
+    let away = manifests.path().with_extension("away");
+    fs::rename(manifests.path(), &away).unwrap();
+    daemon.wait_for("SourceUnavailable");
+    let address = daemon.address();
+    wait_until("not ready", || http(address, "GET", "/readyz").0 == 503, || daemon.log());
+    fs::rename(&away, manifests.path()).unwrap();
+    daemon.wait_for("can be read again");
+    wait_until("ready", || http(address, "GET", "/readyz").0 == 200, || daemon.log());
+
+    // Lists kept coming all the while, and nobody was stopped.
+    let lists = simulator.count(Endpoint::List);
+    wait_until("two more lists", || simulator.count(Endpoint::List) > lists + 1, || daemon.log());
+    assert_eq!(simulator.calls(), [""; 0]);
+
+    // Mended: back to normal.
+    manifests.set("bot", A, "Stopped");
+    daemon.wait_for("app stopped");
+    assert_eq!(simulator.calls(), [stop(A)]);
+}
+
+#[test]
+fn an_accepted_stop_is_not_yet_a_stop() {
+    let config = Config { effect_delay: Duration::from_secs(3), ..Config::default() };
+    let simulator = Simulator::start(config, &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("stop accepted");
+    let (_, body) = http(daemon.address(), "GET", "/api/v1/apps/bot");
+    let app: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(app["status"]["lastAction"]["returnedOnline"], true, "as in the vendor's example: {app:#}");
+    assert_eq!(app["status"]["conditions"][0]["reason"], "Stopping", "{app:#}");
+    daemon.wait_for("app stopped");
+    assert!(!simulator.online(A), "reported stopped while it runs");
+    assert_eq!(simulator.calls(), [stop(A)]);
+}
+
+#[track_caller]
+fn stopped_once(config: Config, status: &'static str) {
+    let case = format!("{:?}, status {status}", config.stopped);
+    let simulator = Simulator::start(config, &[A]);
+    lock(&simulator.world).set_status(&A.parse().unwrap(), status);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let daemon = Daemon::start(&simulator, &manifests, &["--interval", "100ms", "--api-budget", "unlimited"]);
+    daemon.wait_for("app stopped");
+    let lists = simulator.count(Endpoint::List);
+    wait_until("five more lists", || simulator.count(Endpoint::List) > lists + 4, || daemon.log());
+    assert_eq!(simulator.calls(), [stop(A)], "{case}");
+}
+
+#[test]
+fn whatever_a_stopped_app_looks_like_it_is_stopped_once() {
+    std::thread::scope(|scope| {
+        for stopped in [StoppedShape::Null, StoppedShape::OnlineFalse, StoppedShape::Absent, StoppedShape::Frozen] {
+            scope.spawn(move || stopped_once(Config { stopped, account_limit: None, ..Config::default() }, "active"));
+        }
+        for status in ["stopped", "running", "offline", "anything at all"] {
+            scope.spawn(move || stopped_once(Config { account_limit: None, ..Config::default() }, status));
+        }
+    });
+}
+
+#[test]
+fn every_documented_list_is_read_page_by_page() {
+    for list in [ListShape::Wrapped, ListShape::Nested, ListShape::Bare] {
+        let ids: Vec<String> = (0..25).map(|n| format!("app-{n:02}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let largest_page = if list == ListShape::Bare { 100 } else { 7 };
+        let simulator = Simulator::start(Config { list, largest_page, ..Config::default() }, &ids);
+        let manifests = Manifests::new(&[("first", "app-00", "Stopped"), ("last", "app-24", "Stopped")]);
+        let daemon = Daemon::start(&simulator, &manifests, &[]);
+        daemon.wait_for(SETTLED);
+        daemon.wait_for("apps=25");
+        // Nothing is asked singly but the two confirmations, and those only where a list would cost more.
+        let pages = if list == ListShape::Bare { 1 } else { 4 };
+        assert_eq!(simulator.count(Endpoint::Get), if pages > 1 { 2 } else { 0 }, "{list:?}");
+    }
+}
+
+#[test]
+fn a_failed_stop_is_retried_and_a_lost_answer_looked_into() {
+    let times = |count, fault| Rule { times: Some(count), ..Rule::new(Endpoint::Stop, fault) };
+    let faults = Faults {
+        rules: vec![
+            times(2, Fault { status: Some(500), ..Fault::default() }),
+            times(1, Fault { reset: Some(campos_operator::simulator::faults::Reset::After), ..Fault::default() }),
+        ],
+        revive: Vec::new(),
+    };
+    let simulator = Simulator::start(Config { faults, ..Config::default() }, &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let daemon = Daemon::start(&simulator, &manifests, &["--log-format", "json"]);
+    daemon.wait_for(SETTLED);
+    // Two refused, then one that took effect though its answer was lost: the look after it settles the matter.
+    assert_eq!(simulator.calls().len(), 3, "{}", daemon.log());
+    let lines: Vec<serde_json::Value> = daemon.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let failed: Vec<_> = lines.iter().filter(|line| line["message"] == "stop failed").collect();
+    assert_eq!(failed.len(), 3);
+    assert_eq!((&failed[0]["http_status"], &failed[0]["attempt"]), (&500.into(), &1.into()));
+    assert_eq!((&failed[2]["reason"], &failed[2]["attempt"]), (&"LostAnswer".into(), &3.into()));
+    assert!(failed.iter().all(|line| line["retry_in"].is_string() && line["app"] == "bot"));
+}
+
+#[test]
+fn somebody_elses_page_is_not_an_answer() {
+    let html = Fault { body: Some(Body::Html), ..Fault::default() };
+    let other = Fault { body: Some(Body::OtherApp), ..Fault::default() };
+    let rule = |fault| Rule { times: Some(1), ..Rule::new(Endpoint::Stop, Fault { ignore: true, ..fault }) };
+    let faults = Faults { rules: vec![rule(html), rule(other)], revive: Vec::new() };
+    let simulator = Simulator::start(Config { faults, ..Config::default() }, &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    assert_eq!(daemon.log().matches("stop failed").count(), 2);
+    assert_eq!(daemon.log().matches("stop accepted").count(), 1);
+}
+
+#[test]
+fn the_first_signal_lets_calls_end_and_the_second_does_not() {
+    let slow = Fault { delay: Some(Duration::from_secs(1)), ..Fault::default() };
+    let simulator =
+        Simulator::start(Config { faults: Faults::always(Endpoint::Stop, slow), ..Config::default() }, &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let mut daemon = Daemon::start(&simulator, &manifests, &[]);
+    wait_until("the stop is on the wire", || simulator.calls().len() == 1, || daemon.log());
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ends().code(), Some(0));
+    assert!(daemon.log().contains("stop accepted"), "the call was let end:\n{}", daemon.log());
+
+    let hang = Fault { hang: true, ..Fault::default() };
+    let simulator =
+        Simulator::start(Config { faults: Faults::always(Endpoint::Stop, hang), ..Config::default() }, &[A]);
+    let mut daemon = Daemon::start(&simulator, &manifests, &[]);
+    wait_until("the stop is on the wire", || simulator.calls().len() == 1, || daemon.log());
+    daemon.signal("-INT");
+    daemon.wait_for("stopping");
+    daemon.signal("-INT");
+    assert_eq!(daemon.ends().code(), Some(0));
+    assert!(daemon.log().contains("abandoned"), "{}", daemon.log());
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_where_the_manifests_say() {
+    let simulator = Simulator::start(Config { account_limit: None, ..Config::default() }, &[A, B]);
+    let manifests = Manifests::new(&[("a", A, "Stopped"), ("b", B, "Running")]);
+    for round in 0..5 {
+        let mut daemon = Daemon::start(&simulator, &manifests, &[]);
+        if round > 0 {
+            daemon.wait_for("manifests loaded");
+        }
+        daemon.signal("-KILL");
+        daemon.ends();
+    }
+    manifests.set("b", B, "Stopped"); // an edit while nobody looks
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    assert!(!simulator.online(A) && !simulator.online(B));
+    assert!(simulator.calls().len() <= 2 + 5, "{:?}", simulator.calls());
+    assert!(simulator.calls().iter().all(|call| call.starts_with("stop")));
+}
+
+#[test]
+fn dry_runs_and_strict_policies_call_nothing() {
+    for flags in [["--dry-run", "--policy=full"], ["--policy=observe-only", "--color=never"]] {
+        let simulator = Simulator::start(Config::default(), &[A]);
+        let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+        let daemon = Daemon::start(&simulator, &manifests, &flags);
+        daemon.wait_for(SETTLED);
+        daemon.wait_for("would stop");
+        assert_eq!(simulator.calls(), [""; 0], "{flags:?}");
+    }
+    let simulator = Simulator::start(Config::default(), &[A]);
+    lock(&simulator.world).set_online(&A.parse().unwrap(), false, simulator.clock.wall());
+    let manifests = Manifests::new(&[("bot", A, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &["--policy", "stop-only"]);
+    daemon.wait_for("would start");
+    assert_eq!(simulator.calls(), [""; 0]);
+}
+
+#[test]
+fn two_manifests_for_one_app_call_nothing_until_one_gives_way() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("one", A, "Stopped"), ("two", A, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("apps listed");
+    let address = daemon.address();
+    let reason = || {
+        let (_, body) = http(address, "GET", "/api/v1/apps/one");
+        let app: serde_json::Value = serde_json::from_str(&body).unwrap();
+        app["status"]["conditions"][0]["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    wait_until("the conflict shows", || reason() == "DuplicateAppId", || daemon.log());
+    assert_eq!(simulator.calls(), [""; 0]);
+    fs::remove_file(manifests.file("two")).unwrap();
+    daemon.wait_for("app stopped");
+    assert_eq!(simulator.calls(), [stop(A)]);
+}
+
+#[test]
+fn a_wrong_token_calls_nothing_and_a_new_one_is_noticed() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let token = manifests.path().join(".token");
+    fs::write(&token, "wrong\n").unwrap();
+    let mut command = crate::harness::binary();
+    command.env_remove("CAMPOSCLOUD_TOKEN").args([
+        "run",
+        "--listen",
+        "off",
+        "--api-url",
+        &simulator.url(),
+        "--manifests",
+    ]);
+    command.arg(manifests.path()).arg("--token-file").arg(&token);
+    let daemon = Daemon::spawn(command);
+    daemon.wait_for("AccountBlocked");
+    assert!(simulator.count(Endpoint::Any) <= 2, "one refusal is enough");
+    let mut file = fs::File::create(&token).unwrap();
+    writeln!(file, "{}", crate::harness::TOKEN).unwrap();
+    daemon.wait_for("accepted again");
+    daemon.wait_for(SETTLED);
+    assert_eq!(simulator.calls(), [stop(A)]);
+}
+
+#[test]
+fn an_app_that_the_list_does_not_show_is_asked_for_before_it_is_missing() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    lock(&simulator.world).give_to_team(&A.parse().unwrap(), "5f00000000000000000000aa");
+    let manifests = Manifests::new(&[("team", A, "Stopped"), ("gone", "nobody", "Stopped"), ("up", B, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("app stopped");
+    daemon.wait_for("AppNotFound");
+    assert_eq!(simulator.calls(), [stop(A)]);
+}
+
+#[test]
+fn the_port_is_read_only_and_tells_everything() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    let address = daemon.address();
+    let get = |path: &str| http(address, "GET", path);
+    assert_eq!(get("/livez"), (200, "ok\n".into()));
+    assert_eq!(get("/healthz").0, 200);
+    assert_eq!(get("/readyz?verbose"), (200, "[+]source ok\n[+]observation ok\ncheck passed\n".into()));
+    let list: serde_json::Value = serde_json::from_str(&get("/api/v1/apps").1).unwrap();
+    assert_eq!((&list["apiVersion"], &list["kind"]), (&"campos-operator.dev/v1".into(), &"AppList".into()));
+    let app = &list["items"][0];
+    assert_eq!(app["metadata"]["name"], "bot");
+    let status = &app["status"];
+    assert_eq!((&status["desired"], &status["observed"]), (&"Stopped".into(), &"Stopped".into()));
+    assert_eq!(status["conditions"][0]["type"], "Ready");
+    assert_eq!(
+        (&status["conditions"][0]["status"], &status["conditions"][0]["reason"]),
+        (&"True".into(), &"Settled".into())
+    );
+    assert_eq!(status["lastAction"]["result"], "Verified");
+    assert_eq!(status["source"]["file"], "bot.yaml");
+    assert_eq!((get("/api/v1/apps/nobody").0, get("/nowhere").0), (404, 404));
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        for path in ["/api/v1/apps", "/api/v1/apps/bot", "/livez", "/"] {
+            assert_eq!(http(address, method, path).0, 405, "{method} {path}");
+        }
+    }
+    let status: serde_json::Value = serde_json::from_str(&get("/api/v1/status").1).unwrap();
+    assert_eq!(status["observation"]["completeOnce"], true);
+}
+
+#[test]
+fn the_demo_shows_the_main_job() {
+    let mut command = crate::harness::binary();
+    command.env_remove("CAMPOSCLOUD_TOKEN").args(["demo", "--listen", "off"]);
+    let mut daemon = Daemon::spawn(command);
+    daemon.wait_for(SETTLED);
+    let log = daemon.log();
+    assert!(log.contains("app stopped") && !log.contains("start accepted") && log.contains("try: edit"), "{log}");
+    daemon.signal("-INT");
+    assert_eq!(daemon.ends().code(), Some(0));
+}
