@@ -8,6 +8,7 @@ pub mod clock;
 pub mod describe;
 pub mod execute;
 pub mod fleet;
+pub mod looks;
 pub mod observe;
 pub mod pass;
 pub mod queue;
@@ -26,6 +27,7 @@ use tracing::{debug, error};
 use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
 use crate::platform::Platform;
 use crate::reconcile::action::{Failure, Verdict};
+use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
 use crate::reconcile::desired::{Policy, SourceReport, Update};
 use crate::reconcile::moment::Moment;
@@ -246,7 +248,7 @@ impl<P: Platform> Operator<P> {
                 }
             }
             if !sent {
-                let later = [self.rounds.next_start(), self.fleet.next_look()];
+                let later = [self.rounds.next_start(), self.fleet.looks().next()];
                 let later = later.into_iter().flatten().filter(|at| *at > now).min();
                 return [again, later].into_iter().flatten().min();
             }
@@ -268,7 +270,9 @@ impl<P: Platform> Operator<P> {
             }
         };
         let probing = self.governor.breaker_open();
-        if !probing && self.rounds.may_start_confirming(self.fleet.due_listed_looks(now, self.rounds.pages())) {
+        // In a bulk, one list verifies half a minute's worth of calls.
+        let since = if self.in_a_bulk() { now - LOOKS.cap } else { now };
+        if !probing && self.rounds.may_start_confirming(self.due_listed_looks(since)) {
             self.rounds.start(Lane::Confirm, now);
             self.fleet.looks_are_served(now);
         }
@@ -276,7 +280,7 @@ impl<P: Platform> Operator<P> {
             self.rounds.start(Lane::Observe, now);
         }
         let look = (!probing && self.looks < MOST_LOOKS)
-            .then(|| self.fleet.first_look(now, self.rounds.idle(), self.rounds.pages()))
+            .then(|| self.fleet.looks().first(now, self.a_list_will_tell(now)))
             .flatten()
             .map(|(since, _)| since);
         let page = |lane| self.rounds.waiting(lane);
@@ -284,11 +288,29 @@ impl<P: Platform> Operator<P> {
         Waiting { act, confirm, observe: page(Lane::Observe) }
     }
 
+    /// Whether the calls that wait are more than what a list costs: then each single read would keep one of them back.
+    fn in_a_bulk(&self) -> bool {
+        self.fleet.ready() > self.rounds.pages() as usize
+    }
+
+    /// Whether single reads of apps that are on the list are left to the list: in a bulk, and while a list is under
+    /// way that costs less than they do.
+    fn a_list_will_tell(&self, now: Moment) -> bool {
+        let many = self.due_listed_looks(now) > self.rounds.pages() as usize;
+        self.in_a_bulk() || (many && !self.rounds.idle())
+    }
+
+    /// How many single reads that a list would serve are due, as far as it matters: up to one more than its pages.
+    fn due_listed_looks(&self, until: Moment) -> usize {
+        self.fleet.looks().due_listed(until, self.rounds.pages() as usize + 1)
+    }
+
     fn send_from(&mut self, lane: Lane, now: Moment) {
         let job = match lane {
             Lane::Act => self.fleet.take_ready(now, self.clock.wall()),
             Lane::Confirm if self.rounds.waiting(Lane::Confirm).is_none() => {
-                self.fleet.take_look(now, self.rounds.idle(), self.rounds.pages())
+                let unlisted_only = self.a_list_will_tell(now);
+                self.fleet.take_look(now, unlisted_only)
             }
             Lane::Confirm | Lane::Observe => self.rounds.take_page().map(|page| Job::Page { page }),
         };
@@ -377,7 +399,7 @@ impl<P: Platform> Operator<P> {
         let finished = match result {
             Ok(answered) => {
                 for seen in &answered.value.apps {
-                    self.fleet.see(&seen.id, seen.reading.clone(), sent_at, now, wall);
+                    self.fleet.see_listed(seen.clone(), sent_at, now, wall);
                 }
                 self.rounds.page(answered.value, now, wall)
             }

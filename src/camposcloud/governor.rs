@@ -26,6 +26,9 @@ const RECOVERY: f64 = 1.0;
 const BREAKER_FAILURES: usize = 5;
 /// A pause is never shorter: a server that says "0 s" beside a 429 has contradicted itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// Refused again so soon after it was accepted, a token is probed on from where its probes stood: a server that knows
+/// the user and refuses the rest must not be asked ever anew.
+const RELAPSE: Duration = Duration::from_mins(10);
 
 /// How many requests a minute we may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +147,8 @@ pub struct Governor {
     account_failures: usize,
     breaker: Option<Door>,
     blocked: Option<Door>,
+    /// When a blocked account was let in last, and after how many knocks.
+    let_in: Option<(Moment, u32)>,
     salt: u64,
 }
 
@@ -168,6 +173,7 @@ impl Governor {
             account_failures: 0,
             breaker: None,
             blocked: None,
+            let_in: None,
             salt,
         };
         governor.tokens = governor.burst();
@@ -236,10 +242,14 @@ impl Governor {
 
     /// Asks to check the token of a blocked account.
     pub fn admit_token_probe(&mut self, now: Moment) -> Admission {
-        match &mut self.blocked {
-            None => Admission::Later,
-            Some(door) => door.knock(now),
+        if let Some(wait) = self.wait(Lane::Confirm, now) {
+            return Admission::At(wait);
         }
+        let admission = self.blocked.as_mut().map_or(Admission::Later, |door| door.knock(now));
+        if admission == Admission::Go {
+            self.tokens -= 1.0;
+        }
+        admission
     }
 
     /// A new token was found: it may be tried at once.
@@ -254,12 +264,8 @@ impl Governor {
         if self.blocked.is_some() {
             return Admission::Later;
         }
-        if let Some(until) = self.paused_until(now) {
+        if let Some(until) = self.wait(lane, now) {
             return Admission::At(until);
-        }
-        self.fill(now);
-        if let Some(wait) = self.shortage(lane, now) {
-            return Admission::At(now + wait);
         }
         // Last, since a knock that the budget then refused would leave the door with nobody to answer it.
         if let Some(door) = &mut self.breaker {
@@ -283,10 +289,7 @@ impl Governor {
             self.rate = (self.rate + RECOVERY).min(f64::from(budget.max(1)));
         }
         self.answered();
-        if self.blocked.take().is_some() {
-            return Some(Shift::AccountUnblocked);
-        }
-        self.breaker.take().map(|_| Shift::BreakerClosed)
+        self.let_in(now).or_else(|| self.breaker.take().map(|_| Shift::BreakerClosed))
     }
 
     /// A request was given up before it was sent or answered (shutdown): a probe that it was is free again.
@@ -303,8 +306,14 @@ impl Governor {
             Verdict::RateLimited { after } => Some(self.refused(after, now)),
             Verdict::AccountBlocked => {
                 let first = self.blocked.is_none();
-                let knocks = self.blocked.map_or(0, |door| door.knocks);
-                self.blocked = Some(Door::closed(TOKEN_PROBES, knocks + 1, self.salt, now));
+                let relapse = self.let_in.filter(|(at, _)| now.since(*at) < RELAPSE).map_or(0, |(_, knocks)| knocks);
+                let knocks = match self.blocked {
+                    None => relapse + 1,
+                    Some(door) if door.knocking => door.knocks + 1,
+                    // What was sent before the door closed does not count as a knock.
+                    Some(door) => door.knocks,
+                };
+                self.blocked = Some(Door::closed(TOKEN_PROBES, knocks, self.salt, now));
                 // The server did answer.
                 self.answered();
                 self.breaker = None;
@@ -318,12 +327,25 @@ impl Governor {
             }
             Verdict::LookAgain | Verdict::Forbidden | Verdict::NotFound | Verdict::Unexpected => {
                 self.answered();
-                if self.blocked.take().is_some() {
-                    return Some(Shift::AccountUnblocked);
-                }
-                self.breaker.take().map(|_| Shift::BreakerClosed)
+                self.let_in(now).or_else(|| self.breaker.take().map(|_| Shift::BreakerClosed))
             }
         }
+    }
+
+    /// The token was good for an answer.
+    fn let_in(&mut self, now: Moment) -> Option<Shift> {
+        let door = self.blocked.take()?;
+        self.let_in = Some((now, door.knocks));
+        Some(Shift::AccountUnblocked)
+    }
+
+    /// Until when the pause or the budget keeps a request of `lane` waiting.
+    fn wait(&mut self, lane: Lane, now: Moment) -> Option<Moment> {
+        if let Some(until) = self.paused_until(now) {
+            return Some(until);
+        }
+        self.fill(now);
+        self.shortage(lane, now).map(|wait| now + wait)
     }
 
     fn refused(&mut self, after: Option<Duration>, now: Moment) -> Shift {
@@ -581,6 +603,34 @@ mod tests {
         assert_eq!(governor.admit_token_probe(at), Admission::Go, "a new token is tried at once");
         assert_eq!(governor.succeeded(Limits::default(), at), Some(Shift::AccountUnblocked));
         assert_eq!(governor.admit(Lane::Act, at), Admission::Go);
+    }
+
+    #[test]
+    fn a_token_probe_waits_for_the_pause_that_was_asked_for() {
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        let now = Moment::from_secs(100);
+        governor.failed(&Call::Account, &failure(Verdict::AccountBlocked), now);
+        let at = governor.token_probe_at().unwrap();
+        assert_eq!(governor.admit_token_probe(at), Admission::Go);
+        let after = Some(Duration::from_secs(7));
+        governor.failed(&Call::Account, &failure(Verdict::RateLimited { after }), at);
+        assert_eq!(governor.admit_token_probe(at), Admission::At(at + Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_token_that_is_good_for_nothing_but_its_probe_is_probed_ever_more_slowly() {
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        let mut now = Moment::from_secs(100);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            governor.failed(&Call::Account, &failure(Verdict::AccountBlocked), now);
+            let at = governor.token_probe_at().unwrap();
+            waits.push(at.since(now));
+            assert_eq!(governor.admit_token_probe(at), Admission::Go);
+            governor.succeeded(Limits::default(), at);
+            now = at;
+        }
+        assert!(waits[7] >= TOKEN_PROBES.cap / 2, "{waits:?}");
     }
 
     #[test]

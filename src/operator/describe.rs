@@ -50,6 +50,8 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
     let folded = fold(decision, &declared.standing, source_available);
     let message: Arc<str> = message(object, past, decision, folded.reason, when.now).into();
     let look = [past.look_at(), past.wake_at().filter(|at| *at > when.now), when.next_list].into_iter().flatten().min();
+    // Nobody looks for an app that nobody declares.
+    let look = object.app_id().and(look);
     Some(App {
         api_version: API_VERSION,
         kind: "App",

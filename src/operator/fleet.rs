@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::execute::Job;
+use super::looks::Looks;
 use super::queue::Queue;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
@@ -80,7 +81,7 @@ pub struct Fleet {
     /// Which object speaks for an app. An app in conflict has none.
     owners: HashMap<AppId, AppName>,
     due: Queue<AppName>,
-    looks: Queue<AppId>,
+    looks: Looks,
     ready: BTreeSet<(Rank, AppName)>,
     salt: u64,
 }
@@ -154,8 +155,15 @@ impl Fleet {
         }
     }
 
+    /// A page of the list that was asked for at `asked_at` shows an app.
+    pub fn see_listed(&mut self, seen: Seen, asked_at: Moment, now: Moment, wall: Timestamp) {
+        self.known_or_new(&seen.id).listed = true;
+        self.queue_look(&seen.id);
+        self.see(&seen.id, seen.reading, asked_at, now, wall);
+    }
+
     /// A reading came, by a page of the list or a single read that was sent at `asked_at`.
-    pub fn see(&mut self, id: &AppId, reading: Reading, asked_at: Moment, now: Moment, wall: Timestamp) {
+    fn see(&mut self, id: &AppId, reading: Reading, asked_at: Moment, now: Moment, wall: Timestamp) {
         let known = self.known_or_new(id);
         // Answers may overtake each other: the one to the later question counts.
         if known.sighting.as_ref().is_some_and(|sighting| sighting.asked_at > asked_at) {
@@ -250,6 +258,9 @@ impl Fleet {
             let Some(known) = self.apps.get_mut(id) else { continue };
             let observed = known.past.trusted(known.sighting.as_ref());
             let Some(turn) = known.past.note(wish.desired, observed, now) else { continue };
+            if let (Turn::Verified(_), Some(proof)) = (turn, &known.sighting) {
+                known.past.verified_by(proof);
+            }
             let result = match turn {
                 Turn::Verified(_) => Some("Verified"),
                 Turn::NotEffective(_) => Some("NotEffective"),
@@ -320,10 +331,9 @@ impl Fleet {
             now + wait.min(CLOCK_CHECK)
         });
         let wake = known.and_then(|known| known.past.wake_at()).filter(|at| *at > now);
-        let look = known.and_then(|known| known.past.look_at());
         self.due.set(&entry.name, [change, wake].into_iter().flatten().min());
         if let Some(id) = &id {
-            self.looks.set(id, look);
+            self.queue_look(id);
         }
         before
     }
@@ -336,11 +346,6 @@ impl Fleet {
     /// When somebody is due next.
     pub fn next_due(&self) -> Option<Moment> {
         self.due.next()
-    }
-
-    /// When a single read is due next.
-    pub fn next_look(&self) -> Option<Moment> {
-        self.looks.next()
     }
 
     /// Everybody is due.
@@ -384,38 +389,36 @@ impl Fleet {
         Some(Job::Act { name, id, action: rank.action, attempt })
     }
 
-    /// How many single reads are due that a list would serve as well; counts no further than one beyond `enough`.
-    pub fn due_listed_looks(&self, now: Moment, enough: u32) -> usize {
-        let listed = |(_, id): &(Moment, &AppId)| self.apps.get(*id).is_some_and(|known| known.listed);
-        self.looks.due(now).filter(listed).take(enough as usize + 1).count()
+    /// How many calls wait to be sent.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The single reads that are owed.
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// A list begins that serves every due look of a listed app.
     pub fn looks_are_served(&mut self, now: Moment) {
-        let due: Vec<AppId> = self.looks.due(now).map(|(_, id)| id.clone()).collect();
-        for id in due {
-            if let Some(known) = self.apps.get_mut(&id).filter(|known| known.listed) {
-                known.past.looked(now);
-                self.looks.set(&id, known.past.look_at());
-            }
+        for id in self.looks.all_due_listed(now) {
+            self.looked(&id, now);
         }
     }
 
-    /// The single read that goes next, and since when it waits. While a list is under way, a bulk of looks waits for
-    /// what it brings; a few do not.
-    pub fn first_look(&self, now: Moment, no_list_under_way: bool, pages: u32) -> Option<(Moment, AppId)> {
-        let few = no_list_under_way || self.looks.due(now).take(pages as usize + 1).count() <= pages as usize;
-        let single = |id: &AppId| few || self.apps.get(id).is_none_or(|known| !known.listed);
-        self.looks.due(now).find(|(_, id)| single(id)).map(|(at, id)| (at, id.clone()))
+    /// Takes the single read that goes next; of apps that no list shows only, if `unlisted_only`.
+    pub fn take_look(&mut self, now: Moment, unlisted_only: bool) -> Option<Job> {
+        let (_, id) = self.looks.first(now, unlisted_only)?;
+        let id = id.clone();
+        self.looked(&id, now);
+        Some(Job::Look { id })
     }
 
-    /// Takes the single read that goes next.
-    pub fn take_look(&mut self, now: Moment, no_list_under_way: bool, pages: u32) -> Option<Job> {
-        let (_, id) = self.first_look(now, no_list_under_way, pages)?;
-        let known = self.apps.get_mut(&id)?;
-        known.past.looked(now);
-        self.looks.set(&id, known.past.look_at());
-        Some(Job::Look { id })
+    fn looked(&mut self, id: &AppId, now: Moment) {
+        if let Some(known) = self.apps.get_mut(id) {
+            known.past.looked(now);
+        }
+        self.queue_look(id);
     }
 
     /// How long this app's backoff lasts yet.
@@ -449,8 +452,14 @@ impl Fleet {
     fn owe_look(&mut self, id: &AppId, now: Moment) {
         let known = self.known_or_new(id);
         known.past.owe_look(now);
-        let at = known.past.look_at();
-        self.looks.set(id, at);
+        self.queue_look(id);
+    }
+
+    /// Puts the look that is owed to an app into its queue. Nothing is owed to an app that nobody declares.
+    fn queue_look(&mut self, id: &AppId) {
+        let known = self.apps.get(id).filter(|_| self.owners.contains_key(id));
+        let (listed, at) = known.map_or((false, None), |known| (known.listed, known.past.look_at()));
+        self.looks.set(id, listed, at);
     }
 
     fn owner_due(&mut self, id: &AppId, now: Moment) {
@@ -471,11 +480,11 @@ impl Fleet {
         if let Some(rank) = object.ready.take() {
             self.ready.remove(&(rank, name.clone()));
         }
-        if let Some(id) = object.app_id()
-            && self.owners.get(id) == Some(name)
+        if let Some(id) = object.app_id().cloned()
+            && self.owners.get(&id) == Some(name)
         {
-            self.owners.remove(id);
-            self.looks.set(id, None);
+            self.owners.remove(&id);
+            self.queue_look(&id);
         }
     }
 }

@@ -39,6 +39,8 @@ struct LastCall {
     ended_at: Moment,
     /// The server's `Date` of its answer.
     date: Option<Timestamp>,
+    /// From here on metrics that are older than the call are no longer called late: they do not change.
+    patience: Moment,
     /// When the metrics that made us call were taken.
     basis: Option<Timestamp>,
 }
@@ -49,7 +51,8 @@ struct Verifying {
     action: Action,
     /// Whether the server accepted it; otherwise nothing is known.
     accepted: bool,
-    deadline: Moment,
+    /// When it should have shown; `None` from then on, until a reading tells.
+    deadline: Option<Moment>,
 }
 
 /// The memory of tries on one app.
@@ -89,7 +92,7 @@ pub static NOTHING_TRIED: Attempts = Attempts {
 pub enum Turn {
     /// The app was seen in the state that our call aimed at.
     Verified(Action),
-    /// The call was accepted, and its effect not seen in time.
+    /// The call was accepted, its time to show is over, and a reading says that it had no effect.
     NotEffective(Action),
     /// The app, settled by us before, came back for the n-th time within the hour, and that is a contest.
     Contested(usize),
@@ -123,7 +126,7 @@ impl Attempts {
 
     /// When time alone changes something here: the end of the backoff or of a verification.
     pub fn wake_at(&self) -> Option<Moment> {
-        let deadline = self.verifying.filter(|verifying| verifying.accepted).map(|verifying| verifying.deadline);
+        let deadline = self.verifying.filter(|verifying| verifying.accepted).and_then(|verifying| verifying.deadline);
         [deadline, self.not_before].into_iter().flatten().min()
     }
 
@@ -141,9 +144,11 @@ impl Attempts {
     /// How far a sighting is to be trusted: what it says, or `Unknown` where it is older than our own last call.
     ///
     /// Older means: asked before the call's answer was known, or of metrics taken before the server's `Date` of that
-    /// answer. The one exception is a reading that agrees with the call and whose metrics are newer than those that
-    /// made us call: then the flip itself is the proof. Without it a server that freezes a stopped app's last metrics
-    /// (nobody documents whether it does) would have the same app stopped over and over.
+    /// answer. The one exception is a reading that agrees with the call and whose metrics are not older than those that
+    /// made us call: these said the opposite, so the flip itself is the proof. Without it a server that freezes a
+    /// stopped app's last metrics (nobody documents whether it does) would have the same app stopped over and over.
+    /// All this ends with the time in which the call was to be verified: metrics that are older even then are not late but
+    /// frozen, and waiting for newer ones would leave an app whose start came to nothing stopped for ever.
     pub fn trusted(&self, sighting: Option<&Sighting>) -> Observed {
         let Some(sighting) = sighting else { return Observed::Unknown };
         let observed = sighting.reading.observed;
@@ -152,10 +157,10 @@ impl Attempts {
             return Observed::Unknown;
         }
         match (sighting.reading.taken_at, call.date) {
-            (Some(taken), Some(date)) if taken < date => {
+            (Some(taken), Some(date)) if taken < date && sighting.asked_at < call.patience => {
                 let agrees = satisfies(observed, call.action.aims_at());
-                let newer = call.basis.is_some_and(|basis| taken > basis);
-                if agrees && newer { observed } else { Observed::Unknown }
+                let flipped = call.basis.is_some_and(|basis| taken >= basis);
+                if agrees && flipped { observed } else { Observed::Unknown }
             }
             _ => observed,
         }
@@ -171,8 +176,9 @@ impl Attempts {
 
     /// The call was accepted. Its effect shall be seen within `confirm_timeout`.
     pub fn accepted(&mut self, date: Option<Timestamp>, confirm_timeout: Duration, now: Moment) {
-        let Some(action) = self.end_call(date, now) else { return };
-        self.verifying = Some(Verifying { action, accepted: true, deadline: now + confirm_timeout });
+        let deadline = now + confirm_timeout;
+        let Some(action) = self.end_call(date, deadline, now) else { return };
+        self.verifying = Some(Verifying { action, accepted: true, deadline: Some(deadline) });
         self.looks = 1;
         self.look_at = Some(now + LOOKS.ceiling(1));
     }
@@ -188,9 +194,9 @@ impl Attempts {
             }
             // It may have had an effect, or may already be so: look before anything is repeated.
             Verdict::LostAnswer | Verdict::LookAgain => {
-                let action = self.end_call(None, now);
+                let action = self.end_call(None, now, now);
                 self.back_off(None, Duration::ZERO, now);
-                self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: now });
+                self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
                 self.owe_look(now);
             }
             Verdict::Forbidden => self.slow_lane(Reason::Forbidden, interval, now),
@@ -222,7 +228,16 @@ impl Attempts {
                 return self.came_back(now);
             }
         }
-        let verifying = self.verifying.filter(|verifying| verifying.accepted && now >= verifying.deadline)?;
+        let late = |deadline: Option<Moment>| deadline.is_none_or(|deadline| now >= deadline);
+        let verifying = self.verifying.filter(|verifying| verifying.accepted && late(verifying.deadline))?;
+        if observed == Observed::Unknown {
+            // That it had no effect is an observation too: where readings are late or do not come, wait for one.
+            if verifying.deadline.is_some() {
+                self.verifying = Some(Verifying { deadline: None, ..verifying });
+                self.owe_look(now);
+            }
+            return None;
+        }
         self.verifying = None;
         self.look_at = None;
         let reason = match verifying.action {
@@ -231,6 +246,14 @@ impl Attempts {
         };
         self.back_off(Some(reason), Duration::ZERO, now);
         Some(Turn::NotEffective(verifying.action))
+    }
+
+    /// This sighting is what verified the last call: what the server took later than it is later than the call too,
+    /// even by a clock that is behind that of its answers.
+    pub fn verified_by(&mut self, sighting: &Sighting) {
+        if let (Some(call), Some(taken)) = (&mut self.last_call, sighting.reading.taken_at) {
+            call.date = call.date.map(|date| date.min(taken));
+        }
     }
 
     /// The app shall be read singly as soon as possible: it is not where it should be found.
@@ -243,11 +266,6 @@ impl Attempts {
     pub fn looked(&mut self, now: Moment) {
         self.looks = self.looks.saturating_add(1);
         self.look_at = Some(now + LOOKS.ceiling(self.looks));
-    }
-
-    /// No single look is owed any more: the list will show the app.
-    pub fn forgo_look(&mut self) {
-        self.look_at = None;
     }
 
     /// What is asked of the app changed: failures and stalls of the old wish do not count against the new one. What
@@ -278,9 +296,9 @@ impl Attempts {
         self.returns.iter().filter(|at| now.since(**at) < CONTEST_WINDOW).count()
     }
 
-    fn end_call(&mut self, date: Option<Timestamp>, now: Moment) -> Option<Action> {
+    fn end_call(&mut self, date: Option<Timestamp>, patience: Moment, now: Moment) -> Option<Action> {
         let (action, basis) = self.in_flight.take()?;
-        self.last_call = Some(LastCall { action, ended_at: now, date, basis });
+        self.last_call = Some(LastCall { action, ended_at: now, date, patience, basis });
         Some(action)
     }
 

@@ -322,11 +322,36 @@ mod tests {
         trust("12:00:00", Some("12:00:11"), false, running, unknown); // asked before the answer was known
         trust("12:00:00", None, true, stopped, stopped); // null metrics carry no time
         trust("12:00:00", None, false, stopped, unknown);
-        // Frozen metrics of a stopped app: the flip after the reading that made us call is the proof...
+        // Frozen metrics of a stopped app: the flip since the reading that made us call is the proof...
         trust("12:00:00", Some("12:00:09"), true, stopped, stopped);
+        trust("12:00:00", Some("12:00:00"), true, stopped, stopped);
         // ...an answer from an older replica is not.
         trust("12:00:00", Some("11:59:59"), true, stopped, unknown);
-        trust("12:00:00", Some("12:00:00"), true, stopped, unknown);
+    }
+
+    #[test]
+    fn metrics_that_are_older_than_the_call_even_after_its_time_are_frozen_not_late() {
+        let frozen = |asked_at| sighting(Observed::Stopped, Some("12:00:00"), asked_at);
+        let mut past = Attempts::new(0);
+        past.begin(Action::Start, Some(&frozen(NOW)));
+        past.accepted(Some("2026-11-24T12:00:10Z".parse().unwrap()), CONFIRM, NOW);
+        assert_eq!(past.trusted(Some(&frozen(NOW + INTERVAL))), Observed::Unknown);
+        let late = NOW + CONFIRM;
+        let turn = past.note(Desired::Running, past.trusted(Some(&frozen(late))), late);
+        assert_eq!(turn, Some(Turn::NotEffective(Action::Start)));
+        assert_eq!(past.trusted(Some(&frozen(late))), Observed::Stopped, "so it is started again on backoff");
+    }
+
+    #[test]
+    fn metrics_from_a_clock_that_is_behind_are_believed_once_one_has_verified_the_call() {
+        let mut past = Attempts::new(0);
+        past.begin(Action::Stop, Some(&sighting(Observed::Running, Some("09:00:00"), NOW)));
+        past.accepted(Some("2026-11-24T12:00:00Z".parse().unwrap()), CONFIRM, NOW);
+        let proof = sighting(Observed::Stopped, Some("09:00:05"), NOW);
+        assert_eq!(past.trusted(Some(&proof)), Observed::Stopped);
+        past.verified_by(&proof);
+        let back = sighting(Observed::Running, Some("09:00:30"), NOW + INTERVAL);
+        assert_eq!(past.trusted(Some(&back)), Observed::Running, "somebody started it again");
     }
 
     #[test]

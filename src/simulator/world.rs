@@ -3,7 +3,7 @@
 //! Shapes and words are those of the vendor's `OpenAPI` files; the bodies carry invented secrets where the real ones
 //! carry real ones, easy to search for, so that a client that logs or stores them is found out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -67,7 +67,7 @@ pub enum StoppedShape {
     OnlineFalse,
     /// Not there.
     Absent,
-    /// `online: false` with the time of the last reading before the stop, for ever.
+    /// `online: false` with the time of the stop, for ever.
     Frozen,
 }
 
@@ -148,6 +148,10 @@ pub struct Logged {
     pub status: u16,
     /// Whether the answer arrives.
     pub delivery: Delivery,
+    /// How long until it arrives.
+    pub delay: Duration,
+    /// The pause that it asks for, where that is a number of seconds.
+    pub pause: Option<Duration>,
     /// Whether it asked for a change that it got.
     pub took_effect: bool,
 }
@@ -170,6 +174,8 @@ pub struct World {
     config: Config,
     started: Timestamp,
     apps: BTreeMap<AppId, App>,
+    /// The apps with something pending.
+    restless: BTreeSet<AppId>,
     window: (Timestamp, u32),
     fired: Vec<u32>,
     dice: u64,
@@ -181,7 +187,16 @@ impl World {
     pub fn new(config: Config, now: Timestamp) -> Self {
         let fired = vec![0; config.faults.rules.len()];
         let dice = config.seed;
-        Self { config, started: now, apps: BTreeMap::new(), window: (now, 0), fired, dice, log: VecDeque::new() }
+        Self {
+            config,
+            started: now,
+            apps: BTreeMap::new(),
+            restless: BTreeSet::new(),
+            window: (now, 0),
+            fired,
+            dice,
+            log: VecDeque::new(),
+        }
     }
 
     /// Adds `count` made-up apps, all running.
@@ -250,6 +265,12 @@ impl World {
         self.apps.get(id).map(App::online)
     }
 
+    /// Whether an app was ever online (or not) since `since`, as far as is remembered.
+    pub fn was(&self, id: &AppId, online: bool, since: Timestamp) -> bool {
+        let Some(app) = self.apps.get(id) else { return false };
+        app.at(since).1 == online || app.history.iter().any(|(at, state)| *at >= since && *state == online)
+    }
+
     /// The requests that came, oldest first.
     pub fn log(&self) -> impl Iterator<Item = &Logged> {
         self.log.iter()
@@ -282,6 +303,8 @@ impl World {
             app: id,
             status: response.status,
             delivery: response.delivery,
+            delay: response.delay,
+            pause: pause(&response),
             took_effect: before != after,
         });
         response
@@ -405,8 +428,8 @@ impl World {
                 .map(|(_, value)| value)
         };
         let team = parameter("team").or_else(|| parameter("teamID"));
-        let asked: usize =
-            parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(self.config.page_size).max(1);
+        let own = self.config.page_size.min(self.config.largest_page);
+        let asked: usize = parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(own).max(1);
         if asked > self.config.largest_page && self.config.refuse_large_pages {
             return error(400, "limit is too large");
         }
@@ -471,6 +494,7 @@ impl World {
             && let Some(app) = self.apps.get_mut(id)
         {
             app.pending.push((now + delay, online));
+            self.restless.insert(id.clone());
         }
         self.tick(now);
         json_response(200, &body)
@@ -518,20 +542,19 @@ impl World {
         let metrics = |online: bool, taken: Timestamp| {
             let uptime = if online { taken.duration_since(since).as_secs().max(0) } else { 0 };
             let mut metrics = json!({
-                "timestamp": taken.to_string(), "online": online, "uptime": uptime, "cpuUsagePercent": 0.5,
+                "timestamp": format!("{taken:.3}"), "online": online, "uptime": uptime, "cpuUsagePercent": 0.5,
                 "memoryUsageBytes": 43_671_552, "memoryLimitBytes": 268_435_456, "networkRxBytes": 228_961,
                 "networkTxBytes": 228_190,
             });
             if online {
-                metrics["startedAt"] = json!(since.to_string());
+                metrics["startedAt"] = json!(format!("{since:.3}"));
             }
             metrics
         };
         body["currentResourceMetrics"] = match (online, self.config.stopped) {
             (true, _) => metrics(true, taken),
             (false, StoppedShape::OnlineFalse) => metrics(false, taken),
-            // The last reading was taken shortly before the stop.
-            (false, StoppedShape::Frozen) => metrics(false, since - Duration::from_millis(1)),
+            (false, StoppedShape::Frozen) => metrics(false, since),
             (false, StoppedShape::Null | StoppedShape::Absent) => Value::Null,
         };
         if !online
@@ -545,7 +568,12 @@ impl World {
 
     /// Lets time pass: what was called takes effect, and others meddle.
     fn tick(&mut self, now: Timestamp) {
-        for (id, app) in &mut self.apps {
+        // Where nobody meddles, only what was called changes: a big fleet is not gone through for each request.
+        let meddled = !self.config.faults.revive.is_empty();
+        let restless: Vec<AppId> =
+            if meddled { self.apps.keys().cloned().collect() } else { self.restless.iter().cloned().collect() };
+        for id in &restless {
+            let Some(app) = self.apps.get_mut(id) else { continue };
             app.pending.sort_unstable();
             while let Some((at, online)) = app.pending.first().copied().filter(|(at, _)| *at <= now) {
                 app.pending.remove(0);
@@ -565,6 +593,9 @@ impl World {
             }
             while app.history.len() > 16 {
                 app.history.pop_front();
+            }
+            if app.pending.is_empty() {
+                self.restless.remove(id);
             }
         }
     }
@@ -658,6 +689,13 @@ fn me() -> Value {
         "_id": "5f0000000000000000000001", "name": "Simulated Person", "email": "person@example.invalid",
         "isEmail2FAEnabled": true, "hasClaimedFreePlan": false, "activeSessions": [],
     })
+}
+
+/// The seconds of a 429's or 503's `Retry-After`.
+fn pause(response: &Response) -> Option<Duration> {
+    let (_, text) = response.headers.iter().find(|(name, _)| name == "retry-after")?;
+    let seconds = text.parse().ok().filter(|_| matches!(response.status, 429 | 503))?;
+    Some(Duration::from_secs(seconds))
 }
 
 fn error(status: u16, message: &str) -> Response {

@@ -1,0 +1,183 @@
+//! Many apps, and what they cost: requests counted on the virtual clock, so that every figure is exact.
+
+use std::time::Duration;
+
+use campos_operator::camposcloud::governor::Budget;
+use campos_operator::operator::clock::Clock;
+use campos_operator::operator::{Operator, Settings, shutdown};
+use campos_operator::reconcile::desired::Update;
+use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
+use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
+use campos_operator::simulator::world::{Config, Logged, World};
+use campos_operator::status::Board;
+use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::model::{Files, manifest};
+
+/// An operator with `count` apps, all running at first, of which the first `offline` shall be stopped.
+struct Account {
+    world: SharedWorld,
+    clock: Clock,
+    files: Files,
+    updates: UnboundedSender<Update>,
+    _stopper: shutdown::Stopper,
+}
+
+impl Account {
+    fn begin(count: usize, offline: usize, settings: Settings, config: Config) -> Self {
+        let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
+        let mut world = World::new(config, clock.wall());
+        for index in 0..count {
+            world.add(id(index).parse().unwrap(), &id(index), clock.wall());
+        }
+        let world = SharedWorld::new(world.into());
+        let mut files = Files::default();
+        let texts = (0..count).map(|index| file(index, if index < offline { "Stopped" } else { "Running" }));
+        let update = files.change(texts.collect());
+        let token = lock(&world).config().token.clone();
+        let platform = InProcess::new(world.clone(), clock, token);
+        let operator = Operator::new(platform.into(), settings, clock, Board::default());
+        let (updates, inbox) = unbounded_channel();
+        let (stopper, signals) = shutdown::pair();
+        updates.send(update).unwrap();
+        tokio::spawn(operator.run(inbox, signals));
+        Self { world, clock, files, updates, _stopper: stopper }
+    }
+
+    fn edit(&mut self, index: usize, state: &str) {
+        self.updates.send(self.files.change(vec![file(index, state)])).unwrap();
+    }
+
+    fn faults(&self, faults: Faults) {
+        lock(&self.world).set_faults(faults);
+    }
+
+    /// Lets `seconds` pass and returns the requests that came meanwhile.
+    async fn pass(&self, seconds: u64) -> Vec<Logged> {
+        lock(&self.world).clear_log();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        lock(&self.world).log().cloned().collect()
+    }
+
+    fn all_stopped(&self) -> bool {
+        let ids: Vec<_> = self.files.justified(self.clock.wall()).into_keys().collect();
+        ids.iter().all(|id| lock(&self.world).online(id, self.clock.wall()) == Some(false))
+    }
+}
+
+fn id(index: usize) -> String {
+    format!("id-{index:05}")
+}
+
+fn file(index: usize, state: &str) -> (String, Option<String>) {
+    (format!("{index}.yaml"), Some(manifest(&format!("app-{index}"), &id(index), state, "")))
+}
+
+/// Lists, single reads, stops and starts among `log`.
+fn count(log: &[Logged]) -> [usize; 4] {
+    [Endpoint::List, Endpoint::Get, Endpoint::Stop, Endpoint::Start]
+        .map(|endpoint| log.iter().filter(|logged| logged.endpoint == Some(endpoint)).count())
+}
+
+/// The clock stands still but for what is slept, and the runtime belongs to one test.
+fn on_a_paused_clock<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(test)
+}
+
+fn settings(budget: Budget) -> Settings {
+    Settings { budget, ..Settings::default() }
+}
+
+/// A settled fleet, ten intervals of it, and then one edit: the requests of each.
+fn steady(apps: usize) -> ([usize; 4], [usize; 4]) {
+    on_a_paused_clock(async {
+        let mut account = Account::begin(apps, 0, settings(Budget::PerMinute(120)), Config::default());
+        // Ten thousand apps are a hundred pages: with half of 120 requests a minute for them, a list takes 100 s.
+        account.pass(210).await;
+        let interval = if apps == 10_000 { 100 } else { 60 };
+        let settled = account.pass(interval * 10).await;
+        account.edit(apps / 2, "Stopped");
+        // The look that verifies comes 2 s after the answer.
+        let edited = account.pass(3).await;
+        (count(&settled), count(&edited))
+    })
+}
+
+#[test]
+fn a_settled_fleet_costs_its_list_and_an_edit_one_call_and_its_confirmation() {
+    assert_eq!(steady(1), ([10, 0, 0, 0], [0, 1, 1, 0]));
+    assert_eq!(steady(100), ([10, 0, 0, 0], [0, 1, 1, 0]));
+    let (settled, [_, looks, stops, starts]) = steady(10_000);
+    assert_eq!(settled, [1_000, 0, 0, 0], "a hundred pages each time");
+    assert_eq!([looks, stops, starts], [1, 1, 0]);
+}
+
+#[test]
+fn a_bulk_of_stops_costs_its_calls_and_lists_and_no_single_reads() {
+    on_a_paused_clock(async {
+        let account = Account::begin(300, 300, settings(Budget::PerMinute(120)), Config::default());
+        let log = account.pass(600).await;
+        let [lists, looks, stops, starts] = count(&log);
+        assert!(account.all_stopped());
+        assert_eq!((stops, starts), (300, 0));
+        assert!(looks <= 3, "{looks} single reads");
+        // Three pages a list; every verification of a batch is one list at most.
+        assert!(lists <= 60, "{lists} pages");
+        assert_eq!(log.iter().filter(|logged| logged.status == 429).count(), 0);
+        println!("300 stops: {lists} pages, {looks} single reads, {stops} stops");
+    });
+}
+
+#[test]
+fn an_edit_in_the_middle_of_a_bulk_goes_first() {
+    on_a_paused_clock(async {
+        let mut account = Account::begin(400, 300, settings(Budget::PerMinute(120)), Config::default());
+        account.pass(60).await;
+        let edited = account.clock.wall();
+        account.edit(399, "Stopped");
+        let log = account.pass(10).await;
+        let sent = sent_at(&log, 399).unwrap();
+        assert!(sent.duration_since(edited) <= jiff::SignedDuration::from_secs(2), "{edited} -> {sent}");
+    });
+}
+
+fn sent_at(log: &[Logged], index: usize) -> Option<Timestamp> {
+    let about = |logged: &&Logged| logged.app.as_ref().is_some_and(|app| app.as_str() == id(index));
+    log.iter().filter(|logged| logged.endpoint == Some(Endpoint::Stop)).find(about).map(|logged| logged.at)
+}
+
+/// Ten minutes without a server, in which all apps of a fleet are edited to be stopped. Returns the requests of the outage.
+fn outage(apps: usize) -> usize {
+    on_a_paused_clock(async {
+        let mut account = Account::begin(apps, 0, settings(Budget::PerMinute(120)), Config::default());
+        account.pass(300).await;
+        let refuse = Rule::new(Endpoint::Any, Fault { refuse: true, ..Fault::default() });
+        account.faults(Faults { rules: vec![refuse], revive: Vec::new() });
+        for index in 0..apps {
+            account.edit(index, "Stopped");
+        }
+        let log = account.pass(600).await;
+        let requests = log.len();
+        account.faults(Faults::default());
+        // No stampede: the budget holds from the first second on, and nothing is refused.
+        let after = account.pass(60).await;
+        assert!(after.len() <= 120 + 10 + 1, "{} requests in the first minute", after.len());
+        let minutes_of_stops = apps as u64 / 60 + 5;
+        let later = account.pass(minutes_of_stops * 60).await;
+        assert!(account.all_stopped(), "{apps} apps: {:?} {:?}", count(&after), count(&later));
+        assert!(later.iter().all(|logged| logged.status == 200));
+        requests
+    })
+}
+
+#[test]
+fn an_outage_costs_probes_whatever_the_number_of_apps() {
+    // Ten thousand take their time in a build without optimisations.
+    let fleet = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+    let (few, many) = (outage(10), outage(fleet));
+    println!("requests in ten minutes without a server: {few} with 10 apps, {many} with {fleet}");
+    // Half a minute at most between probes, half of it jitter: twenty to forty, and what opened the breaker.
+    assert!(few <= 60 && many <= 60, "{few} {many}");
+}

@@ -1,0 +1,93 @@
+//! A model of the source of manifests: files by name, judged by the same catalog as real ones.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use campos_operator::manifest::catalog::{Catalog, FileState};
+use campos_operator::manifest::load;
+use campos_operator::reconcile::action::Action;
+use campos_operator::reconcile::app::AppId;
+use campos_operator::reconcile::decide::Asked;
+use campos_operator::reconcile::desired::{Desired, Policy, SourceReport, Update};
+use jiff::Timestamp;
+
+/// The manifests on the pretend disk.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    texts: BTreeMap<String, String>,
+    catalog: Catalog,
+}
+
+/// Which calls the manifests justify at a moment.
+pub(crate) type Justified = HashMap<AppId, Action>;
+
+impl Files {
+    /// Changes files, all at once; `None` removes one. Returns what the source says then.
+    pub(crate) fn change(&mut self, changes: Vec<(String, Option<String>)>) -> Update {
+        let batch: Vec<_> = changes
+            .into_iter()
+            .map(|(name, text)| {
+                let key: Arc<str> = name.as_str().into();
+                let state = match &text {
+                    Some(text) => FileState::Read(Arc::new(load::parse(&key, text.as_bytes()))),
+                    None => FileState::Gone,
+                };
+                match text {
+                    Some(text) => self.texts.insert(name, text),
+                    None => self.texts.remove(&name),
+                };
+                (key, state)
+            })
+            .collect();
+        let changes = self.catalog.apply(batch);
+        Update { changed: changes.changed, removed: changes.removed, source: self.report(true) }
+    }
+
+    /// The directory went away, or came back.
+    pub(crate) fn available(&self, available: bool) -> Update {
+        Update { changed: Vec::new(), removed: Vec::new(), source: self.report(available) }
+    }
+
+    /// What a source says that has just begun to look: what was last good before is not known to it.
+    pub(crate) fn begin_again(&mut self) -> Update {
+        self.catalog = Catalog::new();
+        let texts: Vec<_> = self.texts.clone().into_iter().map(|(name, text)| (name, Some(text))).collect();
+        let mut update = self.change(texts);
+        update.changed = self.catalog.declared();
+        update
+    }
+
+    /// The calls that the manifests justify now.
+    pub(crate) fn justified(&self, wall: Timestamp) -> Justified {
+        let call = |declared: &campos_operator::reconcile::desired::Declared| {
+            let Asked::For(wish) = Asked::of(declared, wall) else { return None };
+            let allowed = !wish.suspended
+                && match wish.policy {
+                    Policy::Full => true,
+                    Policy::StopOnly => wish.desired == Desired::Stopped,
+                    Policy::ObserveOnly => false,
+                };
+            allowed.then(|| (declared.spec.as_ref().unwrap().app_id.clone(), Action::toward(wish.desired)))
+        };
+        self.catalog.declared().iter().filter_map(call).collect()
+    }
+
+    fn report(&self, available: bool) -> SourceReport {
+        SourceReport {
+            available,
+            trouble: (!available).then(|| "unmounted".into()),
+            loaded: true,
+            revision: "simulated".into(),
+            files: self.texts.len(),
+            skipped: 0,
+            problems: Vec::new(),
+        }
+    }
+}
+
+/// A sound manifest.
+pub(crate) fn manifest(name: &str, id: &str, state: &str, more: &str) -> String {
+    format!(
+        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: \"{id}\"\n  state: {state}\n{more}"
+    )
+}

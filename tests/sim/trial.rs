@@ -1,0 +1,466 @@
+//! One seed: chaos with the safety invariants checked after each step, then calm with liveness within a bound.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use campos_operator::camposcloud::governor::Budget;
+use campos_operator::operator::clock::Clock;
+use campos_operator::operator::{Ended, Operator, Settings, shutdown};
+use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
+use campos_operator::reconcile::action::{Action, Failure, Receipt};
+use campos_operator::reconcile::app::AppId;
+use campos_operator::reconcile::desired::{Desired, Update};
+use campos_operator::simulator::faults::{Endpoint, Faults};
+use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
+use campos_operator::simulator::world::{Delivery, Logged, World};
+use campos_operator::status::Board;
+use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use crate::chaos;
+use crate::dice::Dice;
+use crate::model::{Files, Justified, manifest};
+
+/// The budget of every trial, and what may go out at once on top of it.
+const BUDGET: u32 = 120;
+const BURST: usize = 10;
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Backoff cap, token probe cap, confirm timeout, a pause that was asked for at the end of chaos, two lists, and slack.
+/// A pause is clamped at 15 minutes, and a reading may be as stale as the lag and the delay of an effect.
+const CALM: Duration = Duration::from_secs(300 + 300 + 120 + 900 + 2 * 60 + 180);
+
+/// More requests than this at one and the same moment are a storm.
+const STORM: u32 = 100;
+
+/// Virtual seconds since the start.
+fn seconds(at: Timestamp) -> f64 {
+    at.duration_since("2026-11-24T12:00:00Z".parse().unwrap()).as_secs_f64()
+}
+
+/// The platform as the operator sees it, with what must never happen watched on the way.
+#[derive(Debug)]
+struct Watched {
+    inner: InProcess,
+    clock: Clock,
+    /// The moment of the last request, and how many came at it.
+    pace: Arc<Mutex<(Timestamp, u32)>>,
+    flying: Arc<Mutex<HashMap<AppId, Action>>>,
+    overlaps: Arc<Mutex<Vec<AppId>>>,
+}
+
+/// The call on an app ends when this goes, also when the process crashes.
+struct Flight(Arc<Mutex<HashMap<AppId, Action>>>, AppId);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().remove(&self.1);
+    }
+}
+
+impl Watched {
+    /// A storm at one moment would keep virtual time from passing: it is stilled here, and found by the next check.
+    async fn pace(&self) {
+        let storm = {
+            let mut pace = self.pace.lock().unwrap();
+            let now = self.clock.wall();
+            *pace = if pace.0 == now { (now, pace.1 + 1) } else { (now, 1) };
+            pace.1 > STORM
+        };
+        if storm {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Platform for Watched {
+    async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
+        self.pace().await;
+        self.inner.list(page).await
+    }
+
+    async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
+        self.pace().await;
+        self.inner.get(id).await
+    }
+
+    async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
+        self.pace().await;
+        if self.flying.lock().unwrap().insert(id.clone(), action).is_some() {
+            self.overlaps.lock().unwrap().push(id.clone());
+        }
+        let _flight = Flight(self.flying.clone(), id.clone());
+        self.inner.act(action, id).await
+    }
+
+    async fn whoami(&self) -> Result<Answered<()>, Failure> {
+        self.pace().await;
+        self.inner.whoami().await
+    }
+}
+
+/// One process of the operator.
+struct Process {
+    task: JoinHandle<Ended>,
+    updates: UnboundedSender<Update>,
+    board: Board,
+    // Dropping it would leave the operator without anybody to stop it, which is what is wanted here.
+    _stopper: shutdown::Stopper,
+}
+
+pub(crate) struct Trial {
+    seed: u64,
+    dice: Dice,
+    clock: Clock,
+    world: SharedWorld,
+    files: Rc<RefCell<Files>>,
+    ids: Vec<AppId>,
+    process: Option<Process>,
+    overlaps: Arc<Mutex<Vec<AppId>>>,
+    pace: Arc<Mutex<(Timestamp, u32)>>,
+    /// What the manifests justified since when, newest last.
+    justified: Vec<(Timestamp, Justified)>,
+    /// When a process began: its burst is its own, and it knows of no pause asked of the one before it.
+    begun: Vec<Timestamp>,
+    /// What may have made another call necessary, for each app.
+    causes: BTreeMap<AppId, usize>,
+    checked: usize,
+    transcript: String,
+}
+
+impl Trial {
+    /// Runs a seed to its end and returns its transcript; panics where a promise is broken.
+    pub(crate) fn run(seed: u64) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut trial = Self::new(seed);
+            trial.chaos().await;
+            trial.calm().await;
+            std::mem::take(&mut trial.transcript)
+        })
+    }
+
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
+        let mut world = World::new(chaos::platform(&mut dice), clock.wall());
+        let count = 1 + dice.below(7);
+        let ids: Vec<AppId> = (0..count).map(|n| format!("id-{n}").parse().unwrap()).collect();
+        for id in &ids {
+            world.add(id.clone(), id.as_str(), clock.wall());
+        }
+        if dice.chance(20) {
+            world.give_to_team(&ids[0], "team");
+        }
+        Self {
+            seed,
+            dice,
+            clock,
+            world: Arc::new(Mutex::new(world)),
+            files: Rc::default(),
+            causes: ids.iter().map(|id| (id.clone(), 1)).collect(),
+            ids,
+            process: None,
+            overlaps: Arc::default(),
+            pace: Arc::default(),
+            justified: Vec::new(),
+            begun: Vec::new(),
+            checked: 0,
+            transcript: String::new(),
+        }
+    }
+
+    async fn chaos(&mut self) {
+        for index in 0..self.ids.len() {
+            let state = *self.dice.pick(&["Running", "Stopped"]);
+            self.edit(vec![self.file(index, state, "")]);
+        }
+        self.begin();
+        for _ in 0..30 {
+            let pause =
+                if self.dice.chance(30) { Duration::from_millis(self.dice.below(50)) } else { self.dice.within(40) };
+            tokio::time::sleep(pause).await;
+            self.step();
+            self.check();
+        }
+    }
+
+    fn step(&mut self) {
+        let index = usize::try_from(self.dice.below(self.ids.len() as u64)).unwrap();
+        let id = self.ids[index].clone();
+        match self.dice.below(20) {
+            0..=5 => {
+                let state = *self.dice.pick(&["Running", "Stopped"]);
+                self.edit(vec![self.file(index, state, "")]);
+            }
+            6 => self.edit(vec![(format!("{index}.yaml"), None)]),
+            7 => {
+                let broken = *self.dice.pick(&["", "kind: [", "apiVersion: campos-operator.dev/v1\nkind: App\n"]);
+                self.edit(vec![(format!("{index}.yaml"), Some(broken.to_owned()))]);
+            }
+            8 => {
+                let more = *self.dice.pick(&["  suspend: true\n", "  policy: StopOnly\n", "  policy: ObserveOnly\n"]);
+                let state = *self.dice.pick(&["Running", "Stopped"]);
+                self.edit(vec![self.file(index, state, more)]);
+            }
+            9 => {
+                // A second claim on the same app.
+                let other = manifest(&format!("other-{index}"), id.as_str(), "Stopped", "");
+                self.edit(vec![(format!("other-{index}.yaml"), Some(other))]);
+            }
+            10 => self.edit(vec![(format!("other-{index}.yaml"), None)]),
+            11 => {
+                // Renamed: the same app under another name, in one checkout.
+                let state = *self.dice.pick(&["Running", "Stopped"]);
+                let renamed = manifest(&format!("renamed-{index}"), id.as_str(), state, "");
+                self.edit(vec![(format!("{index}.yaml"), Some(renamed))]);
+            }
+            12 | 13 => {
+                let online = self.dice.chance(50);
+                self.note(&format!("somebody sets {id} online={online}"));
+                lock(&self.world).set_online(&id, online, self.clock.wall());
+                *self.causes.get_mut(&id).unwrap() += 1;
+            }
+            14 => self.crash(),
+            15 => {
+                let available = self.dice.chance(50);
+                self.send(|files| files.available(available));
+            }
+            _ => {
+                let faults = chaos::faults(&mut self.dice);
+                self.note(&format!("faults: {faults:?}"));
+                // While readings lie or somebody revives apps, every list may be a cause.
+                for causes in self.causes.values_mut() {
+                    *causes += 1;
+                }
+                lock(&self.world).set_faults(faults);
+            }
+        }
+        if self.process.is_none() && self.dice.chance(50) {
+            self.begin();
+        }
+    }
+
+    /// Faults end: everything must come to rest as declared, and stay there.
+    async fn calm(&mut self) {
+        self.note("calm");
+        lock(&self.world).set_faults(Faults::default());
+        self.send(|files| files.available(true));
+        if self.process.is_none() {
+            self.begin();
+        }
+        // In steps, so that what happens is judged by what was justified at that time.
+        for _ in 0..10 {
+            tokio::time::sleep(CALM / 10).await;
+            self.check();
+        }
+        let wall = self.clock.wall();
+        let wanted = self.files.borrow().justified(wall);
+        for (id, action) in &wanted {
+            let online = lock(&self.world).online(id, wall).unwrap();
+            // A stop-only manifest that asks for Running justifies nothing and is not in here.
+            assert_eq!(online, action.aims_at() == Desired::Running, "L1: seed {}: {id}", self.seed);
+        }
+        let board = self.process.as_ref().unwrap().board.clone();
+        for app in board.apps() {
+            let (name, ready) = (&app.metadata.name, &app.status.conditions[0]);
+            self.note(&format!("{name}: {} {} {:?}", ready.reason, app.status.observed, app.status.next_look_at));
+            let Some(spec) = &app.spec else { continue };
+            if wanted.contains_key(&spec.app_id.parse::<AppId>().unwrap()) {
+                let ready = &app.status.conditions[0];
+                let sound = ready.reason.as_str() == "Settled" || ready.reason.as_str() == "InvalidManifest";
+                assert!(sound, "L1: seed {}: {} is {}", self.seed, spec.app_id, ready.reason);
+            }
+        }
+        let before = self.calls();
+        let lists = lock(&self.world).count(Endpoint::List);
+        tokio::time::sleep(INTERVAL * 10).await;
+        self.check();
+        assert_eq!(before, self.calls(), "a settled fleet is left alone: seed {}", self.seed);
+        let pages = self.ids.len().div_ceil(lock(&self.world).config().largest_page).max(1);
+        let lists = lock(&self.world).count(Endpoint::List) - lists;
+        assert!(lists <= 11 * pages, "{lists} pages in ten intervals: seed {}", self.seed);
+        assert!(lists >= 9, "S11: observation goes on: seed {}: {lists}", self.seed);
+    }
+
+    fn calls(&self) -> usize {
+        let world = lock(&self.world);
+        world.count(Endpoint::Stop) + world.count(Endpoint::Start)
+    }
+
+    fn file(&self, index: usize, state: &str, more: &str) -> (String, Option<String>) {
+        let text = manifest(&format!("app-{index}"), self.ids[index].as_str(), state, more);
+        (format!("{index}.yaml"), Some(text))
+    }
+
+    fn edit(&mut self, changes: Vec<(String, Option<String>)>) {
+        for (name, text) in &changes {
+            let brief = text.as_ref().map(|text| text.lines().skip(3).collect::<Vec<_>>().join(" "));
+            self.note(&format!("edit {name}: {brief:?}"));
+        }
+        for causes in self.causes.values_mut() {
+            *causes += 1;
+        }
+        self.send(|files| files.change(changes));
+    }
+
+    /// Changes the files; a process that runs is told at once.
+    fn send(&mut self, change: impl FnOnce(&mut Files) -> Update) {
+        let update = change(&mut self.files.borrow_mut());
+        self.remember();
+        if let Some(process) = &self.process {
+            process.updates.send(update).unwrap();
+        }
+    }
+
+    fn remember(&mut self) {
+        let wall = self.clock.wall();
+        self.justified.push((wall, self.files.borrow().justified(wall)));
+    }
+
+    fn begin(&mut self) {
+        self.note("begin");
+        let inner = InProcess::new(self.world.clone(), self.clock, "t");
+        let (flying, overlaps, pace) = (Arc::default(), self.overlaps.clone(), self.pace.clone());
+        let platform = Watched { inner, clock: self.clock, pace, flying, overlaps };
+        let board = Board::default();
+        let settings = Settings { budget: Budget::PerMinute(BUDGET), salt: self.dice.next(), ..Settings::default() };
+        let operator = Operator::new(Arc::new(platform), settings, self.clock, board.clone());
+        let (updates, inbox) = unbounded_channel();
+        let (stopper, stop) = shutdown::pair();
+        updates.send(self.files.borrow_mut().begin_again()).unwrap();
+        self.remember();
+        let task = tokio::spawn(operator.run(inbox, stop));
+        self.begun.push(self.clock.wall());
+        self.process = Some(Process { task, updates, board, _stopper: stopper });
+    }
+
+    fn crash(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        self.note("crash");
+        process.task.abort();
+        for causes in self.causes.values_mut() {
+            *causes += 1;
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.say(self.clock.wall(), text);
+    }
+
+    /// A line of the transcript; aloud where one seed was asked for, so that a trial that hangs can be followed too.
+    fn say(&mut self, at: Timestamp, text: &str) {
+        let line = format!("{:>9.3} {text}", seconds(at));
+        if std::env::var_os("SIM_SEED").is_some() {
+            println!("{line}");
+        }
+        writeln!(self.transcript, "{line}").unwrap();
+    }
+
+    /// Every request since the last check, judged.
+    fn check(&mut self) {
+        let log: Vec<Logged> = lock(&self.world).log().cloned().collect();
+        for index in self.checked..log.len() {
+            let logged = &log[index];
+            let endpoint = logged.endpoint.map_or("?".into(), |endpoint| format!("{endpoint:?}"));
+            let app = logged.app.as_ref().map(ToString::to_string).unwrap_or_default();
+            let text = format!("    {endpoint} {app} -> {} {:?}", logged.status, logged.delivery);
+            self.say(logged.at, &text);
+            self.check_cause(logged);
+            self.check_rate(&log[..=index]);
+            self.check_pauses(&log[..=index]);
+        }
+        self.checked = log.len();
+        self.check_attempts(&log);
+        let overlaps = self.overlaps.lock().unwrap();
+        assert!(overlaps.is_empty(), "S3: seed {}: {overlaps:?}", self.seed);
+        drop(overlaps);
+        let storm = self.pace.lock().unwrap().1;
+        assert!(storm <= STORM, "S5: seed {}: {storm} requests at one moment", self.seed);
+        if let Some(process) = &self.process {
+            assert!(!process.task.is_finished(), "the loop ended: seed {}", self.seed);
+            self.check_board(&process.board);
+        }
+    }
+
+    /// S1, S2, S12, S14: every call is justified by what the manifests say at that moment.
+    fn check_cause(&self, logged: &Logged) {
+        let action = match logged.endpoint {
+            Some(Endpoint::Stop) => Action::Stop,
+            Some(Endpoint::Start) => Action::Start,
+            Some(Endpoint::List | Endpoint::Get | Endpoint::Restart | Endpoint::Me | Endpoint::Any) | None => return,
+        };
+        let id = logged.app.as_ref().unwrap();
+        // What was sent within the same millisecond as the edit crossed it on the way.
+        let since = logged.at - Duration::from_millis(1);
+        let known = self.justified.iter().enumerate().filter(|(index, (from, _))| {
+            let until = self.justified.get(index + 1).map_or(Timestamp::MAX, |(next, _)| *next);
+            *from <= logged.at && until >= since
+        });
+        let justified = known.into_iter().any(|(_, (_, calls))| calls.get(id) == Some(&action));
+        assert!(justified, "S1: seed {}: {action} {id} without a cause", self.seed);
+    }
+
+    /// S5: no second holds more than the rate and the burst.
+    fn check_rate(&self, log: &[Logged]) {
+        let last = log.last().unwrap().at;
+        let window = last - Duration::from_millis(999);
+        // A process that began within this second brought a burst of its own.
+        if self.begun.iter().skip(1).any(|begun| *begun >= window && *begun <= last) {
+            return;
+        }
+        let count = log.iter().rev().take_while(|logged| logged.at >= window).count();
+        let most = BURST + usize::try_from(BUDGET).unwrap() / 60 + 1;
+        assert!(count <= most, "S5: seed {}: {count} requests in a second", self.seed);
+    }
+
+    /// S6: after an answer that asked for a pause, nothing goes out before it ends.
+    fn check_pauses(&self, log: &[Logged]) {
+        let (last, earlier) = log.split_last().unwrap();
+        for refused in earlier.iter().rev().take(200) {
+            let arrived = refused.at + refused.delay;
+            let whole = matches!(refused.delivery, Delivery::Whole);
+            let (Some(pause), true) = (refused.pause, whole) else { continue };
+            let same_process = !self.begun.iter().any(|begun| *begun > refused.at && *begun <= last.at);
+            let pause = pause.min(Duration::from_secs(900));
+            let within = last.at > arrived && last.at < arrived + pause;
+            assert!(!(same_process && within), "S6: seed {}: a request {:?} after {refused:?}", self.seed, last.at);
+        }
+    }
+
+    /// S4: so many calls as there were causes, times what backoff allows for each.
+    fn check_attempts(&self, log: &[Logged]) {
+        let elapsed = self.clock.now().since_start().as_secs();
+        for id in &self.ids {
+            let calls: Vec<Timestamp> = log
+                .iter()
+                .filter(|logged| logged.app.as_ref() == Some(id))
+                .filter(|logged| matches!(logged.endpoint, Some(Endpoint::Stop | Endpoint::Start)))
+                .map(|logged| logged.at)
+                .collect();
+            // Nine doublings to the cap, then one in 150 s on average; twice that, since jitter is jitter.
+            let most = 2 * (9 * self.causes[id] + 9) + usize::try_from(elapsed / 75 + 1).unwrap();
+            assert!(calls.len() <= most, "S4: seed {}: {} calls on {id}", self.seed, calls.len());
+        }
+    }
+
+    /// S7: what is reported as verified was really so at some time since the call.
+    fn check_board(&self, board: &Board) {
+        for app in board.apps() {
+            let (Some(spec), Some(last)) = (&app.spec, &app.status.last_action) else { continue };
+            if last.result != "Verified" {
+                continue;
+            }
+            let id: AppId = spec.app_id.parse().unwrap();
+            let online = last.action == "start";
+            // Readings lag: what was so shortly before the call may be what is seen after it.
+            let since = last.at - Duration::from_secs(121);
+            let was = lock(&self.world).was(&id, online, since);
+            assert!(was, "S7: seed {}: {id} was never online={online}", self.seed);
+        }
+    }
+}
