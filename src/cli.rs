@@ -87,8 +87,15 @@ pub enum Command {
     /// Serve a simulated CamposCloud API on loopback, to try things out against
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
-        --listen 127.0.0.1:8800\n\nThen, in another shell:\n  CAMPOSCLOUD_TOKEN=simulated campos-operator run --api-url \
-        http://127.0.0.1:8800"
+        --listen 127.0.0.1:8800\n  campos-operator simulate --apps 20 --faults faults.yaml\n\nThen, in another shell:\n  \
+        CAMPOSCLOUD_TOKEN=simulated campos-operator run --api-url http://127.0.0.1:8800\n\nA file of faults; the first \
+        rule that fits a request applies:\n  rules:\n    - on: stop             # list, get, start, stop, restart, me \
+        or any\n      app: 60c72b2f9b1e8d001c8e4f3a\n      from: 0s             # since the start, until `to`\n      \
+        to: 10s\n      times: 3\n      probability: 0.5\n      do: {status: 429, headers: {retry-after: \"5\"}}\n  \
+        revive:                # somebody else starts an app again\n    - {app: 60c72b2f9b1e8d001c8e4f3a, every: \
+        10s}\n\nWhat `do` may say: status, headers, body (html, empty, garbage, huge, other-app), delay, hang, drip, \
+        refuse, reset (before, after), truncate, ignore, effect-delay, stale, pages (lose, duplicate, shift, loop, \
+        empty)."
     )]
     Simulate(SimulateArgs),
     /// Show the main job in one process: simulator and operator on ./manifests
@@ -226,7 +233,7 @@ pub struct SimulateArgs {
     /// Seed of everything that is left to chance
     #[arg(long, env = "CAMPOS_OPERATOR_SEED", default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Hardship to simulate, in YAML; see the README for the format
+    /// Hardship to simulate, in YAML; the format is below
     #[arg(long, env = "CAMPOS_OPERATOR_FAULTS", value_name = "FILE")]
     pub faults: Option<PathBuf>,
     /// The token to accept

@@ -61,7 +61,7 @@ pub fn main() -> Exit {
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     settings::check_environment(names)?;
-    telemetry::start(&cli.log)?;
+    let _log = telemetry::start(&cli.log)?;
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args, cli.log.color),

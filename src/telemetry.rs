@@ -1,5 +1,6 @@
 //! Where does the log go, and how does it look? To stderr, as text or JSON; stdout is for data.
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Color, LogArgs, LogFormat};
@@ -12,13 +13,21 @@ use crate::operator::clock::Clock;
 )]
 pub struct UnreadableFilter(String);
 
-/// Sets the process's log up.
-pub fn start(args: &LogArgs) -> Result<(), UnreadableFilter> {
+/// So many lines wait for a reader that is slow; further ones are lost.
+const LINES: usize = 10_000;
+
+/// Sets the process's log up. What is returned flushes it when it is dropped.
+///
+/// Lines are written by a thread of their own: a reader of stderr that stops reading (a stuck `docker logs`, a full disk
+/// behind a pipe) costs lines of the log, never the reconciling of an app.
+pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let unreadable = |_| UnreadableFilter(args.log_level.clone());
     let filter = EnvFilter::builder().parse(&args.log_level).map_err(unreadable)?;
+    let writer = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log");
+    let (writer, guard) = writer.finish(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // A closed stderr must not take the operator down with it.
         .log_internal_errors(false)
         .with_target(false);
@@ -34,7 +43,7 @@ pub fn start(args: &LogArgs) -> Result<(), UnreadableFilter> {
             }
         }
     }
-    Ok(())
+    Ok(guard)
 }
 
 /// Whether colour goes to `stream`.

@@ -392,6 +392,24 @@ mod tests {
     }
 
     #[test]
+    fn backoff_starts_anew_after_success_and_only_then() {
+        let mut past = Attempts::new(7);
+        let mut now = NOW;
+        for _ in 0..6 {
+            past.begin(Action::Stop, None);
+            past.failed(Verdict::Retry, INTERVAL, now);
+            now = past.gate(now).unwrap().1;
+            assert_eq!(past.note(Desired::Stopped, Observed::Running, now), None, "a reading is no success");
+        }
+        assert_eq!(past.next_attempt(), 7);
+        past.begin(Action::Stop, None);
+        past.accepted(None, CONFIRM, now);
+        assert_eq!(past.next_attempt(), 7, "accepted is no success either");
+        past.note(Desired::Stopped, Observed::Stopped, now);
+        assert_eq!((past.next_attempt(), past.gate(now)), (1, None));
+    }
+
+    #[test]
     fn an_edit_does_not_wait_for_the_old_wish() {
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);

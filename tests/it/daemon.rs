@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Rule};
+use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Pages, Reset, Rule};
 use campos_operator::simulator::port::lock;
 use campos_operator::simulator::world::{Config, ListShape, StoppedShape};
 
-use crate::harness::{A, B, Daemon, Manifests, Simulator, http, manifest, wait_until};
+use crate::harness::{A, B, Daemon, Manifests, Simulator, TOKEN, http, manifest, wait_until};
 
 const SETTLED: &str = "apps are as declared";
 
@@ -253,24 +253,53 @@ fn the_first_signal_lets_calls_end_and_the_second_does_not() {
     assert!(daemon.log().contains("abandoned"), "{}", daemon.log());
 }
 
+/// A hundred crashes under faults: the manifests, edited while nobody looks, justify every call, and a crash costs one
+/// call more at most.
 #[test]
 fn killed_at_any_moment_it_goes_on_where_the_manifests_say() {
-    let simulator = Simulator::start(Config { account_limit: None, ..Config::default() }, &[A, B]);
-    let manifests = Manifests::new(&[("a", A, "Stopped"), ("b", B, "Running")]);
-    for round in 0..5 {
-        let mut daemon = Daemon::start(&simulator, &manifests, &[]);
-        if round > 0 {
-            daemon.wait_for("manifests loaded");
+    const CRASHES: u64 = 100;
+    let hardship = |on, act, probability| Rule { probability: Some(probability), ..Rule::new(on, act) };
+    let rules = vec![
+        hardship(Endpoint::Any, Fault { reset: Some(Reset::After), ..Fault::default() }, 0.2),
+        hardship(Endpoint::Any, Fault { delay: Some(Duration::from_millis(20)), ..Fault::default() }, 0.3),
+        hardship(Endpoint::List, Fault { pages: Some(Pages::Lose), ..Fault::default() }, 0.1),
+    ];
+    let faults = Faults { rules, revive: Vec::new() };
+    let simulator = Simulator::start(Config { account_limit: None, faults, ..Config::default() }, &[A, B]);
+    let manifests = Manifests::new(&[("a", A, "Running"), ("b", B, "Running")]);
+    let mut wanted = [(A, "Running"), (B, "Running")];
+    let mut flips = 0;
+    for round in 0..CRASHES {
+        // A pattern, not chance: every combination of an edit and a moment comes up.
+        let edited = usize::try_from(round % 2).unwrap();
+        if round % 3 != 0 {
+            let (id, state) = &mut wanted[edited];
+            *state = if *state == "Running" { "Stopped" } else { "Running" };
+            flips += 1;
+            manifests.set(["a", "b"][edited], id, state);
         }
+        let before = (simulator.count(Endpoint::Any), simulator.calls().len());
+        let mut daemon = Daemon::start(&simulator, &manifests, &["--api-budget", "unlimited"]);
+        let requests = usize::try_from(round % 4).unwrap();
+        // Settled, or in a backoff: nothing more comes for a while.
+        let quiet = || [SETTLED, "WARN"].iter().any(|word| daemon.log().contains(word));
+        let there = || simulator.count(Endpoint::Any) >= before.0 + requests || quiet();
+        wait_until(&format!("{requests} requests came in round {round}"), there, || daemon.log());
+        assert!(!daemon.command_line().contains(TOKEN));
         daemon.signal("-KILL");
         daemon.ends();
+        for call in &simulator.calls()[before.1..] {
+            let justified = wanted.map(|(id, state)| if state == "Running" { start(id) } else { stop(id) });
+            assert!(justified.contains(call), "{call} in round {round}, but wanted: {wanted:?}");
+        }
     }
-    manifests.set("b", B, "Stopped"); // an edit while nobody looks
-    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    let daemon = Daemon::start(&simulator, &manifests, &["--api-budget", "unlimited"]);
     daemon.wait_for(SETTLED);
-    assert!(!simulator.online(A) && !simulator.online(B));
-    assert!(simulator.calls().len() <= 2 + 5, "{:?}", simulator.calls());
-    assert!(simulator.calls().iter().all(|call| call.starts_with("stop")));
+    for (id, state) in wanted {
+        assert_eq!(simulator.online(id), state == "Running");
+    }
+    let most = flips + usize::try_from(CRASHES).unwrap();
+    assert!(simulator.calls().len() <= most, "{} calls for {flips} edits", simulator.calls().len());
 }
 
 #[test]
@@ -391,4 +420,29 @@ fn the_demo_shows_the_main_job() {
     assert!(log.contains("app stopped") && !log.contains("start accepted") && log.contains("try: edit"), "{log}");
     daemon.signal("-INT");
     assert_eq!(daemon.ends().code(), Some(0));
+}
+
+/// Faults P8: whoever should read the log does not, or went away.
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    for gone in [false, true] {
+        let simulator = Simulator::start(Config::default(), &[A]);
+        let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        // What a pipe of Linux holds: whoever writes one byte more waits for a reader.
+        writer.write_all(&[b'.'; 65_536]).unwrap();
+        let reader = (!gone).then_some(reader);
+        let mut command = crate::harness::binary();
+        command.args(["run", "--listen", "off", "--log-level", "trace", "--api-url", &simulator.url(), "--manifests"]);
+        let mut child =
+            command.arg(manifests.path()).stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+        drop(command);
+        let state = || format!("reader gone: {gone}, calls: {:?}", simulator.calls());
+        wait_until("the app is stopped", || !simulator.online(A), state);
+        manifests.set("bot", A, "Running");
+        wait_until("the app is started", || simulator.online(A), state);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(reader);
+    }
 }

@@ -196,6 +196,11 @@ impl Daemon {
         after.split(['"', ' ', '\n']).next().unwrap().parse().unwrap()
     }
 
+    /// What everybody on the machine can see of it.
+    pub(crate) fn command_line(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());

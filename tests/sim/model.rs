@@ -7,8 +7,7 @@ use campos_operator::manifest::catalog::{Catalog, FileState};
 use campos_operator::manifest::load;
 use campos_operator::reconcile::action::Action;
 use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::decide::Asked;
-use campos_operator::reconcile::desired::{Desired, Policy, SourceReport, Update};
+use campos_operator::reconcile::desired::{Declared, Desired, Policy, SourceReport, Standing, Update};
 use jiff::Timestamp;
 
 /// The manifests on the pretend disk.
@@ -57,17 +56,17 @@ impl Files {
         update
     }
 
-    /// The calls that the manifests justify now.
+    /// The calls that the manifests justify now. Told from the specs themselves, not by the operator's own judgement.
     pub(crate) fn justified(&self, wall: Timestamp) -> Justified {
-        let call = |declared: &campos_operator::reconcile::desired::Declared| {
-            let Asked::For(wish) = Asked::of(declared, wall) else { return None };
-            let allowed = !wish.suspended
-                && match wish.policy {
-                    Policy::Full => true,
-                    Policy::StopOnly => wish.desired == Desired::Stopped,
-                    Policy::ObserveOnly => false,
-                };
-            allowed.then(|| (declared.spec.as_ref().unwrap().app_id.clone(), Action::toward(wish.desired)))
+        let call = |declared: &Declared| {
+            let spec = declared.spec.as_ref().filter(|_| !matches!(declared.standing, Standing::Conflicting { .. }))?;
+            let suspended = spec.suspend.as_ref().is_some_and(|suspend| suspend.until.is_none_or(|until| wall < until));
+            let allowed = match spec.policy {
+                None | Some(Policy::Full) => true,
+                Some(Policy::StopOnly) => spec.state == Desired::Stopped,
+                Some(Policy::ObserveOnly) => false,
+            };
+            (allowed && !suspended).then(|| (spec.app_id.clone(), Action::toward(spec.state)))
         };
         self.catalog.declared().iter().filter_map(call).collect()
     }

@@ -1,0 +1,12 @@
+//! Whatever the server answers: a reading or a failure, never a panic.
+#![no_main]
+
+use campos_operator::camposcloud::error::{RawAnswer, app, identity, page, receipt};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u16, Vec<u8>)| {
+    let (status, body) = input;
+    let answer = RawAnswer::new(status, |_| None, body);
+    let id = "60c72b2f9b1e8d001c8e4f3a".parse().expect("an id");
+    drop((page(&answer), app(&answer, &id), receipt(&answer, "fuzzing", &id), identity(&answer)));
+});
