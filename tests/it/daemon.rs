@@ -430,7 +430,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
         let manifests = Manifests::new(&[("bot", A, "Stopped")]);
         let (reader, mut writer) = std::io::pipe().unwrap();
         // What a pipe of Linux holds: whoever writes one byte more waits for a reader.
-        writer.write_all(&[b'.'; 65_536]).unwrap();
+        writer.write_all(&vec![b'.'; 65_536]).unwrap();
         let reader = (!gone).then_some(reader);
         let mut command = crate::harness::binary();
         command.args(["run", "--listen", "off", "--log-level", "trace", "--api-url", &simulator.url(), "--manifests"]);
