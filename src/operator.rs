@@ -26,7 +26,7 @@ use tracing::{debug, error};
 
 use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
 use crate::platform::Platform;
-use crate::reconcile::action::{Failure, Verdict};
+use crate::reconcile::action::Failure;
 use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
 use crate::reconcile::desired::{Policy, SourceReport, Update};
@@ -403,12 +403,7 @@ impl<P: Platform> Operator<P> {
                 }
                 self.rounds.page(answered.value, now, wall)
             }
-            Err(failure) => {
-                if !matches!(failure.verdict, Verdict::RateLimited { .. } | Verdict::AccountBlocked) {
-                    report::list_failed(&failure);
-                }
-                self.rounds.page_failed(&failure, now, wall)
-            }
+            Err(failure) => self.rounds.page_failed(&failure, now, wall),
         };
         let Some(finished) = finished else { return };
         let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);

@@ -23,6 +23,8 @@ const LINES: usize = 10_000;
 pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let unreadable = |_| UnreadableFilter(args.log_level.clone());
     let filter = EnvFilter::builder().parse(&args.log_level).map_err(unreadable)?;
+    // It tells of each bad certificate at each try; the failure that comes of it is told once, by us.
+    let filter = filter.add_directive("rustls_platform_verifier=off".parse().map_err(unreadable)?);
     let writer = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log");
     let (writer, guard) = writer.finish(std::io::stderr());
     let builder = tracing_subscriber::fmt()

@@ -103,7 +103,7 @@ pub fn daemon(
             completed_at: rounds.completed_at(),
             apps: rounds.apps(),
             pages: rounds.pages(),
-            incomplete: rounds.flaw().map(|flaw| flaw.to_string().into()),
+            incomplete: rounds.trouble().cloned(),
             interval_seconds: interval.as_secs(),
         },
         governor: GovernorStatus {

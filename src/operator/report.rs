@@ -154,18 +154,13 @@ pub fn released(name: &AppName, id: Option<&AppId>) {
     info!(app = name.as_str(), app_id = id.map(AppId::as_str), "app released: it stays as it is");
 }
 
-/// A page of the list did not come.
-pub fn list_failed(failure: &Failure) {
-    debug!(error = %failure, "a page of the list did not come");
-}
-
 /// A round of reading the list ended.
 pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
-    match &finished.flaw {
-        Some((flaw, apps)) if finished.flaw_is_news => {
-            warn!(reason = "ObservationIncomplete", error = %flaw, apps, "the list of apps is not complete");
+    match &finished.trouble {
+        Some((trouble, apps)) if finished.trouble_is_news => {
+            warn!(reason = "ObservationIncomplete", error = %trouble, apps, "the list of apps is not complete");
         }
-        Some((flaw, apps)) => debug!(error = %flaw, apps, "the list of apps is still not complete"),
+        Some((trouble, apps)) => debug!(error = %trouble, apps, "the list of apps is still not complete"),
         None if finished.first_complete => {
             let apps = finished.complete.as_ref().map_or(0, std::collections::BTreeSet::len);
             info!(apps, pages = finished.pages, "apps listed");
