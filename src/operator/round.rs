@@ -223,7 +223,10 @@ impl Rounds {
             Some(failure) => format!("{flaw}: {failure}").into(),
             None => flaw.to_string().into(),
         });
-        let trouble_is_news = trouble.is_some() && trouble != self.incomplete;
+        // What concerns everybody has its own line.
+        let told = failure
+            .is_some_and(|failure| matches!(failure.verdict, Verdict::AccountBlocked | Verdict::RateLimited { .. }));
+        let trouble_is_news = !told && trouble.is_some() && trouble != self.incomplete;
         let mended = flaw.is_none() && self.incomplete.is_some();
         self.incomplete.clone_from(&trouble);
         self.partial = flaw.is_some() && some_came;
