@@ -100,6 +100,11 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Show the main job in one process: simulator and operator on ./manifests
     Demo(DemoArgs),
+    /// Explain a schedule: which window decides, why, and what comes next
+    #[command(after_help = "Examples:\n  campos-operator explain dev-bot                      # asks the daemon\n  \
+        campos-operator explain -f manifests/dev-bot.yaml    # offline\n  campos-operator explain -f bots.yaml dev-bot --at \
+        2026-12-24T02:00 --next 10")]
+    Explain(ExplainArgs),
     /// Print shell completions
     Completions {
         /// For which shell
@@ -216,6 +221,38 @@ pub struct ValidateArgs {
     /// Files and directories
     #[arg(default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// The app; with --file all of its apps, if left out
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Explain this manifest instead of asking the daemon
+    #[arg(short, long, env = "CAMPOS_OPERATOR_FILE", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The moment: RFC 3339, or a time of the app's zone such as 2026-12-24T02:00; now, if left out
+    #[arg(long, env = "CAMPOS_OPERATOR_AT", value_name = "TIME")]
+    pub at: Option<String>,
+    /// How many changes to tell
+    #[arg(long, env = "CAMPOS_OPERATOR_NEXT", default_value_t = 5, value_name = "N")]
+    pub next: usize,
+    /// The daemon's port
+    #[arg(long, env = "CAMPOS_OPERATOR_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub server: String,
+    /// What to print
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: ExplainOutput,
+}
+
+/// How an explanation is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExplainOutput {
+    /// For a person.
+    Text,
+    /// For a script.
+    Json,
 }
 
 /// `simulate`.

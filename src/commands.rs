@@ -1,6 +1,8 @@
 //! Which verb was asked for, and how does it end? One file per verb; text and exit code come from one value.
 
+mod daemon;
 mod demo;
+mod explain;
 mod plan;
 mod run;
 mod simulate;
@@ -68,6 +70,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Validate(args) => validate::validate(args, cli.log.color),
         Command::Simulate(args) => simulate::simulate(args),
         Command::Demo(args) => demo::demo(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);

@@ -19,4 +19,5 @@ mod scan;
 pub mod schema;
 pub mod source;
 mod watch;
+mod windows;
 mod yaml;

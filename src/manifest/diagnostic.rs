@@ -200,7 +200,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// The word of `known` that a person most likely meant by `typed`.
-pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = typed.trim().to_lowercase().replace(['_', '-'], "");
     known
         .into_iter()

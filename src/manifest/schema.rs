@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use super::diagnostic::{Mark, nearest};
+use super::windows::{SCHEDULE, Schedule};
 use super::yaml::{Finding, Node, Value, implied};
 use crate::reconcile::app::{AppId, AppName, Malformed};
 use crate::reconcile::desired::{self, Desired};
@@ -67,6 +68,9 @@ pub struct Spec {
     /// Hands off.
     #[serde(default)]
     pub suspend: Option<Suspend>,
+    /// Windows in which it shall be something else.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
 }
 
 /// `spec.state`.
@@ -181,6 +185,7 @@ impl TryFrom<Manifest> for Object {
                     Policy::ObserveOnly => desired::Policy::ObserveOnly,
                 }),
                 suspend,
+                schedule: manifest.spec.schedule.and_then(|schedule| schedule.read()).map(Into::into),
             },
         })
     }
@@ -201,7 +206,7 @@ pub(super) struct Reading {
 
 const TOP: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const METADATA: [&str; 3] = ["name", "labels", "annotations"];
-const SPEC: [&str; 4] = ["appId", "state", "policy", "suspend"];
+const SPEC: [&str; 5] = ["appId", "state", "policy", "suspend", "schedule"];
 const SUSPEND: [&str; 2] = ["reason", "until"];
 
 /// Reads one document's tree and finds all that is wrong with it.
@@ -214,7 +219,7 @@ pub(super) fn read(root: &Node) -> Reading {
 }
 
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     findings: Vec<Finding>,
     /// Fields that a misspelt or misplaced one was meant to be: that they are missing need not be said as well.
     meant: Vec<&'static str>,
@@ -223,15 +228,15 @@ struct Reader {
 }
 
 /// The entries of one map that are known, each once.
-struct Fields<'a> {
-    at: Mark,
+pub(super) struct Fields<'a> {
+    pub(super) at: Mark,
     of: &'static str,
     entries: BTreeMap<&'static str, (Mark, &'a Node)>,
 }
 
 impl Reader {
     fn manifest(&mut self, root: &Node) -> Option<Manifest> {
-        if let Value::List = root.value {
+        if let Value::List(_) = root.value {
             self.report(
                 Finding::new(root.at, "a list at the top of a document")
                     .fits("a manifest is a map")
@@ -304,22 +309,7 @@ impl Reader {
                 }
             }
         });
-        let state = self.required(&fields, "state").and_then(|node| {
-            let words = [("Running", State::Running), ("Stopped", State::Stopped)];
-            let (stop, start) = (
-                ["off", "no", "false", "stop", "down", "halted", "offline", "paused", "n", "0"],
-                ["on", "yes", "true", "start", "started", "up", "run", "online", "y", "1"],
-            );
-            self.word(node, "state", &words, |typed| {
-                if stop.contains(&typed) {
-                    Some("Stopped")
-                } else if start.contains(&typed) {
-                    Some("Running")
-                } else {
-                    None
-                }
-            })
-        });
+        let state = self.required(&fields, "state").and_then(|node| self.state(node));
         let policy = fields.get("policy").map(|node| {
             let words = [("Full", Policy::Full), ("StopOnly", Policy::StopOnly), ("ObserveOnly", Policy::ObserveOnly)];
             self.word(node, "policy", &words, |typed| match typed {
@@ -330,7 +320,31 @@ impl Reader {
             })
         });
         let suspend = fields.get("suspend").map(|node| self.suspend(node));
-        Some(Spec { app_id: app_id?, state: state?, policy: all(policy)?, suspend: all(suspend)? })
+        let schedule = fields.get("schedule").map(|node| self.schedule(node, fields.at_of("schedule")));
+        Some(Spec {
+            app_id: app_id?,
+            state: state?,
+            policy: all(policy)?,
+            suspend: all(suspend)?,
+            schedule: all(schedule)?,
+        })
+    }
+
+    pub(super) fn state(&mut self, node: &Node) -> Option<State> {
+        let words = [("Running", State::Running), ("Stopped", State::Stopped)];
+        let (stop, start) = (
+            ["off", "no", "false", "stop", "down", "halted", "offline", "paused", "n", "0"],
+            ["on", "yes", "true", "start", "started", "up", "run", "online", "y", "1"],
+        );
+        self.word(node, "state", &words, |typed| {
+            if stop.contains(&typed) {
+                Some("Stopped")
+            } else if start.contains(&typed) {
+                Some("Running")
+            } else {
+                None
+            }
+        })
     }
 
     fn suspend(&mut self, node: &Node) -> Option<Suspend> {
@@ -355,7 +369,7 @@ impl Reader {
                 self.report(finding);
                 None
             }
-            Value::List => {
+            Value::List(_) => {
                 self.report(Finding::new(node.at, "`suspend` is neither yes nor no").found("a list").fits(fits));
                 None
             }
@@ -377,7 +391,13 @@ impl Reader {
     }
 
     /// The known fields of a map; everything else in it is reported.
-    fn fields<'a>(&mut self, node: &'a Node, at: Mark, of: &'static str, known: &[&'static str]) -> Option<Fields<'a>> {
+    pub(super) fn fields<'a>(
+        &mut self,
+        node: &'a Node,
+        at: Mark,
+        of: &'static str,
+        known: &[&'static str],
+    ) -> Option<Fields<'a>> {
         let Value::Map(entries) = &node.value else {
             let finding = if node.is_null() {
                 Finding::new(node.at, format!("{of} is empty"))
@@ -422,14 +442,13 @@ impl Reader {
             ("`metadata`", &METADATA[..]),
             ("`spec`", &SPEC[..]),
             ("`suspend`", &SUSPEND[..]),
+            ("`schedule`", &SCHEDULE[..]),
             ("a manifest", &TOP[..]),
         ];
         let elsewhere =
             owners.iter().find_map(|(owner, fields)| fields.iter().find(|&&field| field == text).map(|&f| (*owner, f)));
         let near = known.iter().find(|&&field| nearest(text, known.iter().copied()) == Some(field));
-        let finding = if text == "schedule" {
-            finding.hint("schedules come in a later version; until then write `state`")
-        } else if let Some((owner, field)) = elsewhere {
+        let finding = if let Some((owner, field)) = elsewhere {
             self.meant.push(field);
             finding.hint(match owner {
                 "a manifest" => format!("`{text}` belongs at the left margin"),
@@ -454,7 +473,7 @@ impl Reader {
                 None
             }
             Value::Scalar { text, .. } => Some(text),
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 let hint = "quote a value that begins with `{` or `[`";
                 self.report(Finding::new(key.at, "a key must be a word").found(kind_of(key)).hint(hint));
                 None
@@ -462,7 +481,7 @@ impl Reader {
         }
     }
 
-    fn required<'a>(&mut self, fields: &Fields<'a>, field: &'static str) -> Option<&'a Node> {
+    pub(super) fn required<'a>(&mut self, fields: &Fields<'a>, field: &'static str) -> Option<&'a Node> {
         let found = fields.get(field);
         if found.is_none() && !self.meant.contains(&field) {
             let hint = match field {
@@ -471,6 +490,8 @@ impl Reader {
                 "metadata" => "add `metadata: {name: ..}`".to_owned(),
                 "spec" => "add `spec:` with `appId` and `state`".to_owned(),
                 "name" => "add `name: ` with a name that is unique in the directory".to_owned(),
+                "timeZone" => "add `timeZone: ` with an IANA name, such as America/Sao_Paulo or UTC".to_owned(),
+                "windows" => "add `windows:` with one `- {state: .., from: .., to: ..}` for each".to_owned(),
                 "appId" => "add `appId: ` with the app's `_id` on CamposCloud".to_owned(),
                 _ => "add `state: Running` or `state: Stopped`".to_owned(),
             };
@@ -480,7 +501,7 @@ impl Reader {
     }
 
     /// A text, which must not be an unquoted word that YAML reads as something else.
-    fn text(&mut self, node: &Node, field: &str) -> Option<String> {
+    pub(super) fn text(&mut self, node: &Node, field: &str) -> Option<String> {
         match &node.value {
             Value::Scalar { .. } if node.is_null() => {
                 self.report(
@@ -500,7 +521,7 @@ impl Reader {
                 }
                 None => Some(text.as_ref().to_owned()),
             },
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 self.report(
                     Finding::new(node.at, format!("`{}` must be text", clip(field)))
                         .found(kind_of(node))
@@ -587,7 +608,7 @@ impl Reader {
                 }
                 self.report(finding);
             }
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 self.report(Finding::new(node.at, format!("`{field}` is not a word")).found(kind_of(node)).fits(fits));
             }
         }
@@ -617,24 +638,29 @@ impl Reader {
         }
     }
 
-    fn report(&mut self, finding: Finding) {
+    /// Whether a misspelt field was taken for one of these.
+    pub(super) fn meant(&self, fields: &[&'static str]) -> bool {
+        self.meant.iter().any(|meant| fields.contains(meant))
+    }
+
+    pub(super) fn report(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 }
 
 impl<'a> Fields<'a> {
-    fn get(&self, field: &str) -> Option<&'a Node> {
+    pub(super) fn get(&self, field: &str) -> Option<&'a Node> {
         self.entries.get(field).map(|(_, node)| *node)
     }
 
-    fn at_of(&self, field: &str) -> Mark {
+    pub(super) fn at_of(&self, field: &str) -> Mark {
         self.entries.get(field).map_or(self.at, |(at, _)| *at)
     }
 }
 
 /// An absent field is fine, a present one must have been read.
 #[expect(clippy::option_option, reason = "outer: is it written at all; inner: could it be read")]
-fn all<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn all<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     match field {
         None => Some(None),
         Some(Some(value)) => Some(Some(value)),
@@ -642,15 +668,15 @@ fn all<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn kind_of(node: &Node) -> &'static str {
+pub(super) fn kind_of(node: &Node) -> &'static str {
     match &node.value {
         Value::Scalar { .. } => "a single value",
-        Value::List => "a list",
+        Value::List(_) => "a list",
         Value::Map(_) => "a map",
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", clip(text))
 }
 

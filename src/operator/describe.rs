@@ -67,7 +67,7 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
             revision: revision.clone(),
             source: Source { file: declared.place.file.clone(), line: declared.place.line },
             desired: wish.map(|wish| wish.desired.as_str()),
-            desired_because: wish.map(|wish| if wish.suspended { "suspend" } else { "state" }),
+            desired_because: wish.zip(declared.spec.as_ref()).map(|(wish, spec)| spec.explain(wish).into()),
             observed: object.observed.as_str(),
             observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
             conditions: conditions(folded, &message, object.generation, &object.conditions, when.wall),
@@ -125,13 +125,13 @@ fn shown(spec: &Spec) -> ShownSpec {
         state: spec.state.as_str(),
         policy: spec.policy.map(crate::reconcile::desired::Policy::as_str),
         suspend: spec.suspend.as_ref().map(Into::into),
+        schedule: spec.schedule.as_deref().map(Into::into),
     }
 }
 
 fn transition(spec: Option<&Spec>, wall: Timestamp) -> Option<Transition> {
-    let spec = spec?;
-    let at = spec.next_change(wall)?;
-    Some(Transition { at, state: spec.wish(at).desired.as_str() })
+    let (at, wish) = spec?.next_transition(wall)?;
+    Some(Transition { at, state: wish.desired.as_str() })
 }
 
 /// Why it is so, and where something helps, what to do.

@@ -17,7 +17,7 @@ use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
 use crate::reconcile::decide::{Asked, Decision};
-use crate::reconcile::desired::{Declared, Spec, Standing};
+use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject};
@@ -25,8 +25,6 @@ use crate::status::{Condition, LastAction};
 
 /// An update of at most so many apps is somebody's edit and goes before a bulk; more is a checkout or a first load.
 const EDIT_AT_MOST: usize = 16;
-/// What depends on the wall clock is looked at this often at least, so that a clock that was set does no lasting harm.
-const CLOCK_CHECK: Duration = Duration::from_secs(30);
 
 /// One object of the manifests with what came of it.
 #[derive(Debug, Clone)]
@@ -44,6 +42,10 @@ pub struct Object {
     /// The conditions as they are shown.
     pub conditions: Vec<Condition>,
     urgent: bool,
+    /// What it was asked to be when that was last looked at.
+    wished: Option<Desired>,
+    /// Whether its schedule changed that, and no call has followed yet.
+    turned: bool,
     ready: Option<Rank>,
 }
 
@@ -58,7 +60,8 @@ pub struct Known {
     listed: bool,
 }
 
-/// The order in which calls go out: edits, then first tries, then repeats; stops before starts; the longest waiting.
+/// The order in which calls go out: edits, then transitions of schedules, then first tries, then repeats; stops before
+/// starts; the longest waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     class: Class,
@@ -69,6 +72,7 @@ struct Rank {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Edit,
+    Transition,
     First,
     Repeat,
 }
@@ -139,6 +143,9 @@ impl Fleet {
             object.generation += u64::from(spec_changed);
             object.urgent = edit && spec_changed;
             object.declared = declared;
+            if spec_changed {
+                object.wished = desired;
+            }
             let owned = object.app_id().cloned();
             self.objects.insert(name.clone(), object);
             if let Some(id) = owned {
@@ -254,8 +261,14 @@ impl Fleet {
         for name in names {
             let Some(object) = self.objects.get_mut(name) else { continue };
             let Asked::For(wish) = Asked::of(&object.declared, wall) else { continue };
-            let Some(id) = object.app_id() else { continue };
-            let Some(known) = self.apps.get_mut(id) else { continue };
+            let Some(id) = object.app_id().cloned() else { continue };
+            let Some(known) = self.apps.get_mut(&id) else { continue };
+            if object.wished.is_some_and(|wished| wished != wish.desired) {
+                // Its schedule turned: as good as an edit.
+                known.past.wish_changed(wish.desired, now);
+                object.turned = true;
+            }
+            object.wished = Some(wish.desired);
             let observed = known.past.trusted(known.sighting.as_ref());
             let Some(turn) = known.past.note(wish.desired, observed, now) else { continue };
             if let (Turn::Verified(_), Some(proof)) = (turn, &known.sighting) {
@@ -266,7 +279,7 @@ impl Fleet {
                 Turn::NotEffective(_) => Some("NotEffective"),
                 Turn::Contested(_) => None,
             };
-            turns.push((name.clone(), id.clone(), turn));
+            turns.push((name.clone(), id, turn));
             if let (Some(last), Some(result)) = (object.last_action.as_mut(), result) {
                 last.result = result;
             }
@@ -299,12 +312,11 @@ impl Fleet {
         let rank = match entry.decision {
             Decision::Act(action) => {
                 let repeated = known.is_some_and(|known| known.past.next_attempt() > 1);
-                let class = if object.urgent {
-                    Class::Edit
-                } else if repeated {
-                    Class::Repeat
-                } else {
-                    Class::First
+                let class = match () {
+                    () if object.urgent => Class::Edit,
+                    () if repeated => Class::Repeat,
+                    () if object.turned => Class::Transition,
+                    () => Class::First,
                 };
                 let since = object.ready.filter(|rank| rank.action == action).map_or(now, |rank| rank.since);
                 Some(Rank { class, action, since })
@@ -312,6 +324,7 @@ impl Fleet {
             Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
                 if matches!(entry.decision, Decision::Settled(_)) {
                     object.urgent = false;
+                    object.turned = false;
                 }
                 None
             }
@@ -328,7 +341,7 @@ impl Fleet {
         let spec = object.declared.spec.as_ref();
         let change = spec.and_then(|spec| spec.next_change(wall)).map(|at| {
             let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
-            now + wait.min(CLOCK_CHECK)
+            now + wait
         });
         let wake = known.and_then(|known| known.past.wake_at()).filter(|at| *at > now);
         self.due.set(&entry.name, [change, wake].into_iter().flatten().min());
@@ -371,6 +384,7 @@ impl Fleet {
         let object = self.objects.get_mut(&name)?;
         object.ready = None;
         object.urgent = false;
+        object.turned = false;
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
@@ -499,6 +513,8 @@ impl Object {
             last_action: None,
             conditions: Vec::new(),
             urgent: false,
+            wished: None,
+            turned: false,
             ready: None,
         }
     }
