@@ -82,6 +82,7 @@ impl Days {
     pub const ALL: Self = Self(0b111_1111);
 
     /// These days and `day`.
+    #[must_use]
     pub fn with(self, day: Weekday) -> Self {
         Self(self.0 | 1 << day.to_monday_zero_offset())
     }
