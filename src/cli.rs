@@ -84,6 +84,12 @@ pub enum Command {
         after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml"
     )]
     Validate(ValidateArgs),
+    /// Print the JSON Schema of the manifest, for editors
+    #[command(
+        after_help = "Example:\n  campos-operator schema > manifests/.schema.json\n\nThen let a manifest begin with:\n  \
+        # yaml-language-server: $schema=.schema.json"
+    )]
+    Schema,
     /// Serve a simulated CamposCloud API on loopback, to try things out against
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \

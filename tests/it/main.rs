@@ -6,5 +6,6 @@
 mod cli;
 mod daemon;
 mod harness;
+mod schema;
 mod simulator;
 mod source;
