@@ -84,6 +84,13 @@ pub enum Command {
         after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml"
     )]
     Validate(ValidateArgs),
+    /// Write a manifest for every app of the account, each with the state it has now
+    #[command(
+        after_help = "Applying what it writes changes nothing. Apps that DIR declares already are left alone, and no file \
+        is replaced without --force.\n\nExamples:\n  campos-operator import --out bots\n  campos-operator import --team \
+        60c72b2f9b1e8d001c8e4f00\n  campos-operator plan --manifests bots    # says: No changes"
+    )]
+    Import(ImportArgs),
     /// Print the JSON Schema of the manifest, for editors
     #[command(
         after_help = "Example:\n  campos-operator schema > manifests/.schema.json\n\nThen let a manifest begin with:\n  \
@@ -215,6 +222,23 @@ pub struct ValidateArgs {
     /// Files and directories
     #[arg(default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// `import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Directory to write to; created if need be
+    #[arg(long, env = "CAMPOS_OPERATOR_OUT", default_value = "./manifests", value_name = "DIR")]
+    pub out: PathBuf,
+    /// The apps of this team instead of your own
+    #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub team: Option<String>,
+    /// Write files anew that are there already
+    #[arg(long, env = "CAMPOS_OPERATOR_FORCE")]
+    pub force: bool,
 }
 
 /// `simulate`.

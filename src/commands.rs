@@ -1,6 +1,7 @@
 //! Which verb was asked for, and how does it end? One file per verb; text and exit code come from one value.
 
 mod demo;
+mod import;
 mod plan;
 mod run;
 mod simulate;
@@ -67,6 +68,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args, cli.log.color),
         Command::Validate(args) => validate::validate(args, cli.log.color),
+        Command::Import(args) => import::import(args),
         Command::Schema => {
             print(&json_schema())?;
             Ok(Exit::Done)

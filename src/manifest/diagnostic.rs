@@ -188,7 +188,7 @@ fn window(excerpt: &str, column: u32) -> (String, usize) {
 }
 
 /// A text with every character that could act on a terminal replaced, each by one character so that columns stay.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' => ' ',

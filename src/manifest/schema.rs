@@ -683,8 +683,13 @@ fn list(words: &[&str]) -> String {
     words.join(", ")
 }
 
+/// Whether YAML would read a word of letters, digits, `_` and `-` as something else than text, were it not quoted.
+pub fn text_needs_quotes(word: &str) -> bool {
+    implied(word).is_some() || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 /// The DNS-1123 label nearest to what was typed.
-fn as_name(text: &str) -> Option<String> {
+pub fn as_name(text: &str) -> Option<String> {
     let mut name = String::new();
     for c in text.trim().to_lowercase().chars() {
         match c {

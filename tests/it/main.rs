@@ -6,6 +6,7 @@
 mod cli;
 mod daemon;
 mod harness;
+mod import;
 mod schema;
 mod simulator;
 mod source;
