@@ -81,7 +81,9 @@ pub enum Command {
     Plan(PlanArgs),
     /// Check manifests without any network
     #[command(
-        after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml"
+        after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml\n  \
+        kustomize build . | campos-operator validate -\n  campos-operator validate -o github         # in a workflow: \
+        annotates the pull request\n\nExit codes: 0 valid (warnings included), 1 not."
     )]
     Validate(ValidateArgs),
     /// Write a manifest for every app of the account, each with the state it has now
@@ -219,9 +221,23 @@ pub enum PlanOutput {
 /// `validate`.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Files and directories
+    /// Files and directories; - reads stdin
     #[arg(default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// How to print what is wrong
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: ValidateOutput,
+}
+
+/// How diagnostics are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ValidateOutput {
+    /// For a person, with the line and what would fit
+    Text,
+    /// For a script
+    Json,
+    /// Workflow commands: annotations on a pull request on GitHub
+    Github,
 }
 
 /// `import`.

@@ -361,6 +361,7 @@ impl Catalog {
                 column: at.column,
                 length: at.length,
                 severity: Severity::Error,
+                reason,
                 message: text.as_str().into(),
                 found: None,
                 fits: None,
@@ -371,7 +372,7 @@ impl Catalog {
         }
         if entry.bearers.is_empty() {
             for file in entry.held.keys() {
-                all.push(Diagnostic::about_file(file, message.clone(), Some(hint)));
+                all.push(Diagnostic { reason, ..Diagnostic::about_file(file, message.clone(), Some(hint)) });
             }
         }
     }

@@ -12,6 +12,7 @@ use super::diagnostic::{Diagnostic, Mark, Severity};
 use super::schema::{self, Manifest, Object};
 use super::yaml::{self, Finding};
 use crate::reconcile::app::AppName;
+use crate::reconcile::condition::Reason;
 
 /// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
 pub const MAX_FILE: usize = 256 * 1024;
@@ -293,6 +294,7 @@ impl<'a> Placer<'a> {
             column: finding.at.column,
             length: finding.at.length,
             severity: Severity::Error,
+            reason: Reason::InvalidManifest,
             message: finding.message.into(),
             found: finding.found.map(Into::into),
             fits: finding.fits.map(Into::into),

@@ -3,7 +3,7 @@
 //! Looks at the disk and remembers nothing. Never blocks on what is not a regular file, never follows a link out of the
 //! tree, and says "cannot be read" where it cannot: absence is reported only for what a whole listing does not show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -142,8 +142,9 @@ pub(super) fn list(roots: &[Root]) -> Result<Listing, String> {
     for _ in 0..5 {
         let mut listing = Listing { layout: layout(roots)?, ..Listing::default() };
         let reals = listing.layout.reals.clone();
+        let mut entries = HashSet::new();
         for (root, (real, ..)) in roots.iter().zip(&reals) {
-            list_root(root, real, &mut listing)?;
+            list_root(root, real, &mut listing, (roots.len() > 1).then_some(&mut entries))?;
         }
         let mut after = layout(roots)?;
         for (link, target) in &listing.layout.links {
@@ -198,10 +199,19 @@ pub(super) fn links_on(path: &Path, links: &mut BTreeMap<PathBuf, PathBuf>) {
     }
 }
 
-fn list_root(root: &Root, real: &Path, listing: &mut Listing) -> Result<(), String> {
+/// `entries`: what other roots listed already, where there are several. A root may lie in another, or be named twice.
+fn list_root(
+    root: &Root,
+    real: &Path,
+    listing: &mut Listing,
+    entries: Option<&mut HashSet<PathBuf>>,
+) -> Result<(), String> {
     let describe = |error: io::Error| format!("cannot read {}: {}", root.given.display(), reason(&error));
     let metadata = fs::metadata(real).map_err(describe)?;
     if metadata.is_file() {
+        if entries.is_some_and(|entries| !entries.insert(real.to_owned())) {
+            return Ok(());
+        }
         let name: Arc<str> = root.given.to_string_lossy().into();
         listing.files.insert(name, Found { path: root.given.clone(), print: Print::of(&metadata) });
         return Ok(());
@@ -209,13 +219,14 @@ fn list_root(root: &Root, real: &Path, listing: &mut Listing) -> Result<(), Stri
     if !metadata.is_dir() {
         return Err(format!("{} is {}, not a directory", root.given.display(), kind(&metadata)));
     }
-    let mut walk = Walk { real, listing, ancestors: Vec::new() };
+    let mut walk = Walk { real, listing, entries, ancestors: Vec::new() };
     walk.directory(real, &root.prefix, &metadata).map_err(describe)
 }
 
 struct Walk<'a> {
     real: &'a Path,
     listing: &'a mut Listing,
+    entries: Option<&'a mut HashSet<PathBuf>>,
     /// Device and inode of the directories above: a link to one of them is a loop.
     ancestors: Vec<(u64, u64)>,
 }
@@ -240,6 +251,10 @@ impl Walk<'_> {
     fn entry(&mut self, entry: &fs::DirEntry, above: &str) {
         let file_name = entry.file_name();
         let path = entry.path();
+        let below = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !below && self.entries.as_mut().is_some_and(|entries| !entries.insert(path.clone())) {
+            return;
+        }
         let Some(plain) = file_name.to_str() else {
             let shown: Arc<str> = format!("{above}{}", file_name.to_string_lossy()).into();
             self.odd(&shown, "the file's name is not UTF-8", Some("rename it"));

@@ -142,6 +142,17 @@ pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceRepor
     (engine.catalog.declared(), diagnostics, engine.report())
 }
 
+/// Reads one text that is in no file, called `file` in diagnostics.
+pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Declared>, Vec<Diagnostic>) {
+    let mut catalog = Catalog::new();
+    catalog.apply([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))]);
+    let mut diagnostics = catalog.diagnostics();
+    for diagnostic in &mut diagnostics {
+        excerpt(diagnostic, bytes);
+    }
+    (catalog.declared(), diagnostics)
+}
+
 /// How to look at the tree.
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
@@ -461,13 +472,18 @@ impl Engine {
     /// Fills in the line a diagnostic is about, where the catalog could not know it.
     fn add_excerpt(&self, diagnostic: &mut Diagnostic) {
         if diagnostic.excerpt.is_none()
-            && diagnostic.line > 0
             && let Some(known) = self.tracked.get(&diagnostic.file)
             && let Bytes::Whole(bytes, _) = scan::read(&diagnostic.file, &known.path)
         {
-            let text = String::from_utf8_lossy(&bytes);
-            diagnostic.excerpt = text.lines().nth(diagnostic.line as usize - 1).map(Into::into);
+            excerpt(diagnostic, &bytes);
         }
+    }
+}
+
+fn excerpt(diagnostic: &mut Diagnostic, bytes: &[u8]) {
+    if diagnostic.excerpt.is_none() && diagnostic.line > 0 {
+        let text = String::from_utf8_lossy(bytes);
+        diagnostic.excerpt = text.lines().nth(diagnostic.line as usize - 1).map(Into::into);
     }
 }
 
