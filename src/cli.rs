@@ -121,6 +121,18 @@ pub struct ManifestArgs {
     /// Directory of manifests, read recursively; may be given several times
     #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
+    /// Follow links that lead out of the directory; within it (ConfigMaps, git-sync) they are always followed
+    #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
+    pub follow_links: bool,
+}
+
+/// How changes of the manifests are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WatchArg {
+    /// At once, by the kernel's events; by scanning as well, and where there are none
+    Auto,
+    /// By scanning alone, each --scan-interval
+    Scan,
 }
 
 /// How to reach CamposCloud.
@@ -166,6 +178,9 @@ pub struct RunArgs {
     /// Time between full scans of the manifests; file events make changes immediate
     #[arg(long, env = "CAMPOS_OPERATOR_SCAN_INTERVAL", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub scan_interval: Duration,
+    /// How changes of the manifests are noticed
+    #[arg(long, env = "CAMPOS_OPERATOR_WATCH", default_value = "auto", value_name = "HOW")]
+    pub watch: WatchArg,
     /// Which calls are allowed; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
@@ -224,6 +239,9 @@ pub struct ValidateArgs {
     /// Files and directories; - reads stdin
     #[arg(default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Follow links that lead out of a directory
+    #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
+    pub follow_links: bool,
     /// How to print what is wrong
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: ValidateOutput,

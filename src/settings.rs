@@ -13,7 +13,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs};
+use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs, WatchArg};
+use crate::manifest::source::Options;
 use crate::operator;
 use crate::reconcile::desired::Policy;
 
@@ -139,6 +140,15 @@ pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
         }
     }
     Ok(())
+}
+
+/// How the manifests shall be watched.
+pub fn source(args: &RunArgs) -> Options {
+    Options {
+        scan_interval: args.scan_interval,
+        watch: args.watch == WatchArg::Auto,
+        follow_links: args.manifests.follow_links,
+    }
 }
 
 /// How the operator shall work.

@@ -24,7 +24,7 @@ pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit>
         }
         of_stdin()?
     } else {
-        of_files(&args.paths)?
+        of_files(&args.paths, args.follow_links)?
     };
     let colour = telemetry::colour(when, &io::stdout());
     print(&match args.output {
@@ -61,8 +61,8 @@ impl Findings {
     }
 }
 
-fn of_files(paths: &[PathBuf]) -> anyhow::Result<Findings> {
-    let (declared, mut diagnostics, report) = source::load(paths.to_owned());
+fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
+    let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), follow_links);
     if let Some(trouble) = &report.trouble {
         bail!("reading the manifests: {trouble}");
     }

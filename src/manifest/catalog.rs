@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
 use super::load::{Content, ParsedFile};
 use super::schema::Object;
@@ -134,8 +136,8 @@ impl Catalog {
     }
 
     /// Takes in what is known of some files now, as one change: a file that went and another that came with the same
-    /// object are a move.
-    pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
+    /// object are a move. `at`: when that was read.
+    pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
         let mut touched = BTreeSet::new();
         for (file, state) in batch {
             self.place(&file, state, &mut touched);
@@ -144,9 +146,14 @@ impl Catalog {
         touched.extend(disturbed);
         let mut changes = Changes::default();
         for name in touched {
-            self.judge(name, &mut changes);
+            self.judge(name, at, &mut changes);
         }
         changes
+    }
+
+    /// The same, where nobody asks since when a text is invalid.
+    pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
+        self.take(batch, Timestamp::UNIX_EPOCH)
     }
 
     /// Everything declared, by name.
@@ -246,7 +253,7 @@ impl Catalog {
     }
 
     /// Decides what is in force for one name, and notes what differs from what was said before.
-    fn judge(&mut self, name: AppName, changes: &mut Changes) {
+    fn judge(&mut self, name: AppName, at: Timestamp, changes: &mut Changes) {
         let Some(entry) = self.objects.get(&name) else { return };
         if entry.gone() {
             let entry = self.objects.remove(&name);
@@ -256,7 +263,11 @@ impl Catalog {
             }
             return;
         }
-        let standing = self.standing(&name, entry);
+        let since = match entry.said.as_ref().map(|said| &said.standing) {
+            Some(Standing::Invalid { since, .. }) => *since,
+            Some(Standing::Sound | Standing::Conflicting { .. }) | None => at,
+        };
+        let standing = self.standing(&name, entry, since);
         let declared = Self::declare(&name, entry, standing);
         if matches!(declared.standing, Standing::Conflicting { .. }) {
             self.disputes.insert(name.clone());
@@ -276,7 +287,8 @@ impl Catalog {
         }
     }
 
-    fn standing(&self, name: &AppName, entry: &Entry) -> Standing {
+    /// `since`: since when it is invalid, if it is.
+    fn standing(&self, name: &AppName, entry: &Entry, since: Timestamp) -> Standing {
         let places = entry.places();
         if places.len() > 1 {
             let message =
@@ -302,8 +314,10 @@ impl Catalog {
         }
         match entry.bearers.first_key_value() {
             Some((_, Bearer { content: Content::Good(_), .. })) => Standing::Sound,
-            Some((_, Bearer { content: Content::Bad(message), .. })) => Standing::Invalid { message: message.clone() },
-            None => Standing::Invalid { message: entry.held.values().next().cloned().unwrap_or_default() },
+            Some((_, Bearer { content: Content::Bad(message), .. })) => {
+                Standing::Invalid { message: message.clone(), since }
+            }
+            None => Standing::Invalid { message: entry.held.values().next().cloned().unwrap_or_default(), since },
         }
     }
 
@@ -324,7 +338,9 @@ impl Catalog {
     }
 
     fn dispute_diagnostics(&self, name: &AppName, entry: &Entry, all: &mut Vec<Diagnostic>) {
-        let Standing::Conflicting { reason, message } = self.standing(name, entry) else { return };
+        let Standing::Conflicting { reason, message } = self.standing(name, entry, Timestamp::UNIX_EPOCH) else {
+            return;
+        };
         let by_name = reason == Reason::DuplicateName;
         let others: Vec<Related> = if by_name {
             let related = |place| Related { place, message: format!("also named {name}").into() };
@@ -426,7 +442,7 @@ mod tests {
             let state = declared.spec.as_ref().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
             let standing = match &declared.standing {
                 Standing::Sound => "Sound".to_owned(),
-                Standing::Invalid { message } => format!("Invalid: {message}"),
+                Standing::Invalid { message, .. } => format!("Invalid: {message}"),
                 Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
             };
             format!("{} | {state} | {standing} | {}\n", declared.name, declared.place)
@@ -449,6 +465,24 @@ mod tests {
         assert_eq!(catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]), Changes::default());
         let comment = format!("{}# a comment\n", good("a", "1a", "Running"));
         assert_eq!(catalog.apply([read("a.yaml", &comment)]), Changes::default());
+    }
+
+    #[test]
+    fn since_when_a_text_is_invalid() {
+        let mut catalog = Catalog::new();
+        let mut since = |second, (file, state): (Arc<str>, FileState)| {
+            catalog.take([(file, state)], Timestamp::from_second(second).unwrap());
+            match catalog.declared().remove(0).standing {
+                Standing::Invalid { since, .. } => Some(since.as_second()),
+                Standing::Sound | Standing::Conflicting { .. } => None,
+            }
+        };
+        assert_eq!(since(1, read("a.yaml", &good("a", "1a", "Running"))), None);
+        assert_eq!(since(2, read("a.yaml", &bad("a"))), Some(2));
+        assert_eq!(since(3, read("a.yaml", "][")), Some(2), "another mistake is still a mistake");
+        assert_eq!(since(4, unreadable("a.yaml")), Some(2));
+        assert_eq!(since(5, read("a.yaml", &good("a", "1a", "Running"))), None);
+        assert_eq!(since(6, read("a.yaml", &bad("a"))), Some(6));
     }
 
     #[test]

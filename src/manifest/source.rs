@@ -21,7 +21,7 @@ use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::Diagnostic;
 use super::load::{self, Content};
-use super::scan::{self, Bytes, Layout, Listing, Print, Root};
+use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
 use super::watch::{Signal, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
 
@@ -51,6 +51,8 @@ pub struct Options {
     pub scan_interval: Duration,
     /// Whether to use the kernel's events at all; without, every change is found by scanning.
     pub watch: bool,
+    /// Whether links may lead out of the tree.
+    pub follow_links: bool,
 }
 
 /// A running source. Dropping it ends its thread.
@@ -75,7 +77,7 @@ impl Source {
         scan_interval: Duration,
         deliver: impl FnMut(Update) + Send + 'static,
     ) -> io::Result<SourceHandle> {
-        Self::start_with(roots, Options { scan_interval, watch: true }, deliver)
+        Self::start_with(roots, Options { scan_interval, watch: true, follow_links: false }, deliver)
     }
 
     /// The same, with every choice open.
@@ -91,7 +93,7 @@ impl Source {
         let own = signals.clone();
         let thread = thread::Builder::new().name("source".into()).spawn(move || {
             Thread {
-                engine: Engine::new(roots),
+                engine: Engine::new(roots, options.follow_links),
                 options,
                 signals: own,
                 inbox,
@@ -125,7 +127,12 @@ impl Drop for SourceHandle {
 /// Reads everything once: for verbs that look at the manifests and end. Blocks for as long as a file is being written
 /// (at most about two seconds).
 pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
-    let mut engine = Engine::new(roots);
+    load_with(roots, false)
+}
+
+/// The same; `follow_links`: whether links may lead out of the tree.
+pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
+    let mut engine = Engine::new(roots, follow_links);
     let started = clock::now();
     loop {
         let patient = clock::now().duration_since(started) < PATIENCE;
@@ -145,7 +152,7 @@ pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceRepor
 /// Reads one text that is in no file, called `file` in diagnostics.
 pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Declared>, Vec<Diagnostic>) {
     let mut catalog = Catalog::new();
-    catalog.apply([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))]);
+    catalog.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
     let mut diagnostics = catalog.diagnostics();
     for diagnostic in &mut diagnostics {
         excerpt(diagnostic, bytes);
@@ -187,6 +194,8 @@ struct Pending {
 #[derive(Debug)]
 struct Engine {
     roots: Vec<Root>,
+    follow_links: bool,
+    outside: Outside,
     catalog: Catalog,
     tracked: HashMap<Arc<str>, Tracked>,
     pending: BTreeMap<Arc<str>, Pending>,
@@ -206,9 +215,11 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(roots: Vec<PathBuf>) -> Self {
+    fn new(roots: Vec<PathBuf>, follow_links: bool) -> Self {
         Self {
             roots: scan::roots(roots),
+            follow_links,
+            outside: Outside::default(),
             catalog: Catalog::new(),
             tracked: HashMap::new(),
             pending: BTreeMap::new(),
@@ -228,7 +239,7 @@ impl Engine {
 
     /// Looks at the whole tree. Nothing is concluded from a tree that cannot be listed.
     fn scan(&mut self, now: Instant, look: Look) {
-        let listing = match scan::list(&self.roots) {
+        let listing = match scan::list(&self.roots, self.follow_links) {
             Ok(listing) => listing,
             Err(trouble) => {
                 self.trouble = Some(trouble.into());
@@ -260,6 +271,7 @@ impl Engine {
         self.layout = listing.layout;
         self.skipped = listing.skipped;
         self.linked = listing.linked;
+        self.outside = listing.outside;
         self.loaded = true;
         self.commit();
     }
@@ -395,7 +407,7 @@ impl Engine {
         if self.batch.is_empty() {
             return;
         }
-        let changes = self.catalog.apply(std::mem::take(&mut self.batch));
+        let changes = self.catalog.take(std::mem::take(&mut self.batch), clock::timestamp());
         // Of what was not told yet, the newest counts.
         let newer: BTreeSet<_> =
             changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).cloned().collect();
@@ -459,6 +471,7 @@ impl Engine {
         let given = |root: &Root| std::path::absolute(&root.given).is_ok_and(|given| given.starts_with(path));
         self.layout.reals().any(|real| path.starts_with(real) || real.starts_with(path))
             || self.layout.links().any(|link| link.starts_with(path))
+            || self.outside.concerns(path)
             || self.roots.iter().any(given)
     }
 
@@ -544,7 +557,7 @@ impl<F: FnMut(Update)> Thread<F> {
                     rounds += 1;
                     periodic = after + self.options.scan_interval;
                 }
-                if !self.watch.as_ref().is_none_or(|watch| watch.is_current(&self.engine.roots)) {
+                if !self.watch.as_ref().is_none_or(|watch| watch.is_current(&self.engine.roots, &self.engine.outside)) {
                     // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
                     wanted = Some(not_before);
                 }
@@ -656,14 +669,16 @@ impl<F: FnMut(Update)> Thread<F> {
 
     /// Watches what there is to watch now. Failing that, scanning has to do: said once, tried again with each scan.
     fn arm(&mut self, retry: bool) {
-        if !self.options.watch || self.watch.as_ref().is_some_and(|watch| watch.is_current(&self.engine.roots)) {
+        if !self.options.watch
+            || self.watch.as_ref().is_some_and(|watch| watch.is_current(&self.engine.roots, &self.engine.outside))
+        {
             return;
         }
         if self.watch_trouble.is_some() && !retry {
             return;
         }
         self.watch = None;
-        match Watch::arm(&self.engine.roots, self.signals.clone()) {
+        match Watch::arm(&self.engine.roots, &self.engine.outside, self.signals.clone()) {
             Ok(watch) => {
                 self.watch = Some(watch);
                 if self.watch_trouble.take().is_some() {

@@ -12,7 +12,7 @@ use std::sync::mpsc::Sender;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::scan::{self, Root};
+use super::scan::{self, Outside, Root};
 
 /// What reaches the source's thread.
 #[derive(Debug)]
@@ -41,12 +41,12 @@ pub(super) struct Watch {
 type Armed = BTreeSet<(PathBuf, bool, u64, u64)>;
 
 impl Watch {
-    /// Watches the roots as they are now.
+    /// Watches the roots as they are now, and what links lead to `outside` of them.
     ///
     /// # Errors
     /// Why there can be no watch, such as the kernel's limits. Then scanning has to do.
-    pub(super) fn arm(roots: &[Root], signals: Sender<Signal>) -> Result<Self, String> {
-        let armed = wanted(roots);
+    pub(super) fn arm(roots: &[Root], outside: &Outside, signals: Sender<Signal>) -> Result<Self, String> {
+        let armed = wanted(roots, outside);
         let forward = move |event: notify::Result<Event>| {
             for signal in signals_of(event) {
                 // The source is gone: nobody is left to tell.
@@ -63,14 +63,13 @@ impl Watch {
     }
 
     /// Whether it still watches what there is to watch.
-    pub(super) fn is_current(&self, roots: &[Root]) -> bool {
-        self.armed == wanted(roots)
+    pub(super) fn is_current(&self, roots: &[Root], outside: &Outside) -> bool {
+        self.armed == wanted(roots, outside)
     }
 }
 
-fn wanted(roots: &[Root]) -> Armed {
-    let mut trees = BTreeSet::new();
-    let mut beside = BTreeSet::new();
+fn wanted(roots: &[Root], outside: &Outside) -> Armed {
+    let Outside { mut trees, mut beside } = outside.clone();
     for root in roots {
         let mut links = BTreeMap::new();
         scan::links_on(&root.given, &mut links);

@@ -223,6 +223,29 @@ fn files_that_cannot_be_used_are_told_and_the_others_go_on() {
 }
 
 #[test]
+fn links_out_of_the_tree_are_told_by_every_verb_unless_followed() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[]);
+    let elsewhere = Manifests::new(&[("bot", A, "Stopped")]);
+    std::os::unix::fs::symlink(elsewhere.file("bot"), manifests.file("bot")).unwrap();
+    let (url, directory) = (simulator.url(), manifests.path().to_str().unwrap());
+    let plan = ["plan", "--api-url", &url, "--manifests", directory];
+    let run = ["run", "--once", "--listen", "off", "--watch", "scan", "--api-url", &url, "--manifests", directory];
+    for (arguments, says) in
+        [(&["validate", directory][..], "1 app in 1 file: 0 errors"), (&plan, "1 to stop"), (&run, "app stopped")]
+    {
+        let refused = output(arguments);
+        let told = stdout(&refused) + &stderr(&refused);
+        assert!(code(&refused) == 1 && told.contains("the link leads out"), "{arguments:?}: {told}");
+        let followed = output(&[arguments, &["--follow-links"]].concat());
+        let told = stdout(&followed) + &stderr(&followed);
+        assert!(code(&followed) == 0 && told.contains(says), "{arguments:?}: {told}");
+    }
+    assert_eq!(simulator.calls(), [format!("stop {A}")]);
+    assert_eq!(code(&output(&[&run[..], &["--watch", "inotify"]].concat())), 1);
+}
+
+#[test]
 fn help_and_completions_go_to_stdout() {
     for arguments in [&["--help"][..], &["run", "--help"], &["--version"], &["completions", "bash"]] {
         let output = output(arguments);

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// So long that no scan but the first comes by itself: what is seen was seen through events.
-const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_hours(1), watch: true };
-const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false };
+const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false };
+const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false };
 
 /// Everything the source said, added up.
 #[derive(Debug, Default)]
@@ -318,6 +318,41 @@ fn without_events_scanning_does_it_all() {
     bench.never("a", "-");
     fs::remove_file(bench.path("b.yaml")).expect("remove");
     bench.until_state("a", "-");
+}
+
+#[test]
+fn links_out_of_the_tree_are_refused_unless_followed() {
+    for (follow_links, options) in [(false, EVENTS_ONLY), (true, EVENTS_ONLY), (true, SCANS_ONLY)] {
+        let bench = Bench::start("m", Options { follow_links, ..options }, |dir| {
+            fs::create_dir_all(dir.join("m")).expect("mkdir");
+            fs::create_dir_all(dir.join("shared/team")).expect("mkdir");
+            fs::write(dir.join("shared/a.yaml"), app("a", "Running")).expect("write");
+            fs::write(dir.join("shared/team/b.yaml"), app("b", "Running")).expect("write");
+            symlink("../shared/a.yaml", dir.join("m/a.yaml")).expect("symlink");
+            symlink("../shared/team", dir.join("m/team")).expect("symlink");
+            fs::write(dir.join("m/own.yaml"), app("own", "Running")).expect("write");
+        });
+        bench.until_state("own", "Running");
+        if !follow_links {
+            bench.until("both are told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 2));
+            let view = bench.view.0.lock().expect("no test thread panics with it");
+            let told = view.report.as_ref().map(|report| report.problems.join("\n")).unwrap_or_default();
+            assert!(told.contains("a.yaml: the link leads out") && told.contains("team: the link"), "{told}");
+            assert_eq!(view.apps.len(), 1);
+            continue;
+        }
+        bench.until_state("a", "Running");
+        bench.until_state("b", "Running");
+        // What happens there is noticed, as if it were in the tree.
+        let shared = bench.dir.path().join("shared");
+        fs::write(shared.join(".new"), app("a", "Stopped")).expect("write");
+        fs::rename(shared.join(".new"), shared.join("a.yaml")).expect("rename");
+        fs::write(shared.join("team/b.yaml"), app("b", "Stopped")).expect("write");
+        fs::write(shared.join("team/c.yaml"), app("c", "Stopped")).expect("write");
+        for name in ["a", "b", "c"] {
+            bench.until_state(name, "Stopped");
+        }
+    }
 }
 
 #[test]
