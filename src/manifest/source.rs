@@ -22,7 +22,7 @@ use super::clock;
 use super::diagnostic::Diagnostic;
 use super::load::{self, Content};
 use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
-use super::watch::{Signal, Watch};
+use super::watch::{Signal, Unwatched, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
 
 /// How long a text that only a scan saw must stay the same: a writer in place pauses for less.
@@ -557,7 +557,7 @@ impl<F: FnMut(Update)> Thread<F> {
                     rounds += 1;
                     periodic = after + self.options.scan_interval;
                 }
-                if !self.watch.as_ref().is_none_or(|watch| watch.is_current(&self.engine.roots, &self.engine.outside)) {
+                if self.is_watch_stale() {
                     // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
                     wanted = Some(not_before);
                 }
@@ -600,6 +600,14 @@ impl<F: FnMut(Update)> Thread<F> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Whether what is watched is not what there is to watch, and can be had.
+    fn is_watch_stale(&self) -> bool {
+        match &self.watch {
+            Some(watch) => !watch.is_current(&self.engine.roots, &self.engine.outside),
+            None => self.options.watch && self.watch_trouble.is_none(),
         }
     }
 
@@ -685,7 +693,9 @@ impl<F: FnMut(Update)> Thread<F> {
                     info!("file-system events work again");
                 }
             }
-            Err(trouble) => {
+            // Not a trouble, and not for the next periodic scan: `is_watch_stale` has it tried again at once.
+            Err(Unwatched::Replaced) => self.watch_trouble = None,
+            Err(Unwatched::Refused(trouble)) => {
                 if self.watch_trouble.as_ref() != Some(&trouble) {
                     let seconds = self.options.scan_interval.as_secs_f64();
                     warn!(trouble, scan_interval_s = seconds, "no file-system events; changes are found by scanning");

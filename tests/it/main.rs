@@ -10,3 +10,4 @@ mod import;
 mod schema;
 mod simulator;
 mod source;
+mod storm;

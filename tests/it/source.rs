@@ -15,16 +15,18 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// So long that no scan but the first comes by itself: what is seen was seen through events.
-const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false };
-const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false };
+pub(crate) const EVENTS_ONLY: Options =
+    Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false };
+pub(crate) const SCANS_ONLY: Options =
+    Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false };
 
 /// Everything the source said, added up.
 #[derive(Debug, Default)]
-struct View {
-    apps: BTreeMap<String, Declared>,
-    report: Option<SourceReport>,
+pub(crate) struct View {
+    pub(crate) apps: BTreeMap<String, Declared>,
+    pub(crate) report: Option<SourceReport>,
     /// Every state each app was ever said to have, and `-` for each release.
-    past: Vec<(String, String)>,
+    pub(crate) past: Vec<(String, String)>,
 }
 
 impl View {
@@ -40,20 +42,20 @@ impl View {
         self.report = Some(update.source);
     }
 
-    fn state(&self, name: &str) -> String {
+    pub(crate) fn state(&self, name: &str) -> String {
         self.apps.get(name).map_or_else(|| "-".into(), state)
     }
 
-    fn available(&self) -> bool {
+    pub(crate) fn available(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.available)
     }
 
-    fn ever(&self, name: &str, state: &str) -> bool {
+    pub(crate) fn ever(&self, name: &str, state: &str) -> bool {
         self.past.iter().any(|(app, past)| app == name && past == state)
     }
 }
 
-fn state(declared: &Declared) -> String {
+pub(crate) fn state(declared: &Declared) -> String {
     let state = declared.spec.as_ref().map_or("none", |spec| spec.state.as_str());
     match &declared.standing {
         Standing::Sound => state.to_owned(),
@@ -62,17 +64,21 @@ fn state(declared: &Declared) -> String {
     }
 }
 
-struct Bench {
-    dir: TempDir,
-    root: PathBuf,
-    view: Arc<(Mutex<View>, Condvar)>,
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+    pub(crate) root: PathBuf,
+    pub(crate) view: Arc<(Mutex<View>, Condvar)>,
     _handle: SourceHandle,
 }
 
 impl Bench {
     /// Starts a source on `root`, a path below a new directory that `prepare` fills.
-    fn start(root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+    pub(crate) fn start(root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary directory"), root, options, prepare)
+    }
+
+    /// The same, in a directory of a chosen file system.
+    pub(crate) fn start_in(dir: TempDir, root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
         prepare(dir.path());
         let root = dir.path().join(root);
         let view = Arc::new((Mutex::new(View::default()), Condvar::new()));
@@ -88,7 +94,7 @@ impl Bench {
     }
 
     /// Starts with one file, `a.yaml`, that wants `a` running.
-    fn with_a() -> Self {
+    pub(crate) fn with_a() -> Self {
         let bench = Self::start("m", EVENTS_ONLY, |dir| {
             fs::create_dir(dir.join("m")).expect("mkdir");
             fs::write(dir.join("m/a.yaml"), app("a", "Running")).expect("write");
@@ -97,12 +103,12 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
     #[track_caller]
-    fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
+    pub(crate) fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
         let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (guard, _) = self
             .view
@@ -113,18 +119,18 @@ impl Bench {
     }
 
     #[track_caller]
-    fn until_state(&self, name: &str, state: &str) {
+    pub(crate) fn until_state(&self, name: &str, state: &str) {
         self.until(&format!("{name} is {state}"), |view| view.state(name) == state);
     }
 
     #[track_caller]
-    fn never(&self, name: &str, state: &str) {
+    pub(crate) fn never(&self, name: &str, state: &str) {
         let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(!guard.ever(name, state), "{name} was {state}: {:#?}", guard.past);
     }
 }
 
-fn app(name: &str, state: &str) -> String {
+pub(crate) fn app(name: &str, state: &str) -> String {
     format!(
         "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n"
     )
@@ -209,7 +215,7 @@ fn a_broken_file_holds_and_is_mended() {
 }
 
 /// Makes `..{version}` with one file and swaps `..data` to it, as the kubelet does.
-fn swap_config_map(root: &Path, version: &str, state: &str) {
+pub(crate) fn swap_config_map(root: &Path, version: &str, state: &str) {
     let old = fs::read_link(root.join("..data")).ok();
     let real = format!("..{version}");
     fs::create_dir(root.join(&real)).expect("mkdir");
@@ -238,7 +244,7 @@ fn a_config_map_swap() {
 }
 
 /// Checks a commit out beside the others and flips the link to it, as git-sync does; the old tree goes at once.
-fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
+pub(crate) fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
     let old = fs::read_link(dir.join("current")).ok();
     let tree = format!(".worktrees/{commit}");
     fs::create_dir_all(dir.join(&tree).join("apps")).expect("mkdir");
