@@ -70,7 +70,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     );
     let once = settings.once.is_some();
     let (sender, updates) = unbounded_channel();
-    let source = Source::start_with(manifests, source, move |update| drop(sender.send(update)))
+    let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
         .context("starting to watch the manifests")?;
     let ended = Operator::new(Arc::new(client), settings, clock, board).run(updates, shutdown).await;
     drop(source);

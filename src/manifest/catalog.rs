@@ -156,6 +156,25 @@ impl Catalog {
         self.take(batch, Timestamp::UNIX_EPOCH)
     }
 
+    /// A file of which little can be read has another name now: what it holds, it still holds.
+    pub fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
+        let Some(moved) = self.files.remove(from) else { return };
+        for name in &moved.members {
+            let Some(entry) = self.objects.get_mut(name) else { continue };
+            if let Some(trouble) = entry.held.remove(from) {
+                entry.held.insert(to.clone(), trouble);
+            }
+            let bearers = std::mem::take(&mut entry.bearers).into_iter();
+            let renamed = |(file, line): Spot| (if file == *from { to.clone() } else { file }, line);
+            entry.bearers = bearers.map(|(spot, bearer)| (renamed(spot), bearer)).collect();
+            if let Some((_, place)) = entry.last_good.as_mut().filter(|(_, place)| place.file == *from) {
+                place.file = to.clone();
+            }
+        }
+        self.problems.remove(from);
+        self.files.insert(to.clone(), moved);
+    }
+
     /// Everything declared, by name.
     pub fn declared(&self) -> Vec<Declared> {
         let mut all: Vec<Declared> = self.objects.values().filter_map(|entry| entry.said.clone()).collect();
@@ -483,6 +502,23 @@ mod tests {
         assert_eq!(since(4, unreadable("a.yaml")), Some(2));
         assert_eq!(since(5, read("a.yaml", &good("a", "1a", "Running"))), None);
         assert_eq!(since(6, read("a.yaml", &bad("a"))), Some(6));
+    }
+
+    #[test]
+    fn a_broken_file_that_is_renamed_still_holds() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &format!("{}---\n{}", good("a", "1a", "Running"), good("b", "1b", "Running")))]);
+        catalog.apply([read("a.yaml", &format!("{}---\n][", bad("a")))]);
+        catalog.rename(&"a.yaml".into(), &"z.yaml".into());
+        let changes = catalog.apply([read("z.yaml", &format!("{}---\n][", bad("a")))]);
+        assert_eq!((changed(&changes), names(&changes.removed)), (vec!["a", "b"], vec![]));
+        insta::assert_snapshot!(shown(&catalog), @r"
+        a | 1a Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:1
+        b | 1b Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:6
+        ");
+        catalog.apply([read("z.yaml", &good("b", "1b", "Stopped"))]);
+        insta::assert_snapshot!(shown(&catalog), @"b | 1b Stopped | Sound | z.yaml:1");
+        assert_eq!(names(&catalog.apply([gone("z.yaml")]).removed), ["b"]);
     }
 
     #[test]

@@ -74,18 +74,6 @@ impl Source {
     /// If no thread can be started.
     pub fn start(
         roots: Vec<PathBuf>,
-        scan_interval: Duration,
-        deliver: impl FnMut(Update) + Send + 'static,
-    ) -> io::Result<SourceHandle> {
-        Self::start_with(roots, Options { scan_interval, watch: true, follow_links: false }, deliver)
-    }
-
-    /// The same, with every choice open.
-    ///
-    /// # Errors
-    /// If no thread can be started.
-    pub fn start_with(
-        roots: Vec<PathBuf>,
         options: Options,
         deliver: impl FnMut(Update) + Send + 'static,
     ) -> io::Result<SourceHandle> {
@@ -352,6 +340,9 @@ impl Engine {
         self.pending.remove(file);
         self.written.remove(file);
         let parsed = load::parse(file, &bytes);
+        if !parsed.conclusive && !self.tracked.contains_key(file) {
+            self.settle_broken_move(file, hash);
+        }
         self.settle_moves(file, &parsed);
         self.track(file, Tracked { path: path.to_owned(), hash, print: trusted, inode: Some(print) });
         self.batch.insert(file.clone(), FileState::Read(Arc::new(parsed)));
@@ -365,13 +356,29 @@ impl Engine {
             left.extend(self.catalog.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
-            let absent =
-                |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-            if self.tracked.get(&other).is_some_and(|known| absent(&known.path))
+            if self.tracked.get(&other).is_some_and(|known| is_absent(&known.path))
                 && self.roots.iter().all(|root| root.given.exists())
             {
                 self.gone(&other);
             }
+        }
+    }
+
+    /// If another file that is gone from the disk said the very same, this is that one: its names need not be readable
+    /// for what it holds to stay held.
+    fn settle_broken_move(&mut self, file: &Arc<str>, hash: u64) {
+        // In a tree that was replaced as a whole every old path is absent, which says nothing of the file.
+        let reals: Vec<PathBuf> = self.roots.iter().filter_map(|root| fs::canonicalize(&root.given).ok()).collect();
+        let same = |(_, known): &(&Arc<str>, &Tracked)| {
+            known.hash == hash && is_absent(&known.path) && reals.iter().any(|real| known.path.starts_with(real))
+        };
+        let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
+        // What is known of it may not have reached the catalog yet.
+        self.commit();
+        self.catalog.rename(&from, file);
+        self.missing.remove(&from);
+        if let Some(before) = self.tracked.remove(&from) {
+            self.revision = self.revision.wrapping_sub(mark(&from, before.hash));
         }
     }
 
@@ -510,6 +517,10 @@ fn absent_inodes<'a>(
         let absent = tracked.iter().filter(|(file, _)| !listing.files.contains_key(*file));
         absent.filter_map(|(_, known)| known.inode.map(|print| print.file())).collect()
     })
+}
+
+fn is_absent(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn hash(bytes: &[u8]) -> u64 {

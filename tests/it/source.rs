@@ -83,7 +83,7 @@ impl Bench {
         let root = dir.path().join(root);
         let view = Arc::new((Mutex::new(View::default()), Condvar::new()));
         let sink = view.clone();
-        let handle = Source::start_with(vec![root.clone()], options, move |update| {
+        let handle = Source::start(vec![root.clone()], options, move |update| {
             sink.0.lock().expect("no test thread panics with it").take(update);
             sink.1.notify_all();
         })
@@ -212,6 +212,20 @@ fn a_broken_file_holds_and_is_mended() {
     bench.until_state("a", "Stopped");
     bench.until("no problem is left", |view| view.report.as_ref().is_some_and(|report| report.problems.is_empty()));
     bench.never("a", "-");
+}
+
+#[test]
+fn a_broken_file_that_moves_still_holds() {
+    let bench = Bench::with_a();
+    // Not even its name can be read any more.
+    fs::write(bench.path("a.yaml"), "][").expect("write");
+    bench.until_state("a", "Running Invalid");
+    fs::rename(bench.path("a.yaml"), bench.path("b.yaml")).expect("rename");
+    bench.until("it is in b.yaml", |view| view.apps.get("a").is_some_and(|a| &*a.place.file == "b.yaml"));
+    fs::write(bench.path("b.yaml"), app("a", "Stopped")).expect("write");
+    bench.until_state("a", "Stopped");
+    bench.never("a", "-");
+    bench.never("a", "Running DuplicateName");
 }
 
 /// Makes `..{version}` with one file and swaps `..data` to it, as the kubelet does.
