@@ -341,7 +341,7 @@ impl Engine {
         self.written.remove(file);
         let parsed = load::parse(file, &bytes);
         if !parsed.conclusive && !self.tracked.contains_key(file) {
-            self.settle_broken_move(file, hash);
+            self.settle_broken_move(file, hash, &print);
         }
         self.settle_moves(file, &parsed);
         self.track(file, Tracked { path: path.to_owned(), hash, print: trusted, inode: Some(print) });
@@ -364,13 +364,19 @@ impl Engine {
         }
     }
 
-    /// If another file that is gone from the disk said the very same, this is that one: its names need not be readable
-    /// for what it holds to stay held.
-    fn settle_broken_move(&mut self, file: &Arc<str>, hash: u64) {
+    /// If this is another file under a new name, it still holds what it held: its names need not be readable for that.
+    fn settle_broken_move(&mut self, file: &Arc<str>, hash: u64, print: &Print) {
         // In a tree that was replaced as a whole every old path is absent, which says nothing of the file.
-        let reals: Vec<PathBuf> = self.roots.iter().filter_map(|root| fs::canonicalize(&root.given).ok()).collect();
+        let in_place = |path: &Path| {
+            let mut reals = self.roots.iter().filter_map(|root| fs::canonicalize(&root.given).ok());
+            reals.any(|real| path.starts_with(real))
+        };
+        // The inode first: of a thousand empty files not each is to be compared with all the others on the disk.
         let same = |(_, known): &(&Arc<str>, &Tracked)| {
-            known.hash == hash && is_absent(&known.path) && reals.iter().any(|real| known.path.starts_with(real))
+            known.hash == hash
+                && known.inode.is_some_and(|known| known.file() == print.file())
+                && is_absent(&known.path)
+                && in_place(&known.path)
         };
         let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
         // What is known of it may not have reached the catalog yet.
