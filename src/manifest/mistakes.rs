@@ -181,6 +181,22 @@ fn good_files() {
     }
     let parsed = parse(&Arc::from("bots.json"), json.as_bytes());
     assert_eq!((parsed.documents.len(), parsed.diagnostics), (1, vec![]));
+    // Pairs of surrogates, as Python's json.dumps writes them; a lone one is no character.
+    for (text, meant) in [
+        (r"\ud83d\ude00 \\ud83d\u00e9", Some("\u{1f600} \\ud83dé")),
+        (r"\\\ud83d\ude00\\", Some("\\\u{1f600}\\")),
+        (r"\ude00", None),
+        (r"\ud83d", None),
+    ] {
+        let json =
+            json.replace("\"name\": \"a\"", &format!("\"name\": \"a\", \"annotations\": {{\"note\": \"{text}\"}}"));
+        let parsed = parse(&Arc::from("bots.json"), json.as_bytes());
+        match (&parsed.documents[0].content, meant) {
+            (Content::Good(object), Some(meant)) => assert_eq!(object.annotations["note"], meant),
+            (Content::Bad(_), None) => {}
+            other => panic!("{text}: {other:?}"),
+        }
+    }
 }
 
 /// What the status API shows of a schedule can be applied again, and is the same schedule.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
@@ -23,13 +24,16 @@ pub const API_VERSION: &str = "campos-operator.dev/v1";
 /// The `kind` of every manifest.
 pub const KIND: &str = "App";
 
-/// One document, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// A manifest of campos-operator: what one app on CamposCloud shall be.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(rename = "App")]
 pub struct Manifest {
-    /// [`API_VERSION`].
+    /// Always campos-operator.dev/v1.
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
-    /// [`KIND`].
+    /// Always App.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// Who it is.
     pub metadata: Metadata,
@@ -37,44 +41,50 @@ pub struct Manifest {
     pub spec: Spec,
     /// Ignored, so that what the status API exports can be applied again.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub status: IgnoredAny,
 }
 
-/// `metadata`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
-    /// A DNS-1123 label, unique among the manifests.
+    /// A DNS-1123 label, unique among the manifests: lower-case letters, digits and '-', at most 63.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub name: String,
-    /// Free, for selectors.
+    /// Free, for choosing apps. Values are text: quote numbers and words such as yes.
     #[serde(default)]
     pub labels: Option<BTreeMap<String, String>>,
-    /// Free.
+    /// Free notes. Values are text: quote numbers and words such as yes.
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// `spec`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Spec {
-    /// The app's `_id` on the platform.
+    /// The app's _id on CamposCloud, unique among the manifests. Quote one that YAML would read as a number.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub app_id: String,
     /// What the app shall be.
     pub state: State,
-    /// Which calls are allowed for it; the daemon's policy if absent.
+    /// Which calls are allowed for the app; the daemon's --policy also holds, the stricter of the two wins.
     #[serde(default)]
+    #[schemars(with = "Policy")]
     pub policy: Option<Policy>,
-    /// Hands off.
+    /// Hands off: observed and reported, never called. True, or why and until when.
     #[serde(default)]
+    #[schemars(with = "Suspend")]
     pub suspend: Option<Suspend>,
-    /// Windows in which it shall be something else.
+    /// Windows of time in which the app shall be something else.
     #[serde(default)]
+    #[schemars(with = "Schedule")]
     pub schedule: Option<Schedule>,
 }
 
 /// `spec.state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum State {
     /// Online.
     Running,
@@ -83,7 +93,7 @@ pub enum State {
 }
 
 /// `spec.policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Policy {
     /// Stop and start.
     Full,
@@ -94,18 +104,25 @@ pub enum Policy {
 }
 
 /// `spec.suspend`: `true`, `false`, or who said so and until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged, deny_unknown_fields)]
 pub enum Suspend {
     /// Until further notice, or not at all.
     Plain(bool),
     /// With a reason, an end, or both.
+    #[schemars(extend("minProperties" = 1))]
     Because {
         /// Why.
+        #[schemars(default, with = "String")]
         reason: Option<String>,
-        /// RFC 3339: when it ends by itself.
+        /// When it ends by itself: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+        #[schemars(default, with = "String", extend("format" = "date-time"), regex(pattern = RFC_3339))]
         until: Option<String>,
     },
 }
+
+/// What a moment looks like, for editors that know patterns but not formats.
+const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
 
 // By hand: an untagged enum would lose line and column, and `serde_yaml` would call every mistake in it the same.
 impl<'de> Deserialize<'de> for Suspend {
@@ -693,8 +710,13 @@ fn list(words: &[&str]) -> String {
     words.join(", ")
 }
 
+/// Whether YAML would read a word of letters, digits, `_` and `-` as something else than text, were it not quoted.
+pub fn text_needs_quotes(word: &str) -> bool {
+    implied(word).is_some() || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 /// The DNS-1123 label nearest to what was typed.
-fn as_name(text: &str) -> Option<String> {
+pub fn as_name(text: &str) -> Option<String> {
     let mut name = String::new();
     for c in text.trim().to_lowercase().chars() {
         match c {

@@ -9,6 +9,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::diagnostic::{Mark, nearest};
@@ -17,45 +18,55 @@ use super::yaml::{Finding, Node, Value};
 use crate::reconcile::desired::Desired;
 use crate::reconcile::schedule::{self, Days, LONGEST, Span, day_name};
 
-/// `spec.schedule`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Windows of time in one time zone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Schedule {
-    /// An IANA name, such as `America/Sao_Paulo`: whose clock the windows mean.
+    /// An IANA name, such as America/Sao_Paulo: whose clock the windows mean.
     pub time_zone: String,
-    /// The first window that contains the present moment decides; outside all of them `state` holds.
+    /// The first window that contains the present moment decides; outside all of them state holds.
     pub windows: Vec<Window>,
 }
 
-/// One of `spec.schedule.windows`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A window: once, each week, each day, or by a cron pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// What the app shall be within it.
     pub state: State,
-    /// `2026-12-23T22:00:00` (once), `Fri 21:00` (each week) or `22:00` (each day).
+    /// When it begins: 2026-12-23T22:00:00 (once), Fri 21:00 (each week) or 22:00 (each day). Quote times.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = TIME))]
     pub from: Option<String>,
-    /// The end, in the same form; only a one-off may go without.
+    /// When it ends, in the same form; only a one-off may go without.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = TIME))]
     pub to: Option<String>,
-    /// The days on which a daily window begins, such as `Mon-Thu` or `Sat,Sun`.
+    /// The days on which a daily window begins, such as Mon-Thu or Sat,Sun.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = DAYS_OF_WEEK))]
     pub days: Option<String>,
     /// Minute, hour, day of month, month, day of week: when it begins.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub cron: Option<String>,
-    /// How long a `cron` window lasts, such as `1h30m`; a week at most.
+    /// How long a cron window lasts, such as 1h30m; a week at most.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub duration: Option<String>,
     /// Why, for people.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub reason: Option<String>,
 }
 
 /// The fields of `schedule`.
 pub(super) const SCHEDULE: [&str; 2] = ["timeZone", "windows"];
 const WINDOW: [&str; 7] = ["state", "from", "to", "days", "cron", "duration", "reason"];
+/// What `from` and `to` look like, for editors.
+const TIME: &str = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$";
+/// What `days` looks like.
+const DAYS_OF_WEEK: &str = r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?( *, *(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*$";
 const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
 
 /// What is wrong with a window, and with which of its fields.

@@ -196,10 +196,11 @@ fn message(object: &Object, past: &Attempts, decision: Decision, reason: Reason,
             format!("the app keeps coming back: someone or something else changes it; next try{until}")
         }
         Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => match &object.declared.standing {
-            Standing::Invalid { message } if object.declared.spec.is_some() => {
-                format!("the newest text of the manifest was refused, the last good one stays in force: {message}")
-            }
-            Standing::Invalid { message } | Standing::Conflicting { message, .. } => message.to_string(),
+            Standing::Invalid { message, since } if object.declared.spec.is_some() => format!(
+                "the newest text of the manifest is refused since {since:.0}, the last good one stays in force: {message}"
+            ),
+            Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}"),
+            Standing::Conflicting { message, .. } => message.to_string(),
             Standing::Sound => reason.to_string(),
         },
         Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),

@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn conditions_follow_the_decision() {
-        let (sound, invalid) = (Standing::Sound, Standing::Invalid { message: "x".into() });
+        let (sound, invalid) =
+            (Standing::Sound, Standing::Invalid { message: "x".into(), since: jiff::Timestamp::UNIX_EPOCH });
         let settled = Decision::Settled(Reason::Settled);
         let stopping = Decision::Wait { reason: Reason::Stopping, until: None };
         case(settled, &sound, true, "True False False Settled");

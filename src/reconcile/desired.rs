@@ -194,6 +194,8 @@ pub enum Standing {
     Invalid {
         /// What is wrong, with the place.
         message: Arc<str>,
+        /// When it was first read so, whatever else was wrong with it since.
+        since: Timestamp,
     },
     /// Two manifests claim this name or this app: nothing is called for any of them.
     Conflicting {

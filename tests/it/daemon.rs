@@ -444,3 +444,19 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
         drop(reader);
     }
 }
+
+#[test]
+fn a_refused_text_says_since_when() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    let address = daemon.address();
+    let shown = || http(address, "GET", "/api/v1/apps/bot").1;
+    manifests.set("bot", A, "stopped");
+    wait_until("it is told since when", || shown().contains("is refused since 20"), shown);
+    assert!(shown().contains("bot.yaml:7:10"), "{}", shown());
+    manifests.set("bot", A, "Running");
+    wait_until("it is mended", || !shown().contains("refused"), shown);
+    assert_eq!(simulator.calls(), [""; 0]);
+}

@@ -6,6 +6,9 @@
 mod cli;
 mod daemon;
 mod harness;
+mod import;
 mod schedules;
+mod schema;
 mod simulator;
 mod source;
+mod storm;
