@@ -25,8 +25,10 @@ fn mend(schema: &mut Value) {
             if fields.get("default").is_some_and(Value::is_null) {
                 fields.remove("default");
             }
-            // The alternatives exclude each other by their type.
-            if let Some(alternatives) = fields.remove("anyOf") {
+            if let Some(alternatives) =
+                fields.get("anyOf").filter(|alternatives| of_different_types(alternatives)).cloned()
+            {
+                fields.remove("anyOf");
                 fields.insert("oneOf".into(), alternatives);
             }
             if let Some(words) = fields.get("oneOf").and_then(words) {
@@ -43,6 +45,13 @@ fn mend(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(mend),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Whether alternatives exclude each other by their type.
+fn of_different_types(alternatives: &Value) -> bool {
+    let types: Vec<Option<&str>> =
+        alternatives.as_array().into_iter().flatten().map(|one| one["type"].as_str()).collect();
+    types.iter().enumerate().all(|(at, kind)| kind.is_some() && !types[..at].contains(kind))
 }
 
 /// Alternatives that are one word each, with what each means.
