@@ -13,6 +13,7 @@
 pub mod catalog;
 mod clock;
 pub mod diagnostic;
+pub mod doubts;
 pub mod json_schema;
 pub mod load;
 #[cfg(test)]

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::{Exit, print};
 use crate::cli::{Color, ValidateArgs, ValidateOutput};
 use crate::manifest::diagnostic::{Diagnostic, Severity, printable};
+use crate::manifest::doubts::doubts;
 use crate::manifest::{load, source};
+use crate::operator::clock::Clock;
 use crate::status;
 use crate::telemetry;
 
@@ -66,6 +68,7 @@ fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
     if let Some(trouble) = &report.trouble {
         bail!("reading the manifests: {trouble}");
     }
+    diagnostics.extend(doubts(&declared, Clock::wall_now()));
     if let [only] = paths
         && only.is_dir()
     {
@@ -84,7 +87,8 @@ fn of_stdin() -> anyhow::Result<Findings> {
     let mut bytes = Vec::new();
     // One byte more than allowed: enough to see that it is too large.
     io::stdin().lock().take(load::MAX_FILE as u64 + 1).read_to_end(&mut bytes).context("reading stdin")?;
-    let (declared, diagnostics) = source::load_text(&STDIN.into(), &bytes);
+    let (declared, mut diagnostics) = source::load_text(&STDIN.into(), &bytes);
+    diagnostics.extend(doubts(&declared, Clock::wall_now()));
     Ok(Findings { apps: declared.len(), files: 1, diagnostics })
 }
 

@@ -120,7 +120,7 @@ pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceRepor
 
 /// The same; `follow_links`: whether links may lead out of the tree.
 pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
-    let mut engine = Engine::new(roots, follow_links);
+    let mut engine = Engine { silent: true, ..Engine::new(roots, follow_links) };
     let started = clock::now();
     loop {
         let patient = clock::now().duration_since(started) < PATIENCE;
@@ -200,6 +200,8 @@ struct Engine {
     batch: BTreeMap<Arc<str>, FileState>,
     changes: Changes,
     problems: Vec<Diagnostic>,
+    /// Whether problems are not logged: whoever loads once prints them.
+    silent: bool,
 }
 
 impl Engine {
@@ -222,6 +224,7 @@ impl Engine {
             batch: BTreeMap::new(),
             changes: Changes::default(),
             problems: Vec::new(),
+            silent: false,
         }
     }
 
@@ -435,7 +438,7 @@ impl Engine {
 
     /// One line for each problem that is new, and one for each file that has none any more.
     fn tell(&self, problems: &[Diagnostic]) {
-        if self.problems.is_empty() && problems.is_empty() {
+        if self.silent || (self.problems.is_empty() && problems.is_empty()) {
             return;
         }
         let key = |problem: &Diagnostic| (problem.file.clone(), problem.line, problem.column, problem.message.clone());

@@ -22,7 +22,7 @@ use crate::reconcile::schedule::{self, Days, LONGEST, Span, day_name};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Schedule {
-    /// An IANA name, such as America/Sao_Paulo: whose clock the windows mean.
+    /// An IANA name, such as Europe/Berlin: whose clock the windows mean.
     pub time_zone: String,
     /// The first window that contains the present moment decides; outside all of them state holds.
     pub windows: Vec<Window>,
