@@ -124,6 +124,8 @@ pub struct Operator<P> {
     reported: bool,
     /// Whether nothing was left to do the last time.
     settled: bool,
+    /// How many were stalled when that was told last.
+    told_stalled: usize,
 }
 
 impl<P: Platform> Operator<P> {
@@ -150,6 +152,7 @@ impl<P: Platform> Operator<P> {
             started: clock.wall() - clock.now().since_start(),
             reported: false,
             settled: false,
+            told_stalled: 0,
         }
     }
 
@@ -481,6 +484,10 @@ impl<P: Platform> Operator<P> {
             let trouble = self.fleet.stalled().max(source.problems.len()).max(usize::from(!source.available));
             return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
         }
-        (self.clock.now() >= deadline).then_some(Ended::TimedOut)
+        let late = self.clock.now() >= deadline;
+        if late {
+            report::unsettled(&self.fleet, self.rounds.trouble().map(|trouble| &**trouble));
+        }
+        late.then_some(Ended::TimedOut)
     }
 }

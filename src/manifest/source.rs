@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, printable};
 use super::load::{self, Content};
 use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
 use super::watch::{Signal, Unwatched, Watch};
@@ -179,6 +179,7 @@ struct Pending {
 }
 
 /// Everything but the waiting: looks at the disk and keeps the catalog.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each true or not")]
 #[derive(Debug)]
 struct Engine {
     roots: Vec<Root>,
@@ -445,7 +446,10 @@ impl Engine {
         let before: BTreeSet<_> = self.problems.iter().map(key).collect();
         for problem in problems.iter().filter(|problem| !before.contains(&key(problem))) {
             let hint = problem.hint.as_deref().unwrap_or_default();
-            warn!(file = %problem.file, line = problem.line, column = problem.column, hint, severity = problem.severity.as_str(), "{}", problem.message);
+            // The name of a file is anybody's text.
+            let (file, reason) = (printable(&problem.file), problem.reason.as_str());
+            let (line, column) = (problem.line, problem.column);
+            warn!(file, line, column, reason, hint, severity = problem.severity.as_str(), "{}", problem.message);
         }
         let still: BTreeSet<_> = problems.iter().map(|problem| &problem.file).collect();
         let mended: BTreeSet<_> =
@@ -735,7 +739,7 @@ impl<F: FnMut(Update)> Thread<F> {
         }
         if before.and_then(|before| before.trouble.as_ref()) != report.trouble.as_ref() {
             if let Some(trouble) = &report.trouble {
-                warn!(trouble = %trouble, "the manifests cannot be read; the last good ones stay in force");
+                warn!(trouble = printable(trouble), "the manifests cannot be read; the last good ones stay in force");
             } else {
                 info!(files = report.files, "the manifests can be read");
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::fleet::{Fleet, Object};
+use super::fleet::{Fleet, Known, Object};
 use super::round::Rounds;
 use crate::camposcloud::governor::Governor;
 use crate::reconcile::app::AppName;
@@ -47,8 +47,9 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
         Asked::For(wish) => Some(wish),
         Asked::Nothing(_) => None,
     };
+    let unreadable = known.is_some_and(Known::is_unreadable);
     let folded = fold(decision, &declared.standing, source_available);
-    let message: Arc<str> = message(object, past, decision, folded.reason, when.now).into();
+    let message: Arc<str> = message(object, past, decision, folded.reason, unreadable, when.now).into();
     let look = [past.look_at(), past.wake_at().filter(|at| *at > when.now), when.next_list].into_iter().flatten().min();
     // Nobody looks for an app that nobody declares.
     let look = object.app_id().and(look);
@@ -135,7 +136,14 @@ fn transition(spec: Option<&Spec>, wall: Timestamp) -> Option<Transition> {
 }
 
 /// Why it is so, and where something helps, what to do.
-fn message(object: &Object, past: &Attempts, decision: Decision, reason: Reason, now: Moment) -> String {
+fn message(
+    object: &Object,
+    past: &Attempts,
+    decision: Decision,
+    reason: Reason,
+    unreadable: bool,
+    now: Moment,
+) -> String {
     let (desired, observed) = (object.declared.spec.as_ref().map(|spec| spec.state.as_str()), object.observed);
     let desired = desired.unwrap_or("nothing");
     let error = object.last_action.as_ref().and_then(|last| last.error.as_deref());
@@ -172,6 +180,9 @@ fn message(object: &Object, past: &Attempts, decision: Decision, reason: Reason,
             format!("the app is {observed} and shall be {desired}, but the policy forbids the {instead}")
         }
         Reason::DryRun => format!("dry run: would {instead} the app, which is {observed}"),
+        Reason::NotObserved if unreadable => {
+            "the platform says nothing of the app by which running and stopped are told apart: nothing is called".into()
+        }
         Reason::NotObserved => "no fresh reading of the app yet: nothing is called before there is one".into(),
         Reason::BeingCreated => "the platform is still creating the app".into(),
         Reason::SuspendedByPlatform => {

@@ -16,6 +16,7 @@ use crate::platform::{Answered, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
+use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision};
 use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
 use crate::reconcile::moment::Moment;
@@ -46,6 +47,10 @@ pub struct Object {
     wished: Option<Desired>,
     /// Whether its schedule changed that, and no call has followed yet.
     turned: bool,
+    /// Why it was last said to be stalled, since it was last settled.
+    stalled: Option<Reason>,
+    /// Whether the platform shows it, but not whether it runs.
+    unreadable: bool,
     ready: Option<Rank>,
 }
 
@@ -87,6 +92,8 @@ pub struct Fleet {
     due: Queue<AppName>,
     looks: Looks,
     ready: BTreeSet<(Rank, AppName)>,
+    /// Those that were not decided on yet, or of which time alone would change something.
+    restless: BTreeSet<AppName>,
     salt: u64,
 }
 
@@ -104,6 +111,27 @@ impl Fleet {
     /// One object.
     pub fn object(&self, name: &AppName) -> Option<&Object> {
         self.objects.get(name)
+    }
+
+    /// Whether it is new that the platform shows the app of an entry, but not whether it runs.
+    pub fn is_newly_unreadable(&mut self, entry: &Entry) -> bool {
+        let Some(object) = self.objects.get_mut(&entry.name) else { return false };
+        let known = object.app_id().and_then(|id| self.apps.get(id));
+        let unreadable = known.is_some_and(Known::is_unreadable);
+        !std::mem::replace(&mut object.unreadable, unreadable) && unreadable
+    }
+
+    /// Whether a decision is worth a line: that an app is stalled is not, while it is tried in vain each interval.
+    pub fn is_news(&mut self, entry: &Entry) -> bool {
+        let Some(object) = self.objects.get_mut(&entry.name) else { return false };
+        match entry.decision {
+            Decision::Stalled(reason) => object.stalled.replace(reason) != Some(reason),
+            Decision::Settled(_) | Decision::Held { .. } => {
+                object.stalled = None;
+                true
+            }
+            Decision::Act(_) | Decision::Wait { .. } => true,
+        }
     }
 
     /// One object, to note what was made of it.
@@ -147,6 +175,9 @@ impl Fleet {
                 object.wished = desired;
             }
             let owned = object.app_id().cloned();
+            if object.decision.is_none() {
+                self.restless.insert(name.clone());
+            }
             self.objects.insert(name.clone(), object);
             if let Some(id) = owned {
                 self.owners.insert(id.clone(), name.clone());
@@ -307,6 +338,10 @@ impl Fleet {
         let object = self.objects.get_mut(&entry.name)?;
         let before = object.decision.replace(entry.decision);
         object.observed = entry.observed;
+        match entry.decision {
+            Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.restless.remove(&entry.name),
+            Decision::Act(_) | Decision::Wait { .. } => self.restless.insert(entry.name.clone()),
+        };
         let id = object.app_id().cloned();
         let known = id.as_ref().and_then(|id| self.apps.get(id));
         let rank = match entry.decision {
@@ -442,11 +477,7 @@ impl Fleet {
 
     /// Whether nothing is left that time alone would change.
     pub fn at_rest(&self) -> bool {
-        self.ready.is_empty()
-            && self.objects.values().all(|object| match object.decision {
-                Some(Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_)) => true,
-                Some(Decision::Act(_) | Decision::Wait { .. }) | None => false,
-            })
+        self.ready.is_empty() && self.restless.is_empty()
     }
 
     /// How many apps need a person.
@@ -486,6 +517,7 @@ impl Fleet {
     fn release(&mut self, name: &AppName) {
         self.disown(name);
         self.due.set(name, None);
+        self.restless.remove(name);
         self.objects.remove(name);
     }
 
@@ -503,6 +535,13 @@ impl Fleet {
     }
 }
 
+impl Known {
+    /// Whether the newest reading came, and tells nothing.
+    pub fn is_unreadable(&self) -> bool {
+        self.sighting.as_ref().is_some_and(|sighting| sighting.reading.observed == Observed::Unknown)
+    }
+}
+
 impl Object {
     fn new(declared: Declared) -> Self {
         Self {
@@ -515,6 +554,8 @@ impl Object {
             urgent: false,
             wished: None,
             turned: false,
+            stalled: None,
+            unreadable: false,
             ready: None,
         }
     }

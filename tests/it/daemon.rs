@@ -209,7 +209,8 @@ fn a_failed_stop_is_retried_and_a_lost_answer_looked_into() {
     let failed: Vec<_> = lines.iter().filter(|line| line["message"] == "stop failed").collect();
     assert_eq!(failed.len(), 3);
     assert_eq!((&failed[0]["http_status"], &failed[0]["attempt"]), (&500.into(), &1.into()));
-    assert_eq!((&failed[2]["reason"], &failed[2]["attempt"]), (&"LostAnswer".into(), &3.into()));
+    assert_eq!((&failed[2]["reason"], &failed[2]["attempt"]), (&"BackingOff".into(), &3.into()));
+    assert_eq!(failed[2]["verdict"], "LostAnswer");
     assert!(failed.iter().all(|line| line["retry_in"].is_string() && line["app"] == "bot"));
 }
 
