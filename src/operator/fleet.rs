@@ -46,6 +46,8 @@ pub struct Object {
     pub conditions: Vec<Condition>,
     /// What made us look again since the last decision.
     pub trigger: Trigger,
+    /// What made us decide as we did the last time that the reason changed.
+    pub cause: Trigger,
     urgent: bool,
     /// When the spec changed, until that was acted on.
     edited_at: Option<Moment>,
@@ -388,6 +390,8 @@ impl Fleet {
         object.ready = None;
         object.urgent = false;
         let edited_at = object.edited_at.take();
+        // What asked for the call is also why the app is waited for from here on.
+        object.trigger = object.trigger.max(object.cause);
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
@@ -522,6 +526,7 @@ impl Object {
             last_action: None,
             conditions: Vec::new(),
             trigger: Trigger::Timer,
+            cause: Trigger::Timer,
             urgent: false,
             edited_at: None,
             ready: None,

@@ -137,6 +137,7 @@ impl<P: Platform> Operator<P> {
             (Trigger::Observation, Some(before)) if !before.differs() && after.differs() => Trigger::Drift,
             (began, _) => began,
         };
+        object.cause = trigger;
         let (action, answer) = answer.unzip();
         self.board.record(Entry {
             time: wall,

@@ -6,5 +6,6 @@
 mod cli;
 mod daemon;
 mod harness;
+mod seeing;
 mod simulator;
 mod source;
