@@ -622,3 +622,113 @@ fn truth<S: Serializer>(truth: &Truth, serializer: S) -> Result<S::Ok, S::Error>
 fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(reason.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn app(name: &str, generation: u64) -> App {
+        App {
+            api_version: API_VERSION,
+            kind: "App",
+            metadata: Metadata {
+                name: name.to_owned(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                generation,
+            },
+            spec: None,
+            status: Status {
+                observed_generation: generation,
+                revision: "r".into(),
+                source: Source { file: "f".into(), line: 1 },
+                desired: None,
+                desired_because: None,
+                observed: "Unknown",
+                observed_at: None,
+                conditions: Vec::new(),
+                last_action: None,
+                next_look_at: None,
+                next_transition: None,
+            },
+        }
+    }
+
+    fn name(n: u8) -> AppName {
+        format!("app-{n}").parse().unwrap()
+    }
+
+    /// Makes of `known` what a client makes of the changes that it is told.
+    fn follow(board: &Board, mut version: u64, known: &mut BTreeMap<String, u64>, batch: usize) -> u64 {
+        loop {
+            let changes = board.since(version, batch).unwrap();
+            assert!(changes.is_sorted_by(|(a, _), (b, _)| a < b));
+            let Some((last, _)) = changes.last() else { return version };
+            version = *last;
+            for (_, change) in changes {
+                match change {
+                    Change::App(app) => drop(known.insert(app.metadata.name.clone(), app.metadata.generation)),
+                    Change::Removed(name) => drop(known.remove(name.as_str())),
+                    Change::Daemon | Change::History(_) => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unchanged_app_is_no_change_and_one_that_changed_twice_is_told_once() {
+        let board = Board::default();
+        let start = board.versions().board;
+        assert!(board.set_app(&name(1), app("app-1", 1)).is_none());
+        let version = board.versions().board;
+        assert!(board.set_app(&name(1), app("app-1", 1)).is_some());
+        assert_eq!(board.versions().board, version);
+        board.set_app(&name(1), app("app-1", 2));
+        assert_eq!(board.since(start, 10).unwrap().len(), 1);
+        assert!(board.since(board.versions().board, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn whoever_was_away_too_long_or_followed_another_board_is_told_so() {
+        let board = Board::default();
+        let start = board.versions().board;
+        for _ in 0..=REMOVALS {
+            board.set_app(&name(1), app("app-1", 1));
+            board.remove_app(&name(1));
+        }
+        assert!(board.since(start, 10).is_none());
+        assert!(board.since(board.versions().board + 1, 10).is_none());
+        assert!(board.since(0, 10).is_none());
+        assert!(board.read().removed.len() <= REMOVALS && board.read().order.is_empty());
+    }
+
+    proptest! {
+        /// However it is cut into batches, and wherever it is picked up again: who follows ends up with what is there.
+        #[test]
+        fn following_along_leads_to_what_is_there(
+            steps in prop::collection::vec((0_u8..5, 0_u8..4, any::<bool>()), 0..60),
+            batch in 1_usize..5,
+        ) {
+            let board = Board::default();
+            let mut version = board.versions().board;
+            let mut known = BTreeMap::new();
+            for (n, (app_number, kind, look)) in steps.into_iter().enumerate() {
+                let generation = n as u64;
+                match kind {
+                    0 => board.remove_app(&name(app_number)),
+                    1 => board.set_daemon(Daemon { policy: if n % 2 == 0 { "a" } else { "b" }, ..Daemon::default() }),
+                    _ => drop(board.set_app(&name(app_number), app(&format!("app-{app_number}"), generation))),
+                }
+                if look {
+                    version = follow(&board, version, &mut known, batch);
+                }
+            }
+            follow(&board, version, &mut known, batch);
+            let there: BTreeMap<String, u64> =
+                board.apps().iter().map(|app| (app.metadata.name.clone(), app.metadata.generation)).collect();
+            prop_assert_eq!(known, there);
+        }
+    }
+}
