@@ -70,7 +70,10 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  campos-operator run --manifests ./manifests --token-file /run/secrets/token\n  \
         campos-operator run --dry-run          # decide and log, call nothing\n  \
-        campos-operator run --once             # until settled, for a cron job or a pipeline"
+        campos-operator run --once             # until settled, for a cron job or a pipeline\n  \
+        campos-operator run --state-dir /var/lib/campos-operator    # keep the history on disk\n\nWhile it runs, \
+        --listen answers (GET and HEAD alone): /api/v1/apps, /api/v1/status, /api/v1/history, /api/v1/events,\n\
+        /metrics, /livez, /readyz; described by /openapi.json."
     )]
     Run(RunArgs),
     /// Show what `run` would do now, and call nothing
@@ -211,6 +214,9 @@ pub struct RunArgs {
     /// Address of the read-only HTTP port, or "off"
     #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = listen)]
     pub listen: Listen,
+    /// Directory to keep the history in, as history.jsonl; without it the newest 1,000 entries are kept in memory
+    #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `plan`.

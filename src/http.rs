@@ -2,27 +2,41 @@
 //!
 //! Served from a thread of its own, so that somebody fetching ten thousand apps does not hold the operator's loop up.
 
+mod apps;
+mod conditional;
+mod events;
+mod guard;
+pub mod metrics;
+
 use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use axum::{Router, serve};
+use axum::{Router, middleware, serve};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tower_http::compression::CompressionLayer;
 
+use self::conditional::tagged;
 use crate::operator::clock::Clock;
-use crate::status::{API_VERSION, App, Board, Daemon};
+use crate::status::history::{self, Entry, Health};
+use crate::status::{API_VERSION, Board, Daemon};
+
+/// The description of the API that is served beside it.
+const OPENAPI: &str = include_str!("http/openapi.json");
 
 /// What the routes see.
 #[derive(Debug, Clone)]
 struct Port {
     board: Board,
     clock: Clock,
+    readers: Arc<Semaphore>,
 }
 
 /// Binds the port: done before anything else starts, so that a taken port is a clear error.
@@ -35,10 +49,11 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves `board` on `listener` from a thread of its own, until the process ends.
 pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let loopback = listener.local_addr()?.ip().is_loopback();
     std::thread::Builder::new().name("http".into()).spawn(move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            serve(listener, routes(board, clock)).await
+            serve(listener, routes(board, clock, loopback)).await
         });
         if let Err(error) = served {
             tracing::error!(%error, "the HTTP port failed; the operator goes on without it");
@@ -47,41 +62,67 @@ pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()
     Ok(())
 }
 
-/// The routes: GET and HEAD alone, everything else is 405.
-pub fn routes(board: Board, clock: Clock) -> Router {
+/// The routes: GET and HEAD alone, everything else is 405. On a loopback port only requests to a loopback name are
+/// answered.
+pub fn routes(board: Board, clock: Clock, loopback: bool) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/livez", get(live))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
-        .route("/api/v1/apps", get(apps))
+        .route("/metrics", get(measured))
+        .route("/openapi.json", get(openapi))
+        .route("/api/v1/apps", get(list))
         .route("/api/v1/apps/{name}", get(app))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/history", get(past))
+        .route("/api/v1/events", get(events))
         .fallback(nothing_here)
-        .with_state(Port { board, clock })
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn_with_state(loopback, guard::guard))
+        .with_state(Port { board, clock, readers: Arc::new(Semaphore::new(events::CLIENTS)) })
 }
 
 async fn index() -> Response {
-    let text = "campos-operator\n\n/api/v1/apps\n/api/v1/apps/{name}\n/api/v1/status\n/livez\n/readyz\n/healthz\n";
+    let text = "campos-operator\n\n/api/v1/apps\n/api/v1/apps/{name}\n/api/v1/status\n/api/v1/history\n\
+        /api/v1/events\n/openapi.json\n/metrics\n/livez\n/readyz\n/healthz\n";
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// A list of apps, in the shape of a Kubernetes list.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AppList {
-    api_version: &'static str,
-    kind: &'static str,
-    items: Vec<Arc<App>>,
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn apps(State(port): State<Port>) -> Json<AppList> {
-    Json(AppList { api_version: API_VERSION, kind: "AppList", items: port.board.apps() })
+async fn measured(State(port): State<Port>) -> Response {
+    match metrics::scrape(&port.board) {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
+        }
+    }
 }
 
-async fn app(State(port): State<Port>, Path(name): Path<String>) -> Response {
-    match port.board.app(&name) {
-        Some(app) => Json(app).into_response(),
+/// The parameters of a query, decoded, in their order.
+type Parameters = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
+
+async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
+    let Ok(Query(parameters)) = parameters else { return unreadable_query() };
+    match apps::Query::parse(&parameters) {
+        Ok(query) => {
+            // Taken before the list: it may be newer than its tag then, never older.
+            let version = port.board.versions().apps;
+            tagged(&headers, version, || Json(query.page(&port.board, version)).into_response())
+        }
+        Err(why) => problem(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
+async fn app(State(port): State<Port>, headers: HeaderMap, Path(name): Path<String>) -> Response {
+    match port.board.app_version(&name) {
+        Some((app, version)) => tagged(&headers, version, || Json(app).into_response()),
         None => problem(StatusCode::NOT_FOUND, "no manifest declares an app of this name"),
     }
 }
@@ -95,11 +136,61 @@ struct DaemonStatus {
     version: &'static str,
     #[serde(flatten)]
     daemon: Daemon,
+    history: Health,
 }
 
-async fn status(State(port): State<Port>) -> Json<DaemonStatus> {
-    let version = env!("CARGO_PKG_VERSION");
-    Json(DaemonStatus { api_version: API_VERSION, kind: "DaemonStatus", version, daemon: port.board.daemon() })
+/// The object of `/api/v1/status`.
+fn daemon_status(board: &Board) -> impl Serialize {
+    DaemonStatus {
+        api_version: API_VERSION,
+        kind: "DaemonStatus",
+        version: env!("CARGO_PKG_VERSION"),
+        daemon: board.daemon(),
+        history: board.history_health(),
+    }
+}
+
+async fn status(State(port): State<Port>, headers: HeaderMap) -> Response {
+    let version = port.board.versions().daemon;
+    tagged(&headers, version, || Json(daemon_status(&port.board)).into_response())
+}
+
+/// The newest entries of the history, newest first.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HistoryList {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<Arc<Entry>>,
+}
+
+async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
+    let Ok(Query(parameters)) = parameters else { return unreadable_query() };
+    let (mut app, mut most) = (None, history::KEPT);
+    for (name, value) in &parameters {
+        match name.as_str() {
+            "app" => app = Some(value.as_str()),
+            "limit" => match apps::limit(value) {
+                Ok(limit) => most = limit.unwrap_or(history::KEPT),
+                Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
+            },
+            other => {
+                return problem(
+                    StatusCode::BAD_REQUEST,
+                    &format!("unknown parameter {other:?}; expected app or limit"),
+                );
+            }
+        }
+    }
+    let version = port.board.versions().history;
+    tagged(&headers, version, || {
+        let items = port.board.history(app, most);
+        Json(HistoryList { api_version: API_VERSION, kind: "HistoryList", items }).into_response()
+    })
+}
+
+async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {
+    events::stream(port.board, &headers, port.readers)
 }
 
 /// Alive: the loop has gone round within three intervals. What CamposCloud does has no bearing on it.
@@ -131,6 +222,10 @@ fn checks(checks: &[(&str, bool)], query: Option<String>) -> Response {
     }
     (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text)
         .into_response()
+}
+
+fn unreadable_query() -> Response {
+    problem(StatusCode::BAD_REQUEST, "the query cannot be read; expected name=value&name=value")
 }
 
 async fn nothing_here() -> Response {

@@ -18,8 +18,8 @@
 //! | [`platform`] | what can be asked of a platform? The port, and whether a list is whole |
 //! | [`camposcloud`] | how does CamposCloud say it? Wire, client, verdicts, governor |
 //! | [`operator`] | the shell: the loop that owns the clock and every task |
-//! | [`status`] | what can be seen from outside? One writer, many readers |
-//! | [`http`] | what does the read-only port answer? |
+//! | [`status`] | what can be seen from outside? One writer, many readers; the history, the meters |
+//! | [`http`] | what does the read-only port answer? Routes, events, metrics |
 //! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
 //!

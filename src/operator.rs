@@ -8,6 +8,7 @@ pub mod clock;
 pub mod describe;
 pub mod execute;
 pub mod fleet;
+pub mod journal;
 pub mod looks;
 pub mod observe;
 pub mod pass;
@@ -26,12 +27,15 @@ use tracing::{debug, error};
 
 use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
 use crate::platform::Platform;
-use crate::reconcile::action::Failure;
+use crate::reconcile::action::{Action, Failure};
+use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
 use crate::reconcile::desired::{Policy, SourceReport, Update};
 use crate::reconcile::moment::Moment;
 use crate::status::Board;
+use crate::status::history::{self, Trigger};
+use crate::status::meters;
 use clock::Clock;
 use execute::{Job, Outcome, Result as Answer};
 use fleet::Fleet;
@@ -126,6 +130,8 @@ pub struct Operator<P> {
     settled: bool,
     /// How many were stalled when that was told last.
     told_stalled: usize,
+    /// Answers to calls that the history does not have yet: the next decision tells what came of them.
+    answers: HashMap<AppName, (Action, history::Answer)>,
 }
 
 impl<P: Platform> Operator<P> {
@@ -153,6 +159,7 @@ impl<P: Platform> Operator<P> {
             reported: false,
             settled: false,
             told_stalled: 0,
+            answers: HashMap::new(),
         }
     }
 
@@ -216,6 +223,7 @@ impl<P: Platform> Operator<P> {
         let sendable = self.dispatch(now);
         self.pass(now);
         self.report(now);
+        self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
         let wakes = [sendable, self.fleet.next_due(), self.governor.paused_until(now), Some(self.summary_at)];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
@@ -234,8 +242,10 @@ impl<P: Platform> Operator<P> {
         if self.source.as_ref().is_none_or(|known| known.available != update.source.available) {
             self.fleet.all_due(now);
         }
+        let first = self.source.as_ref().is_none_or(|known| !known.loaded);
         self.source = Some(update.source);
-        self.fleet.take_update(update.changed, &update.removed, self.rounds.finished_any(), now, wall);
+        let trigger = if first { Trigger::Start } else { Trigger::Edit };
+        self.fleet.take_update(update.changed, &update.removed, self.rounds.finished_any(), trigger, now, wall);
         self.reported = false;
     }
 
@@ -262,6 +272,8 @@ impl<P: Platform> Operator<P> {
             for lane in Governor::order(&waiting, now) {
                 match self.governor.admit(lane, now) {
                     Admission::Go => {
+                        let since = waiting.since(lane).unwrap_or(now);
+                        self.board.meters().waited(lane.as_str(), now.since(since));
                         self.send_from(lane, now);
                         sent = true;
                         break;
@@ -330,7 +342,12 @@ impl<P: Platform> Operator<P> {
 
     fn send_from(&mut self, lane: Lane, now: Moment) {
         let job = match lane {
-            Lane::Act => self.fleet.take_ready(now, self.clock.wall()),
+            Lane::Act => self.fleet.take_ready(now, self.clock.wall()).map(|(job, edited_at)| {
+                if let Some(edited_at) = edited_at {
+                    self.board.meters().edit_acted_on(now.since(edited_at));
+                }
+                job
+            }),
             Lane::Confirm if self.rounds.waiting(Lane::Confirm).is_none() => {
                 let unlisted_only = self.a_list_will_tell(now);
                 self.fleet.take_look(now, unlisted_only)
@@ -376,6 +393,8 @@ impl<P: Platform> Operator<P> {
             (Job::Act { id, .. } | Job::Look { id }, result) => (Call::App(id.clone()), result.limits()),
             (Job::Page { .. } | Job::Token, result) => (Call::Account, result.limits()),
         };
+        let took = now.since(outcome.sent_at);
+        self.board.meters().requested(outcome.job.endpoint(), meters::code(outcome.result.http_status()), took);
         let shift = match outcome.result.failure() {
             None => self.governor.succeeded(limits, now),
             Some(failure) => self.governor.failed(&call, failure, now),
@@ -390,7 +409,8 @@ impl<P: Platform> Operator<P> {
                 let settings = (self.settings.confirm_timeout, self.settings.interval);
                 self.fleet.take_answer(&name, &id, &result, settings, now);
                 let retry_in = self.fleet.retry_in(&id, now);
-                report::call(&name, &id, action, attempt, &result, now.since(outcome.sent_at), retry_in);
+                report::call(&name, &id, action, attempt, &result, took, retry_in);
+                self.answered(name, &id, action, &result);
             }
             (Job::Look { id }, Answer::Looked(result)) => {
                 self.looks -= 1;
@@ -463,6 +483,8 @@ impl<P: Platform> Operator<P> {
                     };
                     if known {
                         self.take_outcome(done);
+                        // Nothing is sent any more, but the status and the history are to tell how it ended.
+                        self.pass(self.clock.now());
                     }
                 }
                 () = tokio::time::sleep_until(self.clock.instant(deadline)) => break,

@@ -1,6 +1,8 @@
 //! Where does the log go, and how does it look? To stderr, as text or JSON; stdout is for data.
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use std::sync::OnceLock;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Color, LogArgs, LogFormat};
@@ -15,6 +17,14 @@ pub struct UnreadableFilter(String);
 
 /// So many lines wait for a reader that is slow; further ones are lost.
 const LINES: usize = 10_000;
+
+/// Counts the lines that were lost.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines of the log were lost since the start, because nobody read them in time.
+pub fn lines_lost() -> u64 {
+    LOST.get().map_or(0, |lost| u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX))
+}
 
 /// Sets the process's log up. What is returned flushes it when it is dropped.
 ///
@@ -35,6 +45,8 @@ pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let filter = filter.add_directive("notify=warn".parse().map_err(unreadable)?);
     let writer = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log");
     let (writer, guard) = writer.finish(std::io::stderr());
+    // A second log in one process would be a test's; the first one is counted.
+    let _ = LOST.set(writer.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)

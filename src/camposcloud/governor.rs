@@ -87,6 +87,17 @@ pub struct Waiting {
     pub observe: Option<Moment>,
 }
 
+impl Waiting {
+    /// Since when a request of `lane` has been waiting.
+    pub const fn since(&self, lane: Lane) -> Option<Moment> {
+        match lane {
+            Lane::Act => self.act,
+            Lane::Confirm => self.confirm,
+            Lane::Observe => self.observe,
+        }
+    }
+}
+
 /// Whether a request may go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
@@ -220,14 +231,9 @@ impl Governor {
 
     /// The waiting lanes in the order in which to try them: whoever has waited beyond its patience, then precedence.
     pub fn order(waiting: &Waiting, now: Moment) -> impl Iterator<Item = Lane> {
-        let since = |lane| match lane {
-            Lane::Act => waiting.act,
-            Lane::Confirm => waiting.confirm,
-            Lane::Observe => waiting.observe,
-        };
         let mut lanes: Vec<(bool, Lane)> = Lane::ALL
             .into_iter()
-            .filter_map(|lane| since(lane).map(|since| (now.since(since) < lane.patience(), lane)))
+            .filter_map(|lane| waiting.since(lane).map(|since| (now.since(since) < lane.patience(), lane)))
             .map(|(patient, lane)| (patient || lane == Lane::Act, lane))
             .collect();
         lanes.sort_unstable();

@@ -26,6 +26,7 @@ pub(super) struct Start {
     pub(super) api: Api,
     pub(super) settings: Settings,
     pub(super) listener: Option<std::net::TcpListener>,
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
@@ -42,17 +43,21 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         api,
         settings: settings::operator(args, salt()),
         listener,
+        state_dir: args.state_dir.clone(),
     };
     runtime()?.block_on(operate(start))
 }
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener } = start;
+    let Start { manifests, source, api, settings, listener, state_dir } = start;
     let (stopper, shutdown) = shutdown::pair();
     stopper.on_signals().context("setting up the signal handlers")?;
     let clock = Clock::system();
     let board = Board::default();
+    if let Some(directory) = state_dir {
+        board.keep_history(directory).context("starting to keep the history")?;
+    }
     let client = Client::new(api.url.clone(), api.token).context("setting up the HTTP client")?;
     let listen = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     if let Some(listener) = listener {
@@ -72,8 +77,10 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let (sender, updates) = unbounded_channel();
     let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
         .context("starting to watch the manifests")?;
-    let ended = Operator::new(Arc::new(client), settings, clock, board).run(updates, shutdown).await;
+    board.meters().follow_scans(source.scanned());
+    let ended = Operator::new(Arc::new(client), settings, clock, board.clone()).run(updates, shutdown).await;
     drop(source);
+    board.close_history();
     Ok(match ended {
         Ended::Stopped if once => Exit::Failed,
         Ended::Stopped => Exit::Done,

@@ -11,6 +11,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,6 +61,7 @@ pub struct Options {
 pub struct SourceHandle {
     signals: Sender<Signal>,
     thread: Option<thread::JoinHandle<()>>,
+    scanned: Arc<AtomicU64>,
 }
 
 /// The source of manifests.
@@ -79,6 +81,8 @@ impl Source {
     ) -> io::Result<SourceHandle> {
         let (signals, inbox) = channel();
         let own = signals.clone();
+        let scanned = Arc::new(AtomicU64::new(0));
+        let scans = scanned.clone();
         let thread = thread::Builder::new().name("source".into()).spawn(move || {
             Thread {
                 engine: Engine::new(roots, options.follow_links),
@@ -88,14 +92,20 @@ impl Source {
                 deliver,
                 watch: None,
                 watch_trouble: None,
+                scans,
             }
             .run();
         })?;
-        Ok(SourceHandle { signals, thread: Some(thread) })
+        Ok(SourceHandle { signals, thread: Some(thread), scanned })
     }
 }
 
 impl SourceHandle {
+    /// When the whole tree was scanned last, in milliseconds since the epoch; 0 before the first time.
+    pub fn scanned(&self) -> Arc<AtomicU64> {
+        self.scanned.clone()
+    }
+
     /// Ends the thread and waits for it: nothing is delivered afterwards.
     pub fn stop(self) {}
 }
@@ -557,6 +567,8 @@ struct Thread<F> {
     deliver: F,
     watch: Option<Watch>,
     watch_trouble: Option<String>,
+    /// When the last scan that could read the tree ended.
+    scans: Arc<AtomicU64>,
 }
 
 impl<F: FnMut(Update)> Thread<F> {
@@ -574,6 +586,10 @@ impl<F: FnMut(Update)> Thread<F> {
                 self.arm(due);
                 let look = Look { full: due && rounds % FULL_EVERY == FULL_EVERY - 1, trusting: false };
                 self.engine.scan(now, look);
+                if self.engine.trouble.is_none() {
+                    let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                    self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                }
                 let after = clock::now();
                 not_before = after + BETWEEN_SCANS.max(2 * after.duration_since(now));
                 wanted = None;

@@ -7,6 +7,7 @@ use crate::platform::{Answered, Page, PageRequest, Platform, Seen};
 use crate::reconcile::action::{Action, Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::moment::Moment;
+use crate::status::meters::Endpoint;
 
 /// One request to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,19 @@ pub enum Job {
     Token,
 }
 
+impl Job {
+    /// The kind of request, for metrics.
+    pub const fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Act { action: Action::Stop, .. } => Endpoint::Stop,
+            Self::Act { action: Action::Start, .. } => Endpoint::Start,
+            Self::Look { .. } => Endpoint::Get,
+            Self::Page { .. } => Endpoint::List,
+            Self::Token => Endpoint::Me,
+        }
+    }
+}
+
 /// What came of each kind of request.
 #[derive(Debug)]
 pub enum Result {
@@ -57,6 +71,17 @@ impl Result {
             Self::Looked(result) => result.as_ref().err(),
             Self::Listed(result) => result.as_ref().err(),
             Self::Known(result) => result.as_ref().err(),
+        }
+    }
+
+    /// The HTTP status, where an answer came. A read that succeeded was a 200: nothing else has a body to read.
+    pub fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::Acted(Ok(answered)) => Some(answered.value.http_status),
+            Self::Looked(Ok(_)) | Self::Listed(Ok(_)) | Self::Known(Ok(_)) => Some(200),
+            Self::Acted(Err(_)) | Self::Looked(Err(_)) | Self::Listed(Err(_)) | Self::Known(Err(_)) => {
+                self.failure().and_then(|failure| failure.http_status)
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject};
+use crate::status::history::Trigger;
 use crate::status::{Condition, LastAction};
 
 /// An update of at most so many apps is somebody's edit and goes before a bulk; more is a checkout or a first load.
@@ -42,6 +43,10 @@ pub struct Object {
     pub last_action: Option<LastAction>,
     /// The conditions as they are shown.
     pub conditions: Vec<Condition>,
+    /// What made us look again since the last decision.
+    pub trigger: Trigger,
+    /// What made us decide as we did the last time that the reason changed.
+    pub cause: Trigger,
     urgent: bool,
     /// What it was asked to be when that was last looked at.
     wished: Option<Desired>,
@@ -51,6 +56,8 @@ pub struct Object {
     stalled: Option<Reason>,
     /// Whether the platform shows it, but not whether it runs.
     unreadable: bool,
+    /// When the spec changed, until that was acted on.
+    edited_at: Option<Moment>,
     ready: Option<Rank>,
 }
 
@@ -145,12 +152,13 @@ impl Fleet {
     }
 
     /// Takes an update of the manifests in. `listed_before` tells whether any list was read yet: an app that none
-    /// showed is then looked for at once.
+    /// showed is then looked for at once. `trigger` tells an edit from the first load.
     pub fn take_update(
         &mut self,
         changed: Vec<Declared>,
         removed: &[AppName],
         listed_before: bool,
+        trigger: Trigger,
         now: Moment,
         wall: Timestamp,
     ) {
@@ -170,6 +178,10 @@ impl Fleet {
             let mut object = before.unwrap_or_else(|| Object::new(declared.clone()));
             object.generation += u64::from(spec_changed);
             object.urgent = edit && spec_changed;
+            object.trigger = object.trigger.max(trigger);
+            if spec_changed && trigger == Trigger::Edit {
+                object.edited_at = Some(now);
+            }
             object.declared = declared;
             if spec_changed {
                 object.wished = desired;
@@ -209,6 +221,7 @@ impl Fleet {
         }
         known.sighting = Some(Sighting { reading, asked_at, seen_at: wall });
         self.owner_due(id, now);
+        self.owner_triggered(id, Trigger::Observation);
     }
 
     /// A single read was answered, or not.
@@ -282,8 +295,12 @@ impl Fleet {
                 }
             }
         }
+        if let Some(object) = self.objects.get_mut(name) {
+            object.trigger = object.trigger.max(Trigger::Answer);
+        }
         self.due.push(name, now);
         self.owner_due(id, now);
+        self.owner_triggered(id, Trigger::Answer);
     }
 
     /// Tells the memory of each of `names` what is seen and what time it is. Returns what that brought about.
@@ -358,8 +375,7 @@ impl Fleet {
             }
             Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
                 if matches!(entry.decision, Decision::Settled(_)) {
-                    object.urgent = false;
-                    object.turned = false;
+                    (object.urgent, object.turned, object.edited_at) = (false, false, None);
                 }
                 None
             }
@@ -413,13 +429,17 @@ impl Fleet {
         self.ready.first().map(|(rank, name)| (name.clone(), rank.since))
     }
 
-    /// Takes the call that goes next: it is in flight from here on.
-    pub fn take_ready(&mut self, now: Moment, wall: Timestamp) -> Option<Job> {
+    /// Takes the call that goes next: it is in flight from here on. With it, when the edit was seen that asks for it,
+    /// if it is the first call after one.
+    pub fn take_ready(&mut self, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
         let (rank, name) = self.ready.pop_first()?;
         let object = self.objects.get_mut(&name)?;
         object.ready = None;
         object.urgent = false;
         object.turned = false;
+        let edited_at = object.edited_at.take();
+        // What asked for the call is also why the app is waited for from here on.
+        object.trigger = object.trigger.max(object.cause);
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
@@ -435,7 +455,7 @@ impl Fleet {
             error: None,
         });
         self.due.push(&name, now);
-        Some(Job::Act { name, id, action: rank.action, attempt })
+        Some((Job::Act { name, id, action: rank.action, attempt }, edited_at))
     }
 
     /// How many calls wait to be sent.
@@ -513,6 +533,12 @@ impl Fleet {
         }
     }
 
+    fn owner_triggered(&mut self, id: &AppId, trigger: Trigger) {
+        if let Some(object) = self.owners.get(id).and_then(|name| self.objects.get_mut(name)) {
+            object.trigger = object.trigger.max(trigger);
+        }
+    }
+
     /// An object is gone: its app is left as it is.
     fn release(&mut self, name: &AppName) {
         self.disown(name);
@@ -551,11 +577,14 @@ impl Object {
             observed: Observed::Unknown,
             last_action: None,
             conditions: Vec::new(),
+            trigger: Trigger::Timer,
+            cause: Trigger::Timer,
             urgent: false,
             wished: None,
             turned: false,
             stalled: None,
             unreadable: false,
+            edited_at: None,
             ready: None,
         }
     }

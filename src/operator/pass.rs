@@ -1,6 +1,6 @@
 //! One pass: note what was seen, plan for the apps that are due, take the plan in, put up their status.
 
-use crate::operator::{Operator, describe, report};
+use crate::operator::{Operator, describe, journal, report};
 use crate::platform::Platform;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::plan;
@@ -12,7 +12,7 @@ impl<P: Platform> Operator<P> {
         if due.is_empty() {
             return;
         }
-        let wall = self.clock.wall();
+        let (began, wall) = (self.clock.now(), self.clock.wall());
         for (name, id, turn) in self.fleet.note(&due, now, wall) {
             report::turn(&name, &id, turn, self.fleet.retry_in(&id, now));
         }
@@ -27,6 +27,7 @@ impl<P: Platform> Operator<P> {
             if self.fleet.is_news(entry) {
                 report::decision(entry, before);
             }
+            self.board.meters().decided(journal::kind(entry.decision));
             let when = describe::When { now, wall, next_list: self.rounds.next_start() };
             let Some(app) = describe::app(&self.fleet, &entry.name, source_available, &revision, when) else {
                 continue;
@@ -34,8 +35,11 @@ impl<P: Platform> Operator<P> {
             if let Some(object) = self.fleet.object_mut(&entry.name) {
                 object.conditions.clone_from(&app.status.conditions);
             }
-            self.board.set_app(&entry.name, app);
+            let after = journal::Glance::of(&app);
+            let before = self.board.set_app(&entry.name, app);
+            self.journal(entry, before.as_deref().map(journal::Glance::of), after, wall);
         }
+        self.board.meters().passed(self.clock.now().since(began));
     }
 
     /// Puts up what is known of the daemon, where that changed, and writes the summary when it is time for it.

@@ -9,6 +9,7 @@ mod harness;
 mod import;
 mod schedules;
 mod schema;
+mod seeing;
 mod simulator;
 mod source;
 mod storm;

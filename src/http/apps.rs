@@ -1,0 +1,175 @@
+//! Which apps were asked for? Filters by label and reason, and pages, as Kubernetes has them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::reconcile::app::AppName;
+use crate::reconcile::condition::Reason;
+use crate::status::{API_VERSION, App, Board};
+
+/// What a query asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    labels: Vec<Requirement>,
+    reasons: Vec<Reason>,
+    limit: Option<usize>,
+    after: Option<AppName>,
+}
+
+/// One requirement on an app's labels; all of them have to hold.
+#[derive(Debug, PartialEq, Eq)]
+enum Requirement {
+    Equal(String, String),
+    Unequal(String, String),
+    Present(String),
+    Absent(String),
+}
+
+impl Requirement {
+    /// `key=value`, `key==value`, `key!=value`, `key` or `!key`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let unequal = text.split_once("!=").map(|(key, value)| (key, value, false));
+        let equal = || text.split_once("==").or_else(|| text.split_once('=')).map(|(key, value)| (key, value, true));
+        let word = |text: &str| {
+            let text = text.trim();
+            let odd = text.chars().any(|c| c.is_whitespace() || c.is_control() || "()!=,".contains(c));
+            if odd { Err(format!("{text:?} is no part of a label; expected key=value")) } else { Ok(text.to_owned()) }
+        };
+        let key = |text: &str| match word(text)? {
+            key if key.is_empty() => Err("a label has no key; expected key=value".to_owned()),
+            key => Ok(key),
+        };
+        match unequal.or_else(equal) {
+            Some((name, value, true)) => Ok(Self::Equal(key(name)?, word(value)?)),
+            Some((name, value, false)) => Ok(Self::Unequal(key(name)?, word(value)?)),
+            None => match text.trim().strip_prefix('!') {
+                Some(name) => Ok(Self::Absent(key(name)?)),
+                None => Ok(Self::Present(key(text)?)),
+            },
+        }
+    }
+
+    fn holds(&self, app: &App) -> bool {
+        let labels = &app.metadata.labels;
+        match self {
+            Self::Equal(key, value) => labels.get(key) == Some(value),
+            Self::Unequal(key, value) => labels.get(key) != Some(value),
+            Self::Present(key) => labels.contains_key(key),
+            Self::Absent(key) => !labels.contains_key(key),
+        }
+    }
+}
+
+impl Query {
+    /// Reads the parameters; what is unknown or unreadable is told, not passed over.
+    pub(super) fn parse(parameters: &[(String, String)]) -> Result<Self, String> {
+        let mut query = Self::default();
+        for (name, value) in parameters {
+            match name.as_str() {
+                "label" if value.contains('=') => query.labels.push(Requirement::parse(value)?),
+                "label" => return Err(format!("label={value:?}: expected key=value")),
+                "labelSelector" => {
+                    for part in value.split(',').filter(|part| !part.trim().is_empty()) {
+                        query.labels.push(Requirement::parse(part)?);
+                    }
+                }
+                "reason" => {
+                    let known = Reason::ALL.into_iter().find(|reason| reason.as_str() == value);
+                    query.reasons.push(known.ok_or_else(|| format!("reason={value:?}: not one of the closed list"))?);
+                }
+                "limit" => query.limit = limit(value)?,
+                "continue" if value.is_empty() => query.after = None,
+                "continue" => {
+                    let unknown = |_| "continue: not a token of this list; begin again without".to_owned();
+                    query.after = Some(value.parse().map_err(unknown)?);
+                }
+                other => {
+                    let known = "label, labelSelector, reason, limit or continue";
+                    return Err(format!("unknown parameter {other:?}; expected {known}"));
+                }
+            }
+        }
+        Ok(query)
+    }
+
+    /// The page of the list that is asked for.
+    pub(super) fn page(&self, board: &Board, version: u64) -> AppList {
+        let apps = self.after.as_ref().map_or_else(|| board.apps(), |after| board.apps_after(after));
+        let mut items: Vec<Arc<App>> = apps.into_iter().filter(|app| self.fits(app)).collect();
+        let rest = self.limit.map_or(0, |limit| items.len().saturating_sub(limit));
+        items.truncate(items.len() - rest);
+        let r#continue = items.last().filter(|_| rest > 0).map(|last| last.metadata.name.clone());
+        let remaining_item_count = (rest > 0).then_some(rest);
+        let metadata = ListMetadata { resource_version: version.to_string(), r#continue, remaining_item_count };
+        AppList { api_version: API_VERSION, kind: "AppList", metadata, items }
+    }
+
+    fn fits(&self, app: &App) -> bool {
+        self.labels.iter().all(|requirement| requirement.holds(app))
+            && (self.reasons.is_empty() || app.reason().is_some_and(|reason| self.reasons.contains(&reason)))
+    }
+}
+
+/// `limit=`: a whole number; 0 is none, as in Kubernetes.
+pub(super) fn limit(value: &str) -> Result<Option<usize>, String> {
+    let wrong = || format!("limit={value:?}: expected a whole number, at most {}", u32::MAX);
+    if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let limit: u32 = value.parse().map_err(|_| wrong())?;
+    Ok(usize::try_from(limit).ok().filter(|limit| *limit > 0))
+}
+
+/// A list of apps, in the shape of a Kubernetes list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AppList {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: ListMetadata,
+    items: Vec<Arc<App>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMetadata {
+    /// The version of the list; `/api/v1/events` goes on from there.
+    resource_version: String,
+    /// What to ask for next; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#continue: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_item_count: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn case(parameters: &[(&str, &str)], problem: Option<&str>) {
+        let owned: Vec<_> = parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let said = Query::parse(&owned).err();
+        match problem {
+            None => assert_eq!(said, None, "{parameters:?}"),
+            Some(part) => assert!(said.as_deref().is_some_and(|said| said.contains(part)), "{said:?}"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        case(&[("label", "a=b"), ("label", "c=d"), ("reason", "Settled"), ("limit", "10"), ("continue", "bot")], None);
+        case(&[("labelSelector", "a=b,c==d, e!=f,g,!h")], None);
+        case(&[("labelSelector", ""), ("limit", "0"), ("continue", "")], None);
+        case(&[("label", "a")], Some("expected key=value"));
+        case(&[("labelSelector", "a in (b)")], Some("no part of a label"));
+        case(&[("label", "=b")], Some("no key"));
+        case(&[("reason", "settled")], Some("closed list"));
+        case(&[("limit", "-1")], Some("whole number"));
+        case(&[("limit", "+1")], Some("whole number"));
+        case(&[("limit", "4294967296")], Some("whole number"));
+        case(&[("continue", "No Name")], Some("begin again"));
+        case(&[("lable", "a=b")], Some("unknown parameter"));
+    }
+}

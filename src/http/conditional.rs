@@ -1,0 +1,24 @@
+//! Has the reader this already? `ETag` and `If-None-Match`.
+//!
+//! A tag is the version of the part of the board that an answer is made of. Weak, since the answer may be compressed.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// The answer that `make` makes, or 304 where the reader has it already.
+pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> Response) -> Response {
+    let tag = format!("W/\"{version:x}\"");
+    let mut response = if matches(headers, &tag) { StatusCode::NOT_MODIFIED.into_response() } else { make() };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    // It may be kept, but has to be asked for each time.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn matches(headers: &HeaderMap, tag: &str) -> bool {
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    given.flat_map(|value| value.split(',')).any(|one| one.trim() == "*" || bare(one) == bare(tag))
+}

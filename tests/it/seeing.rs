@@ -1,0 +1,506 @@
+//! What can be seen of the operator from outside: the API, the events, the history, the metrics, its liveness.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use campos_operator::http::routes;
+use campos_operator::operator::clock::Clock;
+use campos_operator::operator::{Operator, Settings, shutdown};
+use campos_operator::reconcile::desired::{SourceReport, Update};
+use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
+use campos_operator::simulator::world::{Config, World};
+use campos_operator::status::Board;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::harness::{A, B, DEADLINE, Daemon, Manifests, Simulator, assert_no_secrets, http, manifest, wait_until};
+
+const SETTLED: &str = "apps are as declared";
+const OPENAPI: &str = include_str!("../../src/http/openapi.json");
+
+/// An answer with its headers.
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// One request, with further header lines; `Host` among them replaces the proper one.
+fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Answer {
+    let mut stream = connect(address, method, path, headers, "close");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let body = bytes[end + 4..].to_vec();
+    assert_no_secrets(&head);
+    assert_no_secrets(&String::from_utf8_lossy(&body));
+    Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body }
+}
+
+fn connect(address: SocketAddr, method: &str, path: &str, headers: &[&str], connection: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let host = format!("Host: {address}");
+    let given = headers.iter().any(|line| line.to_lowercase().starts_with("host:"));
+    let lines: String = headers
+        .iter()
+        .copied()
+        .chain((!given).then_some(host.as_str()))
+        .fold(format!("{method} {path} HTTP/1.1\r\nConnection: {connection}\r\n"), |text, line| {
+            format!("{text}{line}\r\n")
+        });
+    write!(stream, "{lines}\r\n").unwrap();
+    stream
+}
+
+fn labelled(name: &str, id: &str, state: &str, labels: &str) -> String {
+    manifest(name, id, state).replace("spec:", &format!("  labels: {labels}\nspec:"))
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_list_is_filtered_paged_tagged_and_compressed() {
+    let ids: Vec<String> = (0..6).map(|n| format!("id-{n}")).collect();
+    let simulator = Simulator::start(Config::default(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let manifests = Manifests::new(&[]);
+    for (n, id) in ids.iter().enumerate() {
+        let labels = if n < 2 { "{team: support, tier: free}" } else { "{team: games}" };
+        manifests.put(&format!("bot-{n}"), &labelled(&format!("bot-{n}"), id, "Running", labels));
+    }
+    manifests.put("lost", &manifest("lost", "nobody", "Running"));
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("AppNotFound");
+    daemon.wait_for("nothing is left to do");
+    let address = daemon.address();
+    let get = |query: &str| ask(address, "GET", &format!("/api/v1/apps{query}"), &[]);
+    for (query, expected) in [
+        ("?label=team=support", vec!["bot-0", "bot-1"]),
+        ("?label=team=support&label=tier=paid", vec![]),
+        ("?labelSelector=team=games&limit=2", vec!["bot-2", "bot-3"]),
+        ("?labelSelector=team!=games,tier", vec!["bot-0", "bot-1"]),
+        ("?labelSelector=!team", vec!["lost"]),
+        ("?reason=AppNotFound", vec!["lost"]),
+        ("?reason=AppNotFound&reason=Settled&limit=1", vec!["bot-0"]),
+    ] {
+        assert_eq!(names(&get(query).json()), expected, "{query}");
+    }
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = get(&format!("?limit=3&continue={next}")).json();
+        seen.extend(names(&page).into_iter().map(ToOwned::to_owned));
+        let Some(token) = page["metadata"]["continue"].as_str() else { break };
+        next = token.to_owned();
+    }
+    assert_eq!(seen, names(&get("").json()));
+    assert_eq!(seen.len(), 7);
+    for wrong in ["?lable=a=b", "?limit=x", "?reason=nope", "?continue=No", "?label=a", "?label=%zz%ff"] {
+        let answer = get(wrong);
+        assert_eq!((answer.status, answer.json()["error"].is_string()), (400, true), "{wrong}");
+    }
+    for path in ["/api/v1/apps", "/api/v1/apps?limit=1", "/api/v1/apps/bot-0", "/api/v1/history"] {
+        let tag = ask(address, "GET", path, &[]).header("etag").unwrap().to_owned();
+        let again = ask(address, "GET", path, &[&format!("If-None-Match: \"other\", {tag}")]);
+        assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())), "{path}");
+        assert_eq!(ask(address, "GET", path, &["If-None-Match: \"other\""]).status, 200);
+    }
+    let zipped = ask(address, "GET", "/api/v1/apps", &["Accept-Encoding: gzip"]);
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    assert!(zipped.header("etag").is_some() && zipped.body.len() < get("").body.len());
+}
+
+#[test]
+fn the_port_answers_reads_under_its_own_name_alone() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    let address = daemon.address();
+    let paths = ["/api/v1/apps", "/api/v1/events", "/metrics", "/openapi.json", "/livez", "/", "/nowhere"];
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+        for path in paths {
+            let answer = ask(address, method, path, &[]);
+            assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
+            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        }
+    }
+    for (host, status) in [
+        ("localhost", 200),
+        ("LOCALHOST:1", 200),
+        ("127.0.0.1:80", 200),
+        ("[::1]:8080", 200),
+        ("evil.example", 403),
+        ("evil.example:8080", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("10.0.0.1", 403),
+        ("", 403),
+    ] {
+        assert_eq!(ask(address, "GET", "/livez", &[&format!("Host: {host}")]).status, status, "{host:?}");
+    }
+    // With an absolute address in the request line, that one counts.
+    assert_eq!(ask(address, "GET", "http://evil.example/livez", &[]).status, 403);
+    assert_eq!(ask(address, "HEAD", "/api/v1/apps", &[]).body.len(), 0);
+}
+
+#[test]
+fn every_answer_is_as_the_openapi_file_says() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped"), ("gone", "nobody", "Running")]);
+    manifests.put("bad", "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: bad}\nspec: {state: Off}\n");
+    let suspended = manifest("quiet", B, "Stopped") + "  suspend: {reason: x, until: \"2099-01-01T00:00:00Z\"}\n";
+    manifests.put("quiet", &suspended);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("nothing is left to do");
+    let address = daemon.address();
+    let openapi: Value = serde_json::from_str(OPENAPI).unwrap();
+    assert_eq!(ask(address, "GET", "/openapi.json", &[]).json(), openapi);
+    for (path, schema) in [
+        ("/api/v1/apps", "AppList"),
+        ("/api/v1/apps?limit=1", "AppList"),
+        ("/api/v1/apps/bot", "App"),
+        ("/api/v1/apps/bad", "App"),
+        ("/api/v1/apps/quiet", "App"),
+        ("/api/v1/apps/nobody", "Error"),
+        ("/api/v1/apps?limit=x", "Error"),
+        ("/api/v1/status", "DaemonStatus"),
+        ("/api/v1/history", "HistoryList"),
+    ] {
+        let schema = json!({
+            "$ref": format!("#/components/schemas/{schema}"),
+            "components": openapi["components"],
+        });
+        let answer = ask(address, "GET", path, &[]).json();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{path}: {errors:#?}\n{answer:#}");
+    }
+    for path in openapi["paths"].as_object().unwrap().keys() {
+        let path = path.replace("{name}", "bot");
+        if path != "/api/v1/events" {
+            assert_eq!(ask(address, "GET", &path, &[]).status, 200, "{path}");
+        }
+    }
+}
+
+/// A reader of `/api/v1/events`.
+struct Events(BufReader<TcpStream>);
+
+#[derive(Debug)]
+struct Event {
+    kind: String,
+    id: u64,
+    data: Value,
+}
+
+impl Events {
+    fn open(address: SocketAddr, last: Option<u64>) -> Self {
+        let last = last.map(|id| format!("Last-Event-ID: {id}"));
+        let headers: Vec<&str> = last.iter().map(String::as_str).collect();
+        Self(BufReader::new(connect(address, "GET", "/api/v1/events", &headers, "keep-alive")))
+    }
+
+    /// The next event; fails at the socket's deadline.
+    fn next(&mut self) -> Event {
+        let (mut kind, mut id, mut data) = (None, None, None::<Value>);
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the stream ended");
+            assert_no_secrets(&line);
+            let line = line.trim_end();
+            if let Some(value) = line.strip_prefix("event: ") {
+                kind = Some(value.to_owned());
+            } else if let Some(value) = line.strip_prefix("id: ") {
+                id = Some(value.parse().unwrap());
+            } else if let Some(value) = line.strip_prefix("data: ") {
+                data = Some(serde_json::from_str(value).unwrap());
+            }
+            if let (Some(kind), Some(id), Some(data)) = (&kind, id, &data) {
+                return Event { kind: kind.clone(), id, data: data.clone() };
+            }
+        }
+    }
+
+    fn until(&mut self, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+        loop {
+            let event = self.next();
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_are_told_as_they_happen_and_what_was_missed_on_return() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("bot", A, "Running"), ("other", B, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    let address = daemon.address();
+    let mut events = Events::open(address, None);
+    let first = events.next();
+    assert_eq!((first.kind.as_str(), &first.data), ("reset", &json!({})));
+    manifests.set("bot", A, "Stopped");
+    let mut last = first.id;
+    let (mut history, mut daemon_seen) = (false, false);
+    let stopped = events.until(|event| {
+        assert!(event.id > last, "ids grow");
+        last = event.id;
+        history |= event.kind == "history" && event.data["answer"]["result"] == "Accepted";
+        daemon_seen |= event.kind == "daemon" && event.data["kind"] == "DaemonStatus";
+        event.kind == "app"
+            && event.data["status"]["lastAction"]["result"] == "Verified"
+            && event.data["status"]["conditions"][0]["status"] == "True"
+    });
+    assert!(history && daemon_seen);
+    assert_eq!(stopped.data["metadata"]["name"], "bot");
+    drop(events);
+    fs::remove_file(manifests.file("other")).unwrap();
+    daemon.wait_for("app released");
+    let mut resumed = Events::open(address, Some(stopped.id));
+    let removed = resumed.until(|event| {
+        assert_ne!(event.kind, "reset");
+        event.kind == "removed"
+    });
+    assert_eq!(removed.data, json!({"name": "other"}));
+    // Of another process, or of one that is yet to come.
+    for foreign in [1, u64::MAX] {
+        assert_eq!(Events::open(address, Some(foreign)).next().kind, "reset");
+    }
+}
+
+#[test]
+fn the_history_survives_a_crash_and_tells_why() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Running")]);
+    let state = tempfile::tempdir().unwrap();
+    let flags = ["--state-dir", state.path().to_str().unwrap()];
+    let mut daemon = Daemon::start(&simulator, &manifests, &flags);
+    daemon.wait_for(SETTLED);
+    manifests.set("bot", A, "Stopped");
+    daemon.wait_for("app stopped");
+    let history = |daemon: &Daemon, query: &str| {
+        let (_, body) = http(daemon.address(), "GET", &format!("/api/v1/history{query}"));
+        let list: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(list["kind"], "HistoryList");
+        list["items"].as_array().unwrap().clone()
+    };
+    let mut told = Vec::new();
+    let done = |told: &mut Vec<Value>| {
+        *told = history(&daemon, "?app=bot");
+        told.first().is_some_and(|newest| newest["after"]["observed"] == "Stopped")
+    };
+    wait_until("the stop is told", || done(&mut told), || daemon.log());
+    let story: Vec<String> = told
+        .iter()
+        .rev()
+        .map(|entry| {
+            let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+            let (before, after) = (word(&entry["before"]["reason"]), word(&entry["after"]["reason"]));
+            let answer = word(&entry["answer"]["result"]);
+            format!("{} {before}>{after} {} {answer}", word(&entry["trigger"]), word(&entry["action"]))
+        })
+        .collect();
+    // The list may come before the manifests or after them.
+    assert!(story[0].starts_with("Start ") && story[0].ends_with(">Settled - -"), "{story:?}");
+    assert_eq!(
+        story[1..],
+        [
+            "Edit Settled>Drifted - -",
+            "Edit Drifted>Stopping - -",
+            "Answer Stopping>Stopping stop Accepted",
+            "Observation Stopping>Settled - -",
+        ]
+    );
+    assert_eq!(history(&daemon, "?app=nobody"), Vec::<Value>::new());
+    assert_eq!(history(&daemon, "?limit=2").len(), 2);
+    let file = state.path().join("history.jsonl");
+    let lines = || fs::read_to_string(&file).unwrap().lines().count();
+    wait_until("the file has it all", || lines() == told.len(), || fs::read_to_string(&file).unwrap());
+    daemon.signal("-KILL");
+    daemon.ends();
+    // As if the crash had torn the last line.
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 7]).unwrap();
+    let daemon = Daemon::start(&simulator, &manifests, &flags);
+    daemon.wait_for("not whole and were skipped");
+    daemon.wait_for(SETTLED);
+    let again = history(&daemon, "?app=bot");
+    // What was torn is lost, the rest is there, and the new process's first decision follows it.
+    assert_eq!(again[again.len() + 1 - told.len()..], told[1..]);
+    assert_eq!(again[0]["trigger"], "Start");
+    assert_no_secrets(&fs::read_to_string(&file).unwrap());
+}
+
+#[test]
+fn a_history_that_cannot_be_written_stops_nothing() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let state = tempfile::tempdir().unwrap();
+    // A file where the directory should be: this stops even root.
+    let blocked = state.path().join("state");
+    fs::write(&blocked, "").unwrap();
+    let daemon = Daemon::start(&simulator, &manifests, &["--state-dir", blocked.to_str().unwrap()]);
+    daemon.wait_for("app stopped");
+    let address = daemon.address();
+    let scrape = || http(address, "GET", "/metrics").1;
+    wait_until("the metric tells", || scrape().contains("\ncampos_operator_history_writable 0"), scrape);
+    let lost = || serde_json::from_str::<Value>(&http(address, "GET", "/api/v1/status").1).unwrap()["history"].clone();
+    wait_until("the loss is counted", || lost()["lost"].as_u64() > Some(0), || lost().to_string());
+    assert_eq!(lost()["writable"], false);
+    assert_eq!(daemon.log().matches("the history cannot be written").count(), 1, "{}", daemon.log());
+    assert!(!http(address, "GET", "/api/v1/history").1.contains("\"items\":[]"), "it is kept in memory");
+}
+
+/// The names of design section 8.
+const METRICS: [&str; 21] = [
+    "app_info",
+    "app_condition",
+    "actions_total",
+    "reconcile_total",
+    "reconcile_duration_seconds_count",
+    "drift_total",
+    "api_requests_total",
+    "api_request_duration_seconds_count",
+    "api_budget_requests_per_minute",
+    "api_ratelimit_remaining",
+    "api_wait_seconds_count",
+    "breaker_open",
+    "manifests",
+    "manifest_errors",
+    "source_up",
+    "last_scan_timestamp_seconds",
+    "last_observation_timestamp_seconds",
+    "edit_to_action_seconds_count",
+    "workqueue_depth",
+    "build_info",
+    "apps",
+];
+
+/// Every name of a series in a scrape.
+fn series(scrape: &str) -> BTreeSet<&str> {
+    let lines = scrape.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split(['{', ' ']).next().unwrap()).collect()
+}
+
+/// A daemon that has seen all there is to measure, and its scrape.
+fn scraped() -> String {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("bot", A, "Running"), ("gone", B, "Running")]);
+    manifests.put("quiet", &(manifest("quiet", "c", "Stopped") + "  suspend: true\n"));
+    let state = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(&simulator, &manifests, &["--state-dir", state.path().to_str().unwrap()]);
+    daemon.wait_for("apps listed");
+    let address = daemon.address();
+    let answer = ask(address, "GET", "/metrics", &[]);
+    assert_eq!(answer.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let scrape = || http(address, "GET", "/metrics").1;
+    wait_until("all apps are seen", || scrape().contains("app=\"gone\",app_id"), scrape);
+    manifests.set("bot", A, "Stopped");
+    fs::remove_file(manifests.file("gone")).unwrap();
+    daemon.wait_for("app stopped");
+    daemon.wait_for("app released");
+    wait_until("the series of a removed app are gone", || !scrape().contains("app=\"gone\""), scrape);
+    let acted = || scrape().contains("campos_operator_edit_to_action_seconds_count 1");
+    wait_until("the edit was timed", acted, scrape);
+    scrape()
+}
+
+#[test]
+fn everything_that_is_measured_exists_and_the_alerts_and_panels_name_nothing_else() {
+    let scrape = scraped();
+    assert!(scrape.ends_with("# EOF\n"));
+    let series = series(&scrape);
+    for name in METRICS {
+        assert!(series.contains(format!("campos_operator_{name}").as_str()), "{name} is not in\n{scrape}");
+    }
+    assert!(scrape.contains("campos_operator_actions_total{action=\"stop\",result=\"Accepted\"} 1\n"), "{scrape}");
+    assert!(series.iter().all(|name| name.starts_with("campos_operator_")));
+    for name in &series {
+        // A family has its help; the sample's own suffix is not part of its name.
+        let family = ["_total", "_bucket", "_sum", "_count", "_info"]
+            .into_iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name);
+        assert!(scrape.contains(&format!("# HELP {family} ")), "{name} has no help");
+    }
+    let readme = include_str!("../../README.md");
+    for file in ["deploy/monitoring/alerts.yaml", "deploy/monitoring/dashboard.json"] {
+        let text = fs::read_to_string(file).unwrap();
+        let mut named = 0;
+        for (at, _) in text.match_indices("campos_operator_") {
+            let name: String = text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            assert!(series.contains(name.as_str()), "{file} names {name}, which is in no scrape");
+            named += 1;
+        }
+        assert!(named > 5, "{file}");
+    }
+    for name in METRICS {
+        let name = name.trim_end_matches("_count");
+        assert!(readme.contains(&format!("`{name}`")), "the README does not explain {name}");
+    }
+}
+
+/// The loop is stalled on purpose: it is held where a wake-up would be, while virtual time goes on.
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_stands_still_is_not_alive() {
+    let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
+    let world = SharedWorld::new(World::new(Config::default(), clock.wall()).into());
+    let token = lock(&world).config().token.clone();
+    let board = Board::default();
+    let settings = Settings { interval: Duration::from_secs(60), ..Settings::default() };
+    let platform = InProcess::new(world, clock, token);
+    let operator = Operator::new(platform.into(), settings, clock, board.clone());
+    let (updates, inbox) = tokio::sync::mpsc::unbounded_channel();
+    let (_stopper, signals) = shutdown::pair();
+    let source = SourceReport {
+        available: true,
+        trouble: None,
+        loaded: true,
+        revision: "r".into(),
+        files: 0,
+        skipped: 0,
+        problems: Vec::new(),
+    };
+    updates.send(Update { changed: Vec::new(), removed: Vec::new(), source }).unwrap();
+    let router = routes(board, clock, true);
+    let get = async |path: &str| {
+        let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        (status, String::from_utf8(to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap())
+    };
+    let running = operator.run(inbox, signals);
+    tokio::pin!(running);
+    assert!(tokio::time::timeout(Duration::from_secs(3600), &mut running).await.is_err(), "it runs");
+    assert_eq!(get("/livez").await, (200, "ok\n".into()));
+    assert_eq!(get("/readyz").await.0, 200);
+    tokio::time::advance(Duration::from_secs(170)).await;
+    assert_eq!(get("/livez").await.0, 200, "three intervals are not over");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(get("/livez").await, (503, "[-]loop failed\ncheck failed\n".into()));
+    assert_eq!(get("/healthz").await.0, 503);
+    assert_eq!(get("/readyz").await.0, 200, "readiness is another question");
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut running).await.is_err());
+    assert_eq!(get("/livez?verbose").await, (200, "[+]loop ok\ncheck passed\n".into()));
+}
