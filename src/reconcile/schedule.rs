@@ -216,7 +216,9 @@ impl Schedule {
             && self.zone.to_offset(at) == after
             && let Some(change) = self.change_at_or_before(at)
         {
-            return before.to_datetime(change);
+            // Just short of the time at which it was put back: that itself was not shown yet.
+            let end = before.to_datetime(change);
+            return end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(end);
         }
         shown
     }
@@ -433,6 +435,15 @@ mod tests {
         let short = schedule("Europe/Berlin", vec![daily("02:10:00", "02:20:00")]);
         assert_eq!(short.deciding("2026-10-25T00:15:00Z".parse().unwrap()), Some(0));
         assert_eq!(short.deciding("2026-10-25T01:15:00Z".parse().unwrap()), None);
+        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. What begins or ends at 02:00 does so after the second pass.
+        let after = schedule("America/New_York", vec![daily("02:00:00", "03:00:00"), daily("01:30:00", "02:00:00")]);
+        let expected = [
+            "begins 2026-11-01T01:30:00 = 2026-11-01T05:30:00Z",
+            "begins 2026-11-01T02:00:00 = 2026-11-01T07:00:00Z",
+            "ends 2026-11-01T03:00:00 = 2026-11-01T08:00:00Z",
+        ];
+        assert_eq!(boundaries(&after, "2026-11-01T04:00:00Z", 3), expected);
+        assert_eq!(after.deciding("2026-11-01T06:30:00Z".parse().unwrap()), Some(1), "in the second pass");
         // São Paulo, 2018-02-18: midnight came twice, the second time after 23:00 had come twice.
         let late = schedule("America/Sao_Paulo", vec![daily("23:30:00", "00:00:00")]);
         let expected =
@@ -500,7 +511,9 @@ mod tests {
         ["America/Sao_Paulo", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"];
 
     fn any_span() -> impl Strategy<Value = Span> {
-        let clock = (0..24_i8, 0..4_i8).prop_map(|(hour, quarter)| time(hour, quarter * 15, 0, 0));
+        // Mostly the hours in which clocks change.
+        let hour = prop_oneof![3 => 0..4_i8, 1 => 0..24_i8, 1 => Just(23)];
+        let clock = (hour, 0..4_i8).prop_map(|(hour, quarter)| time(hour, quarter * 15, 0, 0));
         let recurring = (1..128_u8, clock.clone(), 0..7_i8, clock).prop_map(|(days, from, ends_after, to)| {
             let ends_after = if ends_after == 0 && to <= from { 1 } else { ends_after };
             Span::Recurring { days: Days(days), from, ends_after, to }
