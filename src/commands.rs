@@ -1,10 +1,16 @@
 //! Which verb was asked for, and how does it end? One file per verb; text and exit code come from one value.
 
+mod daemon;
 mod demo;
+mod describe;
+mod get;
+mod history;
 mod plan;
 mod run;
 mod simulate;
+mod table;
 mod validate;
+mod wait;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -74,6 +80,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
             print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
+        Command::Get(args) => get::get(args, cli.log.color),
+        Command::Describe(args) => describe::describe(args, cli.log.color),
+        Command::History(args) => history::history(args),
+        Command::Wait(args) => wait::wait(args),
     }
 }
 

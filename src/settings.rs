@@ -76,7 +76,9 @@ pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), 
     for name in names {
         if name.starts_with(PREFIX) && !known.contains(&name) {
             let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
-            let hint = nearest.filter(|near| strsim::damerau_levenshtein(near, &name) <= 3).cloned();
+            // No more letters may differ than were typed: `X` is as near to every short word.
+            let most = (name.len() - PREFIX.len()).min(3);
+            let hint = nearest.filter(|near| strsim::damerau_levenshtein(near, &name) <= most).cloned();
             return Err(SettingsError::UnknownVariable { name, hint });
         }
     }

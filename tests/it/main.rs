@@ -8,3 +8,4 @@ mod daemon;
 mod harness;
 mod simulator;
 mod source;
+mod verbs;
