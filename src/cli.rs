@@ -76,7 +76,8 @@ pub enum Command {
     /// Show what `run` would do now, and call nothing
     #[command(
         after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # 0 nothing \
-        to do, 2 changes, 1 error\n  campos-operator plan -o json | jq '.actions'"
+        to do, 2 changes, 1 error\n  campos-operator plan -o json | jq '.actions'\n  campos-operator plan -o markdown | gh pr \
+        comment 42 --body-file -"
     )]
     Plan(PlanArgs),
     /// Check manifests without any network
@@ -233,6 +234,8 @@ pub enum PlanOutput {
     Text,
     /// For a script
     Json,
+    /// For a pull request
+    Markdown,
 }
 
 /// `validate`.

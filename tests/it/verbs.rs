@@ -373,3 +373,36 @@ fn events_and_history_are_used_where_they_are() {
     let described = run(&["describe", "bot"]);
     assert!(described.contains("stop: Accepted, HTTP 200"), "{described}");
 }
+
+#[test]
+fn plan_writes_a_comment_for_a_pull_request() {
+    let simulator = Simulator::start(Config::default(), &[A, HELD]);
+    let manifests = Manifests::new(&[("down", A, "Stopped")]);
+    let held = manifest("held", HELD, "Stopped") + "  suspend: {reason: \"release: | @team <b>*night*\"}\n";
+    manifests.put("held", &held);
+    let (url, directory) = (simulator.url(), manifests.path().to_str().unwrap().to_owned());
+    let plan = |more: &[&str]| {
+        let base = ["plan", "--api-url", &url, "--manifests", &directory];
+        finished(&binary().args(base).args(more).output().unwrap())
+    };
+    let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(comment, @r"
+    ### campos-operator plan: 1 to stop, 0 to start
+
+    | | app | now | asked for | why |
+    | --- | --- | --- | --- | --- |
+    | **stop** | `down` | Running | Stopped |  |
+    | held | `held` | Running | Stopped | Suspended: `release: \| @team <b>*night*` |
+
+    0 settled, 1 other.
+    About 2 requests to carry it out, then 1.0 a minute.
+    ");
+    let (code, coloured, _) = plan(&["--color", "always"]);
+    assert!(code == 0 && coloured.contains("\x1b[33m- stop \x1b[0m"), "{coloured}");
+    assert!(!plan(&[]).1.contains('\x1b'), "no colour in a pipe");
+    manifests.put("broken", "nonsense: [\n");
+    let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
+    assert!(code == 1 && comment.contains("this is not the whole plan"), "{comment}");
+    assert!(simulator.calls().is_empty());
+}
