@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use reqwest::{Response, Url, redirect};
+use reqwest::{RequestBuilder, Response, Url, redirect};
 use serde_json::Value;
 
 use super::table::tame;
@@ -96,9 +96,9 @@ impl Daemon {
         url
     }
 
-    async fn send(&self, url: Url) -> anyhow::Result<Response> {
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let base = &self.base;
-        self.http.get(url).send().await.map_err(|error| {
+        request.send().await.map_err(|error| {
             if error.is_connect() {
                 anyhow!(
                     "no daemon at {base} ({}); is `campos-operator run` running there? --server, or \
@@ -114,7 +114,7 @@ impl Daemon {
     /// What is at a path; `None` where the daemon says that nothing is.
     async fn fetch(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<Option<Value>> {
         let exchange = async {
-            let response = self.send(self.url(path, query)).await?;
+            let response = self.send(self.http.get(self.url(path, query))).await?;
             let status = response.status().as_u16();
             let body = body(response).await.with_context(|| format!("asking the daemon at {}", self.base))?;
             anyhow::Ok((status, body))
@@ -137,11 +137,18 @@ impl Daemon {
 
     /// Every app, by name.
     pub(super) async fn apps(&self) -> anyhow::Result<BTreeMap<String, App>> {
-        let list = self.fetch(&["apps"], &[]).await?;
-        let list = list.filter(|list| list["apiVersion"] == API_VERSION);
-        let items = list.and_then(|mut list| items(&mut list));
-        let Some(items) = items else { bail!("what answers at {} is not a campos-operator; see --server", self.base) };
-        Ok(items.into_iter().map(App).map(|app| (app.name().to_owned(), app)).collect())
+        Ok(self.list().await?.0)
+    }
+
+    /// Every app, and the version from which events go on.
+    async fn list(&self) -> anyhow::Result<(BTreeMap<String, App>, Option<String>)> {
+        let list = self.fetch(&["apps"], &[]).await?.filter(|list| list["apiVersion"] == API_VERSION);
+        let version = list.as_ref().and_then(|list| list.pointer("/metadata/resourceVersion")?.as_str());
+        let version = version.map(str::to_owned);
+        let Some(items) = list.and_then(|mut list| items(&mut list)) else {
+            bail!("what answers at {} is not a campos-operator; see --server", self.base)
+        };
+        Ok((items.into_iter().map(App).map(|app| (app.name().to_owned(), app)).collect(), version))
     }
 
     /// One app. That there is none is an error that names the nearest.
@@ -149,7 +156,13 @@ impl Daemon {
         match self.fetch(&["apps", name], &[]).await? {
             Some(app) if app["apiVersion"] == API_VERSION => Ok(App(app)),
             Some(_) => bail!("what answers at {} is not a campos-operator; see --server", self.base),
-            None => Err(unknown(name, self.apps().await?.keys().map(String::as_str))),
+            None => {
+                let known = self.apps().await?;
+                if known.is_empty() && !self.loaded().await? {
+                    bail!("{NOT_LOADED}");
+                }
+                Err(unknown(name, known.keys().map(String::as_str)))
+            }
         }
     }
 
@@ -166,9 +179,18 @@ impl Daemon {
         Ok(self.fetch(&["status"], &[]).await?.unwrap_or_default())
     }
 
-    /// The stream of events, where there is one.
-    async fn events(&self) -> anyhow::Result<Option<Response>> {
-        let send = self.send(self.url(&["events"], &[]));
+    /// Whether it has read its manifests: before that, an app that it does not know may well be declared.
+    pub(super) async fn loaded(&self) -> anyhow::Result<bool> {
+        Ok(self.status().await?.pointer("/source/loaded").and_then(Value::as_bool).unwrap_or(true))
+    }
+
+    /// The stream of events after `version`, where there is one.
+    async fn events(&self, version: Option<&str>) -> anyhow::Result<Option<Response>> {
+        let mut request = self.http.get(self.url(&["events"], &[]));
+        if let Some(version) = version {
+            request = request.header("last-event-id", version);
+        }
+        let send = self.send(request);
         let response =
             tokio::time::timeout(READ_DEADLINE, send).await.map_err(|_| anyhow!("no answer from {}", self.base))??;
         let stream = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -184,6 +206,9 @@ fn items(list: &mut Value) -> Option<Vec<Value>> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
     }
 }
+
+/// Nothing is known yet, which is not the same as nothing being there.
+pub(super) const NOT_LOADED: &str = "the daemon has not read its manifests yet; try again in a moment";
 
 /// No app is called so.
 pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> anyhow::Error {
@@ -204,7 +229,7 @@ fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 /// Every app, kept up to date.
 #[derive(Debug)]
 pub(super) struct Follow {
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
     /// As they are now.
     pub(super) apps: BTreeMap<String, App>,
     /// Why they may be out of date.
@@ -221,11 +246,16 @@ impl Follow {
         Ok(follow)
     }
 
-    /// Opens the stream first: whatever changes while the list is on its way is then told by the stream.
+    /// The list, then the events that came after it.
     async fn look_again(&mut self) -> anyhow::Result<()> {
         self.pending.clear();
-        self.stream = self.daemon.events().await?;
-        self.apps = self.daemon.apps().await?;
+        let (apps, version) = self.daemon.list().await?;
+        self.apps = apps;
+        self.stream = self.daemon.events(version.as_deref()).await?;
+        if version.is_none() && self.stream.is_some() {
+            // What changed between the two would be missed, so the list is read once more.
+            self.apps = self.daemon.apps().await?;
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use terminal_size::{Height, Width, terminal_size};
 
-use super::daemon::{App, Daemon, Follow, unknown};
+use super::daemon::{App, Daemon, Follow, NOT_LOADED, unknown};
 use super::table::{Cell, Layout, clip, lines, render, span, tame};
 use super::{Exit, print, runtime};
 use crate::cli::{Color, GetArgs, GetOutput, Selector};
@@ -42,7 +42,11 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
             print(&view.page(&chosen, Clock::wall_now())?)?;
         }
         if chosen.is_empty() && missing.is_empty() && matches!(args.output, None | Some(GetOutput::Wide)) {
-            tell(if all.is_empty() { "no manifest declares an app" } else { "no app has these labels" });
+            tell(match (all.is_empty(), daemon.loaded().await?) {
+                (true, false) => NOT_LOADED,
+                (true, true) => "no manifest declares an app",
+                (false, _) => "no app has these labels",
+            });
         }
         missing_names(missing, &all)
     })

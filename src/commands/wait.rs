@@ -15,19 +15,26 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
     let daemon = Daemon::new(&args.server.server)?;
     runtime()?.block_on(async {
         let mut follow = Follow::start(daemon).await?;
-        let missing = args.names.iter().map(String::as_str).filter(|name| !follow.apps.contains_key(*name)).collect();
-        missing_names(missing, &follow.apps)?;
-        let mut told = None;
+        let mut told = false;
         let holds = async {
+            // A daemon that has just been started knows of no app yet; a name is wrong only once it does.
+            while !missing(&follow.apps, &args.names).is_empty() && !follow.daemon.loaded().await? {
+                follow.next().await;
+            }
+            missing_names(missing(&follow.apps, &args.names), &follow.apps)?;
             while !awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
                 follow.next().await;
-                if follow.lost.is_some() && told.is_none() {
-                    told.clone_from(&follow.lost);
-                    tell(&format!("lost the daemon, trying again: {}", told.as_deref().unwrap_or_default()));
+                if let Some(why) = follow.lost.as_ref().filter(|_| !told) {
+                    told = true;
+                    tell(&format!("lost the daemon, trying again: {why}"));
                 }
             }
+            anyhow::Ok(())
         };
-        let in_time = tokio::time::timeout(args.timeout, holds).await.is_ok();
+        let in_time = match tokio::time::timeout(args.timeout, holds).await {
+            Ok(ended) => ended.map(|()| true)?,
+            Err(_) => false,
+        };
         let laggards = awaiting(&follow.apps, &args.names, args.awaited);
         if laggards.is_empty() || in_time {
             let names: Vec<&str> = chosen(&follow.apps, &args.names);
@@ -45,6 +52,10 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
         });
         bail!("after {:?} condition {condition}={status} does not hold for:{list}", args.timeout)
     })
+}
+
+fn missing<'a>(apps: &BTreeMap<String, App>, names: &'a [String]) -> Vec<&'a str> {
+    names.iter().map(String::as_str).filter(|name| !apps.contains_key(*name)).collect()
 }
 
 /// The apps that it is about: those named, or all.
@@ -65,7 +76,7 @@ fn awaiting(apps: &BTreeMap<String, App>, names: &[String], awaited: Awaited) ->
     }
     let missing = |name: &str| {
         let Some(app) = apps.get(name) else {
-            return Some(format!("{}: no manifest declares it any more", tame(name)));
+            return Some(format!("{}: no manifest declares it", tame(name)));
         };
         let truth = app.truth(awaited.condition);
         // What is known of an older text of the manifest says nothing about the newest.
@@ -104,7 +115,7 @@ mod tests {
         assert_eq!(all.len(), 2, "{all:?}");
         assert_eq!(all[0], "late: Ready=False Stopping: wait for it");
         assert_eq!(awaiting(&fleet, &["done".into()], READY), [""; 0]);
-        assert_eq!(awaiting(&fleet, &["gone".into()], READY), ["gone: no manifest declares it any more"]);
+        assert_eq!(awaiting(&fleet, &["gone".into()], READY), ["gone: no manifest declares it"]);
         assert_eq!(awaiting(&fleet, &["late".into()], Awaited { condition: "Ready", status: "False" }), [""; 0]);
         assert_eq!(awaiting(&BTreeMap::new(), &[], READY), ["no manifest declares an app"]);
     }
