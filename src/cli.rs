@@ -79,7 +79,8 @@ pub enum Command {
     /// Show what `run` would do now, and call nothing
     #[command(
         after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # 0 nothing \
-        to do, 2 changes, 1 error\n  campos-operator plan -o json | jq '.actions'"
+        to do, 2 changes, 1 error\n  campos-operator plan -o json | jq '.actions'\n  campos-operator plan -o markdown | gh pr \
+        comment 42 --body-file -"
     )]
     Plan(PlanArgs),
     /// Check manifests without any network
@@ -128,6 +129,31 @@ pub enum Command {
         /// For which shell
         shell: Shell,
     },
+    /// Show the apps of a running daemon: what is asked, what is seen, and why
+    #[command(
+        after_help = "NEXT is what comes next: a stop or start that the schedule will ask for, otherwise the next look. \
+        AGE is how long Ready has been what it is.\n\nExamples:\n  campos-operator get\n  campos-operator get -l \
+        team=support -l '!legacy' -o wide\n  campos-operator get -w                        # live, until ctrl-c\n  \
+        campos-operator get ticket-bot -o yaml        # can be applied again\n  campos-operator get -o json | jq \
+        '.items[] | select(.status.desired != .status.observed) | .metadata.name'"
+    )]
+    Get(GetArgs),
+    /// Tell everything about one app in plain words, and what to do about it
+    #[command(after_help = "Examples:\n  campos-operator describe ticket-bot\n  campos-operator describe ticket-bot \
+        --server http://127.0.0.1:9090")]
+    Describe(DescribeArgs),
+    /// Show what was decided and called in the past, newest first
+    #[command(after_help = "Examples:\n  campos-operator history                  # of all apps\n  campos-operator \
+        history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'")]
+    History(HistoryArgs),
+    /// Wait until apps are as you need them
+    #[command(
+        after_help = "Exit codes: 0 the condition holds for all, 1 not within --timeout; those that do not are named \
+        with their reason.\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
+        campos-operator wait --for=condition=Stalled=False --all    # nothing needs a person\n  campos-operator wait \
+        --for=condition=Reconciling=False ticket-bot music-bot"
+    )]
+    Wait(WaitArgs),
 }
 
 /// Where the manifests are.
@@ -249,6 +275,8 @@ pub enum PlanOutput {
     Text,
     /// For a script
     Json,
+    /// For a pull request
+    Markdown,
 }
 
 /// `validate`.
@@ -368,6 +396,164 @@ pub enum Listen {
     On(SocketAddr),
 }
 
+/// Where the daemon is.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Address of the daemon's HTTP port
+    #[arg(long, env = "CAMPOS_OPERATOR_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub server: String,
+}
+
+/// `get`.
+#[derive(Debug, Clone, Args)]
+pub struct GetArgs {
+    /// Apps by name; all of them if none is given
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The daemon.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// How to print the apps [default: a table]
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", value_name = "FORMAT")]
+    pub output: Option<GetOutput>,
+    /// Only apps with this label: key=value, key!=value, key or !key; repeatable or separated by commas, all must hold
+    #[arg(short = 'l', long, env = "CAMPOS_OPERATOR_SELECTOR", value_name = "LABEL", value_delimiter = ',')]
+    #[arg(value_parser = selector, conflicts_with = "names")]
+    pub selector: Vec<Selector>,
+    /// Go on showing what changes: redrawn on a terminal, otherwise one line for each change
+    // The variable is shared with a flag of the daemon that takes words, so only a plain yes counts as one.
+    #[arg(short, long, env = "CAMPOS_OPERATOR_WATCH", value_parser = yes)]
+    pub watch: bool,
+}
+
+/// How `get` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GetOutput {
+    /// A table with more columns
+    Wide,
+    /// The objects as JSON
+    Json,
+    /// The objects as YAML, which can be applied again
+    Yaml,
+    /// The names alone
+    Name,
+}
+
+/// One condition on labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// `key=value`
+    Equal(String, String),
+    /// `key!=value`; holds without the label, too
+    NotEqual(String, String),
+    /// `key`
+    Present(String),
+    /// `!key`
+    Absent(String),
+}
+
+/// `describe`.
+#[derive(Debug, Clone, Args)]
+pub struct DescribeArgs {
+    /// The app
+    pub name: String,
+    /// The daemon.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `history`.
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    /// Only of this app
+    pub name: Option<String>,
+    /// The daemon.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// How to print the entries
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: HistoryOutput,
+    /// At most so many, the newest
+    #[arg(long, env = "CAMPOS_OPERATOR_LIMIT", default_value_t = 20, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// How `history` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HistoryOutput {
+    /// A table
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `wait`.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["names", "all"]))]
+pub struct WaitArgs {
+    /// Apps by name
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// All apps
+    #[arg(long, env = "CAMPOS_OPERATOR_ALL")]
+    pub all: bool,
+    /// The daemon.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// What to wait for: condition=Ready, Reconciling or Stalled, with =False or =Unknown for another value than True
+    #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", default_value = "condition=Ready", value_name = "CONDITION")]
+    #[arg(value_parser = awaited)]
+    pub awaited: Awaited,
+    /// How long to wait
+    #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// A condition and the value it shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    /// `Ready`, `Reconciling` or `Stalled`.
+    pub condition: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+}
+
+fn awaited(text: &str) -> Result<Awaited, String> {
+    let hint = "expected condition=Ready, condition=Ready=False, or the same with Reconciling or Stalled";
+    let (condition, status) = match text.strip_prefix("condition=").ok_or(hint)?.split_once('=') {
+        Some(both) => both,
+        None => (text.trim_start_matches("condition="), "True"),
+    };
+    let word = |words: [&'static str; 3], typed: &str| words.into_iter().find(|word| word.eq_ignore_ascii_case(typed));
+    let condition = word(["Ready", "Reconciling", "Stalled"], condition).ok_or(hint)?;
+    Ok(Awaited { condition, status: word(["True", "False", "Unknown"], status).ok_or(hint)? })
+}
+
+fn selector(text: &str) -> Result<Selector, String> {
+    let text = text.trim();
+    let selector = if let Some((key, value)) = text.split_once("!=") {
+        Selector::NotEqual(key.trim().into(), value.trim().into())
+    } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        Selector::Equal(key.trim().into(), value.trim().into())
+    } else if let Some(key) = text.strip_prefix('!') {
+        Selector::Absent(key.trim().into())
+    } else {
+        Selector::Present(text.into())
+    };
+    let (Selector::Equal(key, _) | Selector::NotEqual(key, _) | Selector::Present(key) | Selector::Absent(key)) =
+        &selector;
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return Err("expected key=value, key!=value, key or !key".into());
+    }
+    Ok(selector)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature that clap asks for")]
+fn yes(text: &str) -> Result<bool, String> {
+    Ok(["true", "1", "yes", "on"].contains(&text))
+}
+
 fn listen(text: &str) -> Result<Listen, String> {
     if text == "off" {
         return Ok(Listen::Off);
@@ -415,6 +601,29 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["60", "", "-5s", "1ms", "1y", "abc"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn selectors() {
+        let label = |text: &str| text.to_owned();
+        assert_eq!(selector("team=support"), Ok(Selector::Equal(label("team"), label("support"))));
+        assert_eq!(selector("team==support"), Ok(Selector::Equal(label("team"), label("support"))));
+        assert_eq!(selector("team="), Ok(Selector::Equal(label("team"), label(""))));
+        assert_eq!(selector("a/b!=c=d"), Ok(Selector::NotEqual(label("a/b"), label("c=d"))));
+        assert_eq!(selector(" team "), Ok(Selector::Present(label("team"))));
+        assert_eq!(selector("!team"), Ok(Selector::Absent(label("team"))));
+        for wrong in ["", "=x", "!=x", "!", "a b", "team in (a)"] {
+            assert!(selector(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn conditions_to_wait_for() {
+        assert_eq!(awaited("condition=Ready"), Ok(Awaited { condition: "Ready", status: "True" }));
+        assert_eq!(awaited("condition=stalled=false"), Ok(Awaited { condition: "Stalled", status: "False" }));
+        for wrong in ["Ready", "condition=", "condition=Redy", "condition=Ready=maybe", "condition=Ready=", "delete"] {
+            assert!(awaited(wrong).is_err(), "{wrong}");
         }
     }
 

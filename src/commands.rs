@@ -2,12 +2,17 @@
 
 mod daemon;
 mod demo;
+mod describe;
 mod explain;
+mod get;
+mod history;
 mod import;
 mod plan;
 mod run;
 mod simulate;
+mod table;
 mod validate;
+mod wait;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -84,6 +89,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
             print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
+        Command::Get(args) => get::get(args, cli.log.color),
+        Command::Describe(args) => describe::describe(args, cli.log.color),
+        Command::History(args) => history::history(args),
+        Command::Wait(args) => wait::wait(args),
     }
 }
 

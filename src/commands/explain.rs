@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Unit, Zoned};
 use serde_json::json;
 
-use super::daemon::Daemon;
-use super::{Exit, print};
+use super::daemon::{App, Daemon};
+use super::{Exit, print, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::manifest::load::{self, Content};
 use crate::manifest::schema::Object;
@@ -32,15 +32,11 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
         }
         // What the daemon shows can be applied again, so it is read by the very reader of manifests.
         (None, Some(name)) => {
-            let app = Daemon::new(&args.server)?.app(name)?;
+            let App(app) = runtime()?.block_on(async { Daemon::new(&args.server)?.app(name).await })?;
             if app.get("spec").is_none() {
                 bail!("{name} has no valid manifest: {}", app["status"]["conditions"][0]["message"]);
             }
-            let mut manifest = app.clone();
-            if let Some(metadata) = manifest["metadata"].as_object_mut() {
-                metadata.remove("generation");
-            }
-            read(name, &serde_json::to_vec(&manifest)?)?
+            read(name, &serde_json::to_vec(&app)?)?
         }
         (None, None) => bail!("name an app, or a file with -f"),
     };

@@ -1,5 +1,6 @@
 //! `plan`: what would `run` do now? Looks, prints, calls nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -7,14 +8,18 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::json;
 
+use super::table::clip;
 use super::{Exit, environment, print, runtime};
 use crate::camposcloud::client::Client;
 use crate::camposcloud::governor::Governor;
 use crate::cli::{Color, PlanArgs, PlanOutput};
+use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::source;
 use crate::operator::clock::Clock;
 use crate::operator::observe::{self, Observation};
+use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::NOTHING_TRIED;
+use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision, Gates};
 use crate::reconcile::desired::{Declared, Desired};
 use crate::reconcile::moment::Moment;
@@ -47,14 +52,18 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     match args.output {
         PlanOutput::Text => print(&text(&plan, &summary, telemetry::colour(color, &std::io::stdout())))?,
         PlanOutput::Json => print(&json(&plan, &summary)?)?,
+        PlanOutput::Markdown => {
+            let mistakes: Vec<String> = diagnostics.iter().map(Diagnostic::one_line).collect();
+            print(&markdown(&plan, &summary, &notes(&declared), &mistakes))?;
+        }
     }
-    let changes = summary.stop + summary.start > 0;
-    Ok(match (diagnostics.is_empty(), args.detailed_exitcode && changes) {
-        // A plan beside broken manifests is not the whole plan: a pipeline must not take it for one.
-        (false, _) => Exit::Failed,
-        (true, true) => Exit::Changes,
-        (true, false) => Exit::Done,
-    })
+    Ok(summary.exit(args.detailed_exitcode))
+}
+
+/// Why somebody suspended an app, in their own words.
+fn notes(declared: &[Declared]) -> BTreeMap<&AppName, &str> {
+    let told = declared.iter().filter_map(|declared| Some((&declared.name, declared.spec.as_ref()?.suspend.as_ref()?)));
+    told.filter_map(|(name, suspension)| Some((name, suspension.reason.as_deref()?))).collect()
 }
 
 fn planned(declared: &[Declared], observation: &Observation, gates: Gates, clock: Clock) -> Plan {
@@ -106,6 +115,20 @@ impl Summary {
             requests_per_minute: f64::from(observation.pages) * 60.0 / interval.as_secs_f64(),
         }
     }
+
+    fn changes(&self) -> bool {
+        self.stop + self.start > 0
+    }
+
+    /// From the very figures that are printed.
+    fn exit(&self, detailed: bool) -> Exit {
+        match (self.manifest_errors, detailed && self.changes()) {
+            (0, true) => Exit::Changes,
+            (0, false) => Exit::Done,
+            // A plan beside broken manifests is not the whole plan: a pipeline must not take it for one.
+            (1.., _) => Exit::Failed,
+        }
+    }
 }
 
 fn text(plan: &Plan, summary: &Summary, colour: bool) -> String {
@@ -137,7 +160,7 @@ fn text(plan: &Plan, summary: &Summary, colour: bool) -> String {
         );
     }
     let Summary { stop, start, settled, other, .. } = summary;
-    if stop + start == 0 {
+    if !summary.changes() {
         page += "No changes. ";
     }
     let _ = writeln!(page, "Plan: {stop} to stop, {start} to start, {settled} settled, {other} other.");
@@ -147,6 +170,68 @@ fn text(plan: &Plan, summary: &Summary, colour: bool) -> String {
         summary.requests, summary.requests_per_minute
     );
     page
+}
+
+/// So many lines of each table go into a comment; a forge takes 64 KiB.
+const MOST: usize = 150;
+/// And so much of each mistake.
+const LONGEST: usize = 200;
+
+/// The plan as a comment on a pull request: what merging it does, and what it leaves alone.
+fn markdown(plan: &Plan, summary: &Summary, notes: &BTreeMap<&AppName, &str>, mistakes: &[String]) -> String {
+    let Summary { stop, start, settled, other, requests, requests_per_minute, .. } = summary;
+    let title = if summary.changes() { format!("{stop} to stop, {start} to start") } else { "no changes".into() };
+    // Writing to a String cannot fail.
+    let mut page = format!("### campos-operator plan: {title}\n");
+    if !mistakes.is_empty() {
+        let (count, s) = (mistakes.len(), if mistakes.len() == 1 { "" } else { "s" });
+        let _ = writeln!(page, "\n**{count} mistake{s} in the manifests: this is not the whole plan.**\n");
+        for mistake in mistakes.iter().take(MOST) {
+            let _ = writeln!(page, "- {}", code(&clip(mistake, LONGEST)));
+        }
+    }
+    let rows: Vec<String> = plan.entries.iter().filter_map(|entry| markdown_row(entry, notes)).collect();
+    if !rows.is_empty() {
+        page += "\n| | app | now | asked for | why |\n| --- | --- | --- | --- | --- |\n";
+        page.extend(rows.iter().take(MOST).map(String::as_str));
+        if rows.len() > MOST {
+            let _ = writeln!(page, "\n... and {} more.", rows.len() - MOST);
+        }
+    }
+    let _ = writeln!(page, "\n{settled} settled, {other} other.");
+    let calls = if summary.changes() {
+        format!("About {requests} requests to carry it out, then")
+    } else {
+        "Watching takes".into()
+    };
+    let _ = writeln!(page, "{calls} {requests_per_minute:.1} a minute.");
+    page
+}
+
+fn markdown_row(entry: &Entry, notes: &BTreeMap<&AppName, &str>) -> Option<String> {
+    let note = notes.get(&entry.name).map(|note| format!(": {}", code(note))).unwrap_or_default();
+    let (what, why) = match entry.decision {
+        Decision::Settled(_) => return None,
+        Decision::Act(action) => (format!("**{action}**"), String::new()),
+        Decision::Held { reason: reason @ Reason::Suspended, .. } => ("held".into(), format!("{reason}{note}")),
+        Decision::Held { reason, instead_of } => ("held".into(), format!("{reason} (would {instead_of})")),
+        Decision::Wait { reason, .. } => ("waits".into(), reason.to_string()),
+        Decision::Stalled(reason) => ("**stuck**".into(), reason.to_string()),
+    };
+    let desired = entry.desired.map_or("?", Desired::as_str);
+    Some(format!("| {what} | {} | {} | {desired} | {why} |\n", code(entry.name.as_str()), entry.observed))
+}
+
+/// Text of others as a code span on one line: within one nothing is markup, a link or a mention, whatever it says.
+fn code(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // A run of backticks ends a span that was begun with as many, so it is begun with one more than the longest.
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    // In a table a bar ends the cell even within a span, unless it is escaped.
+    let text = text.trim().replace('|', "\\|");
+    let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
 }
 
 fn json(plan: &Plan, summary: &Summary) -> serde_json::Result<String> {
@@ -181,4 +266,91 @@ fn anstderr(text: &str) {
     use std::io::Write as _;
     // With stderr gone there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::action::Action;
+
+    fn entry(name: &str, decision: Decision) -> Entry {
+        let (desired, observed) = (Some(Desired::Stopped), Observed::Running);
+        Entry { name: name.parse().unwrap(), app_id: None, desired, observed, decision }
+    }
+
+    fn summary(stop: usize, manifest_errors: usize) -> Summary {
+        Summary { stop, start: 0, settled: 3, other: 2, manifest_errors, requests: 2 * stop, requests_per_minute: 1.0 }
+    }
+
+    #[test]
+    fn a_comment_worth_posting() {
+        let plan = Plan {
+            entries: vec![
+                entry("down", Decision::Act(Action::Stop)),
+                entry("held", Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop }),
+                entry("gone", Decision::Stalled(Reason::AppNotFound)),
+            ],
+        };
+        let held = "held".parse().unwrap();
+        let notes = BTreeMap::from([(&held, "ask @ana | `rm`\n<b>")]);
+        insta::assert_snapshot!(markdown(&plan, &summary(1, 1), &notes, &["a.yaml:1:1: what is `sate`?".into()]), @r"
+        ### campos-operator plan: 1 to stop, 0 to start
+
+        **1 mistake in the manifests: this is not the whole plan.**
+
+        - ``a.yaml:1:1: what is `sate`?``
+
+        | | app | now | asked for | why |
+        | --- | --- | --- | --- | --- |
+        | **stop** | `down` | Running | Stopped |  |
+        | held | `held` | Running | Stopped | Suspended: ``ask @ana \| `rm` <b>`` |
+        | **stuck** | `gone` | Running | Stopped | AppNotFound |
+
+        3 settled, 2 other.
+        About 2 requests to carry it out, then 1.0 a minute.
+        ");
+        insta::assert_snapshot!(markdown(&Plan::default(), &summary(0, 0), &notes, &[]), @"
+        ### campos-operator plan: no changes
+
+        3 settled, 2 other.
+        Watching takes 1.0 a minute.
+        ");
+    }
+
+    #[test]
+    fn a_plan_of_ten_thousand_fits_a_comment() {
+        let long = "a".repeat(63);
+        let plan = Plan { entries: (0..10_000).map(|_| entry(&long, Decision::Act(Action::Stop))).collect() };
+        let mistakes = vec!["x".repeat(2000); 1000];
+        assert!(markdown(&plan, &summary(10_000, 1000), &BTreeMap::new(), &mistakes).len() < 65_536);
+    }
+
+    #[test]
+    fn code_spans_hold_anything() {
+        for (text, span) in [
+            ("plain", "`plain`"),
+            ("a`b", "``a`b``"),
+            ("``", "``` `` ```"),
+            ("a|b", "`a\\|b`"),
+            ("two\nlines", "`two lines`"),
+            ("", "`  `"),
+        ] {
+            assert_eq!(code(text), span, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn text_and_exit_code_agree() {
+        for (stop, errors, detailed, exit) in [
+            (0, 0, true, Exit::Done),
+            (1, 0, false, Exit::Done),
+            (1, 0, true, Exit::Changes),
+            (1, 1, true, Exit::Failed),
+            (0, 1, false, Exit::Failed),
+        ] {
+            let summary = summary(stop, errors);
+            assert_eq!(summary.exit(detailed), exit);
+            assert_eq!(text(&Plan::default(), &summary, false).contains("No changes"), stop == 0);
+        }
+    }
 }

@@ -234,6 +234,37 @@ fn a_bad_document_leaves_its_neighbours_whole() {
     assert_eq!(good, [true, false, true]);
 }
 
+/// A list as `get -o yaml` and the HTTP port write it.
+fn list_of(items: &[String]) -> String {
+    let item = |item: &String| format!("- {}\n", item.trim_end().replace('\n', "\n  "));
+    format!("apiVersion: campos-operator.dev/v1\nkind: AppList\nitems:\n{}", items.iter().map(item).collect::<String>())
+}
+
+#[test]
+fn an_exported_list_is_as_good_as_its_documents() {
+    let exported = GOOD.replace("metadata:\n", "metadata:\n  generation: 3\n");
+    let text = list_of(&[exported.clone(), GOOD.replace("ticket", "music"), format!("{exported}status: {{a: [b]}}\n")]);
+    let parsed = read(text.as_bytes());
+    assert_eq!(parsed.diagnostics, []);
+    let lines: Vec<_> = parsed.documents.iter().map(|document| document.line).collect();
+    let alone = read(GOOD.as_bytes()).documents.remove(0).content;
+    assert_eq!((lines, parsed.documents[0].content.clone()), (vec![4, 13, 21], alone));
+    assert!(parsed.conclusive);
+    let empty = read(list_of(&[]).replace("items:", "items: []").as_bytes());
+    assert_eq!((empty.documents, empty.diagnostics), (vec![], vec![]));
+
+    // One bad item costs the others nothing; a list that is wrong itself has none in force, and releases none.
+    let parsed =
+        read(list_of(&[GOOD.into(), GOOD.replace("ticket", "music").replace("Stopped", "stopped")]).as_bytes());
+    let good: Vec<_> = parsed.documents.iter().map(|d| matches!(d.content, Content::Good(_))).collect();
+    assert_eq!((good, parsed.diagnostics.len()), (vec![true, false], 1), "{:?}", parsed.diagnostics);
+    let parsed = read(list_of(&[GOOD.into()]).replace("items:", "itms:").as_bytes());
+    assert!(!parsed.conclusive && parsed.diagnostics[0].one_line().contains("did you mean `items`?"));
+    let parsed = read((list_of(&[GOOD.into()]) + "more: 1\n").as_bytes());
+    assert_eq!(parsed.documents.iter().filter(|d| matches!(d.content, Content::Good(_))).count(), 0);
+    assert!(!parsed.conclusive);
+}
+
 #[test]
 fn a_broken_document_still_tells_its_name() {
     for text in [

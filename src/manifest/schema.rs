@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -23,6 +24,8 @@ use crate::reconcile::desired::{self, Desired};
 pub const API_VERSION: &str = "campos-operator.dev/v1";
 /// The `kind` of every manifest.
 pub const KIND: &str = "App";
+/// The `kind` of a document that holds several.
+pub(super) const LIST_KIND: &str = "AppList";
 
 /// A manifest of campos-operator: what one app on CamposCloud shall be.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -58,6 +61,21 @@ pub struct Metadata {
     /// Free notes. Values are text: quote numbers and words such as yes.
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// Counted by the daemon and ignored here, so that what the status API exports can be applied again.
+    #[serde(default)]
+    pub generation: Option<u64>,
+}
+
+/// Several manifests in one document, as the status API exports them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ManifestList {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    metadata: IgnoredAny,
+    /// Each to be read as a [`Manifest`].
+    pub(super) items: Vec<serde_yaml::Value>,
 }
 
 /// What is asked for.
@@ -222,7 +240,8 @@ pub(super) struct Reading {
 }
 
 const TOP: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
-const METADATA: [&str; 3] = ["name", "labels", "annotations"];
+const LIST: [&str; 4] = ["apiVersion", "kind", "metadata", "items"];
+const METADATA: [&str; 4] = ["name", "labels", "annotations", "generation"];
 const SPEC: [&str; 5] = ["appId", "state", "policy", "suspend", "schedule"];
 const SUSPEND: [&str; 2] = ["reason", "until"];
 
@@ -233,6 +252,26 @@ pub(super) fn read(root: &Node) -> Reading {
     let Reader { mut findings, name, app_id_at, .. } = reader;
     findings.sort_by_key(|finding| finding.at);
     Reading { manifest: manifest.filter(|_| findings.is_empty()), name, app_id_at, findings }
+}
+
+/// The items of a list of apps, and what is wrong with the list itself; `None` if the document is something else.
+pub(super) fn read_list(root: &Node) -> Option<(Rc<[Node]>, Vec<Finding>)> {
+    let Value::Map(entries) = &root.value else { return None };
+    let word = |node: &Node, word: &str| matches!(&node.value, Value::Scalar { text, .. } if &**text == word);
+    if !entries.iter().any(|(key, value)| word(key, "kind") && word(value, LIST_KIND)) {
+        return None;
+    }
+    let mut reader = Reader::default();
+    let mut items: Rc<[Node]> = Rc::default();
+    if let Some(fields) = reader.fields(root, root.at, "a list of apps", &LIST) {
+        reader.fixed(&fields, "apiVersion", API_VERSION);
+        match reader.required(&fields, "items") {
+            Some(Node { value: Value::List(nodes), .. }) => items = nodes.clone(),
+            Some(node) => reader.report(Finding::new(node.at, "`items` is not a list").found(kind_of(node))),
+            None => {}
+        }
+    }
+    Some((items, reader.findings))
 }
 
 #[derive(Default)]
@@ -304,7 +343,25 @@ impl Reader {
         });
         let labels = fields.get("labels").map(|node| self.texts(node, "labels"));
         let annotations = fields.get("annotations").map(|node| self.texts(node, "annotations"));
-        Some(Metadata { name: name?, labels: labels.unwrap_or_default(), annotations: annotations.unwrap_or_default() })
+        let generation = fields.get("generation").and_then(|node| self.generation(node));
+        let (labels, annotations) = (labels.unwrap_or_default(), annotations.unwrap_or_default());
+        Some(Metadata { name: name?, labels, annotations, generation })
+    }
+
+    /// A number that is read for the sake of exported objects alone.
+    fn generation(&mut self, node: &Node) -> Option<u64> {
+        let number = match &node.value {
+            Value::Scalar { text, plain: true } => text.parse().ok(),
+            Value::Scalar { plain: false, .. } | Value::List(_) | Value::Map(_) => None,
+        };
+        if number.is_none() {
+            self.report(
+                Finding::new(node.at, "`generation` is not a whole number")
+                    .found(kind_of(node))
+                    .hint("remove the line: the daemon counts by itself"),
+            );
+        }
+        number
     }
 
     fn spec(&mut self, node: &Node, at: Mark) -> Option<Spec> {
@@ -453,8 +510,10 @@ impl Reader {
     }
 
     fn unknown(&mut self, at: Mark, text: &str, of: &'static str, known: &[&'static str]) {
+        // What is read for the sake of exported objects alone is nothing that a person should write.
+        let offered: Vec<&str> = known.iter().copied().filter(|field| *field != "generation").collect();
         let finding =
-            Finding::new(at, format!("unknown field `{}`", clip(text))).fits(format!("{of} knows {}", list(known)));
+            Finding::new(at, format!("unknown field `{}`", clip(text))).fits(format!("{of} knows {}", list(&offered)));
         let owners = [
             ("`metadata`", &METADATA[..]),
             ("`spec`", &SPEC[..]),
@@ -509,6 +568,7 @@ impl Reader {
                 "name" => "add `name: ` with a name that is unique in the directory".to_owned(),
                 "timeZone" => "add `timeZone: ` with an IANA name, such as America/Sao_Paulo or UTC".to_owned(),
                 "windows" => "add `windows:` with one `- {state: .., from: .., to: ..}` for each".to_owned(),
+                "items" => "add `items:` with a list of apps".to_owned(),
                 "appId" => "add `appId: ` with the app's `_id` on CamposCloud".to_owned(),
                 _ => "add `state: Running` or `state: Stopped`".to_owned(),
             };

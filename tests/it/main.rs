@@ -13,3 +13,4 @@ mod seeing;
 mod simulator;
 mod source;
 mod storm;
+mod verbs;

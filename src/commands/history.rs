@@ -1,0 +1,110 @@
+//! `history`: what was decided and called, and what came of it. Newest first, as the daemon tells it.
+
+use anyhow::bail;
+use serde_json::Value;
+
+use super::daemon::{Daemon, unknown};
+use super::get::tell;
+use super::table::{Cell, Layout, clip, lines, render, tame};
+use super::{Exit, print, runtime};
+use crate::cli::{HistoryArgs, HistoryOutput};
+
+pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
+    let daemon = Daemon::new(&args.server.server)?;
+    runtime()?.block_on(async {
+        let name = args.name.as_deref();
+        let Some(entries) = daemon.history(name, args.limit).await? else {
+            let version = daemon.status().await?["version"].as_str().map(tame).unwrap_or_default();
+            bail!("the daemon (version {version}) keeps no history");
+        };
+        if let Some(name) = name.filter(|_| entries.is_empty()) {
+            // An app that was removed may have a past; one that never was is a typing error.
+            let known = daemon.apps().await?;
+            if !known.contains_key(name) {
+                return Err(unknown(name, known.keys().map(String::as_str)));
+            }
+        }
+        match args.output {
+            HistoryOutput::Text if entries.is_empty() => tell("nothing was decided or called yet"),
+            HistoryOutput::Text => print(&table(&entries, name.is_none()))?,
+            HistoryOutput::Json => print(&lines(entries.iter().map(Value::to_string)))?,
+        }
+        Ok(Exit::Done)
+    })
+}
+
+/// Lines for a person; the app is left out where all are about one.
+pub(super) fn table(entries: &[Value], with_app: bool) -> String {
+    let mut rows =
+        vec![row(["TIME", "APP", "TRIGGER", "DESIRED", "OBSERVED", "REASON", "ANSWER"].map(Cell::from), with_app)];
+    rows.extend(entries.iter().map(|entry| {
+        let text = |pointer: &str| tame(entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-"));
+        let change = |field: &str| {
+            let [before, after] = ["before", "after"].map(|side| text(&format!("/{side}/{field}")));
+            if before == after || before == "-" { after } else { format!("{before} -> {after}") }
+        };
+        // To the second: what is finer is in -o json.
+        let time = text("/time");
+        let time = time.parse::<jiff::Timestamp>().map_or(time, |time| format!("{time:.0}"));
+        let columns = [
+            time,
+            text("/app"),
+            text("/trigger"),
+            change("desired"),
+            change("observed"),
+            change("reason"),
+            answer(entry),
+        ];
+        row(columns.map(Cell::from), with_app)
+    }));
+    lines(render(&rows, Layout { colour: false, width: None }))
+}
+
+fn row(cells: [Cell; 7], with_app: bool) -> Vec<Cell> {
+    cells.into_iter().enumerate().filter(|(column, _)| *column != 1 || with_app).map(|(_, cell)| cell).collect()
+}
+
+/// What was called and what was answered: `stop: Accepted, HTTP 200, status active, online`.
+fn answer(entry: &Value) -> String {
+    let text = |pointer| entry.pointer(pointer).and_then(Value::as_str).map(tame);
+    let Some(action) = text("/action") else { return "-".into() };
+    let http = entry.pointer("/answer/httpStatus").and_then(Value::as_u64).map(|code| format!("HTTP {code}"));
+    let status = text("/answer/status").map(|status| format!("status {status}"));
+    let online = entry.pointer("/answer/online").and_then(Value::as_bool);
+    let online = online.map(|online| if online { "online" } else { "offline" }.to_owned());
+    let error = text("/answer/error").map(|error| clip(&error, 120));
+    let said: Vec<String> = [text("/answer/result"), http, status, online, error].into_iter().flatten().collect();
+    if said.is_empty() { action } else { format!("{action}: {}", said.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn entries_as_lines() {
+        let entries = [
+            json!({
+                "time": "2026-11-24T12:00:02.150Z", "app": "ticket-bot", "trigger": "reading", "revision": "9f2c41d",
+                "before": {"desired": "Stopped", "observed": "Running", "reason": "Stopping"},
+                "after": {"desired": "Stopped", "observed": "Stopped", "reason": "Settled"}, "action": null, "answer": null
+            }),
+            json!({
+                "time": "2026-11-24T12:00:00Z", "app": "ticket-bot", "trigger": "edit",
+                "before": null, "after": {"desired": "Stopped", "observed": "Running", "reason": "Stopping"},
+                "action": "stop",
+                "answer": {"result": "Accepted", "httpStatus": 200, "status": "active", "online": true, "error": null}
+            }),
+            json!({"time": "later"}),
+        ];
+        insta::assert_snapshot!(table(&entries, true), @"
+        TIME                  APP         TRIGGER  DESIRED  OBSERVED            REASON               ANSWER
+        2026-11-24T12:00:02Z  ticket-bot  reading  Stopped  Running -> Stopped  Stopping -> Settled  -
+        2026-11-24T12:00:00Z  ticket-bot  edit     Stopped  Running             Stopping             stop: Accepted, HTTP 200, status active, online
+        later                 -           -        -        -                   -                    -
+        ");
+        assert!(!table(&entries, false).contains("ticket-bot"));
+    }
+}

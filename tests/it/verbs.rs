@@ -1,0 +1,425 @@
+//! The verbs that ask a running daemon: what they print, how they exit, and that they agree with the port.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::process::{Child, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use campos_operator::simulator::world::Config;
+use serde_json::Value;
+
+use crate::harness::{A, B, DEADLINE, Daemon, Manifests, Simulator, assert_no_secrets, binary, http, manifest};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A settled fleet: `down` stopped, `up` running, `held` suspended, `gone` not on the platform.
+struct Fleet {
+    _simulator: Simulator,
+    manifests: Manifests,
+    daemon: Daemon,
+    url: String,
+}
+
+const HELD: &str = "60c72b2f9b1e8d001c8e4f3c";
+const GONE: &str = "640000000000000000000001";
+
+impl Fleet {
+    fn start() -> Self {
+        let simulator = Simulator::start(Config::default(), &[A, B, HELD]);
+        let manifests = Manifests::new(&[("down", A, "Stopped"), ("up", B, "Running"), ("gone", GONE, "Stopped")]);
+        let labels = "metadata:\n  labels: {team: support, tier: \"1\"}";
+        manifests.put("up", &manifest("up", B, "Running").replace("metadata:", labels));
+        let held = manifest("held", HELD, "Stopped") + "  suspend: {reason: \"release: | *night*\"}\n";
+        manifests.put("held", &held);
+        let daemon = Daemon::start(&simulator, &manifests, &[]);
+        daemon.wait_for("some apps need a person");
+        let url = format!("http://{}", daemon.address());
+        Self { _simulator: simulator, manifests, daemon, url }
+    }
+
+    fn output(&self, arguments: &[&str]) -> (i32, String, String) {
+        finished(&binary().args(arguments).args(["--server", &self.url]).output().unwrap())
+    }
+
+    #[track_caller]
+    fn good(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.output(arguments);
+        assert_eq!((code, &*stderr), (0, ""), "{arguments:?}: {stdout}");
+        stdout
+    }
+
+    #[track_caller]
+    fn bad(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = self.output(arguments);
+        assert_eq!(code, 1, "{arguments:?}: {stdout}{stderr}");
+        stderr
+    }
+}
+
+fn finished(output: &Output) -> (i32, String, String) {
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_no_secrets(&stdout);
+    assert_no_secrets(&stderr);
+    (output.status.code().unwrap(), stdout, stderr)
+}
+
+/// What runs with the clock, made still: `42s` in NEXT and AGE.
+fn still(table: &str) -> String {
+    let word = |word: &str| {
+        let digits = word.trim_end_matches(['s', 'm']);
+        if digits.len() < word.len() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            "N".to_owned()
+        } else {
+            word.to_owned()
+        }
+    };
+    let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ") + "\n";
+    table.lines().map(line).collect()
+}
+
+#[test]
+fn get_shows_the_fleet_at_a_glance() {
+    let fleet = Fleet::start();
+    let table = fleet.good(&["get"]);
+    assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+    insta::assert_snapshot!(still(&table), @r"
+    NAME DESIRED OBSERVED READY REASON NEXT AGE
+    down Stopped Stopped True Settled look N N
+    gone Stopped Missing False AppNotFound look N N
+    held Stopped Running False Suspended look N N
+    up Running Running True Settled look N N
+    ");
+    assert_eq!(fleet.good(&["get", "-o", "name"]), "down\ngone\nheld\nup\n");
+    assert_eq!(fleet.good(&["get", "up", "down", "-o", "name"]), "up\ndown\n", "in the order that was asked for");
+    let wide = fleet.good(&["get", "gone", "-o", "wide"]);
+    for part in ["APP-ID", "SOURCE", "MESSAGE", GONE, "gone.yaml:1", "check spec.appId"] {
+        assert!(wide.contains(part), "{part} is not in {wide}");
+    }
+    assert!(!table.contains('\x1b') && fleet.good(&["get", "--color", "always"]).contains("\x1b[32mTrue\x1b[0m"));
+
+    for (selector, names) in [
+        ("team=support", "up\n"),
+        ("team", "up\n"),
+        ("team=support,tier=1", "up\n"),
+        ("team!=support", "down\ngone\nheld\n"),
+        ("!team", "down\ngone\nheld\n"),
+        ("team=other", ""),
+    ] {
+        assert_eq!(fleet.good(&["get", "-o", "name", "-l", selector]), names, "{selector}");
+    }
+    assert_eq!(fleet.good(&["get", "-o", "name", "-l", "team=support", "-l", "tier=2"]), "");
+    assert!(fleet.bad(&["get", "-l", "=x"]).contains("key=value"));
+
+    // What the verb prints is what the port says.
+    let port: Value = serde_json::from_str(&http(fleet.daemon.address(), "GET", "/api/v1/apps").1).unwrap();
+    let printed: Value = serde_json::from_str(&fleet.good(&["get", "-o", "json"])).unwrap();
+    assert_eq!((&printed["kind"], &printed["items"]), (&"AppList".into(), &port["items"]));
+}
+
+#[test]
+fn what_get_exports_can_be_applied_again() {
+    let fleet = Fleet::start();
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["get", "-o", "yaml"], "all.yaml", "4 apps in 1 file: 0 errors"),
+        (&["get", "-o", "json"], "all.json", "4 apps in 1 file: 0 errors"),
+        (&["get", "held", "-o", "yaml"], "held.yaml", "1 app in 1 file: 0 errors"),
+        (&["get", "gone", "-o", "json"], "gone.json", "1 app in 1 file: 0 errors"),
+    ];
+    for (arguments, file, says) in cases {
+        let exported = fleet.good(arguments);
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(file), &exported).unwrap();
+        let validated = binary().arg("validate").arg(directory.path()).output().unwrap();
+        assert!(text(&validated.stdout).starts_with(says), "{}\n{exported}", text(&validated.stdout));
+    }
+    let list: Value = serde_json::from_str(&fleet.good(&["get", "up", "down", "-o", "json"])).unwrap();
+    assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&"AppList".into(), 2));
+    let one: Value = serde_json::from_str(&fleet.good(&["get", "up", "-o", "json"])).unwrap();
+    assert_eq!(one["kind"], "App");
+
+    // In the place of the files that it was exported from it is no change: same objects, same generations.
+    let exported = fleet.good(&["get", "-o", "yaml"]);
+    for name in ["down", "up", "gone"] {
+        std::fs::remove_file(fleet.manifests.file(name)).unwrap();
+    }
+    fleet.manifests.put("held", &exported);
+    let settled = ["wait", "--all", "--for=condition=Reconciling=False", "--timeout", "20s"];
+    assert_eq!(fleet.good(&settled).lines().count(), 4);
+    let again: Value = serde_json::from_str(&fleet.good(&["get", "-o", "json"])).unwrap();
+    for app in again["items"].as_array().unwrap() {
+        assert_eq!(app["metadata"]["generation"], 1, "{app:#}");
+    }
+}
+
+#[test]
+fn unknown_names_are_told_with_the_nearest() {
+    let fleet = Fleet::start();
+    for verb in ["get", "describe", "wait"] {
+        let said = fleet.bad(&[verb, "dwon"]);
+        assert!(said.contains("\"dwon\"") && said.contains("did you mean down?"), "{verb}: {said}");
+    }
+    let (code, stdout, stderr) = fleet.output(&["get", "up", "nothing-like-it", "-o", "name"]);
+    assert_eq!((code, &*stdout), (1, "up\n"), "what is there is shown all the same");
+    assert!(stderr.contains("nothing-like-it") && !stderr.contains("did you mean"), "{stderr}");
+    assert!(fleet.bad(&["get", "../status"]).contains("no manifest declares"));
+}
+
+#[test]
+fn describe_says_why_and_what_to_do() {
+    let fleet = Fleet::start();
+    let down = fleet.good(&["describe", "down"]);
+    for part in [
+        "Name:        down",
+        A,
+        "down.yaml:1",
+        "Stopped, as spec.state says",
+        "Observed:    Stopped, seen",
+        "Last action: stop, try 1",
+        "Verified, HTTP 200, the server returned status active",
+        "Next look:   in",
+        "Ready        True     Settled",
+        "Nothing: the app is as declared.",
+    ] {
+        assert!(down.contains(part), "{part} is not in:\n{down}");
+    }
+    let held = fleet.good(&["describe", "held"]);
+    assert!(held.contains("but suspended (release: | *night*)") && held.contains("Remove `suspend`"), "{held}");
+    let gone = fleet.good(&["describe", "gone"]);
+    assert!(gone.contains("Check spec.appId in gone.yaml"), "{gone}");
+}
+
+#[test]
+fn wait_ends_when_all_hold_and_names_those_that_do_not() {
+    let fleet = Fleet::start();
+    assert_eq!(fleet.good(&["wait", "down", "up"]), "down condition met\nup condition met\n");
+    assert_eq!(fleet.good(&["wait", "gone", "--for=condition=Stalled"]), "gone condition met\n");
+    assert_eq!(fleet.good(&["wait", "gone", "held", "--for=condition=Ready=False"]).lines().count(), 2);
+    let late = fleet.bad(&["wait", "--all", "--timeout", "300ms"]);
+    for part in ["gone: Ready=False AppNotFound", "held: Ready=False Suspended", "after 300ms", "Ready=True"] {
+        assert!(late.contains(part), "{part} is not in:\n{late}");
+    }
+    assert!(!late.contains("down") && !late.contains("up:"), "{late}");
+    assert!(fleet.bad(&["wait"]).contains("--all"));
+    assert!(fleet.bad(&["wait", "--all", "--for=condition=Redy"]).contains("condition=Ready"));
+
+    // It is told of what comes to be while it waits.
+    let waiting = binary()
+        .args(["wait", "held", "--timeout", "30s", "--server", &fleet.url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    fleet.manifests.set("held", HELD, "Stopped");
+    let (code, stdout, stderr) = finished(&waiting.wait_with_output().unwrap());
+    assert_eq!((code, &*stdout), (0, "held condition met\n"), "{stderr}");
+}
+
+#[test]
+fn the_daemon_has_to_be_one() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = format!("http://{free}");
+    for arguments in [&["get"][..], &["describe", "x"], &["history"], &["wait", "--all"], &["get", "-w"]] {
+        let (code, stdout, stderr) = finished(&binary().args(arguments).args(["--server", &server]).output().unwrap());
+        assert_eq!((code, &*stdout), (1, ""), "{arguments:?}");
+        assert!(stderr.contains(&server) && stderr.contains("run` running") && stderr.contains("refused"), "{stderr}");
+    }
+    let (code, _, stderr) = finished(&binary().args(["get", "--server", "localhost:8080"]).output().unwrap());
+    assert!(code == 1 && stderr.contains("http://HOST:PORT"), "{stderr}");
+
+    // Something else listens there, for example CamposCloud itself; the address comes from the environment.
+    let simulator = Simulator::start(Config::default(), &[A]);
+    for arguments in [&["get"][..], &["get", "x"], &["describe", "x"], &["history"], &["wait", "--all"]] {
+        let mut command = binary();
+        command.args(arguments).env("CAMPOS_OPERATOR_SERVER", simulator.url());
+        let (code, _, stderr) = finished(&command.output().unwrap());
+        assert!(code == 1 && stderr.contains("is that a campos-operator?"), "{arguments:?}: {stderr}");
+    }
+    assert!(simulator.calls().is_empty());
+}
+
+/// A `get -w` whose lines can be waited for.
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watch {
+    fn start(server: &str, arguments: &[&str]) -> Self {
+        let mut command = binary();
+        command.args(["get", "-w", "--server", server]).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that says `text`; those before it are passed over.
+    #[track_caller]
+    fn wait_for(&self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("waited in vain for {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_watch_tells_each_change_on_a_line() {
+    let fleet = Fleet::start();
+    let watch = Watch::start(&fleet.url, &[]);
+    assert!(watch.wait_for("NAME").starts_with("NAME  DESIRED"));
+    watch.wait_for("up    Running");
+    fleet.manifests.set("held", HELD, "Stopped");
+    let line = watch.wait_for("held  Stopped  Stopped   True ");
+    assert!(line.contains("Settled"), "{line}");
+    let json = Watch::start(&fleet.url, &["down", "-o", "json"]);
+    let first: Value = serde_json::from_str(&json.wait_for("down")).unwrap();
+    assert_eq!(first["status"]["observed"], "Stopped");
+    std::fs::remove_file(fleet.manifests.file("down")).unwrap();
+    watch.wait_for("down  -        -         -      Removed");
+    let gone: Value = serde_json::from_str(&json.wait_for("\"removed\":true")).unwrap();
+    assert_eq!(gone["metadata"]["name"], "down");
+}
+
+#[test]
+fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
+    let board = campos_operator::status::Board::default();
+    let listener = campos_operator::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    campos_operator::http::start(listener, board, campos_operator::operator::clock::Clock::system()).unwrap();
+    let run = |arguments: &[&str]| finished(&binary().args(arguments).args(["--server", &server]).output().unwrap());
+    let (code, stdout, stderr) = run(&["get"]);
+    assert!((code, &*stdout) == (0, "") && stderr.contains("has not read its manifests yet"), "{stderr}");
+    let (code, _, stderr) = run(&["describe", "bot"]);
+    assert!(code == 1 && stderr.contains("has not read its manifests yet"), "{stderr}");
+    for names in ["--all", "bot"] {
+        let (code, _, stderr) = run(&["wait", names, "--timeout", "200ms"]);
+        assert!(code == 1 && stderr.contains("after 200ms"), "{stderr}");
+    }
+}
+
+/// A daemon of a later version: it has events and a history. Serves what `answer` says, one connection at a time.
+fn later_daemon() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = |observed: &str| {
+        format!(
+            r#"{{"apiVersion":"campos-operator.dev/v1","kind":"App","metadata":{{"name":"bot"}},"status":{{"observed":"{observed}","unheardOf":[1]}}}}"#
+        )
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).unwrap();
+            let path = request.split(' ').nth(1).unwrap().to_owned();
+            let list =
+                format!(r#"{{"apiVersion":"campos-operator.dev/v1","kind":"AppList","items":[{}]}}"#, app("Running"));
+            let (kind, body) = match path.as_str() {
+                "/api/v1/apps" => ("application/json", list),
+                "/api/v1/apps/bot" => ("application/json", app("Running")),
+                "/api/v1/events" => (
+                    "text/event-stream",
+                    format!(
+                        ": hello\n\nid: 1\nevent: app\ndata: {}\n\nevent: unheard-of\ndata: x\n\nid: 2\nevent: removed\ndata: {{\"name\":\"bot\"}}\n\n",
+                        app("Stopped")
+                    ),
+                ),
+                _ => (
+                    "application/json",
+                    format!(
+                        r#"{{"items":[{{"time":"2026-11-24T12:00:00Z","app":"bot","trigger":"edit","after":{{"desired":"Stopped","observed":"Running","reason":"Stopping"}},"action":"stop","answer":{{"result":"Accepted","httpStatus":200,"status":"active","online":true}},"query":"{path}"}}]}}"#
+                    ),
+                ),
+            };
+            // A stream has no length and stays open; a client that has gone away is not our business.
+            let events = kind == "text/event-stream";
+            let length = if events { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{length}connection: close\r\n\r\n");
+            let _ = stream.write_all((head + &body).as_bytes());
+            if events {
+                thread::spawn(move || {
+                    thread::park();
+                    drop(stream);
+                });
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn events_and_history_are_used_where_they_are() {
+    let server = later_daemon();
+    let watch = Watch::start(&server, &["-o", "json"]);
+    watch.wait_for("\"observed\":\"Running\"");
+    watch.wait_for("\"removed\":true");
+    let run = |arguments: &[&str]| {
+        let (code, stdout, stderr) = finished(&binary().args(arguments).args(["--server", &server]).output().unwrap());
+        assert_eq!((code, &*stderr), (0, ""), "{stdout}");
+        stdout
+    };
+    insta::assert_snapshot!(run(&["history", "bot"]), @r"
+    TIME                  TRIGGER  DESIRED  OBSERVED  REASON    ANSWER
+    2026-11-24T12:00:00Z  edit     Stopped  Running   Stopping  stop: Accepted, HTTP 200, status active, online
+    ");
+    let json: Value = serde_json::from_str(run(&["history", "-o", "json", "--limit", "7"]).trim_end()).unwrap();
+    assert_eq!(json["query"], "/api/v1/history?limit=7");
+    let json: Value = serde_json::from_str(run(&["history", "bot", "-o", "json"]).trim_end()).unwrap();
+    assert_eq!(json["query"], "/api/v1/history?app=bot&limit=20");
+    let described = run(&["describe", "bot"]);
+    assert!(described.contains("stop: Accepted, HTTP 200"), "{described}");
+}
+
+#[test]
+fn plan_writes_a_comment_for_a_pull_request() {
+    let simulator = Simulator::start(Config::default(), &[A, HELD]);
+    let manifests = Manifests::new(&[("down", A, "Stopped")]);
+    let held = manifest("held", HELD, "Stopped") + "  suspend: {reason: \"release: | @team <b>*night*\"}\n";
+    manifests.put("held", &held);
+    let (url, directory) = (simulator.url(), manifests.path().to_str().unwrap().to_owned());
+    let plan = |more: &[&str]| {
+        let base = ["plan", "--api-url", &url, "--manifests", &directory];
+        finished(&binary().args(base).args(more).output().unwrap())
+    };
+    let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(comment, @r"
+    ### campos-operator plan: 1 to stop, 0 to start
+
+    | | app | now | asked for | why |
+    | --- | --- | --- | --- | --- |
+    | **stop** | `down` | Running | Stopped |  |
+    | held | `held` | Running | Stopped | Suspended: `release: \| @team <b>*night*` |
+
+    0 settled, 1 other.
+    About 2 requests to carry it out, then 1.0 a minute.
+    ");
+    let (code, coloured, _) = plan(&["--color", "always"]);
+    assert!(code == 0 && coloured.contains("\x1b[33m- stop \x1b[0m"), "{coloured}");
+    assert!(!plan(&[]).1.contains('\x1b'), "no colour in a pipe");
+    manifests.put("broken", "nonsense: [\n");
+    let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
+    assert!(code == 1 && comment.contains("this is not the whole plan"), "{comment}");
+    assert!(simulator.calls().is_empty());
+}
