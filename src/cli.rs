@@ -84,9 +84,24 @@ pub enum Command {
     Plan(PlanArgs),
     /// Check manifests without any network
     #[command(
-        after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml"
+        after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml\n  \
+        kustomize build . | campos-operator validate -\n  campos-operator validate -o github         # in a workflow: \
+        annotates the pull request\n\nExit codes: 0 valid (warnings included), 1 not."
     )]
     Validate(ValidateArgs),
+    /// Write a manifest for every app of the account, each with the state it has now
+    #[command(
+        after_help = "Applying what it writes changes nothing. Apps that DIR declares already are left alone, and no file \
+        is replaced without --force.\n\nExamples:\n  campos-operator import --out bots\n  campos-operator import --team \
+        60c72b2f9b1e8d001c8e4f00\n  campos-operator plan --manifests bots    # says: No changes"
+    )]
+    Import(ImportArgs),
+    /// Print the JSON Schema of the manifest, for editors
+    #[command(
+        after_help = "Example:\n  campos-operator schema > manifests/.schema.json\n\nThen let a manifest begin with:\n  \
+        # yaml-language-server: $schema=.schema.json"
+    )]
+    Schema,
     /// Serve a simulated CamposCloud API on loopback, to try things out against
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
@@ -103,6 +118,11 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Show the main job in one process: simulator and operator on ./manifests
     Demo(DemoArgs),
+    /// Explain a schedule: which window decides, why, and what comes next
+    #[command(after_help = "Examples:\n  campos-operator explain dev-bot                      # asks the daemon\n  \
+        campos-operator explain -f manifests/dev-bot.yaml    # offline\n  campos-operator explain -f bots.yaml dev-bot --at \
+        2026-12-24T02:00 --next 10")]
+    Explain(ExplainArgs),
     /// Print shell completions
     Completions {
         /// For which shell
@@ -116,6 +136,18 @@ pub struct ManifestArgs {
     /// Directory of manifests, read recursively; may be given several times
     #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
+    /// Follow links that lead out of the directory; within it (ConfigMaps, git-sync) they are always followed
+    #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
+    pub follow_links: bool,
+}
+
+/// How changes of the manifests are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WatchArg {
+    /// At once, by the kernel's events; by scanning as well, and where there are none
+    Auto,
+    /// By scanning alone, each --scan-interval
+    Scan,
 }
 
 /// How to reach CamposCloud.
@@ -161,6 +193,9 @@ pub struct RunArgs {
     /// Time between full scans of the manifests; file events make changes immediate
     #[arg(long, env = "CAMPOS_OPERATOR_SCAN_INTERVAL", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub scan_interval: Duration,
+    /// How changes of the manifests are noticed
+    #[arg(long, env = "CAMPOS_OPERATOR_WATCH", default_value = "auto", value_name = "HOW")]
+    pub watch: WatchArg,
     /// Which calls are allowed; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
@@ -219,9 +254,75 @@ pub enum PlanOutput {
 /// `validate`.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Files and directories
+    /// Files and directories; - reads stdin
     #[arg(default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Follow links that lead out of a directory
+    #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
+    pub follow_links: bool,
+    /// How to print what is wrong
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: ValidateOutput,
+}
+
+/// How diagnostics are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ValidateOutput {
+    /// For a person, with the line and what would fit
+    Text,
+    /// For a script
+    Json,
+    /// Workflow commands: annotations on a pull request on GitHub
+    Github,
+}
+
+/// `import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Directory to write to; created if need be
+    #[arg(long, env = "CAMPOS_OPERATOR_OUT", default_value = "./manifests", value_name = "DIR")]
+    pub out: PathBuf,
+    /// The apps of this team instead of your own
+    #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub team: Option<String>,
+    /// Write files anew that are there already
+    #[arg(long, env = "CAMPOS_OPERATOR_FORCE")]
+    pub force: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// The app; with --file all of its apps, if left out
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Explain this manifest instead of asking the daemon
+    #[arg(short, long, env = "CAMPOS_OPERATOR_FILE", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The moment: RFC 3339, or a time of the app's zone such as 2026-12-24T02:00; now, if left out
+    #[arg(long, env = "CAMPOS_OPERATOR_AT", value_name = "TIME")]
+    pub at: Option<String>,
+    /// How many changes to tell
+    #[arg(long, env = "CAMPOS_OPERATOR_NEXT", default_value_t = 5, value_name = "N")]
+    pub next: usize,
+    /// The daemon's port
+    #[arg(long, env = "CAMPOS_OPERATOR_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub server: String,
+    /// What to print
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: ExplainOutput,
+}
+
+/// How an explanation is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExplainOutput {
+    /// For a person.
+    Text,
+    /// For a script.
+    Json,
 }
 
 /// `simulate`.

@@ -1,6 +1,9 @@
 //! Which verb was asked for, and how does it end? One file per verb; text and exit code come from one value.
 
+mod daemon;
 mod demo;
+mod explain;
+mod import;
 mod plan;
 mod run;
 mod simulate;
@@ -13,6 +16,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command};
+use crate::manifest::json_schema::json_schema;
 use crate::{settings, telemetry};
 
 /// How the process ends.
@@ -66,8 +70,14 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(args, cli.log.color),
         Command::Validate(args) => validate::validate(args, cli.log.color),
+        Command::Import(args) => import::import(args),
+        Command::Schema => {
+            print(&json_schema())?;
+            Ok(Exit::Done)
+        }
         Command::Simulate(args) => simulate::simulate(args),
         Command::Demo(args) => demo::demo(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);

@@ -6,12 +6,15 @@
 //! disk --scan--> bytes of changed files --load--> documents --catalog--> which objects are in force --source--> Update
 //! ```
 //! A scan of the tree is the truth; the watch only makes it prompt. `schema`, `yaml`, `load`, `diagnostic` and `catalog`
-//! are pure; only `scan` and `watch` touch the disk, only `source` owns a thread.
+//! are pure; only `scan` and `watch` touch the disk, only `source` owns a thread. `json_schema` tells editors what
+//! `schema` reads.
 //! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
 
 pub mod catalog;
 mod clock;
 pub mod diagnostic;
+pub mod doubts;
+pub mod json_schema;
 pub mod load;
 #[cfg(test)]
 mod mistakes;
@@ -19,4 +22,5 @@ mod scan;
 pub mod schema;
 pub mod source;
 mod watch;
+mod windows;
 mod yaml;

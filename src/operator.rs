@@ -27,7 +27,7 @@ use tracing::{debug, error};
 
 use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
 use crate::platform::Platform;
-use crate::reconcile::action::{Action, Failure, Verdict};
+use crate::reconcile::action::{Action, Failure};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
@@ -52,6 +52,11 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 /// While the account is blocked, the token file is looked at this often: a new token is tried at once.
 const TOKEN_CHECK: Duration = Duration::from_secs(2);
+
+/// The wall clock is compared with the other one this often at least.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
+/// It was set if the two differ by more than this from what they differed by before.
+const CLOCK_STEP: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
 /// How the operator shall work. Every value is checked where it enters.
 #[derive(Debug, Clone)]
@@ -117,12 +122,16 @@ pub struct Operator<P> {
     looks: usize,
     requests: u64,
     summary_at: Moment,
+    /// The wall time at which the process began, by the wall clock as it is set now.
+    started: jiff::Timestamp,
     /// Whether the board shows the daemon as it is.
     reported: bool,
     /// Whether nothing was left to do the last time.
     settled: bool,
     /// Answers to calls that the history does not have yet: the next decision tells what came of them.
     answers: HashMap<AppName, (Action, history::Answer)>,
+    /// How many were stalled when that was told last.
+    told_stalled: usize,
 }
 
 impl<P: Platform> Operator<P> {
@@ -146,9 +155,11 @@ impl<P: Platform> Operator<P> {
             looks: 0,
             requests: 0,
             summary_at: Moment::START + report::SUMMARY,
+            started: clock.wall() - clock.now().since_start(),
             reported: false,
             settled: false,
             answers: HashMap::new(),
+            told_stalled: 0,
         }
     }
 
@@ -182,9 +193,21 @@ impl<P: Platform> Operator<P> {
         }
     }
 
+    /// Where the wall clock was set, or the machine slept, what depends on the wall clock is due at another moment than
+    /// was thought: everybody is looked at.
+    fn check_clock(&mut self, now: Moment) {
+        let started = self.clock.wall() - now.since_start();
+        if started.duration_since(self.started).abs() > CLOCK_STEP {
+            debug!("the wall clock was set, or the machine slept");
+            self.started = started;
+            self.fleet.all_due(now);
+        }
+    }
+
     /// One turn: decide for whoever is due, send what may be sent. Returns when to come back at the latest.
     fn turn(&mut self) -> Moment {
         let now = self.clock.now();
+        self.check_clock(now);
         let gates = Gates {
             account_blocked: self.governor.account_blocked(),
             breaker_open: self.governor.breaker_open(),
@@ -203,7 +226,7 @@ impl<P: Platform> Operator<P> {
         self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
         let wakes = [sendable, self.fleet.next_due(), self.governor.paused_until(now), Some(self.summary_at)];
-        let longest = now + self.settings.interval;
+        let longest = now + self.settings.interval.min(CLOCK_CHECK);
         // Never at once: a wake-up that is already past was dealt with above, as far as it could be.
         let soonest = now + Duration::from_millis(1);
         wakes.into_iter().flatten().fold(longest, Moment::min).max(soonest)
@@ -423,12 +446,7 @@ impl<P: Platform> Operator<P> {
                 }
                 self.rounds.page(answered.value, now, wall)
             }
-            Err(failure) => {
-                if !matches!(failure.verdict, Verdict::RateLimited { .. } | Verdict::AccountBlocked) {
-                    report::list_failed(&failure);
-                }
-                self.rounds.page_failed(&failure, now, wall)
-            }
+            Err(failure) => self.rounds.page_failed(&failure, now, wall),
         };
         let Some(finished) = finished else { return };
         let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
@@ -488,6 +506,10 @@ impl<P: Platform> Operator<P> {
             let trouble = self.fleet.stalled().max(source.problems.len()).max(usize::from(!source.available));
             return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
         }
-        (self.clock.now() >= deadline).then_some(Ended::TimedOut)
+        let late = self.clock.now() >= deadline;
+        if late {
+            report::unsettled(&self.fleet, self.rounds.trouble().map(|trouble| &**trouble));
+        }
+        late.then_some(Ended::TimedOut)
     }
 }

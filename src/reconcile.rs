@@ -12,3 +12,4 @@ pub mod desired;
 pub mod moment;
 pub mod observed;
 pub mod plan;
+pub mod schedule;

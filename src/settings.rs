@@ -13,7 +13,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs};
+use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs, WatchArg};
+use crate::manifest::source::Options;
 use crate::operator;
 use crate::reconcile::desired::Policy;
 
@@ -76,7 +77,9 @@ pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), 
     for name in names {
         if name.starts_with(PREFIX) && !known.contains(&name) {
             let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
-            let hint = nearest.filter(|near| strsim::damerau_levenshtein(near, &name) <= 3).cloned();
+            // No more letters may differ than were typed: `X` is as near to every short word.
+            let most = (name.len() - PREFIX.len()).min(3);
+            let hint = nearest.filter(|near| strsim::damerau_levenshtein(near, &name) <= most).cloned();
             return Err(SettingsError::UnknownVariable { name, hint });
         }
     }
@@ -137,6 +140,15 @@ pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
         }
     }
     Ok(())
+}
+
+/// How the manifests shall be watched.
+pub fn source(args: &RunArgs) -> Options {
+    Options {
+        scan_interval: args.scan_interval,
+        watch: args.watch == WatchArg::Auto,
+        follow_links: args.manifests.follow_links,
+    }
 }
 
 /// How the operator shall work.

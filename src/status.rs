@@ -27,6 +27,7 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::condition::{Conditions, Reason, Truth};
 use crate::reconcile::desired::Suspension;
 use crate::reconcile::moment::Moment;
+use crate::reconcile::schedule;
 
 /// The API's version, in every object.
 pub const API_VERSION: &str = "campos-operator.dev/v1";
@@ -56,7 +57,7 @@ impl App {
 
     /// Whether its manifest suspends it at present.
     pub fn suspended(&self) -> bool {
-        self.status.desired_because == Some("suspend")
+        self.status.desired_because.as_deref() == Some("suspend")
     }
 
     /// Whether a condition holds.
@@ -94,6 +95,43 @@ pub struct Spec {
     /// `true`, or why and until when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<Suspend>,
+    /// The windows, as they would be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+}
+
+/// `spec.schedule`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// IANA name.
+    pub time_zone: Arc<str>,
+    /// The first that contains the present moment decides.
+    pub windows: Vec<Window>,
+}
+
+/// One of `spec.schedule.windows`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// `Running` or `Stopped`.
+    pub state: &'static str,
+    /// When it is: `from` and `to` (and `days`), or `cron` and `duration`.
+    #[serde(flatten)]
+    pub when: BTreeMap<&'static str, String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+}
+
+impl From<&schedule::Schedule> for Schedule {
+    fn from(schedule: &schedule::Schedule) -> Self {
+        let window = |window: &schedule::Window| Window {
+            state: window.state.as_str(),
+            when: window.span.fields().into_iter().collect(),
+            reason: window.reason.clone(),
+        };
+        Self { time_zone: schedule.zone_name.clone(), windows: schedule.windows.iter().map(window).collect() }
+    }
 }
 
 /// `spec.suspend`.
@@ -134,8 +172,8 @@ pub struct Status {
     pub source: Source,
     /// `Running` or `Stopped`; absent where nothing can be told.
     pub desired: Option<&'static str>,
-    /// Which part of the manifest says so: `state` or `suspend`.
-    pub desired_because: Option<&'static str>,
+    /// Which part of the manifest says so: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
+    pub desired_because: Option<Arc<str>>,
     /// What was seen last, as far as it is to be trusted.
     pub observed: &'static str,
     /// When that arrived.

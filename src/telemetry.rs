@@ -32,7 +32,17 @@ pub fn lines_lost() -> u64 {
 /// behind a pipe) costs lines of the log, never the reconciling of an app.
 pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let unreadable = |_| UnreadableFilter(args.log_level.clone());
+    // A single word that is no level would be taken for the name of a module, and silence everything else.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| levels.contains(&word.trim().to_ascii_lowercase().as_str());
+    if !args.log_level.split(',').all(|part| part.contains('=') || is_level(part)) {
+        return Err(UnreadableFilter(args.log_level.clone()));
+    }
     let filter = EnvFilter::builder().parse(&args.log_level).map_err(unreadable)?;
+    // It tells of each bad certificate at each try; the failure that comes of it is told once, by us.
+    let filter = filter.add_directive("rustls_platform_verifier=off".parse().map_err(unreadable)?);
+    // It tells of every event, and a log beside the manifests is an event for each line that it tells.
+    let filter = filter.add_directive("notify=warn".parse().map_err(unreadable)?);
     let writer = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log");
     let (writer, guard) = writer.finish(std::io::stderr());
     // A second log in one process would be a test's; the first one is counted.

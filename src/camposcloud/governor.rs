@@ -22,6 +22,8 @@ const BURST_SECONDS: f64 = 5.0;
 const LEAST_RATE: f64 = 6.0;
 /// Each success gives back so many requests a minute of what refusals took (additive increase).
 const RECOVERY: f64 = 1.0;
+/// What is left of no budget at all when a server that was said to have no limit refuses after all.
+const RATE_AFTER_ALL: f64 = 600.0;
 /// So many failures in a row, of different calls, open the breaker.
 const BREAKER_FAILURES: usize = 5;
 /// A pause is never shorter: a server that says "0 s" beside a 429 has contradicted itself.
@@ -209,10 +211,7 @@ impl Governor {
 
     /// Requests a minute that are allowed now; `None` if any number is.
     pub fn requests_per_minute(&self, now: Moment) -> Option<f64> {
-        match self.budget {
-            Budget::PerMinute(_) => Some(self.effective_rate(now)),
-            Budget::Unlimited => None,
-        }
+        Some(self.effective_rate(now)).filter(|rate| rate.is_finite())
     }
 
     /// What `X-RateLimit-Remaining` said last.
@@ -291,9 +290,11 @@ impl Governor {
     pub fn succeeded(&mut self, limits: Limits, now: Moment) -> Option<Shift> {
         self.note_limits(limits, now);
         self.refusals = 0;
-        if let Budget::PerMinute(budget) = self.budget {
-            self.rate = (self.rate + RECOVERY).min(f64::from(budget.max(1)));
-        }
+        let most = match self.budget {
+            Budget::PerMinute(budget) => f64::from(budget.max(1)),
+            Budget::Unlimited => f64::INFINITY,
+        };
+        self.rate = (self.rate + RECOVERY).min(most);
         self.answered();
         self.let_in(now).or_else(|| self.breaker.take().map(|_| Shift::BreakerClosed))
     }
@@ -355,10 +356,14 @@ impl Governor {
     }
 
     fn refused(&mut self, after: Option<Duration>, now: Moment) -> Shift {
-        self.refusals = self.refusals.saturating_add(1);
-        if after.is_none() && self.rate.is_finite() {
+        // Whatever is refused while everybody waits was sent before: the same trouble, not more of it.
+        let known = self.paused_until(now).is_some();
+        if !known {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        if after.is_none() && !known {
             // No header says what would be right: halve, and feel the way back up (multiplicative decrease).
-            self.rate = (self.rate / 2.0).max(LEAST_RATE.min(self.rate));
+            self.rate = (self.rate / 2.0).max(LEAST_RATE.min(self.rate)).min(RATE_AFTER_ALL);
         }
         self.tokens = self.tokens.min(0.0);
         self.observe_tokens = self.observe_tokens.min(0.0);
@@ -432,12 +437,12 @@ impl Governor {
     }
 
     fn fill(&mut self, now: Moment) {
+        let minutes = now.since(self.filled_at).as_secs_f64() / 60.0;
+        self.filled_at = self.filled_at.max(now);
         if self.rate.is_infinite() {
             (self.tokens, self.observe_tokens) = (f64::INFINITY, f64::INFINITY);
             return;
         }
-        let minutes = now.since(self.filled_at).as_secs_f64() / 60.0;
-        self.filled_at = self.filled_at.max(now);
         let rate = self.effective_rate(now);
         let burst = self.burst();
         self.tokens = (self.tokens + rate * minutes).min(burst);
@@ -520,6 +525,33 @@ mod tests {
         assert!((0..10_000).all(|_| governor.admit(Lane::Act, Moment::START) == Admission::Go));
     }
 
+    /// Fault V4: ten requests a second are served, forty are wanted, and no header says so.
+    #[test]
+    fn a_limit_that_nobody_told_of_is_felt_out() {
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        let (mut wanted, mut refused, mut millis) = (40, 0, 0_u64);
+        let (mut second, mut served) = (0, 0);
+        while wanted > 0 {
+            let now = Moment::from_secs(100) + Duration::from_millis(millis);
+            if millis / 1000 != second {
+                (second, served) = (millis / 1000, 0);
+            }
+            // Thirty-two calls at most are on the wire at once.
+            let sent = (0..32.min(wanted)).take_while(|_| governor.admit(Lane::Act, now) == Admission::Go).count();
+            for _ in 0..sent {
+                if served < 10 {
+                    (served, wanted) = (served + 1, wanted - 1);
+                    governor.succeeded(Limits::default(), now);
+                } else {
+                    refused += 1;
+                    governor.failed(&app(refused), &failure(Verdict::RateLimited { after: None }), now);
+                }
+            }
+            millis += 10;
+        }
+        assert!(millis < 10_000 && refused < 40, "{millis} ms, {refused} refused");
+    }
+
     #[test]
     fn a_pause_is_obeyed_by_everybody() {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
@@ -539,12 +571,14 @@ mod tests {
     #[test]
     fn refusals_without_a_header_slow_down_and_successes_speed_up_again() {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
-        let now = Moment::from_secs(1);
-        governor.failed(&app(1), &failure(Verdict::RateLimited { after: None }), now);
-        governor.failed(&app(1), &failure(Verdict::RateLimited { after: None }), now);
-        assert_eq!(governor.requests_per_minute(now), Some(30.0));
+        let mut now = Moment::from_secs(1);
+        let refused = failure(Verdict::RateLimited { after: None });
+        governor.failed(&app(1), &refused, now);
+        governor.failed(&app(2), &refused, now);
+        assert_eq!(governor.requests_per_minute(now), Some(60.0), "answers to one burst are one refusal");
         for _ in 0..200 {
-            governor.failed(&app(1), &failure(Verdict::RateLimited { after: None }), now);
+            now = governor.paused_until(now).unwrap();
+            governor.failed(&app(1), &refused, now);
         }
         assert_eq!(governor.requests_per_minute(now), Some(LEAST_RATE));
         for _ in 0..200 {

@@ -13,6 +13,7 @@ use super::run::{Start, listen, operate, salt};
 use super::{Exit, runtime, simulate};
 use crate::camposcloud::token::TokenSource;
 use crate::cli::{DemoArgs, Listen};
+use crate::manifest::source::Options;
 use crate::operator::Settings;
 use crate::operator::clock::Clock;
 use crate::settings::{self, Api};
@@ -52,7 +53,11 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
         });
         operate(Start {
             manifests: manifests.clone(),
-            scan_interval: Duration::from_secs(10),
+            source: Options {
+                scan_interval: Duration::from_secs(10),
+                watch: true,
+                follow_links: args.manifests.follow_links,
+            },
             api: Api { url, token: Arc::new(TokenSource::fixed(SecretString::from(TOKEN))) },
             settings: Settings { interval: Duration::from_secs(10), salt: salt(), ..Settings::default() },
             listener,

@@ -26,7 +26,8 @@ use crate::telemetry;
 pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
     settings::existing_directories(&args.manifests.manifests)?;
-    let (declared, diagnostics, report) = source::load(args.manifests.manifests.clone());
+    let (declared, diagnostics, report) =
+        source::load_with(args.manifests.manifests.clone(), args.manifests.follow_links);
     if let Some(trouble) = &report.trouble {
         bail!("reading the manifests: {trouble}");
     }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc::unbounded_channel;
@@ -13,7 +12,7 @@ use super::{Exit, environment, runtime};
 use crate::camposcloud::client::Client;
 use crate::cli::{Listen, RunArgs};
 use crate::http;
-use crate::manifest::source::Source;
+use crate::manifest::source::{Options, Source};
 use crate::operator::clock::Clock;
 use crate::operator::{Ended, Operator, Settings, shutdown};
 use crate::settings::{self, Api};
@@ -23,7 +22,7 @@ use crate::status::Board;
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) manifests: Vec<PathBuf>,
-    pub(super) scan_interval: Duration,
+    pub(super) source: Options,
     pub(super) api: Api,
     pub(super) settings: Settings,
     pub(super) listener: Option<std::net::TcpListener>,
@@ -40,7 +39,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let start = Start {
         manifests: args.manifests.manifests.clone(),
-        scan_interval: args.scan_interval,
+        source: settings::source(args),
         api,
         settings: settings::operator(args, salt()),
         listener,
@@ -51,7 +50,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, scan_interval, api, settings, listener, state_dir } = start;
+    let Start { manifests, source, api, settings, listener, state_dir } = start;
     let (stopper, shutdown) = shutdown::pair();
     stopper.on_signals().context("setting up the signal handlers")?;
     let clock = Clock::system();
@@ -76,7 +75,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     );
     let once = settings.once.is_some();
     let (sender, updates) = unbounded_channel();
-    let source = Source::start(manifests, scan_interval, move |update| drop(sender.send(update)))
+    let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
         .context("starting to watch the manifests")?;
     board.meters().follow_scans(source.scanned());
     let ended = Operator::new(Arc::new(client), settings, clock, board.clone()).run(updates, shutdown).await;

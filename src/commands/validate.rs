@@ -1,27 +1,236 @@
 //! `validate`: are these manifests sound? Without any network.
 
-use anyhow::bail;
+use std::io::{self, Read as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
 
 use super::{Exit, print};
-use crate::cli::{Color, ValidateArgs};
-use crate::manifest::diagnostic::Severity;
-use crate::manifest::source;
+use crate::cli::{Color, ValidateArgs, ValidateOutput};
+use crate::manifest::diagnostic::{Diagnostic, Severity, printable};
+use crate::manifest::doubts::doubts;
+use crate::manifest::{load, source};
+use crate::operator::clock::Clock;
+use crate::status;
 use crate::telemetry;
 
+/// What stdin is called, as a path and in diagnostics.
+const STDIN: &str = "-";
+
 pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit> {
-    let (declared, diagnostics, report) = source::load(args.paths.clone());
+    let findings = if args.paths.iter().any(|path| path.as_os_str() == STDIN) {
+        if args.paths.len() > 1 {
+            bail!("`-` reads stdin, and stands alone");
+        }
+        of_stdin()?
+    } else {
+        of_files(&args.paths, args.follow_links)?
+    };
+    let colour = telemetry::colour(when, &io::stdout());
+    print(&match args.output {
+        ValidateOutput::Text => text(&findings, colour),
+        ValidateOutput::Json => json(&findings)?,
+        ValidateOutput::Github => github(&findings),
+    })?;
+    Ok(if findings.count(Severity::Error) == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// What was looked at, and what is wrong with it.
+#[derive(Debug)]
+struct Findings {
+    apps: usize,
+    files: usize,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Findings {
+    fn count(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+    }
+
+    /// One line that says how it ended.
+    fn summary(&self) -> String {
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+        format!(
+            "{} in {}: {}, {}\n",
+            plural(self.apps, "app"),
+            plural(self.files, "file"),
+            plural(errors, "error"),
+            plural(warnings, "warning")
+        )
+    }
+}
+
+fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
+    let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), follow_links);
     if let Some(trouble) = &report.trouble {
         bail!("reading the manifests: {trouble}");
     }
-    let colour = telemetry::colour(when, &std::io::stdout());
-    let text: String = diagnostics.iter().map(|diagnostic| diagnostic.render(colour) + "\n").collect();
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    let counts = [(errors, "error"), (diagnostics.len() - errors, "warning")].map(|(count, word)| plural(count, word));
-    let found = format!("{} in {}", plural(declared.len(), "app"), plural(report.files, "file"));
-    print(&format!("{text}{found}: {}\n", counts.join(", ")))?;
-    Ok(if errors == 0 { Exit::Done } else { Exit::Failed })
+    diagnostics.extend(doubts(&declared, Clock::wall_now()));
+    if let [only] = paths
+        && only.is_dir()
+    {
+        // Below one directory, files are called by what is below it; from here, a person or a tool opens the whole path.
+        for diagnostic in &mut diagnostics {
+            diagnostic.file = whole(only, &diagnostic.file);
+            for related in &mut diagnostic.related {
+                related.place.file = whole(only, &related.place.file);
+            }
+        }
+    }
+    Ok(Findings { apps: declared.len(), files: report.files, diagnostics })
+}
+
+fn of_stdin() -> anyhow::Result<Findings> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed: enough to see that it is too large.
+    io::stdin().lock().take(load::MAX_FILE as u64 + 1).read_to_end(&mut bytes).context("reading stdin")?;
+    let (declared, mut diagnostics) = source::load_text(&STDIN.into(), &bytes);
+    diagnostics.extend(doubts(&declared, Clock::wall_now()));
+    Ok(Findings { apps: declared.len(), files: 1, diagnostics })
+}
+
+fn whole(directory: &Path, file: &str) -> Arc<str> {
+    let path = directory.join(file);
+    let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    plain.to_string_lossy().into()
+}
+
+fn text(findings: &Findings, colour: bool) -> String {
+    let told: String = findings.diagnostics.iter().map(|diagnostic| diagnostic.render(colour) + "\n").collect();
+    told + &findings.summary()
+}
+
+fn json(findings: &Findings) -> serde_json::Result<String> {
+    let one = |diagnostic: &Diagnostic| -> Value {
+        let related = diagnostic.related.iter().map(
+            |related| json!({"path": &*related.place.file, "line": related.place.line, "message": &*related.message}),
+        );
+        json!({
+            "path": &*diagnostic.file,
+            "line": diagnostic.line,
+            "column": diagnostic.column,
+            "length": diagnostic.length,
+            "severity": diagnostic.severity.as_str(),
+            "reason": diagnostic.reason.as_str(),
+            "message": &*diagnostic.message,
+            "found": diagnostic.found.as_deref(),
+            "fits": diagnostic.fits.as_deref(),
+            "hint": diagnostic.hint.as_deref(),
+            "related": related.collect::<Vec<_>>(),
+        })
+    };
+    let report = json!({
+        "apiVersion": status::API_VERSION,
+        "kind": "ValidationReport",
+        "valid": findings.count(Severity::Error) == 0,
+        "apps": findings.apps,
+        "files": findings.files,
+        "errors": findings.count(Severity::Error),
+        "warnings": findings.count(Severity::Warning),
+        "diagnostics": findings.diagnostics.iter().map(one).collect::<Vec<_>>(),
+    });
+    Ok(serde_json::to_string_pretty(&report)? + "\n")
+}
+
+/// Workflow commands, which GitHub shows beside the lines of a pull request.
+fn github(findings: &Findings) -> String {
+    let one = |diagnostic: &Diagnostic| {
+        let file = property(&diagnostic.file);
+        let (line, column) = (diagnostic.line, diagnostic.column);
+        let end = column.saturating_add(diagnostic.length.max(1));
+        let place = match line {
+            0 => format!("file={file}"),
+            _ => format!("file={file},line={line},col={column},endColumn={end}"),
+        };
+        let mut lines = vec![printable(&diagnostic.message)];
+        lines.extend(Some(diagnostic.label()).filter(|label| !label.is_empty()));
+        lines.extend(diagnostic.related.iter().map(|related| format!("{}: {}", related.place, related.message)));
+        lines.extend(diagnostic.hint.as_ref().map(|hint| format!("help: {}", printable(hint))));
+        let (severity, title) = (diagnostic.severity.as_str(), property(diagnostic.reason.as_str()));
+        format!("::{severity} {place},title={title}::{}\n", escaped(&lines.join("\n")))
+    };
+    findings.diagnostics.iter().map(one).collect::<String>() + &findings.summary()
+}
+
+/// A workflow command ends with its line, and `%` begins an escape.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// The same for a property, which a comma or a colon would end.
+fn property(text: &str) -> String {
+    escaped(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings() -> Findings {
+        let text =
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: a}\nspec: {appId: x, state: \"50%\"}\n";
+        let (declared, mut diagnostics) = source::load_text(&"odd, name: 100%.yaml".into(), text.as_bytes());
+        diagnostics.push(Diagnostic::about_file(&"b.yaml".into(), "the file is \u{1b}[2Jodd", None));
+        Findings { apps: declared.len(), files: 2, diagnostics }
+    }
+
+    #[test]
+    fn annotations_are_escaped() {
+        insta::assert_snapshot!(github(&findings()), @r#"
+        ::error file=odd%2C name%3A 100%25.yaml,line=4,col=25,endColumn=30,title=InvalidManifest::unknown state "50%25"%0ARunning or Stopped fits
+        ::error file=b.yaml,title=InvalidManifest::the file is �[2Jodd
+        1 app in 2 files: 2 errors, 0 warnings
+        "#);
+        assert_eq!(escaped("50% a\r\nb"), "50%25 a%0D%0Ab");
+    }
+
+    #[test]
+    fn json_has_every_part() {
+        insta::assert_snapshot!(json(&findings()).unwrap(), @r#"
+        {
+          "apiVersion": "campos-operator.dev/v1",
+          "apps": 1,
+          "diagnostics": [
+            {
+              "column": 25,
+              "fits": "Running or Stopped fits",
+              "found": null,
+              "hint": null,
+              "length": 5,
+              "line": 4,
+              "message": "unknown state \"50%\"",
+              "path": "odd, name: 100%.yaml",
+              "reason": "InvalidManifest",
+              "related": [],
+              "severity": "error"
+            },
+            {
+              "column": 0,
+              "fits": null,
+              "found": null,
+              "hint": null,
+              "length": 0,
+              "line": 0,
+              "message": "the file is \u001b[2Jodd",
+              "path": "b.yaml",
+              "reason": "InvalidManifest",
+              "related": [],
+              "severity": "error"
+            }
+          ],
+          "errors": 2,
+          "files": 2,
+          "kind": "ValidationReport",
+          "valid": false,
+          "warnings": 0
+        }
+        "#);
+    }
 }

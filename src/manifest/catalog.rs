@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
 use super::load::{Content, ParsedFile};
 use super::schema::Object;
@@ -134,8 +136,8 @@ impl Catalog {
     }
 
     /// Takes in what is known of some files now, as one change: a file that went and another that came with the same
-    /// object are a move.
-    pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
+    /// object are a move. `at`: when that was read.
+    pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
         let mut touched = BTreeSet::new();
         for (file, state) in batch {
             self.place(&file, state, &mut touched);
@@ -144,9 +146,33 @@ impl Catalog {
         touched.extend(disturbed);
         let mut changes = Changes::default();
         for name in touched {
-            self.judge(name, &mut changes);
+            self.judge(name, at, &mut changes);
         }
         changes
+    }
+
+    /// The same, where nobody asks since when a text is invalid.
+    pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
+        self.take(batch, Timestamp::UNIX_EPOCH)
+    }
+
+    /// A file of which little can be read has another name now: what it holds, it still holds.
+    pub fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
+        let Some(moved) = self.files.remove(from) else { return };
+        for name in &moved.members {
+            let Some(entry) = self.objects.get_mut(name) else { continue };
+            if let Some(trouble) = entry.held.remove(from) {
+                entry.held.insert(to.clone(), trouble);
+            }
+            let bearers = std::mem::take(&mut entry.bearers).into_iter();
+            let renamed = |(file, line): Spot| (if file == *from { to.clone() } else { file }, line);
+            entry.bearers = bearers.map(|(spot, bearer)| (renamed(spot), bearer)).collect();
+            if let Some((_, place)) = entry.last_good.as_mut().filter(|(_, place)| place.file == *from) {
+                place.file = to.clone();
+            }
+        }
+        self.problems.remove(from);
+        self.files.insert(to.clone(), moved);
     }
 
     /// Everything declared, by name.
@@ -246,7 +272,7 @@ impl Catalog {
     }
 
     /// Decides what is in force for one name, and notes what differs from what was said before.
-    fn judge(&mut self, name: AppName, changes: &mut Changes) {
+    fn judge(&mut self, name: AppName, at: Timestamp, changes: &mut Changes) {
         let Some(entry) = self.objects.get(&name) else { return };
         if entry.gone() {
             let entry = self.objects.remove(&name);
@@ -256,7 +282,11 @@ impl Catalog {
             }
             return;
         }
-        let standing = self.standing(&name, entry);
+        let since = match entry.said.as_ref().map(|said| &said.standing) {
+            Some(Standing::Invalid { since, .. }) => *since,
+            Some(Standing::Sound | Standing::Conflicting { .. }) | None => at,
+        };
+        let standing = self.standing(&name, entry, since);
         let declared = Self::declare(&name, entry, standing);
         if matches!(declared.standing, Standing::Conflicting { .. }) {
             self.disputes.insert(name.clone());
@@ -276,7 +306,8 @@ impl Catalog {
         }
     }
 
-    fn standing(&self, name: &AppName, entry: &Entry) -> Standing {
+    /// `since`: since when it is invalid, if it is.
+    fn standing(&self, name: &AppName, entry: &Entry, since: Timestamp) -> Standing {
         let places = entry.places();
         if places.len() > 1 {
             let message =
@@ -302,8 +333,10 @@ impl Catalog {
         }
         match entry.bearers.first_key_value() {
             Some((_, Bearer { content: Content::Good(_), .. })) => Standing::Sound,
-            Some((_, Bearer { content: Content::Bad(message), .. })) => Standing::Invalid { message: message.clone() },
-            None => Standing::Invalid { message: entry.held.values().next().cloned().unwrap_or_default() },
+            Some((_, Bearer { content: Content::Bad(message), .. })) => {
+                Standing::Invalid { message: message.clone(), since }
+            }
+            None => Standing::Invalid { message: entry.held.values().next().cloned().unwrap_or_default(), since },
         }
     }
 
@@ -324,7 +357,9 @@ impl Catalog {
     }
 
     fn dispute_diagnostics(&self, name: &AppName, entry: &Entry, all: &mut Vec<Diagnostic>) {
-        let Standing::Conflicting { reason, message } = self.standing(name, entry) else { return };
+        let Standing::Conflicting { reason, message } = self.standing(name, entry, Timestamp::UNIX_EPOCH) else {
+            return;
+        };
         let by_name = reason == Reason::DuplicateName;
         let others: Vec<Related> = if by_name {
             let related = |place| Related { place, message: format!("also named {name}").into() };
@@ -361,6 +396,7 @@ impl Catalog {
                 column: at.column,
                 length: at.length,
                 severity: Severity::Error,
+                reason,
                 message: text.as_str().into(),
                 found: None,
                 fits: None,
@@ -371,7 +407,7 @@ impl Catalog {
         }
         if entry.bearers.is_empty() {
             for file in entry.held.keys() {
-                all.push(Diagnostic::about_file(file, message.clone(), Some(hint)));
+                all.push(Diagnostic { reason, ..Diagnostic::about_file(file, message.clone(), Some(hint)) });
             }
         }
     }
@@ -425,7 +461,7 @@ mod tests {
             let state = declared.spec.as_ref().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
             let standing = match &declared.standing {
                 Standing::Sound => "Sound".to_owned(),
-                Standing::Invalid { message } => format!("Invalid: {message}"),
+                Standing::Invalid { message, .. } => format!("Invalid: {message}"),
                 Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
             };
             format!("{} | {state} | {standing} | {}\n", declared.name, declared.place)
@@ -448,6 +484,41 @@ mod tests {
         assert_eq!(catalog.apply([read("a.yaml", &good("a", "1a", "Running"))]), Changes::default());
         let comment = format!("{}# a comment\n", good("a", "1a", "Running"));
         assert_eq!(catalog.apply([read("a.yaml", &comment)]), Changes::default());
+    }
+
+    #[test]
+    fn since_when_a_text_is_invalid() {
+        let mut catalog = Catalog::new();
+        let mut since = |second, (file, state): (Arc<str>, FileState)| {
+            catalog.take([(file, state)], Timestamp::from_second(second).unwrap());
+            match catalog.declared().remove(0).standing {
+                Standing::Invalid { since, .. } => Some(since.as_second()),
+                Standing::Sound | Standing::Conflicting { .. } => None,
+            }
+        };
+        assert_eq!(since(1, read("a.yaml", &good("a", "1a", "Running"))), None);
+        assert_eq!(since(2, read("a.yaml", &bad("a"))), Some(2));
+        assert_eq!(since(3, read("a.yaml", "][")), Some(2), "another mistake is still a mistake");
+        assert_eq!(since(4, unreadable("a.yaml")), Some(2));
+        assert_eq!(since(5, read("a.yaml", &good("a", "1a", "Running"))), None);
+        assert_eq!(since(6, read("a.yaml", &bad("a"))), Some(6));
+    }
+
+    #[test]
+    fn a_broken_file_that_is_renamed_still_holds() {
+        let mut catalog = Catalog::new();
+        catalog.apply([read("a.yaml", &format!("{}---\n{}", good("a", "1a", "Running"), good("b", "1b", "Running")))]);
+        catalog.apply([read("a.yaml", &format!("{}---\n][", bad("a")))]);
+        catalog.rename(&"a.yaml".into(), &"z.yaml".into());
+        let changes = catalog.apply([read("z.yaml", &format!("{}---\n][", bad("a")))]);
+        assert_eq!((changed(&changes), names(&changes.removed)), (vec!["a", "b"], vec![]));
+        insta::assert_snapshot!(shown(&catalog), @r"
+        a | 1a Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:1
+        b | 1b Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:6
+        ");
+        catalog.apply([read("z.yaml", &good("b", "1b", "Stopped"))]);
+        insta::assert_snapshot!(shown(&catalog), @"b | 1b Stopped | Sound | z.yaml:1");
+        assert_eq!(names(&catalog.apply([gone("z.yaml")]).removed), ["b"]);
     }
 
     #[test]

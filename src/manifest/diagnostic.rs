@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::Place;
 
 /// How much of a long line an excerpt shows, in characters.
@@ -69,6 +70,8 @@ pub struct Diagnostic {
     pub length: u32,
     /// Whether anything is kept out of force.
     pub severity: Severity,
+    /// What it does to the objects concerned: the word that their status shows.
+    pub reason: Reason,
     /// What is wrong, in one sentence without a full stop.
     pub message: Arc<str>,
     /// What stands there.
@@ -92,6 +95,7 @@ impl Diagnostic {
             column: 0,
             length: 0,
             severity: Severity::Error,
+            reason: Reason::InvalidManifest,
             message: message.into(),
             found: None,
             fits: None,
@@ -169,7 +173,8 @@ impl Diagnostic {
         out
     }
 
-    fn label(&self) -> String {
+    /// What was found and what would fit, as far as that is known.
+    pub fn label(&self) -> String {
         match (&self.found, &self.fits) {
             (Some(found), Some(fits)) => printable(&format!("found {found}; {fits}")),
             (Some(found), None) => printable(&format!("found {found}")),
@@ -188,7 +193,7 @@ fn window(excerpt: &str, column: u32) -> (String, usize) {
 }
 
 /// A text with every character that could act on a terminal replaced, each by one character so that columns stay.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\t' => ' ',
@@ -200,7 +205,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// The word of `known` that a person most likely meant by `typed`.
-pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = typed.trim().to_lowercase().replace(['_', '-'], "");
     known
         .into_iter()
@@ -221,6 +226,7 @@ mod tests {
             column: 3,
             length: 4,
             severity: Severity::Error,
+            reason: Reason::InvalidManifest,
             message: "unknown field `sate`".into(),
             found: None,
             fits: Some("`spec` knows appId, state".into()),

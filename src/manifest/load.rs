@@ -12,6 +12,7 @@ use super::diagnostic::{Diagnostic, Mark, Severity};
 use super::schema::{self, Manifest, Object};
 use super::yaml::{self, Finding};
 use crate::reconcile::app::AppName;
+use crate::reconcile::condition::Reason;
 
 /// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
 pub const MAX_FILE: usize = 256 * 1024;
@@ -114,7 +115,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     parsed
 }
 
-/// The bytes as text, if they can be YAML at all. A tab in JSON becomes a blank, which means the same there.
+/// The bytes as text, if they can be YAML at all.
 fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.len() > MAX_FILE {
@@ -148,7 +149,43 @@ fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
             .hint("remove it; in double quotes it can be written as an escape"));
     }
     let json = Path::new(file).extension().is_some_and(|ending| ending == "json");
-    Ok(if json { text.replace('\t', " ") } else { text.to_owned() })
+    Ok(if json { yaml_of_json(text) } else { text.to_owned() })
+}
+
+/// The two things that JSON has and YAML has not. A tab between tokens becomes a blank; a character beyond the Basic
+/// Multilingual Plane, which JSON escapes as two surrogates, becomes itself.
+fn yaml_of_json(text: &str) -> String {
+    let mut yaml = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\t', '\\']) {
+        yaml.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let taken = if rest.starts_with('\t') {
+            yaml.push(' ');
+            1
+        } else if let Some(c) = surrogates(rest) {
+            yaml.push(c);
+            12
+        } else {
+            // With what it escapes, so that an escaped backslash does not begin another escape.
+            let escape = rest.char_indices().nth(2).map_or(rest.len(), |(next, _)| next);
+            yaml.push_str(&rest[..escape]);
+            escape
+        };
+        rest = &rest[taken..];
+    }
+    yaml + rest
+}
+
+/// The character that `\uD83D\uDE00` and its like begin with.
+fn surrogates(text: &str) -> Option<char> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    let (high, low) = (unit(0)?, unit(6)?);
+    let both = (0xd800..0xdc00).contains(&high) && (0xdc00..0xe000).contains(&low);
+    both.then(|| char::decode_utf16([high, low]).next()?.ok())?
 }
 
 /// The mark just behind `text`.
@@ -293,6 +330,7 @@ impl<'a> Placer<'a> {
             column: finding.at.column,
             length: finding.at.length,
             severity: Severity::Error,
+            reason: Reason::InvalidManifest,
             message: finding.message.into(),
             found: finding.found.map(Into::into),
             fits: finding.fits.map(Into::into),

@@ -32,6 +32,10 @@ fn with(what: &str, by: &str) -> Vec<u8> {
 
 fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
     let spec = |more: &str| format!("{GOOD}{more}").into_bytes();
+    let window = |fields: &str| {
+        let schedule = format!("  schedule:\n    timeZone: UTC\n    windows:\n      - {{state: Running, {fields}}}\n");
+        format!("{GOOD}{schedule}").into_bytes()
+    };
     let bracket_bomb = format!("{GOOD}status: {}{}\n", "[".repeat(80), "]".repeat(80));
     let aliases = format!("{GOOD}status:\n  a: &a x\n  b: [{}]\n", vec!["*a"; 101].join(", "));
     vec![
@@ -46,7 +50,6 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("wrong case of a field", with("appId:", "appid:")),
         ("an unknown field in metadata", with("  labels:", "  namespace: x\n  labels:")),
         ("a field at the wrong level", with("metadata:\n", "name: ticket-bot\nmetadata:\n")),
-        ("a schedule", spec("  schedule: {timeZone: UTC, windows: []}\n")),
         ("a missing field", with("  appId: 60c72b2f9b1e8d001c8e4f3a\n", "")),
         ("a missing spec", with("spec:\n  appId: 60c72b2f9b1e8d001c8e4f3a\n  state: Stopped\n", "")),
         ("the wrong kind", with("kind: App", "kind: Deployment")),
@@ -69,6 +72,28 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("suspend with a typo", spec("  suspend: {reson: maintenance}\n")),
         ("a date without a zone", spec("  suspend: {until: \"2026-12-24T02:00:00\"}\n")),
         ("a date that does not exist", spec("  suspend: {until: 2026-02-30T02:00:00Z}\n")),
+        ("a schedule without a zone", spec("  schedule:\n    windows: [{state: Stopped, from: \"22:00\", to: \"06:00\"}]\n")),
+        ("an unknown zone", spec("  schedule: {timeZone: Sao Paulo, windows: []}\n")),
+        ("windows that are no list", spec("  schedule:\n    timeZone: UTC\n    windows: {state: Stopped}\n")),
+        ("a window without an end", window("from: \"22:00\"")),
+        ("a window of no length", window("from: \"22:00\", to: \"22:00\"")),
+        ("a window that ends before it begins", window("from: \"2026-12-24T02:00\", to: \"2026-12-23T22:00\"")),
+        ("an unquoted time", window("from: 22:00, to: \"06:00\"")),
+        ("a time of day that there is not", window("from: \"22:00\", to: \"24:00\"")),
+        ("an unknown day", window("from: \"Friday 21:00\", to: \"Mon 06:00\"")),
+        ("an unknown day in a range", window("from: \"22:00\", to: \"06:00\", days: Mon-Thur")),
+        ("days of a weekly window", window("from: \"Fri 21:00\", to: \"Mon 06:00\", days: Fri")),
+        ("two forms in one window", window("from: \"22:00\", to: \"Mon 06:00\"")),
+        ("a time with an offset", window("from: \"2026-12-23T22:00:00-03:00\"")),
+        ("a date without a time", window("from: \"2026-12-23\"")),
+        ("a date that there is not", window("from: \"2026-02-30T22:00:00\"")),
+        ("a cron pattern of four fields", window("cron: \"0 12 * *\", duration: 1h")),
+        ("a cron window without a length", window("cron: \"0 12 * * 1-5\"")),
+        ("a cron window and an end", window("cron: \"0 12 * * 1-5\", to: \"13:00\", duration: 1h")),
+        ("a length without a unit", window("cron: \"0 12 * * 1-5\", duration: \"60\"")),
+        ("a window longer than a week", window("cron: \"0 12 * * 1-5\", duration: 169h")),
+        ("a window that never begins", window("cron: \"0 12 30 2 *\", duration: 1h")),
+        ("a typo in a window", window("form: \"22:00\", to: \"06:00\"")),
         ("two spaces too many", with("  state", "    state")),
         ("two spaces too few", with("  state", "state")),
         ("an unquoted colon", spec("  suspend:\n    reason: release night: no changes\n")),
@@ -139,6 +164,13 @@ fn good_files() {
             1,
         ),
         ("an anchor", GOOD.replace("name: ticket-bot", "name: &n ticket-bot").replace("support", "*n"), 1),
+        (
+            "every form of a window",
+            format!(
+                "{GOOD}  schedule:\n    timeZone: America/Sao_Paulo\n    windows:\n      - {{state: Running, from: \"2026-12-23T22:00:00\", to: \"2026-12-24T02:00:00\", reason: release night}}\n      - {{state: Stopped, from: \"2027-01-01T00:00\"}}\n      - {{state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\"}}\n      - {{state: Stopped, from: \"22:00\", to: \"06:00\", days: Mon-Thu}}\n      - {{state: Stopped, from: \"22:00:30\", to: \"23:00\", days: \"Sat,Sun\"}}\n      - {{state: Stopped, cron: \"0 12 * * 1-5\", duration: 1h30m}}\n"
+            ),
+            1,
+        ),
         ("a folded reason", format!("{GOOD}  suspend:\n    reason: >-\n      release\n      night\n"), 1),
     ] {
         let parsed = read(text.as_bytes());
@@ -149,6 +181,47 @@ fn good_files() {
     }
     let parsed = parse(&Arc::from("bots.json"), json.as_bytes());
     assert_eq!((parsed.documents.len(), parsed.diagnostics), (1, vec![]));
+    // Pairs of surrogates, as Python's json.dumps writes them; a lone one is no character.
+    for (text, meant) in [
+        (r"\ud83d\ude00 \\ud83d\u00e9", Some("\u{1f600} \\ud83dé")),
+        (r"\\\ud83d\ude00\\", Some("\\\u{1f600}\\")),
+        (r"\ude00", None),
+        (r"\ud83d", None),
+    ] {
+        let json =
+            json.replace("\"name\": \"a\"", &format!("\"name\": \"a\", \"annotations\": {{\"note\": \"{text}\"}}"));
+        let parsed = parse(&Arc::from("bots.json"), json.as_bytes());
+        match (&parsed.documents[0].content, meant) {
+            (Content::Good(object), Some(meant)) => assert_eq!(object.annotations["note"], meant),
+            (Content::Bad(_), None) => {}
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+/// What the status API shows of a schedule can be applied again, and is the same schedule.
+#[test]
+fn a_schedule_is_shown_as_it_is_written() {
+    let windows = "      - {state: Running, from: \"2026-12-23T22:00:00\", to: \"2026-12-24T02:00:00\", reason: r}\n      - {state: Stopped, from: \"Fri 21:00\", to: \"Fri 20:00\"}\n      - {state: Stopped, from: \"22:00\", to: \"06:00\", days: \"Mon-Thu,Sat\"}\n      - {state: Stopped, cron: \"0 12 * * MON-FRI\", duration: 90m}\n";
+    let text = format!("{GOOD}  schedule:\n    timeZone: Europe/Berlin\n    windows:\n{windows}");
+    let schedule = |text: &str| {
+        let parsed = read(text.as_bytes());
+        assert_eq!(parsed.diagnostics, [], "{text}");
+        let Content::Good(object) = &parsed.documents[0].content else { panic!("{text}") };
+        object.spec.schedule.clone().unwrap()
+    };
+    let first = schedule(&text);
+    let shown = serde_json::to_string(&crate::status::Schedule::from(&*first)).unwrap();
+    let again = schedule(&format!("{GOOD}  schedule: {shown}\n"));
+    let spans = |schedule: &crate::reconcile::schedule::Schedule| {
+        schedule
+            .windows
+            .iter()
+            .map(|window| format!("{} {:?} {}", window.state, window.reason, window.span))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(spans(&first), spans(&again), "{shown}");
+    assert_eq!(first.zone_name, again.zone_name);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Looks at the disk and remembers nothing. Never blocks on what is not a regular file, never follows a link out of the
 //! tree, and says "cannot be read" where it cannot: absence is reported only for what a whole listing does not show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -117,6 +117,22 @@ impl Layout {
     }
 }
 
+/// What is read besides the roots, since links lead there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Outside {
+    /// Directories that a link leads to.
+    pub(super) trees: BTreeSet<PathBuf>,
+    /// Directories with a file that a link leads to.
+    pub(super) beside: BTreeSet<PathBuf>,
+}
+
+impl Outside {
+    /// Whether something that happened at `path` can concern it.
+    pub(super) fn concerns(&self, path: &Path) -> bool {
+        self.trees.iter().chain(&self.beside).any(|outside| path.starts_with(outside) || outside.starts_with(path))
+    }
+}
+
 /// What one look at all roots showed.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -130,20 +146,24 @@ pub(super) struct Listing {
     pub(super) skipped: usize,
     /// Whether some files are reached through links inside the tree, where events name another path.
     pub(super) linked: bool,
+    /// Directories out of the tree that links lead to, or into.
+    pub(super) outside: Outside,
     /// How the tree hangs together.
     pub(super) layout: Layout,
 }
 
-/// Lists every root. The listing is of one tree: if a link is swapped meanwhile, it is made again.
+/// Lists every root; with `follow_links`, also what links out of it lead to. The listing is of one tree: if a link is swapped meanwhile, it is made again.
 ///
 /// # Errors
 /// Why a root cannot be listed, for people: nothing may be concluded about any file then.
-pub(super) fn list(roots: &[Root]) -> Result<Listing, String> {
+pub(super) fn list(roots: &[Root], follow_links: bool) -> Result<Listing, String> {
     for _ in 0..5 {
         let mut listing = Listing { layout: layout(roots)?, ..Listing::default() };
         let reals = listing.layout.reals.clone();
+        let mut entries = HashSet::new();
         for (root, (real, ..)) in roots.iter().zip(&reals) {
-            list_root(root, real, &mut listing)?;
+            let entries = (roots.len() > 1).then_some(&mut entries);
+            list_root(root, real, follow_links, &mut listing, entries)?;
         }
         let mut after = layout(roots)?;
         for (link, target) in &listing.layout.links {
@@ -198,10 +218,20 @@ pub(super) fn links_on(path: &Path, links: &mut BTreeMap<PathBuf, PathBuf>) {
     }
 }
 
-fn list_root(root: &Root, real: &Path, listing: &mut Listing) -> Result<(), String> {
+/// `entries`: what other roots listed already, where there are several. A root may lie in another, or be named twice.
+fn list_root(
+    root: &Root,
+    real: &Path,
+    follow_links: bool,
+    listing: &mut Listing,
+    entries: Option<&mut HashSet<PathBuf>>,
+) -> Result<(), String> {
     let describe = |error: io::Error| format!("cannot read {}: {}", root.given.display(), reason(&error));
     let metadata = fs::metadata(real).map_err(describe)?;
     if metadata.is_file() {
+        if entries.is_some_and(|entries| !entries.insert(real.to_owned())) {
+            return Ok(());
+        }
         let name: Arc<str> = root.given.to_string_lossy().into();
         listing.files.insert(name, Found { path: root.given.clone(), print: Print::of(&metadata) });
         return Ok(());
@@ -209,13 +239,15 @@ fn list_root(root: &Root, real: &Path, listing: &mut Listing) -> Result<(), Stri
     if !metadata.is_dir() {
         return Err(format!("{} is {}, not a directory", root.given.display(), kind(&metadata)));
     }
-    let mut walk = Walk { real, listing, ancestors: Vec::new() };
+    let mut walk = Walk { real, follow_links, listing, entries, ancestors: Vec::new() };
     walk.directory(real, &root.prefix, &metadata).map_err(describe)
 }
 
 struct Walk<'a> {
     real: &'a Path,
+    follow_links: bool,
     listing: &'a mut Listing,
+    entries: Option<&'a mut HashSet<PathBuf>>,
     /// Device and inode of the directories above: a link to one of them is a loop.
     ancestors: Vec<(u64, u64)>,
 }
@@ -240,6 +272,10 @@ impl Walk<'_> {
     fn entry(&mut self, entry: &fs::DirEntry, above: &str) {
         let file_name = entry.file_name();
         let path = entry.path();
+        let below = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !below && self.entries.as_mut().is_some_and(|entries| !entries.insert(path.clone())) {
+            return;
+        }
         let Some(plain) = file_name.to_str() else {
             let shown: Arc<str> = format!("{above}{}", file_name.to_string_lossy()).into();
             self.odd(&shown, "the file's name is not UTF-8", Some("rename it"));
@@ -295,13 +331,24 @@ impl Walk<'_> {
         };
         if !is_manifest(plain) && !metadata.is_dir() {
             self.listing.skipped += 1;
-        } else if !target.starts_with(self.real) {
-            self.odd(
-                name,
-                "the link leads out of the directory of manifests",
-                Some("copy the file, or give its directory as another --manifests"),
-            );
-        } else if metadata.is_dir() && !is_manifest(plain) {
+            return;
+        }
+        if !target.starts_with(self.real) {
+            if !self.follow_links {
+                self.odd(
+                    name,
+                    "the link leads out of the directory of manifests",
+                    Some("copy what it leads to, give that as another --manifests, or --follow-links"),
+                );
+                return;
+            }
+            if metadata.is_dir() {
+                self.listing.outside.trees.insert(target);
+            } else {
+                self.listing.outside.beside.extend(target.parent().map(Path::to_owned));
+            }
+        }
+        if metadata.is_dir() && !is_manifest(plain) {
             self.listing.linked = true;
             if self.ancestors.contains(&(metadata.dev(), metadata.ino())) {
                 self.odd(name, "the link leads to a directory above itself", Some("remove the link"));
@@ -447,7 +494,7 @@ mod tests {
     fn tree(make: impl FnOnce(&Path)) -> (Vec<String>, Vec<String>, usize) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         make(dir.path());
-        let listing = list(&roots(vec![dir.path().to_owned()])).expect("it can be listed");
+        let listing = list(&roots(vec![dir.path().to_owned()]), false).expect("it can be listed");
         let files = listing.files.keys().map(ToString::to_string).collect();
         let odd = listing.oddities.values().map(Diagnostic::one_line).collect();
         (files, odd, listing.skipped)
@@ -521,7 +568,7 @@ mod tests {
         dir.yaml: this is a directory, not a file (a manifest is a regular file)
         fifo.yaml: this is a fifo, not a file (a manifest is a regular file)
         loop.yaml: the link cannot be followed: it leads in a circle (mend the link, or remove it)
-        out.yaml: the link leads out of the directory of manifests (copy the file, or give its directory as another --manifests)
+        out.yaml: the link leads out of the directory of manifests (copy what it leads to, give that as another --manifests, or --follow-links)
         self: the link leads to a directory above itself (remove the link)
         socket.yaml: this is a socket, not a file (a manifest is a regular file)
         ");
@@ -537,6 +584,6 @@ mod tests {
 
     #[test]
     fn a_missing_root_is_an_error_not_an_empty_listing() {
-        assert!(list(&roots(vec!["/nowhere/at/all".into()])).is_err());
+        assert!(list(&roots(vec!["/nowhere/at/all".into()]), false).is_err());
     }
 }

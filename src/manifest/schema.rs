@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use super::diagnostic::{Mark, nearest};
+use super::windows::{SCHEDULE, Schedule};
 use super::yaml::{Finding, Node, Value, implied};
 use crate::reconcile::app::{AppId, AppName, Malformed};
 use crate::reconcile::desired::{self, Desired};
@@ -22,13 +24,16 @@ pub const API_VERSION: &str = "campos-operator.dev/v1";
 /// The `kind` of every manifest.
 pub const KIND: &str = "App";
 
-/// One document, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// A manifest of campos-operator: what one app on CamposCloud shall be.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(rename = "App")]
 pub struct Manifest {
-    /// [`API_VERSION`].
+    /// Always campos-operator.dev/v1.
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
-    /// [`KIND`].
+    /// Always App.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// Who it is.
     pub metadata: Metadata,
@@ -36,41 +41,50 @@ pub struct Manifest {
     pub spec: Spec,
     /// Ignored, so that what the status API exports can be applied again.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub status: IgnoredAny,
 }
 
-/// `metadata`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
-    /// A DNS-1123 label, unique among the manifests.
+    /// A DNS-1123 label, unique among the manifests: lower-case letters, digits and '-', at most 63.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub name: String,
-    /// Free, for selectors.
+    /// Free, for choosing apps. Values are text: quote numbers and words such as yes.
     #[serde(default)]
     pub labels: Option<BTreeMap<String, String>>,
-    /// Free.
+    /// Free notes. Values are text: quote numbers and words such as yes.
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// `spec`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Spec {
-    /// The app's `_id` on the platform.
+    /// The app's _id on CamposCloud, unique among the manifests. Quote one that YAML would read as a number.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub app_id: String,
     /// What the app shall be.
     pub state: State,
-    /// Which calls are allowed for it; the daemon's policy if absent.
+    /// Which calls are allowed for the app; the daemon's --policy also holds, the stricter of the two wins.
     #[serde(default)]
+    #[schemars(with = "Policy")]
     pub policy: Option<Policy>,
-    /// Hands off.
+    /// Hands off: observed and reported, never called. True, or why and until when.
     #[serde(default)]
+    #[schemars(with = "Suspend")]
     pub suspend: Option<Suspend>,
+    /// Windows of time in which the app shall be something else.
+    #[serde(default)]
+    #[schemars(with = "Schedule")]
+    pub schedule: Option<Schedule>,
 }
 
 /// `spec.state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum State {
     /// Online.
     Running,
@@ -79,7 +93,7 @@ pub enum State {
 }
 
 /// `spec.policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Policy {
     /// Stop and start.
     Full,
@@ -90,18 +104,25 @@ pub enum Policy {
 }
 
 /// `spec.suspend`: `true`, `false`, or who said so and until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged, deny_unknown_fields)]
 pub enum Suspend {
     /// Until further notice, or not at all.
     Plain(bool),
     /// With a reason, an end, or both.
+    #[schemars(extend("minProperties" = 1))]
     Because {
         /// Why.
+        #[schemars(default, with = "String")]
         reason: Option<String>,
-        /// RFC 3339: when it ends by itself.
+        /// When it ends by itself: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+        #[schemars(default, with = "String", extend("format" = "date-time"), regex(pattern = RFC_3339))]
         until: Option<String>,
     },
 }
+
+/// What a moment looks like, for editors that know patterns but not formats.
+const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
 
 // By hand: an untagged enum would lose line and column, and `serde_yaml` would call every mistake in it the same.
 impl<'de> Deserialize<'de> for Suspend {
@@ -181,6 +202,7 @@ impl TryFrom<Manifest> for Object {
                     Policy::ObserveOnly => desired::Policy::ObserveOnly,
                 }),
                 suspend,
+                schedule: manifest.spec.schedule.and_then(|schedule| schedule.read()).map(Into::into),
             },
         })
     }
@@ -201,7 +223,7 @@ pub(super) struct Reading {
 
 const TOP: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 const METADATA: [&str; 3] = ["name", "labels", "annotations"];
-const SPEC: [&str; 4] = ["appId", "state", "policy", "suspend"];
+const SPEC: [&str; 5] = ["appId", "state", "policy", "suspend", "schedule"];
 const SUSPEND: [&str; 2] = ["reason", "until"];
 
 /// Reads one document's tree and finds all that is wrong with it.
@@ -214,7 +236,7 @@ pub(super) fn read(root: &Node) -> Reading {
 }
 
 #[derive(Default)]
-struct Reader {
+pub(super) struct Reader {
     findings: Vec<Finding>,
     /// Fields that a misspelt or misplaced one was meant to be: that they are missing need not be said as well.
     meant: Vec<&'static str>,
@@ -223,15 +245,15 @@ struct Reader {
 }
 
 /// The entries of one map that are known, each once.
-struct Fields<'a> {
-    at: Mark,
+pub(super) struct Fields<'a> {
+    pub(super) at: Mark,
     of: &'static str,
     entries: BTreeMap<&'static str, (Mark, &'a Node)>,
 }
 
 impl Reader {
     fn manifest(&mut self, root: &Node) -> Option<Manifest> {
-        if let Value::List = root.value {
+        if let Value::List(_) = root.value {
             self.report(
                 Finding::new(root.at, "a list at the top of a document")
                     .fits("a manifest is a map")
@@ -304,22 +326,7 @@ impl Reader {
                 }
             }
         });
-        let state = self.required(&fields, "state").and_then(|node| {
-            let words = [("Running", State::Running), ("Stopped", State::Stopped)];
-            let (stop, start) = (
-                ["off", "no", "false", "stop", "down", "halted", "offline", "paused", "n", "0"],
-                ["on", "yes", "true", "start", "started", "up", "run", "online", "y", "1"],
-            );
-            self.word(node, "state", &words, |typed| {
-                if stop.contains(&typed) {
-                    Some("Stopped")
-                } else if start.contains(&typed) {
-                    Some("Running")
-                } else {
-                    None
-                }
-            })
-        });
+        let state = self.required(&fields, "state").and_then(|node| self.state(node));
         let policy = fields.get("policy").map(|node| {
             let words = [("Full", Policy::Full), ("StopOnly", Policy::StopOnly), ("ObserveOnly", Policy::ObserveOnly)];
             self.word(node, "policy", &words, |typed| match typed {
@@ -330,7 +337,31 @@ impl Reader {
             })
         });
         let suspend = fields.get("suspend").map(|node| self.suspend(node));
-        Some(Spec { app_id: app_id?, state: state?, policy: all(policy)?, suspend: all(suspend)? })
+        let schedule = fields.get("schedule").map(|node| self.schedule(node, fields.at_of("schedule")));
+        Some(Spec {
+            app_id: app_id?,
+            state: state?,
+            policy: all(policy)?,
+            suspend: all(suspend)?,
+            schedule: all(schedule)?,
+        })
+    }
+
+    pub(super) fn state(&mut self, node: &Node) -> Option<State> {
+        let words = [("Running", State::Running), ("Stopped", State::Stopped)];
+        let (stop, start) = (
+            ["off", "no", "false", "stop", "down", "halted", "offline", "paused", "n", "0"],
+            ["on", "yes", "true", "start", "started", "up", "run", "online", "y", "1"],
+        );
+        self.word(node, "state", &words, |typed| {
+            if stop.contains(&typed) {
+                Some("Stopped")
+            } else if start.contains(&typed) {
+                Some("Running")
+            } else {
+                None
+            }
+        })
     }
 
     fn suspend(&mut self, node: &Node) -> Option<Suspend> {
@@ -355,7 +386,7 @@ impl Reader {
                 self.report(finding);
                 None
             }
-            Value::List => {
+            Value::List(_) => {
                 self.report(Finding::new(node.at, "`suspend` is neither yes nor no").found("a list").fits(fits));
                 None
             }
@@ -377,7 +408,13 @@ impl Reader {
     }
 
     /// The known fields of a map; everything else in it is reported.
-    fn fields<'a>(&mut self, node: &'a Node, at: Mark, of: &'static str, known: &[&'static str]) -> Option<Fields<'a>> {
+    pub(super) fn fields<'a>(
+        &mut self,
+        node: &'a Node,
+        at: Mark,
+        of: &'static str,
+        known: &[&'static str],
+    ) -> Option<Fields<'a>> {
         let Value::Map(entries) = &node.value else {
             let finding = if node.is_null() {
                 Finding::new(node.at, format!("{of} is empty"))
@@ -422,14 +459,13 @@ impl Reader {
             ("`metadata`", &METADATA[..]),
             ("`spec`", &SPEC[..]),
             ("`suspend`", &SUSPEND[..]),
+            ("`schedule`", &SCHEDULE[..]),
             ("a manifest", &TOP[..]),
         ];
         let elsewhere =
             owners.iter().find_map(|(owner, fields)| fields.iter().find(|&&field| field == text).map(|&f| (*owner, f)));
         let near = known.iter().find(|&&field| nearest(text, known.iter().copied()) == Some(field));
-        let finding = if text == "schedule" {
-            finding.hint("schedules come in a later version; until then write `state`")
-        } else if let Some((owner, field)) = elsewhere {
+        let finding = if let Some((owner, field)) = elsewhere {
             self.meant.push(field);
             finding.hint(match owner {
                 "a manifest" => format!("`{text}` belongs at the left margin"),
@@ -454,7 +490,7 @@ impl Reader {
                 None
             }
             Value::Scalar { text, .. } => Some(text),
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 let hint = "quote a value that begins with `{` or `[`";
                 self.report(Finding::new(key.at, "a key must be a word").found(kind_of(key)).hint(hint));
                 None
@@ -462,7 +498,7 @@ impl Reader {
         }
     }
 
-    fn required<'a>(&mut self, fields: &Fields<'a>, field: &'static str) -> Option<&'a Node> {
+    pub(super) fn required<'a>(&mut self, fields: &Fields<'a>, field: &'static str) -> Option<&'a Node> {
         let found = fields.get(field);
         if found.is_none() && !self.meant.contains(&field) {
             let hint = match field {
@@ -471,6 +507,8 @@ impl Reader {
                 "metadata" => "add `metadata: {name: ..}`".to_owned(),
                 "spec" => "add `spec:` with `appId` and `state`".to_owned(),
                 "name" => "add `name: ` with a name that is unique in the directory".to_owned(),
+                "timeZone" => "add `timeZone: ` with an IANA name, such as America/Sao_Paulo or UTC".to_owned(),
+                "windows" => "add `windows:` with one `- {state: .., from: .., to: ..}` for each".to_owned(),
                 "appId" => "add `appId: ` with the app's `_id` on CamposCloud".to_owned(),
                 _ => "add `state: Running` or `state: Stopped`".to_owned(),
             };
@@ -480,7 +518,7 @@ impl Reader {
     }
 
     /// A text, which must not be an unquoted word that YAML reads as something else.
-    fn text(&mut self, node: &Node, field: &str) -> Option<String> {
+    pub(super) fn text(&mut self, node: &Node, field: &str) -> Option<String> {
         match &node.value {
             Value::Scalar { .. } if node.is_null() => {
                 self.report(
@@ -500,7 +538,7 @@ impl Reader {
                 }
                 None => Some(text.as_ref().to_owned()),
             },
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 self.report(
                     Finding::new(node.at, format!("`{}` must be text", clip(field)))
                         .found(kind_of(node))
@@ -587,7 +625,7 @@ impl Reader {
                 }
                 self.report(finding);
             }
-            Value::List | Value::Map(_) => {
+            Value::List(_) | Value::Map(_) => {
                 self.report(Finding::new(node.at, format!("`{field}` is not a word")).found(kind_of(node)).fits(fits));
             }
         }
@@ -617,24 +655,29 @@ impl Reader {
         }
     }
 
-    fn report(&mut self, finding: Finding) {
+    /// Whether a misspelt field was taken for one of these.
+    pub(super) fn meant(&self, fields: &[&'static str]) -> bool {
+        self.meant.iter().any(|meant| fields.contains(meant))
+    }
+
+    pub(super) fn report(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 }
 
 impl<'a> Fields<'a> {
-    fn get(&self, field: &str) -> Option<&'a Node> {
+    pub(super) fn get(&self, field: &str) -> Option<&'a Node> {
         self.entries.get(field).map(|(_, node)| *node)
     }
 
-    fn at_of(&self, field: &str) -> Mark {
+    pub(super) fn at_of(&self, field: &str) -> Mark {
         self.entries.get(field).map_or(self.at, |(at, _)| *at)
     }
 }
 
 /// An absent field is fine, a present one must have been read.
 #[expect(clippy::option_option, reason = "outer: is it written at all; inner: could it be read")]
-fn all<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn all<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     match field {
         None => Some(None),
         Some(Some(value)) => Some(Some(value)),
@@ -642,15 +685,15 @@ fn all<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn kind_of(node: &Node) -> &'static str {
+pub(super) fn kind_of(node: &Node) -> &'static str {
     match &node.value {
         Value::Scalar { .. } => "a single value",
-        Value::List => "a list",
+        Value::List(_) => "a list",
         Value::Map(_) => "a map",
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", clip(text))
 }
 
@@ -667,8 +710,13 @@ fn list(words: &[&str]) -> String {
     words.join(", ")
 }
 
+/// Whether YAML would read a word of letters, digits, `_` and `-` as something else than text, were it not quoted.
+pub fn text_needs_quotes(word: &str) -> bool {
+    implied(word).is_some() || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
 /// The DNS-1123 label nearest to what was typed.
-fn as_name(text: &str) -> Option<String> {
+pub fn as_name(text: &str) -> Option<String> {
     let mut name = String::new();
     for c in text.trim().to_lowercase().chars() {
         match c {

@@ -20,10 +20,10 @@ use tracing::{info, warn};
 
 use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, printable};
 use super::load::{self, Content};
-use super::scan::{self, Bytes, Layout, Listing, Print, Root};
-use super::watch::{Signal, Watch};
+use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
+use super::watch::{Signal, Unwatched, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
 
 /// How long a text that only a scan saw must stay the same: a writer in place pauses for less.
@@ -52,6 +52,8 @@ pub struct Options {
     pub scan_interval: Duration,
     /// Whether to use the kernel's events at all; without, every change is found by scanning.
     pub watch: bool,
+    /// Whether links may lead out of the tree.
+    pub follow_links: bool,
 }
 
 /// A running source. Dropping it ends its thread.
@@ -74,18 +76,6 @@ impl Source {
     /// If no thread can be started.
     pub fn start(
         roots: Vec<PathBuf>,
-        scan_interval: Duration,
-        deliver: impl FnMut(Update) + Send + 'static,
-    ) -> io::Result<SourceHandle> {
-        Self::start_with(roots, Options { scan_interval, watch: true }, deliver)
-    }
-
-    /// The same, with every choice open.
-    ///
-    /// # Errors
-    /// If no thread can be started.
-    pub fn start_with(
-        roots: Vec<PathBuf>,
         options: Options,
         deliver: impl FnMut(Update) + Send + 'static,
     ) -> io::Result<SourceHandle> {
@@ -95,7 +85,7 @@ impl Source {
         let scans = scanned.clone();
         let thread = thread::Builder::new().name("source".into()).spawn(move || {
             Thread {
-                engine: Engine::new(roots),
+                engine: Engine::new(roots, options.follow_links),
                 options,
                 signals: own,
                 inbox,
@@ -135,7 +125,12 @@ impl Drop for SourceHandle {
 /// Reads everything once: for verbs that look at the manifests and end. Blocks for as long as a file is being written
 /// (at most about two seconds).
 pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
-    let mut engine = Engine::new(roots);
+    load_with(roots, false)
+}
+
+/// The same; `follow_links`: whether links may lead out of the tree.
+pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
+    let mut engine = Engine { silent: true, ..Engine::new(roots, follow_links) };
     let started = clock::now();
     loop {
         let patient = clock::now().duration_since(started) < PATIENCE;
@@ -150,6 +145,17 @@ pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceRepor
         engine.add_excerpt(diagnostic);
     }
     (engine.catalog.declared(), diagnostics, engine.report())
+}
+
+/// Reads one text that is in no file, called `file` in diagnostics.
+pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Declared>, Vec<Diagnostic>) {
+    let mut catalog = Catalog::new();
+    catalog.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
+    let mut diagnostics = catalog.diagnostics();
+    for diagnostic in &mut diagnostics {
+        excerpt(diagnostic, bytes);
+    }
+    (catalog.declared(), diagnostics)
 }
 
 /// How to look at the tree.
@@ -183,9 +189,12 @@ struct Pending {
 }
 
 /// Everything but the waiting: looks at the disk and keeps the catalog.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each true or not")]
 #[derive(Debug)]
 struct Engine {
     roots: Vec<Root>,
+    follow_links: bool,
+    outside: Outside,
     catalog: Catalog,
     tracked: HashMap<Arc<str>, Tracked>,
     pending: BTreeMap<Arc<str>, Pending>,
@@ -202,12 +211,16 @@ struct Engine {
     batch: BTreeMap<Arc<str>, FileState>,
     changes: Changes,
     problems: Vec<Diagnostic>,
+    /// Whether problems are not logged: whoever loads once prints them.
+    silent: bool,
 }
 
 impl Engine {
-    fn new(roots: Vec<PathBuf>) -> Self {
+    fn new(roots: Vec<PathBuf>, follow_links: bool) -> Self {
         Self {
             roots: scan::roots(roots),
+            follow_links,
+            outside: Outside::default(),
             catalog: Catalog::new(),
             tracked: HashMap::new(),
             pending: BTreeMap::new(),
@@ -222,12 +235,13 @@ impl Engine {
             batch: BTreeMap::new(),
             changes: Changes::default(),
             problems: Vec::new(),
+            silent: false,
         }
     }
 
     /// Looks at the whole tree. Nothing is concluded from a tree that cannot be listed.
     fn scan(&mut self, now: Instant, look: Look) {
-        let listing = match scan::list(&self.roots) {
+        let listing = match scan::list(&self.roots, self.follow_links) {
             Ok(listing) => listing,
             Err(trouble) => {
                 self.trouble = Some(trouble.into());
@@ -259,6 +273,7 @@ impl Engine {
         self.layout = listing.layout;
         self.skipped = listing.skipped;
         self.linked = listing.linked;
+        self.outside = listing.outside;
         self.loaded = true;
         self.commit();
     }
@@ -339,6 +354,9 @@ impl Engine {
         self.pending.remove(file);
         self.written.remove(file);
         let parsed = load::parse(file, &bytes);
+        if !parsed.conclusive && !self.tracked.contains_key(file) {
+            self.settle_broken_move(file, hash, &print);
+        }
         self.settle_moves(file, &parsed);
         self.track(file, Tracked { path: path.to_owned(), hash, print: trusted, inode: Some(print) });
         self.batch.insert(file.clone(), FileState::Read(Arc::new(parsed)));
@@ -352,13 +370,35 @@ impl Engine {
             left.extend(self.catalog.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
-            let absent =
-                |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-            if self.tracked.get(&other).is_some_and(|known| absent(&known.path))
+            if self.tracked.get(&other).is_some_and(|known| is_absent(&known.path))
                 && self.roots.iter().all(|root| root.given.exists())
             {
                 self.gone(&other);
             }
+        }
+    }
+
+    /// If this is another file under a new name, it still holds what it held: its names need not be readable for that.
+    fn settle_broken_move(&mut self, file: &Arc<str>, hash: u64, print: &Print) {
+        // In a tree that was replaced as a whole every old path is absent, which says nothing of the file.
+        let in_place = |path: &Path| {
+            let mut reals = self.roots.iter().filter_map(|root| fs::canonicalize(&root.given).ok());
+            reals.any(|real| path.starts_with(real))
+        };
+        // The inode first: of a thousand empty files not each is to be compared with all the others on the disk.
+        let same = |(_, known): &(&Arc<str>, &Tracked)| {
+            known.hash == hash
+                && known.inode.is_some_and(|known| known.file() == print.file())
+                && is_absent(&known.path)
+                && in_place(&known.path)
+        };
+        let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
+        // What is known of it may not have reached the catalog yet.
+        self.commit();
+        self.catalog.rename(&from, file);
+        self.missing.remove(&from);
+        if let Some(before) = self.tracked.remove(&from) {
+            self.revision = self.revision.wrapping_sub(mark(&from, before.hash));
         }
     }
 
@@ -394,7 +434,7 @@ impl Engine {
         if self.batch.is_empty() {
             return;
         }
-        let changes = self.catalog.apply(std::mem::take(&mut self.batch));
+        let changes = self.catalog.take(std::mem::take(&mut self.batch), clock::timestamp());
         // Of what was not told yet, the newest counts.
         let newer: BTreeSet<_> =
             changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).cloned().collect();
@@ -409,14 +449,17 @@ impl Engine {
 
     /// One line for each problem that is new, and one for each file that has none any more.
     fn tell(&self, problems: &[Diagnostic]) {
-        if self.problems.is_empty() && problems.is_empty() {
+        if self.silent || (self.problems.is_empty() && problems.is_empty()) {
             return;
         }
         let key = |problem: &Diagnostic| (problem.file.clone(), problem.line, problem.column, problem.message.clone());
         let before: BTreeSet<_> = self.problems.iter().map(key).collect();
         for problem in problems.iter().filter(|problem| !before.contains(&key(problem))) {
             let hint = problem.hint.as_deref().unwrap_or_default();
-            warn!(file = %problem.file, line = problem.line, column = problem.column, hint, severity = problem.severity.as_str(), "{}", problem.message);
+            // The name of a file is anybody's text.
+            let (file, reason) = (printable(&problem.file), problem.reason.as_str());
+            let (line, column) = (problem.line, problem.column);
+            warn!(file, line, column, reason, hint, severity = problem.severity.as_str(), "{}", problem.message);
         }
         let still: BTreeSet<_> = problems.iter().map(|problem| &problem.file).collect();
         let mended: BTreeSet<_> =
@@ -458,6 +501,7 @@ impl Engine {
         let given = |root: &Root| std::path::absolute(&root.given).is_ok_and(|given| given.starts_with(path));
         self.layout.reals().any(|real| path.starts_with(real) || real.starts_with(path))
             || self.layout.links().any(|link| link.starts_with(path))
+            || self.outside.concerns(path)
             || self.roots.iter().any(given)
     }
 
@@ -471,13 +515,18 @@ impl Engine {
     /// Fills in the line a diagnostic is about, where the catalog could not know it.
     fn add_excerpt(&self, diagnostic: &mut Diagnostic) {
         if diagnostic.excerpt.is_none()
-            && diagnostic.line > 0
             && let Some(known) = self.tracked.get(&diagnostic.file)
             && let Bytes::Whole(bytes, _) = scan::read(&diagnostic.file, &known.path)
         {
-            let text = String::from_utf8_lossy(&bytes);
-            diagnostic.excerpt = text.lines().nth(diagnostic.line as usize - 1).map(Into::into);
+            excerpt(diagnostic, &bytes);
         }
+    }
+}
+
+fn excerpt(diagnostic: &mut Diagnostic, bytes: &[u8]) {
+    if diagnostic.excerpt.is_none() && diagnostic.line > 0 {
+        let text = String::from_utf8_lossy(bytes);
+        diagnostic.excerpt = text.lines().nth(diagnostic.line as usize - 1).map(Into::into);
     }
 }
 
@@ -491,6 +540,10 @@ fn absent_inodes<'a>(
         let absent = tracked.iter().filter(|(file, _)| !listing.files.contains_key(*file));
         absent.filter_map(|(_, known)| known.inode.map(|print| print.file())).collect()
     })
+}
+
+fn is_absent(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -544,7 +597,7 @@ impl<F: FnMut(Update)> Thread<F> {
                     rounds += 1;
                     periodic = after + self.options.scan_interval;
                 }
-                if !self.watch.as_ref().is_none_or(|watch| watch.is_current(&self.engine.roots)) {
+                if self.is_watch_stale() {
                     // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
                     wanted = Some(not_before);
                 }
@@ -587,6 +640,14 @@ impl<F: FnMut(Update)> Thread<F> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Whether what is watched is not what there is to watch, and can be had.
+    fn is_watch_stale(&self) -> bool {
+        match &self.watch {
+            Some(watch) => !watch.is_current(&self.engine.roots, &self.engine.outside),
+            None => self.options.watch && self.watch_trouble.is_none(),
         }
     }
 
@@ -656,21 +717,25 @@ impl<F: FnMut(Update)> Thread<F> {
 
     /// Watches what there is to watch now. Failing that, scanning has to do: said once, tried again with each scan.
     fn arm(&mut self, retry: bool) {
-        if !self.options.watch || self.watch.as_ref().is_some_and(|watch| watch.is_current(&self.engine.roots)) {
+        if !self.options.watch
+            || self.watch.as_ref().is_some_and(|watch| watch.is_current(&self.engine.roots, &self.engine.outside))
+        {
             return;
         }
         if self.watch_trouble.is_some() && !retry {
             return;
         }
         self.watch = None;
-        match Watch::arm(&self.engine.roots, self.signals.clone()) {
+        match Watch::arm(&self.engine.roots, &self.engine.outside, self.signals.clone()) {
             Ok(watch) => {
                 self.watch = Some(watch);
                 if self.watch_trouble.take().is_some() {
                     info!("file-system events work again");
                 }
             }
-            Err(trouble) => {
+            // Not a trouble, and not for the next periodic scan: `is_watch_stale` has it tried again at once.
+            Err(Unwatched::Replaced) => self.watch_trouble = None,
+            Err(Unwatched::Refused(trouble)) => {
                 if self.watch_trouble.as_ref() != Some(&trouble) {
                     let seconds = self.options.scan_interval.as_secs_f64();
                     warn!(trouble, scan_interval_s = seconds, "no file-system events; changes are found by scanning");
@@ -690,7 +755,7 @@ impl<F: FnMut(Update)> Thread<F> {
         }
         if before.and_then(|before| before.trouble.as_ref()) != report.trouble.as_ref() {
             if let Some(trouble) = &report.trouble {
-                warn!(trouble = %trouble, "the manifests cannot be read; the last good ones stay in force");
+                warn!(trouble = printable(trouble), "the manifests cannot be read; the last good ones stay in force");
             } else {
                 info!(files = report.files, "the manifests can be read");
             }

@@ -4,15 +4,15 @@
 //! directory of every link on the way to it, and the directory above it, so that a swapped or re-created tree is noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
+use std::{fs, io};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::scan::{self, Root};
+use super::scan::{self, Outside, Root};
 
 /// What reaches the source's thread.
 #[derive(Debug)]
@@ -31,6 +31,26 @@ pub(super) enum Signal {
     Stop,
 }
 
+/// Why there is no watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unwatched {
+    /// Something was gone before it could be watched: the tree is being replaced, and will be there again at once.
+    Replaced,
+    /// The kernel refused, as it does beyond its limits.
+    Refused(String),
+}
+
+impl Unwatched {
+    fn of(error: &notify::Error) -> Self {
+        let gone = match &error.kind {
+            ErrorKind::PathNotFound | ErrorKind::WatchNotFound => true,
+            ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
+            ErrorKind::Generic(_) | ErrorKind::InvalidConfig(_) | ErrorKind::MaxFilesWatch => false,
+        };
+        if gone { Self::Replaced } else { Self::Refused(error.to_string()) }
+    }
+}
+
 /// A running watch over a set of directories.
 pub(super) struct Watch {
     _watcher: RecommendedWatcher,
@@ -41,12 +61,12 @@ pub(super) struct Watch {
 type Armed = BTreeSet<(PathBuf, bool, u64, u64)>;
 
 impl Watch {
-    /// Watches the roots as they are now.
+    /// Watches the roots as they are now, and what links lead to `outside` of them.
     ///
     /// # Errors
-    /// Why there can be no watch, such as the kernel's limits. Then scanning has to do.
-    pub(super) fn arm(roots: &[Root], signals: Sender<Signal>) -> Result<Self, String> {
-        let armed = wanted(roots);
+    /// Why there is no watch. Where that is the kernel's limits, scanning has to do.
+    pub(super) fn arm(roots: &[Root], outside: &Outside, signals: Sender<Signal>) -> Result<Self, Unwatched> {
+        let armed = wanted(roots, outside);
         let forward = move |event: notify::Result<Event>| {
             for signal in signals_of(event) {
                 // The source is gone: nobody is left to tell.
@@ -54,23 +74,22 @@ impl Watch {
             }
         };
         let config = Config::default().with_follow_symlinks(false);
-        let mut watcher = RecommendedWatcher::new(forward, config).map_err(|error| error.to_string())?;
+        let mut watcher = RecommendedWatcher::new(forward, config).map_err(|error| Unwatched::of(&error))?;
         for (path, recursive, ..) in &armed {
             let mode = if *recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-            watcher.watch(path, mode).map_err(|error| format!("{}: {error}", path.display()))?;
+            watcher.watch(path, mode).map_err(|error| Unwatched::of(&error))?;
         }
         Ok(Self { _watcher: watcher, armed })
     }
 
     /// Whether it still watches what there is to watch.
-    pub(super) fn is_current(&self, roots: &[Root]) -> bool {
-        self.armed == wanted(roots)
+    pub(super) fn is_current(&self, roots: &[Root], outside: &Outside) -> bool {
+        self.armed == wanted(roots, outside)
     }
 }
 
-fn wanted(roots: &[Root]) -> Armed {
-    let mut trees = BTreeSet::new();
-    let mut beside = BTreeSet::new();
+fn wanted(roots: &[Root], outside: &Outside) -> Armed {
+    let Outside { mut trees, mut beside } = outside.clone();
     for root in roots {
         let mut links = BTreeMap::new();
         scan::links_on(&root.given, &mut links);

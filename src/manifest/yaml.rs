@@ -57,12 +57,8 @@ pub(super) struct Node {
 /// What a node is. Shared, since an alias is the same node again: an alias bomb stays as small as its text.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    Scalar {
-        text: Rc<str>,
-        plain: bool,
-    },
-    /// No manifest field is a list, so what is in one does not matter.
-    List,
+    Scalar { text: Rc<str>, plain: bool },
+    List(Rc<[Node]>),
     Map(Rc<[(Node, Node)]>),
 }
 
@@ -82,7 +78,7 @@ struct Open {
 }
 
 enum Inside {
-    List,
+    List(Vec<Node>),
     Map(Vec<(Node, Node)>, Option<Node>),
 }
 
@@ -124,7 +120,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding
             }
             Event::SequenceStart(anchor, tag) => {
                 refuse_tag(tag.is_some(), at)?;
-                open.push(Open { at, anchor, height: 0, inside: Inside::List });
+                open.push(Open { at, anchor, height: 0, inside: Inside::List(Vec::new()) });
                 refuse_depth(open.len(), at)?;
                 continue;
             }
@@ -137,7 +133,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
                 Some(Open { at, anchor, height, inside }) => {
                     let value = match inside {
-                        Inside::List => Value::List,
+                        Inside::List(items) => Value::List(items.into()),
                         Inside::Map(entries, _) => Value::Map(entries.into()),
                     };
                     (Node { at, value }, anchor, height + 1)
@@ -155,7 +151,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding
         };
         parent.height = parent.height.max(height);
         match &mut parent.inside {
-            Inside::List => {}
+            Inside::List(items) => items.push(node),
             Inside::Map(entries, key) => match key.take() {
                 None => *key = Some(node),
                 Some(key) => entries.push((key, node)),

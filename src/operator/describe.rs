@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::fleet::{Fleet, Object};
+use super::fleet::{Fleet, Known, Object};
 use super::round::Rounds;
 use crate::camposcloud::governor::Governor;
 use crate::reconcile::app::AppName;
@@ -47,8 +47,9 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
         Asked::For(wish) => Some(wish),
         Asked::Nothing(_) => None,
     };
+    let unreadable = known.is_some_and(Known::is_unreadable);
     let folded = fold(decision, &declared.standing, source_available);
-    let message: Arc<str> = message(object, past, decision, folded.reason, when.now).into();
+    let message: Arc<str> = message(object, past, decision, folded.reason, unreadable, when.now).into();
     let look = [past.look_at(), past.wake_at().filter(|at| *at > when.now), when.next_list].into_iter().flatten().min();
     // Nobody looks for an app that nobody declares.
     let look = object.app_id().and(look);
@@ -67,7 +68,7 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
             revision: revision.clone(),
             source: Source { file: declared.place.file.clone(), line: declared.place.line },
             desired: wish.map(|wish| wish.desired.as_str()),
-            desired_because: wish.map(|wish| if wish.suspended { "suspend" } else { "state" }),
+            desired_because: wish.zip(declared.spec.as_ref()).map(|(wish, spec)| spec.explain(wish).into()),
             observed: object.observed.as_str(),
             observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
             conditions: conditions(folded, &message, object.generation, &object.conditions, when.wall),
@@ -103,7 +104,7 @@ pub fn daemon(
             completed_at: rounds.completed_at(),
             apps: rounds.apps(),
             pages: rounds.pages(),
-            incomplete: rounds.flaw().map(|flaw| flaw.to_string().into()),
+            incomplete: rounds.trouble().cloned(),
             interval_seconds: interval.as_secs(),
         },
         governor: GovernorStatus {
@@ -125,17 +126,24 @@ fn shown(spec: &Spec) -> ShownSpec {
         state: spec.state.as_str(),
         policy: spec.policy.map(crate::reconcile::desired::Policy::as_str),
         suspend: spec.suspend.as_ref().map(Into::into),
+        schedule: spec.schedule.as_deref().map(Into::into),
     }
 }
 
 fn transition(spec: Option<&Spec>, wall: Timestamp) -> Option<Transition> {
-    let spec = spec?;
-    let at = spec.next_change(wall)?;
-    Some(Transition { at, state: spec.wish(at).desired.as_str() })
+    let (at, wish) = spec?.next_transition(wall)?;
+    Some(Transition { at, state: wish.desired.as_str() })
 }
 
 /// Why it is so, and where something helps, what to do.
-fn message(object: &Object, past: &Attempts, decision: Decision, reason: Reason, now: Moment) -> String {
+fn message(
+    object: &Object,
+    past: &Attempts,
+    decision: Decision,
+    reason: Reason,
+    unreadable: bool,
+    now: Moment,
+) -> String {
     let (desired, observed) = (object.declared.spec.as_ref().map(|spec| spec.state.as_str()), object.observed);
     let desired = desired.unwrap_or("nothing");
     let error = object.last_action.as_ref().and_then(|last| last.error.as_deref());
@@ -172,6 +180,9 @@ fn message(object: &Object, past: &Attempts, decision: Decision, reason: Reason,
             format!("the app is {observed} and shall be {desired}, but the policy forbids the {instead}")
         }
         Reason::DryRun => format!("dry run: would {instead} the app, which is {observed}"),
+        Reason::NotObserved if unreadable => {
+            "the platform says nothing of the app by which running and stopped are told apart: nothing is called".into()
+        }
         Reason::NotObserved => "no fresh reading of the app yet: nothing is called before there is one".into(),
         Reason::BeingCreated => "the platform is still creating the app".into(),
         Reason::SuspendedByPlatform => {
@@ -196,10 +207,11 @@ fn message(object: &Object, past: &Attempts, decision: Decision, reason: Reason,
             format!("the app keeps coming back: someone or something else changes it; next try{until}")
         }
         Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => match &object.declared.standing {
-            Standing::Invalid { message } if object.declared.spec.is_some() => {
-                format!("the newest text of the manifest was refused, the last good one stays in force: {message}")
-            }
-            Standing::Invalid { message } | Standing::Conflicting { message, .. } => message.to_string(),
+            Standing::Invalid { message, since } if object.declared.spec.is_some() => format!(
+                "the newest text of the manifest is refused since {since:.0}, the last good one stays in force: {message}"
+            ),
+            Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}"),
+            Standing::Conflicting { message, .. } => message.to_string(),
             Standing::Sound => reason.to_string(),
         },
         Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),

@@ -16,8 +16,9 @@ use crate::platform::{Answered, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
+use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision};
-use crate::reconcile::desired::{Declared, Spec, Standing};
+use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject};
@@ -26,8 +27,6 @@ use crate::status::{Condition, LastAction};
 
 /// An update of at most so many apps is somebody's edit and goes before a bulk; more is a checkout or a first load.
 const EDIT_AT_MOST: usize = 16;
-/// What depends on the wall clock is looked at this often at least, so that a clock that was set does no lasting harm.
-const CLOCK_CHECK: Duration = Duration::from_secs(30);
 
 /// One object of the manifests with what came of it.
 #[derive(Debug, Clone)]
@@ -51,6 +50,14 @@ pub struct Object {
     urgent: bool,
     /// When the spec changed, until that was acted on.
     edited_at: Option<Moment>,
+    /// What it was asked to be when that was last looked at.
+    wished: Option<Desired>,
+    /// Whether its schedule changed that, and no call has followed yet.
+    turned: bool,
+    /// Why it was last said to be stalled, since it was last settled.
+    stalled: Option<Reason>,
+    /// Whether the platform shows it, but not whether it runs.
+    unreadable: bool,
     ready: Option<Rank>,
 }
 
@@ -65,7 +72,8 @@ pub struct Known {
     listed: bool,
 }
 
-/// The order in which calls go out: edits, then first tries, then repeats; stops before starts; the longest waiting.
+/// The order in which calls go out: edits, then transitions of schedules, then first tries, then repeats; stops before
+/// starts; the longest waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     class: Class,
@@ -76,6 +84,7 @@ struct Rank {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Edit,
+    Transition,
     First,
     Repeat,
 }
@@ -90,6 +99,8 @@ pub struct Fleet {
     due: Queue<AppName>,
     looks: Looks,
     ready: BTreeSet<(Rank, AppName)>,
+    /// Those that were not decided on yet, or of which time alone would change something.
+    restless: BTreeSet<AppName>,
     salt: u64,
 }
 
@@ -107,6 +118,27 @@ impl Fleet {
     /// One object.
     pub fn object(&self, name: &AppName) -> Option<&Object> {
         self.objects.get(name)
+    }
+
+    /// Whether it is new that the platform shows the app of an entry, but not whether it runs.
+    pub fn is_newly_unreadable(&mut self, entry: &Entry) -> bool {
+        let Some(object) = self.objects.get_mut(&entry.name) else { return false };
+        let known = object.app_id().and_then(|id| self.apps.get(id));
+        let unreadable = known.is_some_and(Known::is_unreadable);
+        !std::mem::replace(&mut object.unreadable, unreadable) && unreadable
+    }
+
+    /// Whether a decision is worth a line: that an app is stalled is not, while it is tried in vain each interval.
+    pub fn is_news(&mut self, entry: &Entry) -> bool {
+        let Some(object) = self.objects.get_mut(&entry.name) else { return false };
+        match entry.decision {
+            Decision::Stalled(reason) => object.stalled.replace(reason) != Some(reason),
+            Decision::Settled(_) | Decision::Held { .. } => {
+                object.stalled = None;
+                true
+            }
+            Decision::Act(_) | Decision::Wait { .. } => true,
+        }
     }
 
     /// One object, to note what was made of it.
@@ -151,7 +183,13 @@ impl Fleet {
                 object.edited_at = Some(now);
             }
             object.declared = declared;
+            if spec_changed {
+                object.wished = desired;
+            }
             let owned = object.app_id().cloned();
+            if object.decision.is_none() {
+                self.restless.insert(name.clone());
+            }
             self.objects.insert(name.clone(), object);
             if let Some(id) = owned {
                 self.owners.insert(id.clone(), name.clone());
@@ -271,8 +309,14 @@ impl Fleet {
         for name in names {
             let Some(object) = self.objects.get_mut(name) else { continue };
             let Asked::For(wish) = Asked::of(&object.declared, wall) else { continue };
-            let Some(id) = object.app_id() else { continue };
-            let Some(known) = self.apps.get_mut(id) else { continue };
+            let Some(id) = object.app_id().cloned() else { continue };
+            let Some(known) = self.apps.get_mut(&id) else { continue };
+            if object.wished.is_some_and(|wished| wished != wish.desired) {
+                // Its schedule turned: as good as an edit.
+                known.past.wish_changed(wish.desired, now);
+                object.turned = true;
+            }
+            object.wished = Some(wish.desired);
             let observed = known.past.trusted(known.sighting.as_ref());
             let Some(turn) = known.past.note(wish.desired, observed, now) else { continue };
             if let (Turn::Verified(_), Some(proof)) = (turn, &known.sighting) {
@@ -283,7 +327,7 @@ impl Fleet {
                 Turn::NotEffective(_) => Some("NotEffective"),
                 Turn::Contested(_) => None,
             };
-            turns.push((name.clone(), id.clone(), turn));
+            turns.push((name.clone(), id, turn));
             if let (Some(last), Some(result)) = (object.last_action.as_mut(), result) {
                 last.result = result;
             }
@@ -311,17 +355,20 @@ impl Fleet {
         let object = self.objects.get_mut(&entry.name)?;
         let before = object.decision.replace(entry.decision);
         object.observed = entry.observed;
+        match entry.decision {
+            Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.restless.remove(&entry.name),
+            Decision::Act(_) | Decision::Wait { .. } => self.restless.insert(entry.name.clone()),
+        };
         let id = object.app_id().cloned();
         let known = id.as_ref().and_then(|id| self.apps.get(id));
         let rank = match entry.decision {
             Decision::Act(action) => {
                 let repeated = known.is_some_and(|known| known.past.next_attempt() > 1);
-                let class = if object.urgent {
-                    Class::Edit
-                } else if repeated {
-                    Class::Repeat
-                } else {
-                    Class::First
+                let class = match () {
+                    () if object.urgent => Class::Edit,
+                    () if repeated => Class::Repeat,
+                    () if object.turned => Class::Transition,
+                    () => Class::First,
                 };
                 let since = object.ready.filter(|rank| rank.action == action).map_or(now, |rank| rank.since);
                 Some(Rank { class, action, since })
@@ -329,6 +376,7 @@ impl Fleet {
             Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
                 if matches!(entry.decision, Decision::Settled(_)) {
                     (object.urgent, object.edited_at) = (false, None);
+                    object.turned = false;
                 }
                 None
             }
@@ -345,7 +393,7 @@ impl Fleet {
         let spec = object.declared.spec.as_ref();
         let change = spec.and_then(|spec| spec.next_change(wall)).map(|at| {
             let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
-            now + wait.min(CLOCK_CHECK)
+            now + wait
         });
         let wake = known.and_then(|known| known.past.wake_at()).filter(|at| *at > now);
         self.due.set(&entry.name, [change, wake].into_iter().flatten().min());
@@ -392,6 +440,7 @@ impl Fleet {
         let edited_at = object.edited_at.take();
         // What asked for the call is also why the app is waited for from here on.
         object.trigger = object.trigger.max(object.cause);
+        object.turned = false;
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
@@ -449,11 +498,7 @@ impl Fleet {
 
     /// Whether nothing is left that time alone would change.
     pub fn at_rest(&self) -> bool {
-        self.ready.is_empty()
-            && self.objects.values().all(|object| match object.decision {
-                Some(Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_)) => true,
-                Some(Decision::Act(_) | Decision::Wait { .. }) | None => false,
-            })
+        self.ready.is_empty() && self.restless.is_empty()
     }
 
     /// How many apps need a person.
@@ -499,6 +544,7 @@ impl Fleet {
     fn release(&mut self, name: &AppName) {
         self.disown(name);
         self.due.set(name, None);
+        self.restless.remove(name);
         self.objects.remove(name);
     }
 
@@ -516,6 +562,13 @@ impl Fleet {
     }
 }
 
+impl Known {
+    /// Whether the newest reading came, and tells nothing.
+    pub fn is_unreadable(&self) -> bool {
+        self.sighting.as_ref().is_some_and(|sighting| sighting.reading.observed == Observed::Unknown)
+    }
+}
+
 impl Object {
     fn new(declared: Declared) -> Self {
         Self {
@@ -529,6 +582,10 @@ impl Object {
             cause: Trigger::Timer,
             urgent: false,
             edited_at: None,
+            wished: None,
+            turned: false,
+            stalled: None,
+            unreadable: false,
             ready: None,
         }
     }

@@ -21,7 +21,12 @@ impl<P: Platform> Operator<P> {
         let revision = self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone());
         for entry in &plan.entries {
             let before = self.fleet.decided(entry, now, wall);
-            report::decision(entry, before);
+            if self.fleet.is_newly_unreadable(entry) {
+                report::unreadable(&entry.name, entry.app_id.as_ref());
+            }
+            if self.fleet.is_news(entry) {
+                report::decision(entry, before);
+            }
             self.board.meters().decided(journal::kind(entry.decision));
             let when = describe::When { now, wall, next_list: self.rounds.next_start() };
             let Some(app) = describe::app(&self.fleet, &entry.name, source_available, &revision, when) else {
@@ -48,11 +53,13 @@ impl<P: Platform> Operator<P> {
         }
         self.reported = true;
         let loaded = self.source.as_ref().is_some_and(|source| source.loaded);
-        let settled = loaded && self.rounds.complete_once() && self.tasks.is_empty() && self.fleet.at_rest();
-        if settled && !self.settled {
-            report::settled(&self.fleet);
+        let rest = loaded && self.rounds.complete_once() && self.fleet.at_rest();
+        if !rest {
+            self.settled = false;
+        } else if self.tasks.is_empty() && !self.settled {
+            self.settled = true;
+            report::settled(&self.fleet, &mut self.told_stalled);
         }
-        self.settled = settled;
         let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
         self.board.set_daemon(describe::daemon(
             self.source.as_ref(),

@@ -56,10 +56,20 @@ pub fn call(
         }
         Err(failure) => {
             let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
-            let (http_status, reason) = (failure.http_status, failure.verdict.as_str());
+            let (http_status, reason) = (failure.http_status, failure.verdict.reason().as_str());
+            let (verdict, error) = (failure.verdict.as_str(), &*failure.message);
             info!(
-                app, app_id, action = action.as_str(), attempt, http_status, reason, retry_in, duration_ms,
-                error = %failure, "{action} failed"
+                app,
+                app_id,
+                action = action.as_str(),
+                attempt,
+                http_status,
+                reason,
+                verdict,
+                retry_in,
+                duration_ms,
+                error,
+                "{action} failed"
             );
         }
     }
@@ -115,6 +125,12 @@ pub fn decision(entry: &Entry, before: Option<Decision>) {
     }
 }
 
+/// The platform shows an app, but not whether it runs.
+pub fn unreadable(name: &AppName, id: Option<&AppId>) {
+    let (app, app_id) = (name.as_str(), id.map(AppId::as_str));
+    warn!(app, app_id, reason = "NotObserved", "the platform does not say whether the app runs; nothing is called");
+}
+
 /// A change that concerns everybody.
 pub fn shift(shift: Shift, failure: Option<&Failure>) {
     let error = failure.map(ToString::to_string);
@@ -154,18 +170,13 @@ pub fn released(name: &AppName, id: Option<&AppId>) {
     info!(app = name.as_str(), app_id = id.map(AppId::as_str), "app released: it stays as it is");
 }
 
-/// A page of the list did not come.
-pub fn list_failed(failure: &Failure) {
-    debug!(error = %failure, "a page of the list did not come");
-}
-
 /// A round of reading the list ended.
 pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
-    match &finished.flaw {
-        Some((flaw, apps)) if finished.flaw_is_news => {
-            warn!(reason = "ObservationIncomplete", error = %flaw, apps, "the list of apps is not complete");
+    match &finished.trouble {
+        Some((trouble, apps)) if finished.trouble_is_news => {
+            warn!(reason = "ObservationIncomplete", error = &**trouble, apps, "the list of apps is not complete");
         }
-        Some((flaw, apps)) => debug!(error = %flaw, apps, "the list of apps is still not complete"),
+        Some((trouble, apps)) => debug!(error = &**trouble, apps, "the list of apps is still not complete"),
         None if finished.first_complete => {
             let apps = finished.complete.as_ref().map_or(0, std::collections::BTreeSet::len);
             info!(apps, pages = finished.pages, "apps listed");
@@ -179,13 +190,28 @@ pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
     }
 }
 
-/// Nothing is left to do.
-pub fn settled(fleet: &Fleet) {
+/// Nothing is left to do. `told` is how many were stalled when that was told last: these are tried again each interval,
+/// which is no news.
+pub fn settled(fleet: &Fleet, told: &mut usize) {
     let Count { settled, held, stalled, .. } = Count::of(fleet);
+    let before = std::mem::replace(told, stalled);
     if stalled == 0 {
         info!(settled, held, "apps are as declared");
-    } else {
+    } else if stalled != before {
         warn!(settled, held, stalled, "nothing is left to do, but some apps need a person");
+    }
+}
+
+/// The time is up: who is not settled, and why.
+pub fn unsettled(fleet: &Fleet, list_trouble: Option<&str>) {
+    if let Some(error) = list_trouble {
+        warn!(reason = "ObservationIncomplete", error, "the list of apps did not come whole");
+    }
+    for (name, object) in fleet.objects() {
+        if let Some(decision @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Stalled(_))) = object.decision {
+            let reason = decision.reason().as_str();
+            warn!(app = name.as_str(), observed = object.observed.as_str(), reason, "app not settled");
+        }
     }
 }
 

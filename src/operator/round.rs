@@ -1,12 +1,13 @@
 //! When is the list read, and what came of it? One round of pages at a time, in the lane of its purpose.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::camposcloud::governor::Lane;
-use crate::platform::listing::{Flaw, Listing, Next, PAGE_SIZE};
+use crate::platform::listing::{Listing, Next, PAGE_SIZE};
 use crate::platform::{Page, PageRequest};
 use crate::reconcile::action::{Failure, Verdict};
 use crate::reconcile::app::AppId;
@@ -25,7 +26,8 @@ pub struct Rounds {
     started_at: Moment,
     pages: u32,
     limit: Option<u32>,
-    incomplete: Option<Flaw>,
+    /// Why the last list was not complete, for a person.
+    incomplete: Option<Arc<str>>,
     partial: bool,
     incomplete_in_a_row: u32,
     finished: u64,
@@ -49,9 +51,9 @@ pub struct Finished {
     /// The ids of a complete list.
     pub complete: Option<BTreeSet<AppId>>,
     /// Why it is not complete, and how many apps it showed all the same.
-    pub flaw: Option<(Flaw, usize)>,
-    /// Whether this flaw is news.
-    pub flaw_is_news: bool,
+    pub trouble: Option<(Arc<str>, usize)>,
+    /// Whether this is news.
+    pub trouble_is_news: bool,
     /// Whether an earlier round was incomplete and this one is not.
     pub mended: bool,
     /// Whether it is the first complete one.
@@ -108,8 +110,8 @@ impl Rounds {
     }
 
     /// Why the last list was not complete.
-    pub fn flaw(&self) -> Option<Flaw> {
-        self.incomplete
+    pub fn trouble(&self) -> Option<&Arc<str>> {
+        self.incomplete.as_ref()
     }
 
     /// What a list costs, in requests.
@@ -169,7 +171,7 @@ impl Rounds {
                 round.waiting = Some(now);
                 None
             }
-            Next::Done => self.finish(wall),
+            Next::Done => self.finish(None, wall),
         }
     }
 
@@ -198,7 +200,7 @@ impl Rounds {
             | Verdict::Unexpected => {}
         }
         round.listing.fail();
-        self.finish(wall)
+        self.finish(Some(failure), wall)
     }
 
     /// Sets when the next round starts: an interval after the start of the last, or sooner where that was not whole.
@@ -210,15 +212,23 @@ impl Rounds {
         };
     }
 
-    fn finish(&mut self, wall: Timestamp) -> Option<Finished> {
+    fn finish(&mut self, failure: Option<&Failure>, wall: Timestamp) -> Option<Finished> {
         let round = self.current.take()?;
         let pages = round.arrived.max(1);
         let some_came = round.arrived > 0;
         let (seen, flaw) = round.listing.finish();
         self.finished += 1;
-        let flaw_is_news = flaw.is_some() && flaw != self.incomplete;
+        // The cause is told with it: "a page did not arrive" alone helps nobody to mend a certificate.
+        let trouble: Option<Arc<str>> = flaw.map(|flaw| match failure {
+            Some(failure) => format!("{flaw}: {failure}").into(),
+            None => flaw.to_string().into(),
+        });
+        // What concerns everybody has its own line.
+        let told = failure
+            .is_some_and(|failure| matches!(failure.verdict, Verdict::AccountBlocked | Verdict::RateLimited { .. }));
+        let trouble_is_news = !told && trouble.is_some() && trouble != self.incomplete;
         let mended = flaw.is_none() && self.incomplete.is_some();
-        self.incomplete = flaw;
+        self.incomplete.clone_from(&trouble);
         self.partial = flaw.is_some() && some_came;
         let first_complete = flaw.is_none() && !self.complete_once;
         if flaw.is_none() {
@@ -234,8 +244,8 @@ impl Rounds {
         let complete = flaw.is_none().then(|| seen.into_iter().map(|seen| seen.id).collect());
         Some(Finished {
             complete,
-            flaw: flaw.map(|flaw| (flaw, apps)),
-            flaw_is_news,
+            trouble: trouble.map(|trouble| (trouble, apps)),
+            trouble_is_news,
             mended,
             first_complete,
             incomplete_in_a_row: self.incomplete_in_a_row,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::condition::Reason;
 use super::desired::Desired;
 
 /// One call that changes an app.
@@ -77,6 +78,18 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The reason that it gives the app's condition.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::LookAgain | Self::Retry | Self::LostAnswer => Reason::BackingOff,
+            Self::AccountBlocked => Reason::AccountBlocked,
+            Self::Forbidden => Reason::Forbidden,
+            Self::NotFound => Reason::AppNotFound,
+            Self::RateLimited { .. } => Reason::RateLimited,
+            Self::Unexpected => Reason::UnexpectedAnswer,
+        }
+    }
+
     /// The label value of metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {

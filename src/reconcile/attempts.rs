@@ -17,6 +17,8 @@ use super::observed::{Observed, Reading};
 
 /// So many returns within [`CONTEST_WINDOW`] make an app contested.
 const CONTEST_RETURNS: usize = 3;
+/// A call whose answer was lost is not repeated sooner, since what is seen of its effect lags.
+const LOST_PATIENCE: Duration = Duration::from_secs(5);
 /// The hour in which returns count.
 const CONTEST_WINDOW: Duration = Duration::from_hours(1);
 
@@ -189,13 +191,16 @@ impl Attempts {
             // Not this app's failure: the governor gates everybody, and the next try is this one again.
             Verdict::RateLimited { .. } | Verdict::AccountBlocked => self.in_flight = None,
             Verdict::Retry => {
-                self.in_flight = None;
+                let action = self.in_flight.take().map(|(action, _)| action);
                 self.back_off(None, Duration::ZERO, now);
+                self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
             }
-            // It may have had an effect, or may already be so: look before anything is repeated.
+            // It may have had an effect, or may already be so: look before anything is repeated. Telemetry lags, so a
+            // lost call is not repeated before that had some time.
             Verdict::LostAnswer | Verdict::LookAgain => {
                 let action = self.end_call(None, now, now);
-                self.back_off(None, Duration::ZERO, now);
+                let patience = if verdict == Verdict::LostAnswer { LOST_PATIENCE } else { Duration::ZERO };
+                self.back_off(None, patience, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
                 self.owe_look(now);
             }
@@ -213,12 +218,11 @@ impl Attempts {
     /// A reading came, or a moment passed. `observed` is what [`Attempts::trusted`] makes of the newest sighting.
     pub fn note(&mut self, desired: Desired, observed: Observed, now: Moment) -> Option<Turn> {
         if observed != Observed::Unknown {
-            // An answer to a question that only a reading could settle: was the lost call done, or the old wish's one?
-            self.verifying = self
-                .verifying
-                .filter(|call| call.accepted && call.action.aims_at() == desired || satisfies(observed, desired));
-            // Whatever it says, no single look is owed, unless a verification still runs.
-            if self.verifying.is_none() {
+            self.verifying = self.verifying.filter(|call| call.action.aims_at() == desired);
+            // Whatever it says, no single look is owed, unless a verification still runs: that of an accepted call,
+            // or that of a lost one until it may be repeated.
+            let lost = self.in_flight.is_none() && self.not_before.is_some_and(|until| now < until);
+            if self.verifying.is_none_or(|call| !call.accepted && !lost) {
                 self.look_at = None;
             }
             if satisfies(observed, desired) {

@@ -190,16 +190,15 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool) -> 
         stalled: Truth::of(stalled),
         reason: decision.reason(),
     };
-    // While something is on its way its own reason is told: it is the more pressing news.
-    let flagged = |reason| if reconciling { plain.reason } else { reason };
     match standing {
         Standing::Sound if !source_available => Conditions {
             ready: if ready == Truth::True { Truth::Unknown } else { ready },
-            reason: flagged(Reason::SourceUnavailable),
+            // While something is on its way its own reason is told: it is the more pressing news.
+            reason: if reconciling { plain.reason } else { Reason::SourceUnavailable },
             ..plain
         },
         Standing::Invalid { .. } => {
-            Conditions { ready: Truth::False, stalled: Truth::True, reason: flagged(Reason::InvalidManifest), ..plain }
+            Conditions { ready: Truth::False, stalled: Truth::True, reason: Reason::InvalidManifest, ..plain }
         }
         Standing::Sound | Standing::Conflicting { .. } => plain,
     }
@@ -218,7 +217,8 @@ mod tests {
 
     #[test]
     fn conditions_follow_the_decision() {
-        let (sound, invalid) = (Standing::Sound, Standing::Invalid { message: "x".into() });
+        let (sound, invalid) =
+            (Standing::Sound, Standing::Invalid { message: "x".into(), since: jiff::Timestamp::UNIX_EPOCH });
         let settled = Decision::Settled(Reason::Settled);
         let stopping = Decision::Wait { reason: Reason::Stopping, until: None };
         case(settled, &sound, true, "True False False Settled");
@@ -231,7 +231,7 @@ mod tests {
         );
         case(Decision::Stalled(Reason::AppNotFound), &sound, true, "False False True AppNotFound");
         case(settled, &invalid, true, "False False True InvalidManifest");
-        case(stopping, &invalid, true, "False True True Stopping");
+        case(stopping, &invalid, true, "False True True InvalidManifest");
         case(settled, &sound, false, "Unknown False False SourceUnavailable");
         case(stopping, &sound, false, "False True False Stopping");
     }

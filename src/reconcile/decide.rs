@@ -206,6 +206,7 @@ mod tests {
     use super::*;
     use crate::reconcile::action::Verdict;
     use crate::reconcile::attempts::{Sighting, Turn};
+    use crate::reconcile::desired::Because;
     use crate::reconcile::observed::Reading;
 
     const NOW: Moment = Moment::from_secs(1_000);
@@ -213,7 +214,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_mins(1);
 
     fn wish(desired: Desired) -> Wish {
-        Wish { desired, suspended: false, policy: Policy::Full }
+        Wish { desired, because: Because::State, suspended: false, policy: Policy::Full }
     }
 
     fn word(decision: Decision) -> String {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::app::{AppId, AppName};
 use super::condition::Reason;
+use super::schedule::Schedule;
 
 /// The two states a manifest can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,17 @@ pub struct Spec {
     pub policy: Option<Policy>,
     /// Hands off, for a while or until further notice.
     pub suspend: Option<Suspension>,
+    /// Windows in which it shall be something else.
+    pub schedule: Option<Arc<Schedule>>,
+}
+
+/// Which part of a manifest says what the app shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// `state`: no window contains the moment.
+    State,
+    /// This window, counted from 0.
+    Window(usize),
 }
 
 /// The answer to "what is asked of this app right now, and because of what?"
@@ -98,6 +110,8 @@ pub struct Spec {
 pub struct Wish {
     /// What it shall be at this moment.
     pub desired: Desired,
+    /// What says so.
+    pub because: Because,
     /// Whether the manifest suspends it at this moment.
     pub suspended: bool,
     /// The manifest's own policy.
@@ -107,16 +121,51 @@ pub struct Wish {
 impl Spec {
     /// What is asked at `wall`. A pure function of the spec and the moment: nothing is remembered.
     pub fn wish(&self, wall: Timestamp) -> Wish {
+        let window = self.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.deciding(wall)?)));
+        let (desired, because) = match window {
+            Some((schedule, index)) => (schedule.windows[index].state, Because::Window(index)),
+            None => (self.state, Because::State),
+        };
         Wish {
-            desired: self.state,
+            desired,
+            because,
             suspended: self.suspend.as_ref().is_some_and(|suspension| suspension.holds(wall)),
             policy: self.policy.unwrap_or(Policy::Full),
         }
     }
 
-    /// When [`Spec::wish`] changes next by itself, after `wall`.
+    /// When [`Spec::wish`] may change next by itself, after `wall`: a window begins or ends, or a suspension does.
     pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
-        self.suspend.as_ref().and_then(|suspension| suspension.until).filter(|&until| until > wall)
+        let suspension = self.suspend.as_ref().and_then(|suspension| suspension.until).filter(|&until| until > wall);
+        let window = self.schedule.as_ref().and_then(|schedule| schedule.next_boundary(wall));
+        [suspension, window].into_iter().flatten().min()
+    }
+
+    /// When what is asked really changes next, after `wall`, and to what: windows may begin and end without that.
+    pub fn next_transition(&self, wall: Timestamp) -> Option<(Timestamp, Wish)> {
+        let now = self.wish(wall);
+        let mut at = wall;
+        // A daily window changes something within a week. Whatever has not done so after this many boundaries (a year
+        // of daily ones) is looked at again when they have passed.
+        for _ in 0..800 {
+            at = self.next_change(at)?;
+            let then = self.wish(at);
+            if (then.desired, then.suspended) != (now.desired, now.suspended) {
+                return Some((at, then));
+            }
+        }
+        None
+    }
+
+    /// What says what the app shall be, for a person: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
+    pub fn explain(&self, wish: Wish) -> String {
+        match (wish.suspended, wish.because, &self.schedule) {
+            (true, ..) => "suspend".into(),
+            (false, Because::Window(index), Some(schedule)) => {
+                format!("window {} ({})", index + 1, schedule.windows[index].span)
+            }
+            (false, Because::State | Because::Window(_), _) => "state".into(),
+        }
     }
 }
 
@@ -145,6 +194,8 @@ pub enum Standing {
     Invalid {
         /// What is wrong, with the place.
         message: Arc<str>,
+        /// When it was first read so, whatever else was wrong with it since.
+        since: Timestamp,
     },
     /// Two manifests claim this name or this app: nothing is called for any of them.
     Conflicting {

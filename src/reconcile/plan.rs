@@ -90,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reconcile::desired::{Policy, Wish};
+    use crate::reconcile::desired::{Because, Policy, Wish};
 
     fn made(fleet: &[(AppName, Wish, Observed)], gates: Gates) -> Plan {
         let past = Attempts::new(0);
@@ -110,7 +110,11 @@ mod tests {
             let one = |(name, running, suspended, policy, observed): (String, bool, bool, u8, usize)| {
                 let desired = if running { Desired::Running } else { Desired::Stopped };
                 let policy = [Policy::Full, Policy::StopOnly, Policy::ObserveOnly][usize::from(policy)];
-                (name.parse().unwrap(), Wish { desired, suspended, policy }, Observed::ALL[observed])
+                (
+                    name.parse().unwrap(),
+                    Wish { desired, because: Because::State, suspended, policy },
+                    Observed::ALL[observed],
+                )
             };
             apps.into_iter().map(one).collect()
         })

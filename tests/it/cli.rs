@@ -1,8 +1,9 @@
 //! The built binary as a command: what it prints, how it exits, and that bad input calls nothing.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use campos_operator::simulator::faults::Endpoint;
 use campos_operator::simulator::world::Config;
@@ -92,6 +93,66 @@ fn validate_needs_no_token_and_finds_everything_at_once() {
 }
 
 #[test]
+fn validate_speaks_to_people_scripts_and_workflows() {
+    let manifests = Manifests::new(&[("good", A, "Stopped"), ("again", A, "Running"), ("low", B, "stopped")]);
+    let directory = manifests.path().to_str().unwrap();
+    let validate = |arguments: &[&str]| output(&[&["validate"], arguments].concat());
+    let json = validate(&[directory, "-o", "json"]);
+    assert_eq!(code(&json), 1);
+    let report: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!((&report["valid"], &report["files"], &report["errors"]), (&false.into(), &3.into(), &3.into()));
+    let low = &report["diagnostics"][2];
+    assert_eq!(low["path"], format!("{directory}/low.yaml"));
+    assert_eq!((&low["line"], &low["column"], &low["severity"]), (&7.into(), &10.into(), &"error".into()));
+    assert_eq!((&low["reason"], &low["hint"]), (&"InvalidManifest".into(), &"did you mean `Stopped`?".into()));
+    let again = &report["diagnostics"][0];
+    assert_eq!((&again["reason"], &again["related"][0]["line"]), (&"DuplicateAppId".into(), &1.into()));
+    let github = validate(&[directory, "-o", "github"]);
+    assert_eq!(code(&github), 1);
+    let annotation = format!(
+        "::error file={directory}/low.yaml,line=7,col=10,endColumn=17,title=InvalidManifest::unknown state \"stopped\"%0A\
+         Running or Stopped fits%0Ahelp: did you mean `Stopped`?\n"
+    );
+    assert!(stdout(&github).contains(&annotation), "{}", stdout(&github));
+    assert!(!stdout(&validate(&[directory])).contains('\x1b'), "no colour but on a terminal");
+    assert!(stdout(&validate(&[directory, "--color", "always"])).contains('\x1b'));
+    // One file that is named twice, or lies below a directory that is named as well, is one file.
+    let good = manifests.file("good");
+    let good = good.to_str().unwrap();
+    for paths in [&[good, good][..], &[good, &format!("{directory}/./good.yaml")]] {
+        assert_eq!(stdout(&validate(paths)), "1 app in 1 file: 0 errors, 0 warnings\n", "{paths:?}");
+    }
+    assert!(stdout(&validate(&[good, directory])).contains("3 apps in 3 files: 3 errors"));
+    assert!(stdout(&validate(&[directory, good])).contains("3 apps in 3 files: 3 errors"));
+    assert_eq!(stdout(&validate(&[directory])), stdout(&validate(&[&format!("{directory}/.")])));
+}
+
+#[test]
+fn validate_reads_stdin() {
+    let validate = |text: &str, arguments: &[&str]| {
+        let mut child = binary()
+            .args(["validate", "-"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let good = validate(&[manifest("a", A, "Stopped"), manifest("b", B, "Running")].join("---\n"), &[]);
+    assert_eq!((code(&good), stdout(&good)), (0, "2 apps in 1 file: 0 errors, 0 warnings\n".into()));
+    let bad = validate(&[manifest("a", A, "Stopped"), manifest("b", A, "Running")].join("---\n"), &[]);
+    assert_eq!(code(&bad), 1);
+    assert!(stdout(&bad).contains(" --> -:14:10\n"), "{}", stdout(&bad));
+    let github = validate(&manifest("a", A, "on"), &["-o", "github"]);
+    assert!(stdout(&github).starts_with("::error file=-,line=7,"), "{}", stdout(&github));
+    assert_eq!(code(&validate("", &["manifests"])), 1, "with other paths it is an error");
+    assert_eq!(code(&validate("", &[])), 0, "an empty text is only worth a warning");
+}
+
+#[test]
 fn bad_input_is_a_clear_error_and_calls_nothing() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
@@ -159,6 +220,29 @@ fn files_that_cannot_be_used_are_told_and_the_others_go_on() {
         assert!(said.contains(file), "{file} is not in:\n{said}");
     }
     assert_eq!(simulator.calls(), [format!("stop {A}")], "only the good one");
+}
+
+#[test]
+fn links_out_of_the_tree_are_told_by_every_verb_unless_followed() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[]);
+    let elsewhere = Manifests::new(&[("bot", A, "Stopped")]);
+    std::os::unix::fs::symlink(elsewhere.file("bot"), manifests.file("bot")).unwrap();
+    let (url, directory) = (simulator.url(), manifests.path().to_str().unwrap());
+    let plan = ["plan", "--api-url", &url, "--manifests", directory];
+    let run = ["run", "--once", "--listen", "off", "--watch", "scan", "--api-url", &url, "--manifests", directory];
+    for (arguments, says) in
+        [(&["validate", directory][..], "1 app in 1 file: 0 errors"), (&plan, "1 to stop"), (&run, "app stopped")]
+    {
+        let refused = output(arguments);
+        let told = stdout(&refused) + &stderr(&refused);
+        assert!(code(&refused) == 1 && told.contains("the link leads out"), "{arguments:?}: {told}");
+        let followed = output(&[arguments, &["--follow-links"]].concat());
+        let told = stdout(&followed) + &stderr(&followed);
+        assert!(code(&followed) == 0 && told.contains(says), "{arguments:?}: {told}");
+    }
+    assert_eq!(simulator.calls(), [format!("stop {A}")]);
+    assert_eq!(code(&output(&[&run[..], &["--watch", "inotify"]].concat())), 1);
 }
 
 #[test]

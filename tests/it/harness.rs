@@ -201,6 +201,18 @@ impl Daemon {
         fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
     }
 
+    /// Stops the process where it stands, as a debugger or an overloaded machine would.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let state = || fs::read_to_string(&stat).unwrap();
+        wait_until("the process stands still", || state().contains(") T "), state);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());

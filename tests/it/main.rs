@@ -6,6 +6,10 @@
 mod cli;
 mod daemon;
 mod harness;
+mod import;
+mod schedules;
+mod schema;
 mod seeing;
 mod simulator;
 mod source;
+mod storm;

@@ -170,6 +170,10 @@ fn every_answer_is_as_the_openapi_file_says() {
     manifests.put("bad", "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: bad}\nspec: {state: Off}\n");
     let suspended = manifest("quiet", B, "Stopped") + "  suspend: {reason: x, until: \"2099-01-01T00:00:00Z\"}\n";
     manifests.put("quiet", &suspended);
+    let windows = "[{state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\", reason: weekend}, \
+        {state: Stopped, cron: \"0 12 * * 1-5\", duration: 1h}]";
+    let scheduled = format!("  schedule: {{timeZone: America/Sao_Paulo, windows: {windows}}}\n");
+    manifests.put("timed", &(manifest("timed", "timed-app", "Running") + &scheduled));
     let daemon = Daemon::start(&simulator, &manifests, &[]);
     daemon.wait_for("nothing is left to do");
     let address = daemon.address();
@@ -181,6 +185,7 @@ fn every_answer_is_as_the_openapi_file_says() {
         ("/api/v1/apps/bot", "App"),
         ("/api/v1/apps/bad", "App"),
         ("/api/v1/apps/quiet", "App"),
+        ("/api/v1/apps/timed", "App"),
         ("/api/v1/apps/nobody", "Error"),
         ("/api/v1/apps?limit=x", "Error"),
         ("/api/v1/status", "DaemonStatus"),

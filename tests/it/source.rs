@@ -15,16 +15,18 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// So long that no scan but the first comes by itself: what is seen was seen through events.
-const EVENTS_ONLY: Options = Options { scan_interval: Duration::from_hours(1), watch: true };
-const SCANS_ONLY: Options = Options { scan_interval: Duration::from_millis(100), watch: false };
+pub(crate) const EVENTS_ONLY: Options =
+    Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false };
+pub(crate) const SCANS_ONLY: Options =
+    Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false };
 
 /// Everything the source said, added up.
 #[derive(Debug, Default)]
-struct View {
-    apps: BTreeMap<String, Declared>,
-    report: Option<SourceReport>,
+pub(crate) struct View {
+    pub(crate) apps: BTreeMap<String, Declared>,
+    pub(crate) report: Option<SourceReport>,
     /// Every state each app was ever said to have, and `-` for each release.
-    past: Vec<(String, String)>,
+    pub(crate) past: Vec<(String, String)>,
 }
 
 impl View {
@@ -40,20 +42,20 @@ impl View {
         self.report = Some(update.source);
     }
 
-    fn state(&self, name: &str) -> String {
+    pub(crate) fn state(&self, name: &str) -> String {
         self.apps.get(name).map_or_else(|| "-".into(), state)
     }
 
-    fn available(&self) -> bool {
+    pub(crate) fn available(&self) -> bool {
         self.report.as_ref().is_some_and(|report| report.available)
     }
 
-    fn ever(&self, name: &str, state: &str) -> bool {
+    pub(crate) fn ever(&self, name: &str, state: &str) -> bool {
         self.past.iter().any(|(app, past)| app == name && past == state)
     }
 }
 
-fn state(declared: &Declared) -> String {
+pub(crate) fn state(declared: &Declared) -> String {
     let state = declared.spec.as_ref().map_or("none", |spec| spec.state.as_str());
     match &declared.standing {
         Standing::Sound => state.to_owned(),
@@ -62,22 +64,26 @@ fn state(declared: &Declared) -> String {
     }
 }
 
-struct Bench {
-    dir: TempDir,
-    root: PathBuf,
-    view: Arc<(Mutex<View>, Condvar)>,
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+    pub(crate) root: PathBuf,
+    pub(crate) view: Arc<(Mutex<View>, Condvar)>,
     _handle: SourceHandle,
 }
 
 impl Bench {
     /// Starts a source on `root`, a path below a new directory that `prepare` fills.
-    fn start(root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+    pub(crate) fn start(root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary directory"), root, options, prepare)
+    }
+
+    /// The same, in a directory of a chosen file system.
+    pub(crate) fn start_in(dir: TempDir, root: &str, options: Options, prepare: impl FnOnce(&Path)) -> Self {
         prepare(dir.path());
         let root = dir.path().join(root);
         let view = Arc::new((Mutex::new(View::default()), Condvar::new()));
         let sink = view.clone();
-        let handle = Source::start_with(vec![root.clone()], options, move |update| {
+        let handle = Source::start(vec![root.clone()], options, move |update| {
             sink.0.lock().expect("no test thread panics with it").take(update);
             sink.1.notify_all();
         })
@@ -88,7 +94,7 @@ impl Bench {
     }
 
     /// Starts with one file, `a.yaml`, that wants `a` running.
-    fn with_a() -> Self {
+    pub(crate) fn with_a() -> Self {
         let bench = Self::start("m", EVENTS_ONLY, |dir| {
             fs::create_dir(dir.join("m")).expect("mkdir");
             fs::write(dir.join("m/a.yaml"), app("a", "Running")).expect("write");
@@ -97,12 +103,12 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
     #[track_caller]
-    fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
+    pub(crate) fn until(&self, what: &str, reached: impl Fn(&View) -> bool) {
         let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (guard, _) = self
             .view
@@ -113,18 +119,18 @@ impl Bench {
     }
 
     #[track_caller]
-    fn until_state(&self, name: &str, state: &str) {
+    pub(crate) fn until_state(&self, name: &str, state: &str) {
         self.until(&format!("{name} is {state}"), |view| view.state(name) == state);
     }
 
     #[track_caller]
-    fn never(&self, name: &str, state: &str) {
+    pub(crate) fn never(&self, name: &str, state: &str) {
         let guard = self.view.0.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(!guard.ever(name, state), "{name} was {state}: {:#?}", guard.past);
     }
 }
 
-fn app(name: &str, state: &str) -> String {
+pub(crate) fn app(name: &str, state: &str) -> String {
     format!(
         "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n"
     )
@@ -208,8 +214,22 @@ fn a_broken_file_holds_and_is_mended() {
     bench.never("a", "-");
 }
 
+#[test]
+fn a_broken_file_that_moves_still_holds() {
+    let bench = Bench::with_a();
+    // Not even its name can be read any more.
+    fs::write(bench.path("a.yaml"), "][").expect("write");
+    bench.until_state("a", "Running Invalid");
+    fs::rename(bench.path("a.yaml"), bench.path("b.yaml")).expect("rename");
+    bench.until("it is in b.yaml", |view| view.apps.get("a").is_some_and(|a| &*a.place.file == "b.yaml"));
+    fs::write(bench.path("b.yaml"), app("a", "Stopped")).expect("write");
+    bench.until_state("a", "Stopped");
+    bench.never("a", "-");
+    bench.never("a", "Running DuplicateName");
+}
+
 /// Makes `..{version}` with one file and swaps `..data` to it, as the kubelet does.
-fn swap_config_map(root: &Path, version: &str, state: &str) {
+pub(crate) fn swap_config_map(root: &Path, version: &str, state: &str) {
     let old = fs::read_link(root.join("..data")).ok();
     let real = format!("..{version}");
     fs::create_dir(root.join(&real)).expect("mkdir");
@@ -238,7 +258,7 @@ fn a_config_map_swap() {
 }
 
 /// Checks a commit out beside the others and flips the link to it, as git-sync does; the old tree goes at once.
-fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
+pub(crate) fn flip_git_sync(dir: &Path, commit: &str, state: &str) {
     let old = fs::read_link(dir.join("current")).ok();
     let tree = format!(".worktrees/{commit}");
     fs::create_dir_all(dir.join(&tree).join("apps")).expect("mkdir");
@@ -318,6 +338,41 @@ fn without_events_scanning_does_it_all() {
     bench.never("a", "-");
     fs::remove_file(bench.path("b.yaml")).expect("remove");
     bench.until_state("a", "-");
+}
+
+#[test]
+fn links_out_of_the_tree_are_refused_unless_followed() {
+    for (follow_links, options) in [(false, EVENTS_ONLY), (true, EVENTS_ONLY), (true, SCANS_ONLY)] {
+        let bench = Bench::start("m", Options { follow_links, ..options }, |dir| {
+            fs::create_dir_all(dir.join("m")).expect("mkdir");
+            fs::create_dir_all(dir.join("shared/team")).expect("mkdir");
+            fs::write(dir.join("shared/a.yaml"), app("a", "Running")).expect("write");
+            fs::write(dir.join("shared/team/b.yaml"), app("b", "Running")).expect("write");
+            symlink("../shared/a.yaml", dir.join("m/a.yaml")).expect("symlink");
+            symlink("../shared/team", dir.join("m/team")).expect("symlink");
+            fs::write(dir.join("m/own.yaml"), app("own", "Running")).expect("write");
+        });
+        bench.until_state("own", "Running");
+        if !follow_links {
+            bench.until("both are told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 2));
+            let view = bench.view.0.lock().expect("no test thread panics with it");
+            let told = view.report.as_ref().map(|report| report.problems.join("\n")).unwrap_or_default();
+            assert!(told.contains("a.yaml: the link leads out") && told.contains("team: the link"), "{told}");
+            assert_eq!(view.apps.len(), 1);
+            continue;
+        }
+        bench.until_state("a", "Running");
+        bench.until_state("b", "Running");
+        // What happens there is noticed, as if it were in the tree.
+        let shared = bench.dir.path().join("shared");
+        fs::write(shared.join(".new"), app("a", "Stopped")).expect("write");
+        fs::rename(shared.join(".new"), shared.join("a.yaml")).expect("rename");
+        fs::write(shared.join("team/b.yaml"), app("b", "Stopped")).expect("write");
+        fs::write(shared.join("team/c.yaml"), app("c", "Stopped")).expect("write");
+        for name in ["a", "b", "c"] {
+            bench.until_state(name, "Stopped");
+        }
+    }
 }
 
 #[test]

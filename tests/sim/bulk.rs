@@ -16,9 +16,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::model::{Files, manifest};
 
 /// An operator with `count` apps, all running at first, of which the first `offline` shall be stopped.
-struct Account {
-    world: SharedWorld,
-    clock: Clock,
+pub(crate) struct Account {
+    pub(crate) world: SharedWorld,
+    pub(crate) clock: Clock,
     files: Files,
     updates: UnboundedSender<Update>,
     _stopper: shutdown::Stopper,
@@ -26,15 +26,22 @@ struct Account {
 
 impl Account {
     fn begin(count: usize, offline: usize, settings: Settings, config: Config) -> Self {
+        let state = |index| if index < offline { "Stopped" } else { "Running" };
+        let texts = (0..count).map(|index| manifest(&format!("app-{index}"), &id(index), state(index), ""));
+        Self::with(texts.collect(), settings, config)
+    }
+
+    /// With one app for each manifest, `id(0)`, `id(1)` and so on.
+    pub(crate) fn with(texts: Vec<String>, settings: Settings, config: Config) -> Self {
         let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
         let mut world = World::new(config, clock.wall());
-        for index in 0..count {
+        for index in 0..texts.len() {
             world.add(id(index).parse().unwrap(), &id(index), clock.wall());
         }
         let world = SharedWorld::new(world.into());
         let mut files = Files::default();
-        let texts = (0..count).map(|index| file(index, if index < offline { "Stopped" } else { "Running" }));
-        let update = files.change(texts.collect());
+        let named = texts.into_iter().enumerate().map(|(index, text)| (format!("{index}.yaml"), Some(text)));
+        let update = files.change(named.collect());
         let token = lock(&world).config().token.clone();
         let platform = InProcess::new(world.clone(), clock, token);
         let operator = Operator::new(platform.into(), settings, clock, Board::default());
@@ -54,7 +61,7 @@ impl Account {
     }
 
     /// Lets `seconds` pass and returns the requests that came meanwhile.
-    async fn pass(&self, seconds: u64) -> Vec<Logged> {
+    pub(crate) async fn pass(&self, seconds: u64) -> Vec<Logged> {
         lock(&self.world).clear_log();
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         lock(&self.world).log().cloned().collect()
@@ -66,7 +73,7 @@ impl Account {
     }
 }
 
-fn id(index: usize) -> String {
+pub(crate) fn id(index: usize) -> String {
     format!("id-{index:05}")
 }
 
@@ -75,13 +82,13 @@ fn file(index: usize, state: &str) -> (String, Option<String>) {
 }
 
 /// Lists, single reads, stops and starts among `log`.
-fn count(log: &[Logged]) -> [usize; 4] {
+pub(crate) fn count(log: &[Logged]) -> [usize; 4] {
     [Endpoint::List, Endpoint::Get, Endpoint::Stop, Endpoint::Start]
         .map(|endpoint| log.iter().filter(|logged| logged.endpoint == Some(endpoint)).count())
 }
 
 /// The clock stands still but for what is slept, and the runtime belongs to one test.
-fn on_a_paused_clock<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn on_a_paused_clock<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(test)
 }

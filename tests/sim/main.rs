@@ -15,6 +15,7 @@ mod chaos;
 mod dice;
 mod model;
 mod trial;
+mod year;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

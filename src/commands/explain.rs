@@ -1,0 +1,219 @@
+//! `explain`: which window of a schedule decides, why, and what comes next? By the daemon's word, or offline by a file's.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Unit, Zoned};
+use serde_json::json;
+
+use super::daemon::Daemon;
+use super::{Exit, print};
+use crate::cli::{ExplainArgs, ExplainOutput};
+use crate::manifest::load::{self, Content};
+use crate::manifest::schema::Object;
+use crate::operator::clock::Clock;
+use crate::reconcile::desired::{Because, Desired, Spec, Wish};
+
+pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
+    let objects = match (&args.file, &args.name) {
+        (Some(file), name) => {
+            let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+            let mut objects = read(&file.to_string_lossy(), &bytes)?;
+            if let Some(name) = name {
+                objects.retain(|object| object.name.as_str() == name);
+                if objects.is_empty() {
+                    bail!("{} declares no app named {name}", file.display());
+                }
+            }
+            objects
+        }
+        // What the daemon shows can be applied again, so it is read by the very reader of manifests.
+        (None, Some(name)) => {
+            let app = Daemon::new(&args.server)?.app(name)?;
+            if app.get("spec").is_none() {
+                bail!("{name} has no valid manifest: {}", app["status"]["conditions"][0]["message"]);
+            }
+            let mut manifest = app.clone();
+            if let Some(metadata) = manifest["metadata"].as_object_mut() {
+                metadata.remove("generation");
+            }
+            read(name, &serde_json::to_vec(&manifest)?)?
+        }
+        (None, None) => bail!("name an app, or a file with -f"),
+    };
+    let explained = objects.iter().map(|object| Explained::of(object, args)).collect::<anyhow::Result<Vec<_>>>()?;
+    match args.output {
+        ExplainOutput::Text => {
+            let texts: Vec<String> = explained.iter().map(Explained::text).collect();
+            print(&texts.join("\n"))?;
+        }
+        ExplainOutput::Json => {
+            let mut values: Vec<serde_json::Value> = explained.iter().map(Explained::json).collect();
+            let value = if values.len() == 1 { values.remove(0) } else { values.into() };
+            print(&(serde_json::to_string_pretty(&value)? + "\n"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn read(file: &str, bytes: &[u8]) -> anyhow::Result<Vec<Arc<Object>>> {
+    let parsed = load::parse(&Arc::from(file), bytes);
+    if !parsed.diagnostics.is_empty() {
+        let told: String = parsed.diagnostics.iter().map(|diagnostic| diagnostic.render(false) + "\n").collect();
+        bail!("{file} is not sound:\n{told}");
+    }
+    let good = |document: load::Document| match document.content {
+        Content::Good(object) => Some(object),
+        Content::Bad(_) => None,
+    };
+    Ok(parsed.documents.into_iter().filter_map(good).collect())
+}
+
+/// One app, explained at one moment.
+struct Explained<'a> {
+    object: &'a Object,
+    at: Timestamp,
+    zone: TimeZone,
+    wish: Wish,
+    /// When what is asked changes, and to what.
+    next: Vec<(Timestamp, Wish)>,
+}
+
+impl<'a> Explained<'a> {
+    fn of(object: &'a Object, args: &ExplainArgs) -> anyhow::Result<Self> {
+        let spec = &object.spec;
+        let zone = spec.schedule.as_ref().map_or(TimeZone::UTC, |schedule| schedule.zone.clone());
+        let at = match &args.at {
+            None => Clock::wall_now(),
+            Some(text) => moment(text, spec).with_context(|| {
+                format!("--at {text}: neither RFC 3339 (2026-12-24T02:00:00Z) nor a time of the app's zone (2026-12-24T02:00)")
+            })?,
+        };
+        let mut next = Vec::new();
+        let mut from = at;
+        while next.len() < args.next
+            && let Some((then, wish)) = spec.next_transition(from)
+        {
+            next.push((then, wish));
+            from = then;
+        }
+        Ok(Self { object, at, zone, wish: spec.wish(at), next })
+    }
+
+    fn local(&self, at: Timestamp) -> Zoned {
+        at.to_zoned(self.zone.clone())
+    }
+
+    fn why(&self, wish: Wish) -> String {
+        let spec = &self.object.spec;
+        let reason = match (wish.because, &spec.schedule, &spec.suspend) {
+            (_, _, Some(suspension)) if wish.suspended => suspension.reason.clone(),
+            (Because::Window(index), Some(schedule), _) => schedule.windows[index].reason.clone(),
+            (Because::State | Because::Window(_), ..) => None,
+        };
+        spec.explain(wish) + &reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let (spec, zone) = (&self.object.spec, self.zone.iana_name().unwrap_or("UTC"));
+        let shown = |at: Timestamp| self.local(at).strftime("%a %F %H:%M %Z").to_string();
+        let utc = |at: Timestamp| at.round(Unit::Second).unwrap_or(at);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} at {} ({zone}), {}", self.object.name, shown(self.at), utc(self.at));
+        let held = if self.wish.suspended { ", but it is suspended: nothing is called" } else { "" };
+        let _ = writeln!(text, "shall be {}{held}", self.wish.desired);
+        let _ = writeln!(text, "because of {}", self.why(self.wish));
+        if let Some(schedule) = &spec.schedule {
+            text.push_str("\nWindows, the first that contains the moment decides:\n");
+            for (index, window) in schedule.windows.iter().enumerate() {
+                let here = if self.wish.because == Because::Window(index) { '>' } else { ' ' };
+                let reason = window.reason.as_deref().unwrap_or_default();
+                let line =
+                    format!("{here} {:>2}  {:<8} {:<34} {reason}", index + 1, window.state, window.span.to_string());
+                let _ = writeln!(text, "{}", line.trim_end());
+            }
+            let here = if self.wish.because == Because::State { '>' } else { ' ' };
+            let _ = writeln!(text, "{here}  -  {:<8} outside all of them", spec.state);
+        }
+        if self.next.is_empty() {
+            text.push_str("\nNothing changes by itself.\n");
+        } else {
+            text.push_str("\nNext:\n");
+            for (at, wish) in &self.next {
+                let state = if wish.suspended { "suspended".to_owned() } else { wish.desired.to_string() };
+                let _ = writeln!(text, "  {}  {}  {state:<9}  {}", shown(*at), utc(*at), self.why(*wish));
+            }
+        }
+        text.push_str("\nThe week, an hour a character (# Running, . Stopped, - suspended):\n");
+        text.push_str("      0     6     12    18\n");
+        for day in self.week() {
+            let _ = writeln!(text, "  {day}");
+        }
+        text
+    }
+
+    /// Seven days from the one of the moment on, each a line: what holds at the beginning of each hour.
+    fn week(&self) -> Vec<String> {
+        let spec = &self.object.spec;
+        let begin = |days: i64| {
+            let date = self.local(self.at).date().checked_add(SignedDuration::from_hours(24 * days)).ok()?;
+            self.reached(spec, date.at(0, 0, 0, 0))
+        };
+        let line = |days: i64| {
+            let first = begin(days)?;
+            let name = self.local(first).strftime("%a").to_string();
+            let hours = (0..24).filter_map(|hour| {
+                let date = self.local(first).date().at(hour, 0, 0, 0);
+                let wish = spec.wish(self.reached(spec, date)?);
+                Some(match (wish.suspended, wish.desired) {
+                    (true, _) => '-',
+                    (false, Desired::Running) => '#',
+                    (false, Desired::Stopped) => '.',
+                })
+            });
+            Some(format!("{name} {}", hours.collect::<String>()))
+        };
+        (0..7).filter_map(line).collect()
+    }
+
+    fn reached(&self, spec: &Spec, wall: DateTime) -> Option<Timestamp> {
+        match &spec.schedule {
+            Some(schedule) => schedule.reached(wall),
+            None => self.zone.to_timestamp(wall).ok(),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let told = |at: Timestamp, wish: Wish| {
+            json!({
+                "at": at,
+                "localTime": self.local(at).strftime("%FT%T%:z").to_string(),
+                "state": wish.desired.as_str(),
+                "suspended": wish.suspended,
+                "because": self.object.spec.explain(wish),
+            })
+        };
+        let mut value = told(self.at, self.wish);
+        value["name"] = self.object.name.as_str().into();
+        value["timeZone"] = self.zone.iana_name().unwrap_or("UTC").into();
+        value["next"] = self.next.iter().map(|(at, wish)| told(*at, *wish)).collect::<Vec<_>>().into();
+        value["week"] = self.week().into();
+        value
+    }
+}
+
+/// A moment with its offset, or a time on the wall of the app's zone.
+fn moment(text: &str, spec: &Spec) -> anyhow::Result<Timestamp> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let wall: DateTime = text.parse()?;
+    match &spec.schedule {
+        Some(schedule) => schedule.reached(wall).context("beyond the calendar"),
+        None => Ok(TimeZone::UTC.to_timestamp(wall)?),
+    }
+}

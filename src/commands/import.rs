@@ -1,0 +1,344 @@
+//! `import`: which manifests would say what the account is already like? Looks, writes files, calls nothing.
+//!
+//! Applying what it writes changes nothing: an app is declared as it was seen, and one whose state was not seen is
+//! suspended. Every text is read back before it is written. No file is replaced unless that was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::{Exit, environment, print, runtime};
+use crate::camposcloud::client::Client;
+use crate::camposcloud::governor::Governor;
+use crate::cli::ImportArgs;
+use crate::manifest::diagnostic::printable;
+use crate::manifest::json_schema::json_schema;
+use crate::manifest::load::{self, Content};
+use crate::manifest::schema::{API_VERSION, KIND, as_name, text_needs_quotes};
+use crate::manifest::source;
+use crate::operator::clock::Clock;
+use crate::operator::observe;
+use crate::platform::Seen;
+use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
+use crate::reconcile::observed::Observed;
+use crate::settings;
+
+/// Lies beside the manifests, for editors; hidden, so that it is never read as one of them.
+const SCHEMA: &str = ".schema.json";
+/// More characters of a display name than this help nobody.
+const SHOWN_NAME: usize = 100;
+
+pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
+    let api = settings::api(&args.api, environment)?;
+    let known = Known::below(&args.out, args.force)?;
+    let client = Client::new(api.url, api.token).context("setting up the HTTP client")?.of_team(args.team.clone());
+    let mut governor = Governor::new(args.api.api_budget, 0);
+    let clock = Clock::system();
+    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, []))?;
+    let drafts = drafts(&observation.seen, &known, args.force)?;
+    if !drafts.is_empty() {
+        fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
+        let schema = args.out.join(SCHEMA);
+        let done = if args.force { replace(&schema, &json_schema()) } else { create(&schema, &json_schema()) };
+        // An editor's help only: one that is there already will do.
+        done.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+            .with_context(|| format!("writing {}", schema.display()))?;
+    }
+    let (mut written, mut refused, mut unknown) = (0_usize, 0_usize, 0_usize);
+    for draft in &drafts {
+        let path = args.out.join(&draft.file);
+        let done = if args.force { replace(&path, &draft.text) } else { create(&path, &draft.text) };
+        match done {
+            Ok(()) => {
+                print(&format!("wrote {}\n", path.display()))?;
+                written += 1;
+                unknown += usize::from(draft.suspended);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                complain(&format!("{} exists already; --force replaces it", path.display()));
+                refused += 1;
+            }
+            Err(error) => return Err(error).with_context(|| format!("writing {}", path.display())),
+        }
+    }
+    let left = observation.seen.len() - drafts.len();
+    print(&format!("{} apps: {written} written, {left} declared already\n", observation.seen.len()))?;
+    if unknown > 0 {
+        complain(&format!(
+            "{unknown} of them could not be seen running or stopped: they are written with `suspend`; see their comments"
+        ));
+    }
+    if let Some(flaw) = observation.flaw {
+        complain(&format!("the list did not come whole ({flaw}): import again for the rest"));
+    }
+    Ok(if refused == 0 && observation.flaw.is_none() { Exit::Done } else { Exit::Failed })
+}
+
+/// Says something beside the data.
+fn complain(text: &str) {
+    // With stderr gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}
+
+/// What the directory declares already.
+#[derive(Debug, Default)]
+struct Known {
+    names: BTreeSet<AppName>,
+    apps: BTreeMap<AppId, (AppName, Arc<str>)>,
+}
+
+impl Known {
+    fn below(directory: &Path, force: bool) -> anyhow::Result<Self> {
+        if !directory.exists() {
+            return Ok(Self::default());
+        }
+        let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
+        if let Some(trouble) = report.trouble {
+            bail!("reading the manifests: {trouble}");
+        }
+        if let Some(first) = diagnostics.first().filter(|_| !force) {
+            // An app of a broken manifest would be declared a second time.
+            bail!("{}: mend the manifests first, see `validate`; first {}", directory.display(), first.one_line());
+        }
+        let mut known = Self::default();
+        for declared in declared {
+            if let Some(spec) = declared.spec {
+                known.apps.insert(spec.app_id, (declared.name.clone(), declared.place.file));
+            }
+            known.names.insert(declared.name);
+        }
+        Ok(known)
+    }
+
+    /// Whether a file declares this app and no other: only then may it be replaced.
+    fn alone(&self, file: &str) -> bool {
+        self.apps.values().filter(|(_, declaring)| **declaring == *file).count() == 1
+    }
+}
+
+/// A manifest to be written.
+#[derive(Debug)]
+struct Draft {
+    file: PathBuf,
+    text: String,
+    suspended: bool,
+}
+
+/// A manifest for each app that is not declared yet; with `again`, also for those whose file is theirs alone.
+fn drafts(seen: &[Seen], known: &Known, again: bool) -> anyhow::Result<Vec<Draft>> {
+    let mut taken = known.names.clone();
+    let mut drafts = Vec::new();
+    for app in seen {
+        let name = match known.apps.get(&app.id) {
+            None => free_name(app, &mut taken)?,
+            Some((name, file)) if again && **file == *file_of(name) && known.alone(file) => name.clone(),
+            Some(_) => continue,
+        };
+        let (text, suspended) = manifest(app, &name);
+        read_back(&text, app, &name)?;
+        drafts.push(Draft { file: file_of(&name).into(), text, suspended });
+    }
+    Ok(drafts)
+}
+
+fn file_of(name: &AppName) -> String {
+    format!("{name}.yaml")
+}
+
+/// The name nearest to the display name that nobody has; one made of the id where that leaves nothing.
+fn free_name(app: &Seen, taken: &mut BTreeSet<AppName>) -> anyhow::Result<AppName> {
+    let wanted = app.name.as_deref().and_then(as_name);
+    let base = wanted.or_else(|| as_name(&format!("app-{}", app.id))).unwrap_or_else(|| "app".to_owned());
+    for number in 1_u32.. {
+        let ending = if number == 1 { String::new() } else { format!("-{number}") };
+        let room = base.len().min(MAX_APP_NAME - ending.len());
+        let name: AppName = format!("{}{ending}", base[..room].trim_end_matches('-'))
+            .parse()
+            .map_err(|problem| anyhow!("naming app {}: the name {problem}", app.id))?;
+        if taken.insert(name.clone()) {
+            return Ok(name);
+        }
+    }
+    unreachable!("there are more numbers than apps")
+}
+
+/// The manifest that asks for what is, and whether it had to be suspended for that.
+fn manifest(app: &Seen, name: &AppName) -> (String, bool) {
+    let status = app.reading.status.as_deref().map_or_else(|| "no status".to_owned(), |word| format!("status {word}"));
+    let title: String = app.name.as_deref().unwrap_or_default().chars().take(SHOWN_NAME).collect();
+    let seen = shown(&format!("\"{title}\", seen {} ({status})", app.reading.observed));
+    let (state, hands_off) = match app.reading.observed {
+        Observed::Running => ("Running", None),
+        Observed::Stopped => ("Stopped", None),
+        // Running, since taking the suspension away without a thought shall at least not stop anything.
+        Observed::Creating => ("Running", Some("it was being created when it was imported")),
+        Observed::Suspended => ("Running", Some("the platform had suspended it when it was imported")),
+        Observed::Missing | Observed::Unknown => ("Running", Some("its state could not be seen when it was imported")),
+    };
+    let asked = hands_off.map_or_else(
+        || format!("state: {state}\n"),
+        |why| {
+            format!(
+                "# Nothing is called while `suspend` is there. Choose the state first, then remove it.\n  \
+                 state: {state}\n  suspend: {{reason: {why}}}\n"
+            )
+        },
+    );
+    let text = format!(
+        "# yaml-language-server: $schema={SCHEMA}\n# Imported from CamposCloud: {seen}.\napiVersion: {API_VERSION}\n\
+         kind: {KIND}\nmetadata:\n  name: {}\nspec:\n  appId: {}\n  {asked}",
+        word(name.as_str()),
+        word(app.id.as_str()),
+    );
+    (text, hands_off.is_some())
+}
+
+/// A text as YAML writes it on one line.
+fn word(text: &str) -> String {
+    if text_needs_quotes(text) { format!("\"{text}\"") } else { text.to_owned() }
+}
+
+/// Somebody else's words, fit for a comment: on one line, without what YAML or a terminal would act on.
+fn shown(text: &str) -> String {
+    printable(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+}
+
+/// What is written must say what was meant, whatever an app is called.
+fn read_back(text: &str, app: &Seen, name: &AppName) -> anyhow::Result<()> {
+    let parsed = load::parse(&"draft".into(), text.as_bytes());
+    match parsed.documents.as_slice() {
+        [document] => match &document.content {
+            Content::Good(object) if object.spec.app_id == app.id && object.name == *name => Ok(()),
+            Content::Good(_) => Err(anyhow!("the manifest for app {} would declare another one", app.id)),
+            Content::Bad(problem) => Err(anyhow!("the manifest for app {} would not be sound: {problem}", app.id)),
+        },
+        documents => Err(anyhow!("the manifest for app {} would be {} documents", app.id, documents.len())),
+    }
+}
+
+/// Writes a file that must not be there yet.
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// Puts a file in place at once, so that a running operator never sees half of it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.new"));
+    fs::write(&beside, text)?;
+    fs::rename(beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::observed::Reading;
+
+    fn seen(id: &str, name: Option<&str>, observed: Observed) -> Seen {
+        let reading = Reading { observed, status: Some("active".into()), online: None, taken_at: None };
+        Seen { id: id.parse().unwrap(), name: name.map(Into::into), reading }
+    }
+
+    #[track_caller]
+    fn names(apps: &[(&str, Option<&str>)]) -> Vec<String> {
+        let seen: Vec<Seen> = apps.iter().map(|(id, name)| seen(id, *name, Observed::Running)).collect();
+        let drafts = drafts(&seen, &Known::default(), false).unwrap();
+        drafts.iter().map(|draft| draft.file.display().to_string()).collect()
+    }
+
+    #[test]
+    fn file_names_are_labels_and_unique() {
+        let long = "Ein sehr langer Name, ".repeat(4);
+        let given = names(&[
+            ("a1", Some("Ticket Bot")),
+            ("a2", Some("ticket-bot")),
+            ("a3", Some("🎵 Müsic_Bot! 🎵")),
+            ("a4", Some("🎵")),
+            ("A5", None),
+            ("a6", Some("")),
+            ("a7", Some(&long)),
+            ("a8", Some(&long)),
+            ("a9", Some("yes")),
+            ("b1", Some("123")),
+            ("b2", Some("../../etc/passwd")),
+            ("__", Some("--")),
+            ("--", None),
+            ("b3", Some("a\u{202e}b\n---\nkind: App")),
+            ("b4", Some("x\u{ffff}\u{7f}\u{85}y\u{2028}z")),
+        ]);
+        insta::assert_snapshot!(given.join("\n"), @r"
+        ticket-bot.yaml
+        ticket-bot-2.yaml
+        m-sic-bot.yaml
+        app-a4.yaml
+        app-a5.yaml
+        app-a6.yaml
+        ein-sehr-langer-name-ein-sehr-langer-name-ein-sehr-langer-name.yaml
+        ein-sehr-langer-name-ein-sehr-langer-name-ein-sehr-langer-nam-2.yaml
+        yes.yaml
+        123.yaml
+        etc-passwd.yaml
+        app.yaml
+        app-2.yaml
+        a-b-kind-app.yaml
+        x-y-z.yaml
+        ");
+        assert!(given.iter().all(|file| file.len() <= MAX_APP_NAME + ".yaml".len()));
+    }
+
+    #[test]
+    fn what_is_written() {
+        let drafted = |app: Seen| drafts(&[app], &Known::default(), false).unwrap().remove(0).text;
+        let plain = drafted(seen("60c72b2f9b1e8d001c8e4f3a", Some("Ticket \"Bot\""), Observed::Stopped));
+        insta::assert_snapshot!(plain, @r#"
+        # yaml-language-server: $schema=.schema.json
+        # Imported from CamposCloud: "Ticket "Bot"", seen Stopped (status active).
+        apiVersion: campos-operator.dev/v1
+        kind: App
+        metadata:
+          name: ticket-bot
+        spec:
+          appId: 60c72b2f9b1e8d001c8e4f3a
+          state: Stopped
+        "#);
+        let unknown = drafted(seen("123", Some("null"), Observed::Creating));
+        insta::assert_snapshot!(unknown, @r#"
+        # yaml-language-server: $schema=.schema.json
+        # Imported from CamposCloud: "null", seen Creating (status active).
+        apiVersion: campos-operator.dev/v1
+        kind: App
+        metadata:
+          name: "null"
+        spec:
+          appId: "123"
+          # Nothing is called while `suspend` is there. Choose the state first, then remove it.
+          state: Running
+          suspend: {reason: it was being created when it was imported}
+        "#);
+    }
+
+    #[test]
+    fn what_is_declared_already_is_left_alone() {
+        let mut known = Known::default();
+        let mut add = |id: &str, name: &str, file: &str| {
+            let name: AppName = name.parse().unwrap();
+            known.names.insert(name.clone());
+            known.apps.insert(id.parse().unwrap(), (name, file.into()));
+        };
+        add("a1", "mine", "mine.yaml");
+        add("a2", "other", "team/other.yaml");
+        add("a3", "both", "both.yaml");
+        add("a4", "both-b", "both.yaml");
+        let apps = ["a1", "a2", "a3", "a4", "a5"].map(|id| seen(id, Some("Mine"), Observed::Running));
+        let files = |again| {
+            let drafts = drafts(&apps, &known, again).unwrap();
+            drafts.iter().map(|draft| draft.file.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(files(false), ["mine-2.yaml"]);
+        assert_eq!(files(true), ["mine.yaml", "mine-2.yaml"]);
+    }
+}

@@ -1,0 +1,557 @@
+//! Which window of a schedule decides at a moment, and when may that change next?
+//!
+//! A pure function of the windows and the moment: nothing is remembered, so a restart, a pause of the machine or a step
+//! of its clock converges to the right state at once.
+//!
+//! **The one rule for clocks that change:** a time on the wall is reached the first time that the clock shows it or a
+//! later one. What a change skips is reached at the moment of the change; what comes twice is reached the first time.
+//! Said differently: windows are read off a clock that stands still instead of going back. So a window never ends before
+//! it begins, and each beginning and end happens exactly once. A cron window lasts so long as was asked, in real time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use croner::Cron;
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
+
+use super::desired::Desired;
+
+/// No window is longer: a week is what a weekly one can cover.
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Windows in one time zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The IANA name, as written.
+    pub zone_name: Arc<str>,
+    /// The zone.
+    pub zone: TimeZone,
+    /// The first that contains a moment decides.
+    pub windows: Vec<Window>,
+}
+
+/// One window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// What the app shall be within it.
+    pub state: Desired,
+    /// When it is.
+    pub span: Span,
+    /// Why, in the words of whoever wrote it.
+    pub reason: Option<Arc<str>>,
+}
+
+/// When a window is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Span {
+    /// Once, or for ever from then on.
+    Once {
+        /// Its beginning, on the wall.
+        from: DateTime,
+        /// Its end.
+        to: Option<DateTime>,
+    },
+    /// On some days of the week.
+    Recurring {
+        /// The days on which it begins.
+        days: Days,
+        /// When it begins.
+        from: Time,
+        /// So many days later it ends, 0 to 7,
+        ends_after: i8,
+        /// at this time.
+        to: Time,
+    },
+    /// Whenever a cron pattern says so, for so long.
+    Cron {
+        /// Five fields: minute, hour, day of month, month, day of week.
+        cron: Box<Cron>,
+        /// Its length, in real time.
+        duration: SignedDuration,
+    },
+}
+
+/// Days of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Days(u8);
+
+impl Days {
+    /// Every day.
+    pub const ALL: Self = Self(0b111_1111);
+
+    /// These days and `day`.
+    #[must_use]
+    pub fn with(self, day: Weekday) -> Self {
+        Self(self.0 | 1 << day.to_monday_zero_offset())
+    }
+
+    /// Whether `day` is one of them.
+    pub fn contain(self, day: Weekday) -> bool {
+        self.0 & (1 << day.to_monday_zero_offset()) != 0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn each(self) -> impl Iterator<Item = Weekday> {
+        Weekday::Monday.cycle_forward().take(7).filter(move |day| self.contain(*day))
+    }
+}
+
+/// How a day of the week is written.
+pub const fn day_name(day: Weekday) -> &'static str {
+    match day {
+        Weekday::Monday => "Mon",
+        Weekday::Tuesday => "Tue",
+        Weekday::Wednesday => "Wed",
+        Weekday::Thursday => "Thu",
+        Weekday::Friday => "Fri",
+        Weekday::Saturday => "Sat",
+        Weekday::Sunday => "Sun",
+    }
+}
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days: Vec<Weekday> = self.each().collect();
+        let mut runs: Vec<(Weekday, Weekday)> = Vec::new();
+        for day in days {
+            match runs.last_mut() {
+                Some((_, last)) if last.next() == day && day != Weekday::Monday => *last = day,
+                _ => runs.push((day, day)),
+            }
+        }
+        for (index, (first, last)) in runs.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match first.until(*last) {
+                0 => write!(f, "{comma}{}", day_name(*first))?,
+                1 => write!(f, "{comma}{},{}", day_name(*first), day_name(*last))?,
+                _ => write!(f, "{comma}{}-{}", day_name(*first), day_name(*last))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hours and minutes; seconds where there are any.
+fn clock(time: Time) -> String {
+    let seconds = if time.second() == 0 { String::new() } else { format!(":{:02}", time.second()) };
+    format!("{:02}:{:02}{seconds}", time.hour(), time.minute())
+}
+
+impl Span {
+    /// The fields by which a manifest says it. What is read from them is the same span again.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Once { from, to } => {
+                let to = to.map(|to| ("to", to.to_string()));
+                [("from", from.to_string())].into_iter().chain(to).collect()
+            }
+            Self::Recurring { days, from, ends_after, to } => {
+                let mut each = days.each();
+                match (each.next(), each.next()) {
+                    (Some(first), None) => {
+                        let last = first.wrapping_add(*ends_after);
+                        let written = |day, time| format!("{} {}", day_name(day), clock(time));
+                        vec![("from", written(first, *from)), ("to", written(last, *to))]
+                    }
+                    _ if *days == Days::ALL => vec![("from", clock(*from)), ("to", clock(*to))],
+                    _ => vec![("from", clock(*from)), ("to", clock(*to)), ("days", days.to_string())],
+                }
+            }
+            Self::Cron { cron, duration } => {
+                // Hours, minutes and seconds without blanks: `1h30m`.
+                let length = format!("{duration:#}").replace(' ', "");
+                vec![("cron", cron.as_str().to_owned()), ("duration", length)]
+            }
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = |at: &DateTime| format!("{} {}", at.date(), clock(at.time()));
+        match self {
+            Self::Once { from, to: Some(to) } => write!(f, "{}-{}", moment(from), moment(to)),
+            Self::Once { from, to: None } => write!(f, "from {}", moment(from)),
+            Self::Cron { cron, duration } => write!(f, "cron {} for {duration:#}", cron.as_str()),
+            Self::Recurring { .. } => {
+                let fields = self.fields();
+                let field = |name| fields.iter().find(|(known, _)| *known == name).map(|(_, text)| text.as_str());
+                let days = field("days").map(|days| format!("{days} ")).unwrap_or_default();
+                write!(f, "{days}{}-{}", field("from").unwrap_or_default(), field("to").unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl Schedule {
+    /// The windows with the clock of `zone_name`, an IANA name; `None` where there is no such zone.
+    pub fn new(zone_name: &str, windows: Vec<Window>) -> Option<Self> {
+        let zone = TimeZone::get(zone_name).ok()?;
+        Some(Self { zone_name: zone_name.into(), zone, windows })
+    }
+
+    /// The window that decides at `at`: the first that contains it.
+    pub fn deciding(&self, at: Timestamp) -> Option<usize> {
+        let wall = self.wall(at);
+        self.windows.iter().position(|window| self.contains(&window.span, at, wall))
+    }
+
+    /// The next moment after `after` at which any window begins or ends: until then the same one decides.
+    pub fn next_boundary(&self, after: Timestamp) -> Option<Timestamp> {
+        let wall = self.wall(after);
+        self.windows.iter().filter_map(|window| self.boundary(&window.span, after, wall)).min()
+    }
+
+    /// What a clock on the wall that stands still instead of going back shows at `at`.
+    pub fn wall(&self, at: Timestamp) -> DateTime {
+        let shown = self.zone.to_datetime(at);
+        let ambiguous = self.zone.to_ambiguous_timestamp(shown).offset();
+        if let AmbiguousOffset::Fold { before, after } = ambiguous
+            && self.zone.to_offset(at) == after
+            && let Some(change) = self.change_at_or_before(at)
+        {
+            return before.to_datetime(change);
+        }
+        shown
+    }
+
+    /// When the clock on the wall shows `wall` or a later time first; `None` beyond the calendar.
+    pub fn reached(&self, wall: DateTime) -> Option<Timestamp> {
+        match self.zone.to_ambiguous_timestamp(wall).offset() {
+            AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(wall).ok(),
+            AmbiguousOffset::Fold { before, .. } => before.to_timestamp(wall).ok(),
+            AmbiguousOffset::Gap { before, .. } => self.change_at_or_before(before.to_timestamp(wall).ok()?),
+        }
+    }
+
+    fn change_at_or_before(&self, at: Timestamp) -> Option<Timestamp> {
+        let just_after = at.checked_add(SignedDuration::from_nanos(1)).ok()?;
+        self.zone.preceding(just_after).next().map(|change| change.timestamp())
+    }
+
+    fn contains(&self, span: &Span, at: Timestamp, wall: DateTime) -> bool {
+        match span {
+            Span::Once { from, to } => *from <= wall && to.is_none_or(|to| wall < to),
+            Span::Recurring { days, .. } => {
+                instances(span, wall, 0).any(|(day, from, to)| days.contain(day) && from <= wall && wall < to)
+            }
+            Span::Cron { cron, duration } => {
+                let earliest = at.checked_sub(*duration).ok();
+                earliest.and_then(|earliest| self.start(cron, earliest)).is_some_and(|start| start <= at)
+            }
+        }
+    }
+
+    fn boundary(&self, span: &Span, after: Timestamp, wall: DateTime) -> Option<Timestamp> {
+        match span {
+            Span::Once { from, to } => {
+                let next = [Some(*from), *to].into_iter().flatten().filter(|at| *at > wall).min()?;
+                self.reached(next)
+            }
+            Span::Recurring { days, .. } => {
+                let ends = instances(span, wall, 7).filter(|(day, ..)| days.contain(*day));
+                let next = ends.flat_map(|(_, from, to)| [from, to]).filter(|at| *at > wall).min()?;
+                self.reached(next)
+            }
+            Span::Cron { cron, duration } => {
+                let next = self.start(cron, after);
+                let running = self.start(cron, after.checked_sub(*duration).ok()?).filter(|start| *start <= after);
+                let end = running.and_then(|start| start.checked_add(*duration).ok());
+                [next, end].into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// The first time after `after` that a pattern says.
+    fn start(&self, cron: &Cron, after: Timestamp) -> Option<Timestamp> {
+        let mut wall = self.wall(after);
+        // Where the clock stands still, several times on the wall are reached at one moment: an hour or two of minutes.
+        for _ in 0..1_000 {
+            wall = cron.find_next_occurrence(&wall, false).ok()?;
+            let start = self.reached(wall)?;
+            if start > after {
+                return Some(start);
+            }
+        }
+        None
+    }
+
+    /// The windows that never decide because earlier ones cover them, counted from 0. Told minute by minute of a week;
+    /// only windows on days of the week cover others.
+    pub fn shadowed(&self) -> Vec<usize> {
+        let mut covered = vec![false; 7 * 24 * 60];
+        let mut shadowed = Vec::new();
+        for (index, window) in self.windows.iter().enumerate() {
+            let minutes = window.span.minutes_of_a_week();
+            if covered.iter().all(|minute| *minute) || (!minutes.is_empty() && minutes.iter().all(|at| covered[*at])) {
+                shadowed.push(index);
+            }
+            for minute in minutes {
+                covered[minute] = true;
+            }
+        }
+        shadowed
+    }
+}
+
+impl Span {
+    /// Whether it never is: a pattern that no date fits.
+    pub fn never(&self) -> bool {
+        match self {
+            Self::Once { .. } | Self::Recurring { .. } => false,
+            // A leap year is never more than eight years away.
+            Self::Cron { cron, .. } => {
+                cron.find_next_occurrence(&jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0), true).is_err()
+            }
+        }
+    }
+
+    /// When it is over for good, on the wall.
+    pub fn over(&self) -> Option<DateTime> {
+        match self {
+            Self::Once { to, .. } => *to,
+            Self::Recurring { .. } | Self::Cron { .. } => None,
+        }
+    }
+
+    fn minutes_of_a_week(&self) -> Vec<usize> {
+        let Self::Recurring { days, from, ends_after, to } = self else { return Vec::new() };
+        let minute = |time: Time| i32::from(time.hour()) * 60 + i32::from(time.minute());
+        let length = i32::from(*ends_after) * 24 * 60 + minute(*to) - minute(*from);
+        let begins = days.each().map(|day| i32::from(day.to_monday_zero_offset()) * 24 * 60 + minute(*from));
+        begins
+            .flat_map(|begin| {
+                (begin..begin + length).map(|at| usize::try_from(at.rem_euclid(7 * 24 * 60)).unwrap_or(0))
+            })
+            .collect()
+    }
+}
+
+/// The days on which a recurring span may begin so that it matters near `wall`, each with its beginning and end.
+fn instances(span: &Span, wall: DateTime, ahead: i32) -> impl Iterator<Item = (Weekday, DateTime, DateTime)> + use<> {
+    let (from, ends_after, to) = match span {
+        Span::Recurring { from, ends_after, to, .. } => (*from, *ends_after, *to),
+        Span::Once { .. } | Span::Cron { .. } => (Time::midnight(), 0, Time::midnight()),
+    };
+    let today = wall.date();
+    (-i32::from(ends_after)..=ahead).filter_map(move |days| {
+        let begins = day(today, days)?;
+        let ends = day(begins, i32::from(ends_after))?;
+        Some((begins.weekday(), begins.to_datetime(from), ends.to_datetime(to)))
+    })
+}
+
+fn day(date: Date, later: i32) -> Option<Date> {
+    date.checked_add(jiff::Span::new().days(later)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::{date, time};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn schedule(zone: &str, spans: Vec<Span>) -> Schedule {
+        let window = |span| Window { state: Desired::Stopped, span, reason: None };
+        Schedule::new(zone, spans.into_iter().map(window).collect()).unwrap()
+    }
+
+    fn clock(text: &str) -> Time {
+        text.parse().unwrap()
+    }
+
+    fn daily(from: &str, to: &str) -> Span {
+        let (from, to) = (clock(from), clock(to));
+        Span::Recurring { days: Days::ALL, from, ends_after: i8::from(to < from), to }
+    }
+
+    fn weekly(first: Weekday, from: &str, last: Weekday, to: &str) -> Span {
+        let days = Days::default().with(first);
+        Span::Recurring { days, from: clock(from), ends_after: first.until(last), to: clock(to) }
+    }
+
+    fn cron(pattern: &str, duration: SignedDuration) -> Span {
+        Span::Cron { cron: Box::new(pattern.parse().unwrap()), duration }
+    }
+
+    /// The next boundaries after a moment, as the wall clock and UTC show them.
+    fn boundaries(schedule: &Schedule, after: &str, count: usize) -> Vec<String> {
+        let mut at: Timestamp = after.parse().unwrap();
+        let mut told = Vec::new();
+        for _ in 0..count {
+            at = schedule.next_boundary(at).unwrap();
+            let inside = if schedule.deciding(at).is_some() { "begins" } else { "ends" };
+            told.push(format!("{inside} {} = {at}", schedule.zone.to_datetime(at)));
+        }
+        told
+    }
+
+    #[test]
+    fn a_gap_is_reached_at_the_change() {
+        // New York, 2026-03-08: 02:00 EST is 03:00 EDT.
+        let night = schedule("America/New_York", vec![daily("02:30:00", "03:15:00")]);
+        let expected = [
+            "begins 2026-03-08T03:00:00 = 2026-03-08T07:00:00Z",
+            "ends 2026-03-08T03:15:00 = 2026-03-08T07:15:00Z",
+            "begins 2026-03-09T02:30:00 = 2026-03-09T06:30:00Z",
+        ];
+        assert_eq!(boundaries(&night, "2026-03-08T05:00:00Z", 3), expected);
+        // Midnight itself was skipped in São Paulo on 2018-11-04.
+        let day = schedule("America/Sao_Paulo", vec![weekly(Weekday::Sunday, "00:00:00", Weekday::Sunday, "06:00:00")]);
+        let expected =
+            ["begins 2018-11-04T01:00:00 = 2018-11-04T03:00:00Z", "ends 2018-11-04T06:00:00 = 2018-11-04T08:00:00Z"];
+        assert_eq!(boundaries(&day, "2018-11-03T12:00:00Z", 2), expected);
+        // Lord Howe moves by half an hour: 02:00 is 02:30 on 2026-10-04.
+        let half = schedule("Australia/Lord_Howe", vec![daily("02:10:00", "02:40:00")]);
+        let expected =
+            ["begins 2026-10-04T02:30:00 = 2026-10-03T15:30:00Z", "ends 2026-10-04T02:40:00 = 2026-10-03T15:40:00Z"];
+        assert_eq!(boundaries(&half, "2026-10-03T12:00:00Z", 2), expected);
+        // A window that lies in the gap altogether has no moment.
+        let lost = schedule("Europe/Berlin", vec![daily("02:10:00", "02:50:00")]);
+        assert_eq!(lost.deciding("2026-03-29T01:00:00Z".parse().unwrap()), None);
+        assert_eq!(lost.deciding("2026-03-30T00:15:00Z".parse().unwrap()), Some(0));
+    }
+
+    #[test]
+    fn an_overlap_is_reached_the_first_time() {
+        // Berlin, 2026-10-25: 03:00 CEST is 02:00 CET.
+        let night = schedule("Europe/Berlin", vec![daily("02:30:00", "03:30:00")]);
+        let expected = [
+            "begins 2026-10-25T02:30:00 = 2026-10-25T00:30:00Z",
+            "ends 2026-10-25T03:30:00 = 2026-10-25T02:30:00Z",
+            "begins 2026-10-26T02:30:00 = 2026-10-26T01:30:00Z",
+        ];
+        assert_eq!(boundaries(&night, "2026-10-24T22:00:00Z", 3), expected);
+        // Once, not twice; the second 02:00 to 03:00 is not a second window.
+        let short = schedule("Europe/Berlin", vec![daily("02:10:00", "02:20:00")]);
+        assert_eq!(short.deciding("2026-10-25T00:15:00Z".parse().unwrap()), Some(0));
+        assert_eq!(short.deciding("2026-10-25T01:15:00Z".parse().unwrap()), None);
+        // São Paulo, 2018-02-18: midnight came twice, the second time after 23:00 had come twice.
+        let late = schedule("America/Sao_Paulo", vec![daily("23:30:00", "00:00:00")]);
+        let expected =
+            ["begins 2018-02-17T23:30:00 = 2018-02-18T01:30:00Z", "ends 2018-02-18T00:00:00 = 2018-02-18T03:00:00Z"];
+        assert_eq!(boundaries(&late, "2018-02-17T12:00:00Z", 2), expected);
+    }
+
+    #[test]
+    fn odd_zones_leap_days_and_new_year() {
+        let kathmandu = schedule("Asia/Kathmandu", vec![daily("00:00:00", "06:00:00")]);
+        assert_eq!(
+            boundaries(&kathmandu, "2026-11-24T12:00:00Z", 2),
+            ["begins 2026-11-25T00:00:00 = 2026-11-24T18:15:00Z", "ends 2026-11-25T06:00:00 = 2026-11-25T00:15:00Z"]
+        );
+        let leap = schedule("UTC", vec![cron("0 12 29 2 *", SignedDuration::from_hours(1))]);
+        assert_eq!(
+            boundaries(&leap, "2026-11-24T12:00:00Z", 2),
+            ["begins 2028-02-29T12:00:00 = 2028-02-29T12:00:00Z", "ends 2028-02-29T13:00:00 = 2028-02-29T13:00:00Z"]
+        );
+        let turn = schedule("UTC", vec![daily("23:00:00", "01:00:00")]);
+        assert_eq!(turn.deciding("2027-01-01T00:30:00Z".parse().unwrap()), Some(0));
+        assert_eq!(turn.deciding("2027-01-01T01:00:00Z".parse().unwrap()), None);
+        let weekend = schedule("UTC", vec![weekly(Weekday::Friday, "21:00:00", Weekday::Monday, "06:00:00")]);
+        assert_eq!(
+            boundaries(&weekend, "2026-12-30T00:00:00Z", 2),
+            ["begins 2027-01-01T21:00:00 = 2027-01-01T21:00:00Z", "ends 2027-01-04T06:00:00 = 2027-01-04T06:00:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_cron_window_lasts_so_long_in_real_time() {
+        let hours = schedule("America/New_York", vec![cron("30 1 * * *", SignedDuration::from_hours(2))]);
+        let expected =
+            ["begins 2026-03-08T01:30:00 = 2026-03-08T06:30:00Z", "ends 2026-03-08T04:30:00 = 2026-03-08T08:30:00Z"];
+        assert_eq!(boundaries(&hours, "2026-03-08T05:00:00Z", 2), expected);
+        let always = schedule("UTC", vec![cron("0 * * * *", SignedDuration::from_mins(90))]);
+        assert_eq!(always.deciding("2026-11-24T12:45:00Z".parse().unwrap()), Some(0), "overlapping runs are one");
+    }
+
+    #[test]
+    fn the_first_window_decides_and_later_ones_may_be_shadowed() {
+        let mut both = schedule("UTC", vec![daily("22:00:00", "06:00:00"), daily("20:00:00", "08:00:00")]);
+        both.windows[0].state = Desired::Running;
+        assert_eq!(both.deciding("2026-11-24T23:00:00Z".parse().unwrap()), Some(0));
+        assert_eq!(both.deciding("2026-11-24T21:00:00Z".parse().unwrap()), Some(1));
+        assert_eq!(both.shadowed(), [0_usize; 0]);
+        both.windows.reverse();
+        assert_eq!(both.shadowed(), [1]);
+    }
+
+    #[test]
+    fn spans_are_told_as_they_are_written() {
+        let days = Weekday::Monday.cycle_forward().take(4).fold(Days::default(), Days::with);
+        let nights = Span::Recurring { days, from: time(22, 0, 0, 0), ends_after: 1, to: time(6, 0, 0, 0) };
+        let once = Span::Once { from: date(2026, 12, 23).at(22, 0, 0, 0), to: Some(date(2026, 12, 24).at(2, 0, 0, 0)) };
+        let told = |span: Span| span.to_string();
+        assert_eq!(told(nights), "Mon-Thu 22:00-06:00");
+        assert_eq!(told(once), "2026-12-23 22:00-2026-12-24 02:00");
+        assert_eq!(told(weekly(Weekday::Friday, "21:00:00", Weekday::Monday, "06:00:00")), "Fri 21:00-Mon 06:00");
+        assert_eq!(told(daily("22:00:00", "06:00:00")), "22:00-06:00");
+        assert_eq!(told(cron("0 12 * * 1-5", SignedDuration::from_mins(90))), "cron 0 12 * * 1-5 for 1h 30m");
+    }
+
+    const ZONES: [&str; 6] =
+        ["America/Sao_Paulo", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"];
+
+    fn any_span() -> impl Strategy<Value = Span> {
+        let clock = (0..24_i8, 0..4_i8).prop_map(|(hour, quarter)| time(hour, quarter * 15, 0, 0));
+        let recurring = (1..128_u8, clock.clone(), 0..7_i8, clock).prop_map(|(days, from, ends_after, to)| {
+            let ends_after = if ends_after == 0 && to <= from { 1 } else { ends_after };
+            Span::Recurring { days: Days(days), from, ends_after, to }
+        });
+        let once = (0..20_i32, 0..24_i8, 1..200_i64).prop_map(|(day, hour, hours)| {
+            let from = date(2018, 2, 8).at(hour, 30, 0, 0) + jiff::Span::new().days(day);
+            Span::Once { from, to: Some(from + jiff::Span::new().hours(hours)) }
+        });
+        prop_oneof![4 => recurring, 1 => once]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Against a clock that is walked minute by minute: what it has shown so far decides, whatever the zone did.
+        #[test]
+        fn a_minute_by_minute_walk_agrees(zone in 0..ZONES.len(), spans in proptest::collection::vec(any_span(), 1..4), year in 0..9_i16, month in 0..12_i8) {
+            let schedule = schedule(ZONES[zone], spans);
+            let begin = date(2018 + year, 1 + month, 20).at(0, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();
+            let mut shown = DateTime::MIN;
+            let mut before: Option<Option<usize>> = None;
+            let mut next = schedule.next_boundary(begin);
+            for minute in 0..(20 * 24 * 60_i64) {
+                let at = begin + SignedDuration::from_mins(minute);
+                shown = shown.max(schedule.zone.to_datetime(at));
+                let slow = schedule.windows.iter().position(|window| covers(&window.span, shown));
+                // The walk does not know what the clock showed before it began: skip the first day.
+                if minute >= 24 * 60 {
+                    prop_assert_eq!(schedule.deciding(at), slow, "{} {}", at, shown);
+                    if before.is_some_and(|before| before != slow) {
+                        prop_assert_eq!(next, Some(at), "a change that no boundary announced");
+                    }
+                }
+                before = Some(slow);
+                while next.is_some_and(|next| next <= at) {
+                    next = schedule.next_boundary(at);
+                }
+            }
+        }
+    }
+
+    /// Whether a span covers a time on the wall, told by trying every day near it.
+    fn covers(span: &Span, shown: DateTime) -> bool {
+        match span {
+            Span::Once { from, to } => *from <= shown && to.is_none_or(|to| shown < to),
+            Span::Recurring { days, from, ends_after, to } => (-9..=1).any(|days_before| {
+                let first = shown.date() + jiff::Span::new().days(days_before);
+                let last = first + jiff::Span::new().days(i32::from(*ends_after));
+                days.contain(first.weekday()) && first.to_datetime(*from) <= shown && shown < last.to_datetime(*to)
+            }),
+            Span::Cron { .. } => false,
+        }
+    }
+}

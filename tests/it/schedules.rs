@@ -1,0 +1,137 @@
+//! Schedules: the bundled ones walked through their months and compared with what a person would say, and the built binary
+//! acting on one and explaining it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use campos_operator::manifest::load::{Content, parse};
+use campos_operator::reconcile::desired::{Desired, Spec};
+use campos_operator::simulator::world::Config;
+use jiff::civil::{DateTime, Weekday, date};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Zoned};
+
+use crate::harness::{A, B, Daemon, Manifests, Simulator, http, manifest, output, wait_until};
+
+fn spec(name: &str) -> Spec {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/schedules").join(name);
+    let parsed = parse(&Arc::from(name), &std::fs::read(path).unwrap());
+    assert_eq!(parsed.diagnostics, []);
+    let Content::Good(object) = &parsed.documents[0].content else { panic!("{name}") };
+    object.spec.clone()
+}
+
+/// Walks from `first` for 31 days. `up` says whether the app shall be running at a time of its zone.
+#[track_caller]
+fn walk(name: &str, first: DateTime, up: impl Fn(&Zoned) -> bool) {
+    let spec = spec(name);
+    let zone = TimeZone::get(&spec.schedule.as_ref().unwrap().zone_name).unwrap();
+    let start = zone.to_timestamp(first).unwrap();
+    let mut changes = 0;
+    let mut announced = spec.next_transition(start);
+    let mut before = spec.wish(start).desired;
+    for minute in 0..31 * 24 * 60 {
+        let at = start + SignedDuration::from_mins(minute);
+        let local = at.to_zoned(zone.clone());
+        let wanted = if up(&local) { Desired::Running } else { Desired::Stopped };
+        assert_eq!(spec.wish(at).desired, wanted, "{name} at {local}");
+        if wanted != before {
+            let (next, wish) = announced.unwrap();
+            assert_eq!((next, wish.desired), (at, wanted), "{name}: what was announced");
+            announced = spec.next_transition(at);
+            (before, changes) = (wanted, changes + 1);
+        }
+    }
+    assert!(changes >= 2, "{name} changes within its month");
+}
+
+fn between(local: &Zoned, from: DateTime, to: DateTime) -> bool {
+    from <= local.datetime() && local.datetime() < to
+}
+
+#[test]
+fn office_hours() {
+    walk("office-hours.yaml", date(2026, 11, 15).at(0, 0, 0, 0), |local| {
+        !matches!(local.weekday(), Weekday::Saturday | Weekday::Sunday) && (7..20).contains(&local.hour())
+    });
+}
+
+#[test]
+fn weekend() {
+    // March 2027 has the change to summer time in it, in the night from Saturday to Sunday.
+    walk("weekend.yaml", date(2027, 3, 1).at(0, 0, 0, 0), |local| match local.weekday() {
+        Weekday::Friday => local.hour() < 21,
+        Weekday::Saturday | Weekday::Sunday => false,
+        Weekday::Monday => local.hour() >= 6,
+        Weekday::Tuesday | Weekday::Wednesday | Weekday::Thursday => true,
+    });
+}
+
+#[test]
+fn holidays() {
+    let day = |month, day, hour| date(if month == 1 { 2027 } else { 2026 }, month, day).at(hour, 0, 0, 0);
+    walk("holidays.yaml", day(12, 14, 0), |local| {
+        between(local, day(12, 27, 18), day(12, 28, 0)) || !between(local, day(12, 19, 0), day(1, 11, 6))
+    });
+}
+
+#[test]
+fn maintenance() {
+    walk("maintenance.yaml", date(2026, 12, 1).at(0, 0, 0, 0), |local| {
+        !between(local, date(2026, 12, 6).at(2, 0, 0, 0), date(2026, 12, 6).at(4, 30, 0, 0))
+    });
+}
+
+#[test]
+fn release_night() {
+    walk("release-night.yaml", date(2026, 12, 1).at(0, 0, 0, 0), |local| {
+        let release = between(local, date(2026, 12, 10).at(22, 0, 0, 0), date(2026, 12, 11).at(2, 0, 0, 0));
+        let working_day = !matches!(local.weekday(), Weekday::Saturday | Weekday::Sunday);
+        release || ((6..22).contains(&local.hour()) && !(working_day && local.hour() == 12))
+    });
+}
+
+/// A manifest whose schedule says something else than its `state`, at any time.
+fn turned(name: &str, id: &str) -> String {
+    let state = "Running\n  schedule:\n    timeZone: America/Sao_Paulo\n    windows: [{state: Stopped, from: \"2026-01-01T00:00:00\", reason: moved out}]";
+    manifest(name, id, state)
+}
+
+#[test]
+fn a_transition_that_nobody_watched_is_caught_up_with_at_the_start() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[]);
+    manifests.put("bot", &turned("bot", A));
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("app stopped");
+    assert_eq!(simulator.calls(), [format!("stop {A}")]);
+    let app = http(daemon.address(), "GET", "/api/v1/apps/bot").1;
+    assert!(app.contains(r#""desiredBecause":"window 1 (from 2026-01-01 00:00)""#), "{app}");
+}
+
+#[test]
+fn the_daemon_and_the_file_explain_the_same() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("plain", B, "Running")]);
+    manifests.put("bot", &turned("bot", A));
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for("manifests loaded");
+    let server = format!("http://{}", daemon.address());
+    let file = manifests.file("bot").to_string_lossy().into_owned();
+    let explain = |more: &[&str]| output(&[&["explain", "--at", "2026-11-24T12:00:00Z"], more].concat());
+    let asked = |name: &str| explain(&[name, "--server", &server]);
+    wait_until("the app is shown", || asked("bot").status.success(), || daemon.log());
+    let (online, offline) = (asked("bot"), explain(&["-f", &file]));
+    let text = String::from_utf8(online.stdout).unwrap();
+    assert_eq!(text, String::from_utf8(offline.stdout).unwrap());
+    assert!(text.starts_with("bot at Tue 2026-11-24 09:00 -03 (America/Sao_Paulo), 2026-11-24T12:00:00Z\nshall be Stopped\nbecause of window 1 (from 2026-01-01 00:00): moved out\n"), "{text}");
+    assert!(text.contains("Nothing changes by itself."), "{text}");
+    // A time of the app's zone, before the window.
+    let early = output(&["explain", "-f", &file, "--at", "2025-12-31T23:00", "-o", "json"]);
+    let early: serde_json::Value = serde_json::from_slice(&early.stdout).unwrap();
+    assert_eq!((&early["state"], &early["because"]), (&"Running".into(), &"state".into()), "{early}");
+    assert_eq!(early["next"][0]["at"], "2026-01-01T03:00:00Z");
+    let unknown = asked("bott");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean bot?"));
+}

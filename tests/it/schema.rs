@@ -1,0 +1,138 @@
+//! The JSON Schema that `schema` prints: it accepts every example and refuses every mistake that a schema can know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use crate::harness::output;
+
+fn printed() -> String {
+    let output = output(&["schema"]);
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn schema() -> jsonschema::Validator {
+    jsonschema::validator_for(&serde_json::from_str(&printed()).unwrap()).unwrap()
+}
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+/// Every example: its path and its text.
+fn examples(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            examples(&path, found);
+        } else if !path.file_name().unwrap().to_str().unwrap().starts_with('.') {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+#[test]
+fn every_example_fits_and_says_where_the_schema_is() {
+    let schema = schema();
+    let mut found = Vec::new();
+    examples(&manifests(), &mut found);
+    let mut documents = 0;
+    for (path, text) in &found {
+        for document in serde_yaml::Deserializer::from_str(text) {
+            let document = Value::deserialize(document).unwrap();
+            let problems: Vec<String> = schema.iter_errors(&document).map(|error| error.to_string()).collect();
+            assert_eq!(problems, [""; 0], "{}", path.display());
+            documents += 1;
+        }
+        if path.extension().is_some_and(|ending| ending != "json") {
+            let named = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
+            let named = path.parent().unwrap().join(named).canonicalize().unwrap();
+            assert_eq!(named, manifests().join(".schema.json").canonicalize().unwrap(), "{}", path.display());
+        }
+    }
+    assert!(found.len() >= 8 && documents >= 9, "{} files, {documents} documents", found.len());
+}
+
+#[test]
+fn the_bundled_schema_is_the_printed_one() {
+    let bundled = fs::read_to_string(manifests().join(".schema.json")).unwrap();
+    assert_eq!(bundled, printed(), "cargo run -- schema > manifests/.schema.json");
+}
+
+#[test]
+fn what_a_schema_can_know_is_refused() {
+    let schema = schema();
+    let good = json!({
+        "apiVersion": "campos-operator.dev/v1",
+        "kind": "App",
+        "metadata": {"name": "ticket-bot", "labels": {"team": "support"}, "annotations": null},
+        "spec": {
+            "appId": "60c72b2f9b1e8d001c8e4f3a", "state": "Stopped", "policy": "StopOnly",
+            "suspend": {"reason": "release night", "until": "2026-12-24T02:00:00-03:00"},
+        },
+        "status": {"conditions": [{"type": "Ready"}]},
+    });
+    assert!(schema.is_valid(&good));
+    let with = |pointer: &str, value: Value| {
+        let mut manifest = good.clone();
+        let (above, field) = pointer.rsplit_once('/').unwrap();
+        manifest.pointer_mut(above).unwrap()[field] = value;
+        manifest
+    };
+    for (pointer, value) in [
+        ("/spec/suspend", json!(true)),
+        ("/spec/suspend", json!({"reason": "moved"})),
+        ("/spec/suspend/until", json!("2026-12-24T02:00:00.5Z")),
+        ("/spec/state", json!("Running")),
+        ("/spec/appId", json!("123456789012345678901234")),
+        ("/metadata/labels", Value::Null),
+        ("/metadata/name", json!("a")),
+        ("/status", json!("anything")),
+    ] {
+        assert!(schema.is_valid(&with(pointer, value.clone())), "{pointer} = {value}");
+    }
+    for (pointer, value) in [
+        ("/apiVersion", json!("campos-operator.dev/v2")),
+        ("/kind", json!("app")),
+        ("/kind", json!("Deployment")),
+        ("/metadata", Value::Null),
+        ("/metadata/name", json!("Ticket Bot")),
+        ("/metadata/name", json!("-ticket-bot")),
+        ("/metadata/name", json!("a".repeat(64))),
+        ("/metadata/name", json!("")),
+        ("/metadata/name", json!(5)),
+        ("/metadata/namespace", json!("default")),
+        ("/metadata/labels/tier", json!(1)),
+        ("/metadata/annotations", json!(["note"])),
+        ("/spec/appId", json!(123)),
+        ("/spec/appId", json!("../users/@me")),
+        ("/spec/appId", json!("a".repeat(129))),
+        ("/spec/appId", json!("")),
+        ("/spec/state", json!("stopped")),
+        ("/spec/state", json!(false)),
+        ("/spec/state", Value::Null),
+        ("/spec/sate", json!("Stopped")),
+        ("/spec/policy", json!("stop-only")),
+        ("/spec/policy", Value::Null),
+        ("/spec/suspend", json!("true")),
+        ("/spec/suspend", json!({})),
+        ("/spec/suspend", Value::Null),
+        ("/spec/suspend", json!({"reson": "maintenance"})),
+        ("/spec/suspend/until", json!("2026-12-24T02:00:00")),
+        ("/spec/suspend/until", json!("tomorrow")),
+        ("/state", json!("Stopped")),
+    ] {
+        assert!(!schema.is_valid(&with(pointer, value.clone())), "{pointer} = {value}");
+    }
+    for missing in ["/apiVersion", "/kind", "/metadata", "/spec", "/metadata/name", "/spec/appId", "/spec/state"] {
+        let mut manifest = good.clone();
+        let (above, field) = missing.rsplit_once('/').unwrap();
+        manifest.pointer_mut(above).unwrap().as_object_mut().unwrap().remove(field);
+        assert!(!schema.is_valid(&manifest), "without {missing}");
+    }
+    assert!(!schema.is_valid(&json!([good.clone()])));
+}
