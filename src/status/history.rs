@@ -21,8 +21,9 @@ use tracing::{info, warn};
 pub const KEPT: usize = 1_000;
 /// The file is put aside at this size; one old file is kept.
 pub const LARGEST: u64 = 64 * 1024 * 1024;
-/// So many entries wait for a slow disk; further ones are lost to the file (about 5 MB).
-const WAITING: usize = 10_000;
+/// So many entries wait for a slow disk; further ones are lost to the file. Enough for one cause that concerns tens of
+/// thousands of apps at once, and some 15 MB where the disk is stuck.
+const WAITING: usize = 32_768;
 /// How much of the end of a file is read for the newest entries; one takes some 500 bytes.
 const TAIL: u64 = 4 * 1024 * 1024;
 /// The end of the process waits so long for the disk.

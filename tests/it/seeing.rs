@@ -12,6 +12,7 @@ use campos_operator::http::routes;
 use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::reconcile::desired::{SourceReport, Update};
+use campos_operator::simulator::faults::{Endpoint, Fault, Faults};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Config, World};
 use campos_operator::status::Board;
@@ -169,6 +170,10 @@ fn every_answer_is_as_the_openapi_file_says() {
     manifests.put("bad", "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: bad}\nspec: {state: Off}\n");
     let suspended = manifest("quiet", B, "Stopped") + "  suspend: {reason: x, until: \"2099-01-01T00:00:00Z\"}\n";
     manifests.put("quiet", &suspended);
+    let windows = "[{state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\", reason: weekend}, \
+        {state: Stopped, cron: \"0 12 * * 1-5\", duration: 1h}]";
+    let scheduled = format!("  schedule: {{timeZone: America/Sao_Paulo, windows: {windows}}}\n");
+    manifests.put("timed", &(manifest("timed", "timed-app", "Running") + &scheduled));
     let daemon = Daemon::start(&simulator, &manifests, &[]);
     daemon.wait_for("nothing is left to do");
     let address = daemon.address();
@@ -180,6 +185,7 @@ fn every_answer_is_as_the_openapi_file_says() {
         ("/api/v1/apps/bot", "App"),
         ("/api/v1/apps/bad", "App"),
         ("/api/v1/apps/quiet", "App"),
+        ("/api/v1/apps/timed", "App"),
         ("/api/v1/apps/nobody", "Error"),
         ("/api/v1/apps?limit=x", "Error"),
         ("/api/v1/status", "DaemonStatus"),
@@ -311,16 +317,7 @@ fn the_history_survives_a_crash_and_tells_why() {
         told.first().is_some_and(|newest| newest["after"]["observed"] == "Stopped")
     };
     wait_until("the stop is told", || done(&mut told), || daemon.log());
-    let story: Vec<String> = told
-        .iter()
-        .rev()
-        .map(|entry| {
-            let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-            let (before, after) = (word(&entry["before"]["reason"]), word(&entry["after"]["reason"]));
-            let answer = word(&entry["answer"]["result"]);
-            format!("{} {before}>{after} {} {answer}", word(&entry["trigger"]), word(&entry["action"]))
-        })
-        .collect();
+    let story = story(&told);
     // The list may come before the manifests or after them.
     assert!(story[0].starts_with("Start ") && story[0].ends_with(">Settled - -"), "{story:?}");
     assert_eq!(
@@ -350,6 +347,53 @@ fn the_history_survives_a_crash_and_tells_why() {
     assert_eq!(again[again.len() + 1 - told.len()..], told[1..]);
     assert_eq!(again[0]["trigger"], "Start");
     assert_no_secrets(&fs::read_to_string(&file).unwrap());
+}
+
+/// Each entry as one line, oldest first: trigger, reasons, action, result.
+fn story(entries: &[Value]) -> Vec<String> {
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let line = |entry: &Value| {
+        let (before, after) = (word(&entry["before"]["reason"]), word(&entry["after"]["reason"]));
+        let answer = word(&entry["answer"]["result"]);
+        format!("{} {before}>{after} {} {answer}", word(&entry["trigger"]), word(&entry["action"]))
+    };
+    entries.iter().rev().map(line).collect()
+}
+
+#[test]
+fn the_history_tells_what_time_and_other_people_brought_about() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let until = simulator.clock.wall() + Duration::from_secs(3);
+    let suspended = format!("{}  suspend: {{until: \"{until:.3}\"}}\n", manifest("bot", A, "Stopped"));
+    let manifests = Manifests::new(&[]);
+    manifests.put("bot", &suspended);
+    let daemon = Daemon::start(&simulator, &manifests, &["--interval", "1s"]);
+    daemon.wait_for("app stopped");
+    lock(&simulator.world).set_online(&A.parse().unwrap(), true, simulator.clock.wall());
+    daemon.wait_for_times("app stopped", 2);
+    let told = || {
+        let list: Value = serde_json::from_str(&http(daemon.address(), "GET", "/api/v1/history").1).unwrap();
+        story(list["items"].as_array().unwrap())
+    };
+    for line in ["Transition Suspended>Drifted - -", "Drift Settled>Drifted - -"] {
+        wait_until(line, || told().iter().any(|entry| entry == line), || format!("{:#?}", told()));
+    }
+}
+
+#[test]
+fn a_call_that_ends_after_the_signal_is_in_the_history() {
+    let slow = Fault { delay: Some(Duration::from_secs(1)), ..Fault::default() };
+    let faults = Faults::always(Endpoint::Stop, slow);
+    let simulator = Simulator::start(Config { faults, ..Config::default() }, &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let state = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&simulator, &manifests, &["--state-dir", state.path().to_str().unwrap()]);
+    wait_until("the stop is on the wire", || simulator.calls().len() == 1, || daemon.log());
+    daemon.signal("-TERM");
+    assert_eq!(daemon.ends().code(), Some(0));
+    let text = fs::read_to_string(state.path().join("history.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["action"], &last["answer"]["result"]), (&json!("stop"), &json!("Accepted")), "{text}");
 }
 
 #[test]
