@@ -2,6 +2,8 @@
 //!
 //! Served from a thread of its own, so that somebody fetching ten thousand apps does not hold the operator's loop up.
 
+pub mod page;
+
 use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -50,20 +52,15 @@ pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()
 /// The routes: GET and HEAD alone, everything else is 405.
 pub fn routes(board: Board, clock: Clock) -> Router {
     Router::new()
-        .route("/", get(index))
         .route("/livez", get(live))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
         .route("/api/v1/apps", get(apps))
         .route("/api/v1/apps/{name}", get(app))
         .route("/api/v1/status", get(status))
+        .merge(page::routes())
         .fallback(nothing_here)
         .with_state(Port { board, clock })
-}
-
-async fn index() -> Response {
-    let text = "campos-operator\n\n/api/v1/apps\n/api/v1/apps/{name}\n/api/v1/status\n/livez\n/readyz\n/healthz\n";
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 /// A list of apps, in the shape of a Kubernetes list.
@@ -134,7 +131,7 @@ fn checks(checks: &[(&str, bool)], query: Option<String>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    problem(StatusCode::NOT_FOUND, "no such path; see /")
+    problem(StatusCode::NOT_FOUND, "no such path; see /api/v1/apps, /api/v1/status, or / in a browser")
 }
 
 fn problem(code: StatusCode, message: &str) -> Response {
