@@ -1,4 +1,5 @@
-//! What does the read-only port answer? Routes over `status`; nothing in here changes anything.
+//! What does the read-only port answer? Routes over `status`, and the page that reads them; nothing in here changes
+//! anything.
 //!
 //! Served from a thread of its own, so that somebody fetching ten thousand apps does not hold the operator's loop up.
 

@@ -32,3 +32,47 @@ fn file(kind: &'static str, text: &'static str) -> Response {
     ];
     (headers, text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: [&str; 3] =
+        [include_str!("page/index.html"), include_str!("page/page.css"), include_str!("page/page.js")];
+
+    /// What the policy would forbid is not there to begin with, and nothing turns the server's words into markup.
+    #[test]
+    fn the_files_hold_nothing_inline_and_name_nobody_else() {
+        for text in FILES {
+            for never in [
+                "innerHTML",
+                "outerHTML =",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "style=\"",
+                "<style",
+                " onclick",
+                "https://",
+                "url(",
+                "@import",
+            ] {
+                assert!(!text.contains(never), "{never:?}");
+            }
+            let foreign = text.replace("http://www.w3.org/", "").contains("http://");
+            assert!(!foreign, "an address other than those of XML's namespaces");
+        }
+        assert_eq!(FILES[0].matches("<script").count(), 1);
+        assert!(FILES[0].contains("<script type=\"module\" src=\"/page.js\"></script>"));
+    }
+
+    #[test]
+    fn the_policy_goes_with_each_file() {
+        let answer = file("text/html; charset=utf-8", FILES[0]);
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}

@@ -55,16 +55,16 @@ const moment = (at) => (Math.abs(at - now()) < 12 * 3600e3 ? clock(at) : `${dayF
 
 function span(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
-  if (seconds < 100) return `${seconds} s`;
-  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+  if (seconds < 100) return `${seconds}\u00a0s`;
+  if (seconds < 100 * 60) return `${Math.round(seconds / 60)}\u00a0min`;
+  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)}\u00a0h`;
+  return `${Math.round(seconds / 86400)}\u00a0days`;
 }
 
 const WORDS = {
   age: (at) => span(now() - at),
   ago: (at) => (now() - at < 2000 ? "just now" : `${span(now() - at)} ago`),
-  in: (at) => (at - now() < 1000 ? "now" : `in ${span(at - now())}`),
+  in: (at) => (at - now() < 1000 ? "due" : `in ${span(at - now())}`),
 };
 
 /** A time that the ticking keeps true. */
@@ -236,7 +236,7 @@ function showFleet() {
   const tones = countBy(FACETS.stands);
   say(byId("fleet_verdict"), verdict(tones));
   const bar = byId("fleet_bar");
-  bar.hidden = rows.size === 0;
+  bar.hidden = byId("group_chips").hidden = rows.size === 0;
   const present = TONES.filter(({ tone }) => tones.get(tone));
   const shape = present.map(({ tone }) => `${tone}${tones.get(tone)}`).join();
   if (bar.dataset.shape !== shape) {
@@ -265,7 +265,7 @@ function verdict(tones) {
   if (good === rows.size) return rows.size === 1 ? "The one app is as desired." : `All ${rows.size.toLocaleString()} apps are as desired.`;
   const others = TONES.filter(({ tone }) => tone !== "ok" && tones.get(tone)).reverse();
   const told = others.map(({ tone, verb }) => `${tones.get(tone).toLocaleString()} ${verb[tones.get(tone) === 1 ? 0 : 1]}`);
-  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are").replace(/^([\d,. ]+) (app\w*) (is|are)$/, "$1 $2 $3")} as desired; ${told.join(", ")}.`;
+  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are")} as desired; ${told.join(", ")}.`;
 }
 
 /** Keeps each button, so that the focus stays where it is. */
@@ -332,10 +332,11 @@ function buildHead() {
         asked.sort = key;
         changed();
       });
-      cell.append(button);
+      // A phone sorts by the select; its headings are there to be heard only.
+      cell.append(button, make("span", { class: "plain" }, title));
       byId("sort_select").append(make("option", { value: key }, `Sort by ${title.toLowerCase()}`));
     } else {
-      cell.append(make("button", { type: "button", disabled: "", hidden: "" }), make("span", { class: "head_text" }, title));
+      cell.append(make("span", {}, title));
     }
     byId("list_head").append(cell);
   }
@@ -480,7 +481,7 @@ function showBlank() {
     tell("No manifests yet.",
       make("p", {}, `The directory was read (revision ${source.revision || "none"}) and declares no app, so the operator calls nothing. Put a file such as this into it; it appears here by itself.`),
       make("pre", { tabindex: "0", "aria-label": "An example of a manifest" }, EXAMPLE),
-      make("p", {}, "`campos-operator import` writes one for each app that the account has."));
+      make("p", {}, make("code", {}, "campos-operator import"), " writes one for each app that the account has."));
   }
 }
 
@@ -523,9 +524,10 @@ function showDaemon() {
     ["Manifests", [source.available === false ? (source.trouble ?? "Not readable yet") : plural(source.files ?? 0, "file", "files"),
       source.skipped > 0 && ` (${source.skipped} skipped)`, ...directories.map((directory) => sub(make("code", {}, directory))),
       source.revision && sub("revision ", make("code", {}, source.revision))].filter(Boolean), source.available === false ? "bad" : ""],
-    ["Observed", [observation.completedAt ? when(observation.completedAt, "ago") : "Not yet", sub(`${plural(observation.apps ?? 0, "app", "apps")} on ${plural(observation.pages ?? 0, "page", "pages")}, every ${span((observation.intervalSeconds ?? 0) * 1000)}`),
+    ["Observed", [observation.completedAt ? when(observation.completedAt, "ago") : "Not yet", observation.intervalSeconds > 0 && `, every ${span(observation.intervalSeconds * 1000)}`,
+      sub(`${plural(observation.apps ?? 0, "app", "apps")} on ${plural(observation.pages ?? 0, "page", "pages")}`),
       observation.incomplete && sub(observation.incomplete)].filter(Boolean), observation.incomplete ? "warn" : ""],
-    ["CamposCloud", api[0], api[1]],
+    ["CamposCloud", [api[0], typeof governor.remaining === "number" && sub(`${governor.remaining} requests left`)].filter(Boolean), api[1]],
     ["Token", token[0], token[1]],
     ["Policy", [daemon.policy || "Full", daemon.dryRun && ", dry run"].filter(Boolean), daemon.dryRun ? "warn" : ""],
   ]);
@@ -563,8 +565,7 @@ function showBudget() {
   mark(bar, "aria-valuenow", Math.min(used, Math.round(most)));
   const text = bar.hidden ? `${used} in the last minute, no limit` : `${used} of ${Math.round(budget)} a minute`;
   mark(bar, "aria-valuetext", text);
-  const remains = governor.remaining === null || governor.remaining === undefined ? "" : ` · server: ${governor.remaining} left`;
-  say(byId("budget_text"), text + remains);
+  say(byId("budget_text"), text);
   const fillBar = byId("budget_fill");
   fillBar.style.width = `${Math.min(100, (100 * used) / most)}%`;
   fillBar.dataset.tone = governor.paused || used > 0.9 * most ? "warn" : "ok";
@@ -716,17 +717,38 @@ function showConditions(conditions, shown) {
     one.message !== shown && make("span", { class: "told" }, sentence(one.message)))));
 }
 
+/** Whether there is a history at all: asked once for each connection, not with each reading. */
+let keepsHistory = true;
+let readingPast = 0;
+
 async function loadPast() {
   const name = open;
+  if (!keepsHistory) {
+    past = { name, entries: null, trouble: "This operator keeps no history." };
+    return showDetail();
+  }
+  readingPast += 1;
   try {
     const answer = await get(`/api/v1/history?app=${encodeURIComponent(name)}&limit=200`);
     if (name !== open) return;
     past = { name, entries: answer.items ?? [], trouble: null };
   } catch (error) {
     if (name !== open) return;
-    past = { name, entries: null, trouble: error.status === 404 ? "This operator keeps no history." : `The history could not be read: ${error.message}` };
+    if (error.status === 404) { keepsHistory = false; return loadPast(); }
+    past = { name, entries: null, trouble: `The history could not be read: ${error.message}` };
+  } finally {
+    readingPast -= 1;
   }
   showDetail();
+}
+
+/** An entry that arrives while the whole is being read may be missing from it: then it is read once more. */
+function addPast(entry) {
+  if (entry.app !== open) return;
+  if (readingPast > 0) return loadPast();
+  if (!past.entries) return;
+  past = { ...past, entries: [entry, ...past.entries].slice(0, 200) };
+  refresh();
 }
 
 function showPast(row) {
@@ -748,7 +770,7 @@ const DAY = 24 * 3600e3;
 /** How high a state is drawn, of 1: the shape tells it as well as the colour. */
 const HEIGHT = { Running: 1, Creating: 0.7, Stopped: 0.4, Suspended: 0.25, Missing: 0.25, Unknown: 0.1 };
 
-/** `entries` are newest first. What was before the first of them is not known. */
+/** `entries` are newest first. */
 function stripOf(entries, observed) {
   const end = now();
   const begin = end - DAY;
@@ -756,8 +778,9 @@ function stripOf(entries, observed) {
   const oldest = [...entries].reverse();
   const parts = [];
   let state = oldest[0]?.before?.observed ?? null;
-  // Only what is recorded is drawn: without an entry before the window's start, its first state is the oldest `before`.
-  let from = oldest.length && Date.parse(oldest[0].time) > begin && !state ? Date.parse(oldest[0].time) : begin;
+  // Every change is recorded, so what was before the oldest entry was so for long; unless older entries were left out.
+  const whole = entries.length < 200;
+  let from = oldest.length && (!state || !whole) ? Date.parse(oldest[0].time) : begin;
   for (const entry of oldest) {
     const at = Date.parse(entry.time);
     const next = entry.after?.observed ?? state;
@@ -895,25 +918,25 @@ function change(apply) {
 function connect() {
   events?.close();
   const source = events = new EventSource("/api/v1/events");
+  let first = true;
   const on = (kind, act) => source.addEventListener(kind, (event) => {
     if (source !== events) return;
+    // Everything is being read since the stream opened: that it must be is no news.
+    const told = kind === "reset" && first;
+    first = false;
+    if (told) return;
     // A word that cannot be read is not worth a broken page: the whole is read anew.
     let data = null;
     try { data = event.data ? JSON.parse(event.data) : null; } catch { loadAll().catch(lost); return; }
     act(data);
   });
-  source.onopen = () => { if (source === events) loadAll().then(() => { if (source === events && source.readyState === 1) setLink("live"); }, lost); };
+  source.onopen = () => { first = true; if (source === events) loadAll().then(() => { if (source === events && source.readyState === 1) setLink("live"); }, lost); };
   source.onerror = () => { if (source === events) broken(source); };
   on("reset", () => loadAll().catch(lost));
   on("app", (item) => change(() => rows.set(item.metadata.name, rowOf(item))));
   on("removed", ({ name }) => change(() => rows.delete(name)));
   on("daemon", (status) => change(() => { daemon = { ...daemon, ...status }; sample(status.governor); }));
-  on("history", (entry) => {
-    if (entry.app === open && past.entries) {
-      past = { ...past, entries: [entry, ...past.entries].slice(0, 200) };
-      refresh();
-    }
-  });
+  on("history", addPast);
 }
 
 let retry = 0;
@@ -942,6 +965,7 @@ async function broken(source) {
 
 function lost(error) {
   stalled = false;
+  keepsHistory = true; // by the time it is back it may be another version
   setLink("lost", error instanceof Refused ? error.message : "");
   if (events?.readyState !== EventSource.CONNECTING) { events?.close(); events = null; later(connect); }
 }
