@@ -241,6 +241,10 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     pretend.hang_up();
     page.until("document.getElementById('list_count').textContent === '1 app'").await;
     page.until("document.body.dataset.link === 'live'").await;
+
+    // A daemon that answers while its loop stands still is not well.
+    pretend.stall();
+    page.until("document.getElementById('notice_list').innerText.includes('loop makes no progress')").await;
     page.end().await;
 }
 

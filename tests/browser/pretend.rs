@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,6 +21,7 @@ struct Inside {
     apps: BTreeMap<String, Value>,
     listeners: Vec<UnboundedSender<Result<Event, Infallible>>>,
     last: u64,
+    stalled: bool,
 }
 
 type Shared = Arc<Mutex<Inside>>;
@@ -83,7 +85,7 @@ impl Pretend {
             .route("/api/v1/status", get(async || Json(status())))
             .route("/api/v1/history", get(history))
             .route("/api/v1/events", get(events))
-            .route("/livez", get(async || "ok\n"))
+            .route("/livez", get(live))
             .merge(page::routes())
             .with_state(inside.clone());
         tokio::spawn(async { axum::serve(listener, routes).await.unwrap() });
@@ -122,6 +124,11 @@ impl Pretend {
         inside.listeners.retain(|listener| listener.send(Ok(event.clone())).is_ok());
     }
 
+    /// Answers, but has come to a standstill.
+    pub(crate) fn stall(&self) {
+        self.inside.lock().unwrap().stalled = true;
+    }
+
     /// Ends every stream.
     pub(crate) fn hang_up(&self) {
         self.inside.lock().unwrap().listeners.clear();
@@ -135,6 +142,10 @@ fn name_of(item: &Value) -> String {
 async fn apps_route(State(inside): State<Shared>) -> Json<Value> {
     let items: Vec<Value> = inside.lock().unwrap().apps.values().cloned().collect();
     Json(json!({"apiVersion": "campos-operator.dev/v1", "kind": "AppList", "items": items}))
+}
+
+async fn live(State(inside): State<Shared>) -> StatusCode {
+    if inside.lock().unwrap().stalled { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
 /// Of any app the same: a call an hour ago, seen to be effective a minute later.
