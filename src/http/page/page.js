@@ -540,7 +540,7 @@ function showDaemon() {
     list.replaceChildren(...problems.map((problem) => make("li", {}, problem)));
   }
   showBudget();
-  const worst = governor.accountBlocked ? "token refused" : governor.breakerOpen ? "CamposCloud does not answer" : source.available === false ? "manifests unreadable"
+  const worst = link === "lost" ? "not known now" : governor.accountBlocked ? "token refused" : governor.breakerOpen ? "CamposCloud does not answer" : source.available === false ? "manifests unreadable"
     : problems.length ? plural(problems.length, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
   say(byId("daemon_summary"), worst);
   showNotices([
@@ -862,6 +862,7 @@ let link = "connecting";
 let lastSeen = null;
 let stalled = false;
 let events = null;
+let opening = 0;
 let loading = null;
 let again = false;
 /** Changes that arrive while the whole list is on its way, to be laid over it. */
@@ -880,7 +881,7 @@ function setLink(next, trouble) {
     say(byId("lost_title"), lastSeen ? `Disconnected, last seen ${clock(lastSeen)}.` : "The operator cannot be reached.");
     say(byId("lost_text"), `${trouble ? `${trouble}. ` : ""}${lastSeen ? "What is shown is from then. " : ""}Trying again …`);
     if (before !== "lost") speak(lastSeen ? `Disconnected, last seen ${clock(lastSeen)}` : "The operator cannot be reached");
-    showBlank();
+    refresh();
   } else if (before === "lost") speak("Connected again");
 }
 
@@ -918,21 +919,22 @@ function change(apply) {
 function connect() {
   events?.close();
   const source = events = new EventSource("/api/v1/events");
-  let first = true;
+  const all = () => {
+    clearTimeout(opening);
+    if (source !== events) return;
+    loadAll().then(() => { if (source === events && source.readyState === EventSource.OPEN) setLink("live"); }, lost);
+  };
   const on = (kind, act) => source.addEventListener(kind, (event) => {
     if (source !== events) return;
-    // Everything is being read since the stream opened: that it must be is no news.
-    const told = kind === "reset" && first;
-    first = false;
-    if (told) return;
     // A word that cannot be read is not worth a broken page: the whole is read anew.
     let data = null;
-    try { data = event.data ? JSON.parse(event.data) : null; } catch { loadAll().catch(lost); return; }
+    try { data = event.data ? JSON.parse(event.data) : null; } catch { all(); return; }
     act(data);
   });
-  source.onopen = () => { first = true; if (source === events) loadAll().then(() => { if (source === events && source.readyState === 1) setLink("live"); }, lost); };
+  // A new stream begins with a reset; one that goes on where it ended has none, and is read anew all the same.
+  source.onopen = () => { clearTimeout(opening); opening = setTimeout(all, 250); };
   source.onerror = () => { if (source === events) broken(source); };
-  on("reset", () => loadAll().catch(lost));
+  on("reset", all);
   on("app", (item) => change(() => rows.set(item.metadata.name, rowOf(item))));
   on("removed", ({ name }) => change(() => rows.delete(name)));
   on("daemon", (status) => change(() => { daemon = { ...daemon, ...status }; sample(status.governor); }));
