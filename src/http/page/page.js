@@ -447,7 +447,7 @@ function place(element, row, index) {
   say(parts.why, row.why);
   mark(parts.why, "title", row.why);
   const transition = status.nextTransition;
-  parts.next.replaceChildren(...(transition ? [`${transition.state} `, when(transition.at, "in")]
+  parts.next.replaceChildren(...(transition ? [status.desiredBecause === "suspend" ? `suspension ends, then ${transition.state}, ` : `${transition.state} `, when(transition.at, "in")]
     : status.nextLookAt ? ["look ", when(status.nextLookAt, "in")] : ["–"]));
   parts.since.replaceChildren(row.since ? when(row.since, "age") : "–");
 }
@@ -548,6 +548,7 @@ function showDaemon() {
     governor.breakerOpen && ["bad", "CamposCloud does not answer.", "One probe at a time is sent until it does."],
     source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${source.trouble ?? ""} What they said last stays in force.`],
     observation.incomplete && ["warn", "The last list of apps was not whole.", observation.incomplete],
+    daemon.history?.writable === false && ["warn", "The history cannot be written.", "It is kept in memory; nothing else is held up by that."],
     daemon.dryRun && ["held", "Dry run.", "Decisions are made and shown; nothing is called."],
     stalled && ["bad", "The operator's loop makes no progress.", "The daemon answers, but /livez fails: what is shown may be old."],
   ].filter(Boolean));
@@ -652,7 +653,7 @@ function showDetail() {
     ["Desired", [status.desired ?? "Nothing can be told", because && sub(`because ${because}`)].filter(Boolean)],
     ["Observed", [row.observed, status.observedAt ? sub("seen ", when(status.observedAt, "ago")) : sub("never seen")]],
     ["Next look", status.nextLookAt ? [when(status.nextLookAt, "in"), sub(moment(Date.parse(status.nextLookAt)))] : "None is due"],
-    ["Next change", transition ? [`${transition.state} `, when(transition.at, "in"), sub(moment(Date.parse(transition.at)))] : "None: nothing in the manifest changes it by itself"],
+    ["Next change", transition ? [status.desiredBecause === "suspend" ? `suspension ends, then ${transition.state}, ` : `${transition.state} `, when(transition.at, "in"), sub(moment(Date.parse(transition.at)))] : "None: nothing in the manifest changes it by itself"],
   ]);
   showAction(status.lastAction);
   showConditions(status.conditions ?? [], row.why);
@@ -795,9 +796,10 @@ function stripOf(entries, observed) {
     draw("rect", { class: "ground", x: 0, y: 38, width: 1440, height: 2 }),
     ...parts.map(([what, start, stop]) => {
       const height = 38 * (HEIGHT[what] ?? 0.1);
-      return draw("rect", { "data-state": what, x: x(start), y: 38 - height, width: Math.max(2, x(stop) - x(start)), height });
+      const width = Math.max(5, x(stop) - x(start)); // a moment is drawn too
+      return draw("rect", { "data-state": what, x: Math.min(x(start), 1440 - width), y: 38 - height, width, height });
     }),
-    ...calls.map((entry) => draw("rect", { class: failed(entry) ? "call failed" : "call", x: Math.max(0, x(Date.parse(entry.time)) - 2.5), y: failed(entry) ? 50 : 44, width: 5, height: failed(entry) ? 6 : 12 },
+    ...calls.map((entry) => draw("rect", { class: failed(entry) ? "call failed" : "call", x: Math.min(1435, Math.max(0, x(Date.parse(entry.time)) - 2.5)), y: failed(entry) ? 50 : 44, width: 5, height: failed(entry) ? 6 : 12 },
       draw("title", {}, `${entry.action}, ${moment(Date.parse(entry.time))}`))));
   const hours = make("div", { class: "hours", "aria-hidden": "true" }, ...["24 h ago", "18 h", "12 h", "6 h", "now"].map((text) => make("span", {}, text)));
   const states = [...new Set(parts.map(([what]) => what))];
