@@ -447,7 +447,7 @@ function place(element, row, index) {
   say(parts.why, row.why);
   mark(parts.why, "title", row.why);
   const transition = status.nextTransition;
-  parts.next.replaceChildren(...(transition ? [status.desiredBecause === "suspend" ? `suspension ends, then ${transition.state}, ` : `${transition.state} `, when(transition.at, "in")]
+  parts.next.replaceChildren(...(transition ? [status.desiredBecause === "suspend" ? "resumes " : `${transition.state} `, when(transition.at, "in")]
     : status.nextLookAt ? ["look ", when(status.nextLookAt, "in")] : ["–"]));
   parts.since.replaceChildren(row.since ? when(row.since, "age") : "–");
 }
