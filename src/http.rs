@@ -1,4 +1,5 @@
-//! What does the read-only port answer? Routes over `status`; nothing in here changes anything.
+//! What does the read-only port answer? Routes over `status`, and the page that reads them; nothing in here changes
+//! anything.
 //!
 //! Served from a thread of its own, so that somebody fetching ten thousand apps does not hold the operator's loop up.
 
@@ -7,6 +8,7 @@ mod conditional;
 mod events;
 mod guard;
 pub mod metrics;
+pub mod page;
 
 use std::fmt::Write as _;
 use std::io;
@@ -66,7 +68,6 @@ pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()
 /// answered.
 pub fn routes(board: Board, clock: Clock, loopback: bool) -> Router {
     Router::new()
-        .route("/", get(index))
         .route("/livez", get(live))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
@@ -77,16 +78,11 @@ pub fn routes(board: Board, clock: Clock, loopback: bool) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/history", get(past))
         .route("/api/v1/events", get(events))
+        .merge(page::routes())
         .fallback(nothing_here)
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(loopback, guard::guard))
         .with_state(Port { board, clock, readers: Arc::new(Semaphore::new(events::CLIENTS)) })
-}
-
-async fn index() -> Response {
-    let text = "campos-operator\n\n/api/v1/apps\n/api/v1/apps/{name}\n/api/v1/status\n/api/v1/history\n\
-        /api/v1/events\n/openapi.json\n/metrics\n/livez\n/readyz\n/healthz\n";
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 async fn openapi() -> Response {
@@ -229,7 +225,7 @@ fn unreadable_query() -> Response {
 }
 
 async fn nothing_here() -> Response {
-    problem(StatusCode::NOT_FOUND, "no such path; see /")
+    problem(StatusCode::NOT_FOUND, "no such path; see /api/v1/apps, /api/v1/status, or / in a browser")
 }
 
 fn problem(code: StatusCode, message: &str) -> Response {

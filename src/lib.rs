@@ -19,7 +19,7 @@
 //! | [`camposcloud`] | how does CamposCloud say it? Wire, client, verdicts, governor |
 //! | [`operator`] | the shell: the loop that owns the clock and every task |
 //! | [`status`] | what can be seen from outside? One writer, many readers; the history, the meters |
-//! | [`http`] | what does the read-only port answer? Routes, events, metrics |
+//! | [`http`] | what does the read-only port answer? Routes, events, metrics, the status page |
 //! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
 //!

@@ -43,7 +43,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     );
     info!("try: edit a file below {shown} (say, flip a state between Running and Stopped), save it, and watch");
     if let Some(page) = page {
-        info!("and:  curl http://{page}/api/v1/apps    (ctrl-c ends the demo)");
+        info!("open: http://{page}/ in a browser, or curl http://{page}/api/v1/apps    (ctrl-c ends the demo)");
     }
     runtime()?.block_on(async {
         tokio::spawn(async move {

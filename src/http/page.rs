@@ -1,0 +1,78 @@
+//! What does a browser get? The status page: three plain files, embedded as they stand.
+//!
+//! The page is a reader of `/api/v1` like any other and knows nothing that the API does not tell. Its policy lets it
+//! load nothing from anywhere else and run nothing inline, so that a name or a message that somebody else wrote can
+//! at worst look odd.
+
+use axum::Router;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+/// `data:` is for the icon alone, which spares a file and a request.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page's routes, to be merged with the others.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
+        .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))))
+        .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
+}
+
+/// Asked for anew each time: after an upgrade the old script would speak to a new daemon.
+fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: [&str; 3] =
+        [include_str!("page/index.html"), include_str!("page/page.css"), include_str!("page/page.js")];
+
+    /// What the policy would forbid is not there to begin with, and nothing turns the server's words into markup.
+    #[test]
+    fn the_files_hold_nothing_inline_and_name_nobody_else() {
+        for text in FILES {
+            for never in [
+                "innerHTML",
+                "outerHTML =",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "style=\"",
+                "<style",
+                " onclick",
+                "https://",
+                "url(",
+                "@import",
+            ] {
+                assert!(!text.contains(never), "{never:?}");
+            }
+            let foreign = text.replace("http://www.w3.org/", "").contains("http://");
+            assert!(!foreign, "an address other than those of XML's namespaces");
+        }
+        assert_eq!(FILES[0].matches("<script").count(), 1);
+        assert!(FILES[0].contains("<script type=\"module\" src=\"/page.js\"></script>"));
+    }
+
+    #[test]
+    fn the_policy_goes_with_each_file() {
+        let answer = file("text/html; charset=utf-8", FILES[0]);
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}

@@ -1,0 +1,1089 @@
+// What does the person see? The fleet of `/api/v1/apps`, kept up to date by `/api/v1/events`.
+//
+// Level, not edge: an event carries a whole item, and after every (re)connection everything is read anew, so a lost
+// event costs time and nothing else. Whatever the server wrote becomes text, never markup.
+
+// ---------------------------------------------------------------------------------------------------- small tools
+
+const byId = (id) => document.getElementById(id);
+
+/** An element. Strings among the children become text nodes; `null` and `false` are left out. */
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  fill(element, attributes);
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+function draw(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  fill(element, attributes);
+  element.append(...children);
+  return element;
+}
+
+function fill(element, attributes) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+  }
+}
+
+/** Writes only what differs: layout and screen readers are spared. */
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function mark(element, name, value) {
+  if (value === null || value === undefined || value === false) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
+
+// ------------------------------------------------------------------------------------------------------------ time
+
+/** How far the daemon's clock is ahead of this one, by the `Date` of its answers. */
+let skew = 0;
+const now = () => Date.now() + skew;
+
+const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
+const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+const clock = (at) => clockFormat.format(at);
+const moment = (at) => (Math.abs(at - now()) < 12 * 3600e3 ? clock(at) : `${dayFormat.format(at)}, ${clock(at)}`);
+
+function span(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 100) return `${seconds}\u00a0s`;
+  if (seconds < 100 * 60) return `${Math.round(seconds / 60)}\u00a0min`;
+  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)}\u00a0h`;
+  return `${Math.round(seconds / 86400)}\u00a0days`;
+}
+
+const WORDS = {
+  age: (at) => span(now() - at),
+  ago: (at) => (now() - at < 2000 ? "just now" : `${span(now() - at)} ago`),
+  in: (at) => (at - now() < 1000 ? "due" : `in ${span(at - now())}`),
+};
+
+/** A time that the ticking keeps true. */
+function when(iso, how) {
+  const at = Date.parse(iso);
+  return make("time", { datetime: iso, "data-how": how, title: fullFormat.format(at) }, WORDS[how](at));
+}
+
+function tickTimes() {
+  for (const element of document.querySelectorAll("time[data-how]")) {
+    say(element, WORDS[element.dataset.how](Date.parse(element.dateTime)));
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------------- words
+
+/** How an app stands, from its conditions: what `kstatus` would say, and one shape and colour for it. */
+const TONES = [
+  { tone: "ok", name: "As desired", verb: ["is as desired", "are as desired"] },
+  { tone: "busy", name: "In progress", verb: ["is in progress", "are in progress"] },
+  { tone: "held", name: "Held on purpose", verb: ["is held on purpose", "are held on purpose"] },
+  { tone: "unknown", name: "Not known", verb: ["is not known", "are not known"] },
+  { tone: "warn", name: "In trouble", verb: ["is in trouble", "are in trouble"] },
+  { tone: "bad", name: "Needs a person", verb: ["needs a person", "need a person"] },
+];
+const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
+
+/** Reconciling still, but not as it should: nobody would call these "in progress". */
+const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "Contested", "AccountBlocked",
+  "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable"]);
+
+const STATES = ["Running", "Stopped", "Creating", "Suspended", "Missing", "Unknown"];
+
+function condition(item, type) {
+  return item.status?.conditions?.find((one) => one.type === type);
+}
+
+function toneOf(ready, reconciling, stalled) {
+  if (stalled?.status === "True") return "bad";
+  if (ready?.status === "True") return "ok";
+  if (TROUBLE.has(ready?.reason)) return "warn";
+  if (ready?.status === "Unknown" || !ready) return "unknown";
+  return reconciling?.status === "True" ? "busy" : "held";
+}
+
+function becauseOf(status, spec) {
+  const because = status.desiredBecause;
+  if (because === "state") return "its manifest says so";
+  if (because === "suspend") return "its manifest says so, and suspends the operator: nothing is called";
+  return because ? `of ${because}` : "";
+}
+
+// ------------------------------------------------------------------------------------------------------- the fleet
+
+/** name -> row: what the list needs of an item, taken out once. */
+const rows = new Map();
+/** The rows in view, sorted. */
+let view = [];
+let daemon = null;
+let loaded = false;
+
+function rowOf(item) {
+  const { metadata = {}, status = {}, spec } = item;
+  const ready = condition(item, "Ready");
+  const tone = toneOf(ready, condition(item, "Reconciling"), condition(item, "Stalled"));
+  return {
+    item, tone, name: metadata.name, desired: status.desired ?? "–", observed: status.observed ?? "Unknown",
+    reason: ready?.reason ?? "Unknown", why: ready?.message ?? "",
+    labels: Object.entries(metadata.labels ?? {}).map(([key, value]) => `${key}=${value}`).join("  "),
+    next: status.nextTransition?.at ?? status.nextLookAt ?? null, since: ready?.lastTransitionTime ?? null, hay: null,
+    id: spec?.appId ?? "",
+  };
+}
+
+/** What a search looks through; made when the first search wants it. */
+function hayOf(row) {
+  const file = row.item.status?.source?.file ?? "";
+  row.hay ??= [row.name, row.id, row.labels, file, row.desired, row.observed, row.reason, row.why].join("\n").toLowerCase();
+  return row.hay;
+}
+
+const SORTS = {
+  name: { title: "App", by: (row) => row.name },
+  desired: { title: "Desired", by: (row) => row.desired },
+  observed: { title: "Observed", by: (row) => row.observed },
+  reason: { title: "Reason", by: (row) => `${SEVERITY[row.tone]} ${row.reason}` },
+  why: { title: "Why", by: null },
+  next: { title: "Next", by: (row) => row.next ?? "~" },
+  since: { title: "Since", by: (row) => row.since ?? "" },
+};
+
+const FACETS = { stands: (row) => row.tone, desired: (row) => row.desired, observed: (row) => row.observed, reason: (row) => row.reason };
+
+const asked = { words: "", sort: "name", down: false, stands: new Set(), desired: new Set(), observed: new Set(), reason: new Set() };
+
+/** The filters live in the address, so that a view can be sent to somebody. */
+function readAddress() {
+  const query = new URLSearchParams(location.search);
+  asked.words = query.get("q") ?? "";
+  asked.sort = SORTS[query.get("sort")]?.by ? query.get("sort") : "name";
+  asked.down = query.get("order") === "desc";
+  for (const facet of Object.keys(FACETS)) asked[facet] = new Set(query.getAll(facet));
+}
+
+function writeAddress() {
+  const query = new URLSearchParams();
+  if (asked.words) query.set("q", asked.words);
+  if (asked.sort !== "name") query.set("sort", asked.sort);
+  if (asked.down) query.set("order", "desc");
+  for (const facet of Object.keys(FACETS)) for (const value of asked[facet]) query.append(facet, value);
+  const text = query.toString();
+  history.replaceState(null, "", `${location.pathname}${text ? `?${text}` : ""}${location.hash}`);
+}
+
+const filtered = () => asked.words.trim() !== "" || Object.keys(FACETS).some((facet) => asked[facet].size > 0);
+
+function choose() {
+  const words = asked.words.toLowerCase().split(/\s+/).filter(Boolean);
+  const facets = Object.entries(FACETS).filter(([facet]) => asked[facet].size > 0);
+  const chosen = [];
+  for (const row of rows.values()) {
+    if (facets.every(([facet, of]) => asked[facet].has(of(row))) && words.every((word) => hayOf(row).includes(word))) {
+      chosen.push(row);
+    }
+  }
+  const { by } = SORTS[asked.sort];
+  const keyed = chosen.map((row) => [by(row), row]);
+  const turn = asked.down ? -1 : 1;
+  keyed.sort(([a, one], [b, other]) => turn * compare(a, b) || compare(one.name, other.name));
+  view = keyed.map(([, row]) => row);
+}
+
+// ------------------------------------------------------------------------------------------- drawing, once a frame
+
+let wanted = false;
+/** Bursts of events are drawn once, and a big fleet is not sorted anew for each frame of a storm. */
+function refresh() {
+  if (wanted) return;
+  wanted = true;
+  const draw = () => { if (wanted) { wanted = false; show(); } };
+  const soon = () => { if (document.hidden) setTimeout(draw, 250); else requestAnimationFrame(draw); };
+  const rest = lastShow + 120 - performance.now();
+  if (rest > 0 && rows.size > 500) setTimeout(soon, rest); else soon();
+}
+
+let lastShow = -1000;
+function show() {
+  const start = performance.now();
+  choose();
+  showFleet();
+  showList();
+  showDaemon();
+  showDetail();
+  lastShow = performance.now();
+  // For measuring in the browser's tools and in the test; one entry, not a pile.
+  performance.clearMeasures("show");
+  performance.measure("show", { start, end: lastShow });
+}
+
+const toneMark = (tone) => make("span", { class: "tone", "data-tone": tone, "aria-hidden": "true" });
+
+function countBy(of) {
+  const counts = new Map();
+  for (const row of rows.values()) counts.set(of(row), (counts.get(of(row)) ?? 0) + 1);
+  return counts;
+}
+
+function showFleet() {
+  const tones = countBy(FACETS.stands);
+  say(byId("fleet_verdict"), verdict(tones));
+  const bar = byId("fleet_bar");
+  bar.hidden = byId("group_chips").hidden = rows.size === 0;
+  const present = TONES.filter(({ tone }) => tones.get(tone));
+  const shape = present.map(({ tone }) => `${tone}${tones.get(tone)}`).join();
+  if (bar.dataset.shape !== shape) {
+    bar.dataset.shape = shape;
+    bar.replaceChildren(...present.map(({ tone }) => {
+      const part = make("div", { "data-tone": tone });
+      part.style.flexGrow = tones.get(tone);
+      return part;
+    }));
+  }
+  const groups = TONES.filter(({ tone }) => ["ok", "busy", "bad"].includes(tone) || tones.get(tone) || asked.stands.has(tone));
+  showChips("group_chips", "stands", groups.map(({ tone, name }) => ({ value: tone, name, tone, count: tones.get(tone) ?? 0 })), true);
+  for (const [facet, order] of [["desired", STATES], ["observed", STATES], ["reason", null]]) {
+    const counts = countBy(FACETS[facet]);
+    for (const value of asked[facet]) if (!counts.has(value)) counts.set(value, 0);
+    const values = [...counts.keys()].sort((a, b) => (order ? order.indexOf(a) - order.indexOf(b) : counts.get(b) - counts.get(a)) || compare(a, b));
+    showChips(`${facet}_chips`, facet, values.map((value) => ({ value, name: value, count: counts.get(value) })), false);
+    byId(`${facet}_chips`).parentElement.hidden = values.length === 0;
+  }
+}
+
+function verdict(tones) {
+  if (!loaded) return "Loading …";
+  if (rows.size === 0) return "No apps are declared.";
+  const good = tones.get("ok") ?? 0;
+  if (good === rows.size) return rows.size === 1 ? "The one app is as desired." : `All ${rows.size.toLocaleString()} apps are as desired.`;
+  const others = TONES.filter(({ tone }) => tone !== "ok" && tones.get(tone)).reverse();
+  const told = others.map(({ tone, verb }) => `${tones.get(tone).toLocaleString()} ${verb[tones.get(tone) === 1 ? 0 : 1]}`);
+  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are")} as desired; ${told.join(", ")}.`;
+}
+
+/** Keeps each button, so that the focus stays where it is. */
+function showChips(id, facet, chips, big) {
+  const box = byId(id);
+  const known = new Map([...box.children].map((button) => [button.dataset.value, button]));
+  const buttons = chips.map(({ value, name, tone, count }) => {
+    let button = known.get(value);
+    if (!button) {
+      const number = make("span", { class: "number" });
+      button = make("button", { type: "button", "data-value": value }, ...(big ? [number, toneMark(tone), name] : [name, number]));
+      button.addEventListener("click", () => {
+        if (!asked[facet].delete(value)) asked[facet].add(value);
+        changed();
+      });
+    }
+    say(button.querySelector(".number"), count.toLocaleString());
+    mark(button, "aria-pressed", asked[facet].has(value) ? "true" : "false");
+    mark(button, "data-none", count === 0 ? "" : null);
+    return button;
+  });
+  if (buttons.length !== box.children.length || buttons.some((button, at) => box.children[at] !== button)) {
+    const focused = document.activeElement;
+    box.replaceChildren(...buttons);
+    if (box.contains(focused)) focused.focus();
+  }
+}
+
+/** The person asked for another view. */
+function changed() {
+  writeAddress();
+  active = null;
+  wanted = false;
+  const top = byId("list_section").offsetTop;
+  if (scrollY > top) scrollTo(0, top);
+  show();
+  const count = view.length;
+  speak(count === rows.size ? `All ${count} apps are shown` : `${plural(count, "app", "apps")} of ${rows.size} shown`);
+}
+
+let speaking = 0;
+/** Tells those who do not see; waits until the typing ends. */
+function speak(text) {
+  clearTimeout(speaking);
+  speaking = setTimeout(() => say(byId("spoken_text"), text), 600);
+}
+
+// -------------------------------------------------------------------------------------------------------- the list
+
+const table = byId("list_table");
+const body = byId("list_rows");
+/** name -> its element, for the rows on the screen. */
+const drawn = new Map();
+/** The row that arrows move from. */
+let active = null;
+
+function buildHead() {
+  for (const [key, { title, by }] of Object.entries(SORTS)) {
+    const cell = make("div", { role: "columnheader", class: key });
+    if (by) {
+      const button = make("button", { type: "button" }, title);
+      button.addEventListener("click", () => {
+        asked.down = asked.sort === key && !asked.down;
+        asked.sort = key;
+        changed();
+      });
+      // A phone sorts by the select; its headings are there to be heard only.
+      cell.append(button, make("span", { class: "plain" }, title));
+      byId("sort_select").append(make("option", { value: key }, `Sort by ${title.toLowerCase()}`));
+    } else {
+      cell.append(make("span", {}, title));
+    }
+    byId("list_head").append(cell);
+  }
+}
+
+function showHead() {
+  for (const cell of byId("list_head").children) {
+    const sorted = cell.className === asked.sort ? (asked.down ? "descending" : "ascending") : null;
+    mark(cell, "aria-sort", sorted);
+  }
+  byId("sort_select").value = asked.sort;
+}
+
+function showList() {
+  table.hidden = view.length === 0;
+  say(byId("list_count"), !loaded ? "" : filtered() ? `${view.length.toLocaleString()} of ${rows.size.toLocaleString()}` : plural(rows.size, "app", "apps"));
+  byId("clear_button").hidden = !filtered();
+  mark(table, "aria-rowcount", view.length + 1);
+  showHead();
+  showRows();
+  showBlank();
+}
+
+const px = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue(name));
+let rowHeight = px("--row");
+/** What sticks to the top of the window above the rows. */
+const stuck = () => px("--tools") + (matchMedia("(max-width: 720px)").matches ? 0 : 36);
+
+let listTop = 0;
+function showRows() {
+  body.style.height = `${view.length * rowHeight}px`;
+  listTop = body.getBoundingClientRect().top + scrollY;
+  placeRows();
+}
+
+/** The rows that can be seen, and some above and below, and the one with the focus, wherever it is. */
+function placeRows() {
+  const first = Math.max(0, Math.floor((scrollY - listTop) / rowHeight) - 8);
+  const last = Math.min(view.length, Math.ceil((scrollY + innerHeight - listTop) / rowHeight) + 8);
+  const keep = new Set();
+  const put = (index) => {
+    const row = view[index];
+    keep.add(row.name);
+    let element = drawn.get(row.name);
+    if (!element) drawn.set(row.name, element = newRow(row.name));
+    place(element, row, index);
+    if (!element.isConnected) body.append(element);
+  };
+  for (let index = first; index < last; index += 1) put(index);
+  const focused = body.contains(document.activeElement) ? document.activeElement.closest("[role=row]").dataset.name : null;
+  if (focused && !keep.has(focused)) {
+    const index = view.findIndex((row) => row.name === focused);
+    if (index >= 0) put(index);
+  }
+  for (const [name, element] of drawn) if (!keep.has(name)) { element.remove(); drawn.delete(name); }
+  inOrder();
+}
+
+/** Screen readers and the tab key follow the order of the elements, not where they are painted. */
+function inOrder() {
+  let previous = null;
+  const sorted = [...drawn.values()].sort((a, b) => a.index - b.index);
+  if (sorted.every((element, at) => body.children[at] === element)) return;
+  for (const element of sorted) {
+    const wantedNext = previous ? previous.nextSibling : body.firstChild;
+    // Moving an element takes the focus away: the others are moved around the one that has it.
+    if (wantedNext !== element && !element.contains(document.activeElement)) body.insertBefore(element, wantedNext);
+    previous = element;
+  }
+}
+
+function newRow(name) {
+  const link = make("a", { href: `#${encodeURIComponent(name)}` }, name);
+  const cell = (kind, ...children) => make("div", { role: "cell", class: kind }, ...children);
+  const badge = make("span", { class: "badge" }, toneMark("unknown"), make("span"));
+  const element = make("div", { role: "row", "data-name": name },
+    cell("name", link, make("span", { class: "labels" })),
+    cell("desired", make("span", { class: "tag" }, "Desired "), make("span")),
+    cell("observed", make("span", { class: "tag" }, "Observed "), make("span")),
+    cell("reason", badge), cell("why"), cell("next"), cell("since"));
+  const find = (selector) => element.querySelector(selector);
+  element.parts = {
+    labels: find(".labels"), desired: find(".desired :last-child"), observed: find(".observed :last-child"), badge,
+    shape: badge.firstChild, reason: badge.lastChild, why: find(".why"), next: find(".next"), since: find(".since"),
+  };
+  return element;
+}
+
+function place(element, row, index) {
+  if (element.index !== index || element.height !== rowHeight) {
+    element.index = index;
+    element.height = rowHeight;
+    element.style.transform = `translateY(${index * rowHeight}px)`;
+    mark(element, "aria-rowindex", index + 2);
+  }
+  mark(element, "data-open", row.name === open ? "" : null);
+  if (element.row === row) return;
+  element.row = row;
+  const { parts } = element;
+  const { status = {} } = row.item;
+  say(parts.labels, row.labels);
+  say(parts.desired, row.desired);
+  say(parts.observed, row.observed);
+  parts.observed.className = row.desired !== row.observed && row.desired !== "–" ? "differs" : "";
+  mark(parts.badge, "data-tone", row.tone);
+  mark(parts.shape, "data-tone", row.tone);
+  say(parts.reason, row.reason);
+  say(parts.why, row.why);
+  mark(parts.why, "title", row.why);
+  const transition = status.nextTransition;
+  parts.next.replaceChildren(...(transition ? [status.desiredBecause === "suspend" ? "resumes " : `${transition.state} `, when(transition.at, "in")]
+    : status.nextLookAt ? ["look ", when(status.nextLookAt, "in")] : ["–"]));
+  parts.since.replaceChildren(row.since ? when(row.since, "age") : "–");
+}
+
+const EXAMPLE = `apiVersion: campos-operator.dev/v1
+kind: App
+metadata:
+  name: ticket-bot
+spec:
+  appId: 60c72b2f9b1e8d001c8e4f3a   # the app's _id on CamposCloud
+  state: Stopped                    # Running | Stopped`;
+
+/** Says honestly why there is nothing to see. */
+function showBlank() {
+  const blank = byId("list_blank");
+  blank.hidden = view.length > 0;
+  if (view.length > 0) return;
+  const source = daemon?.source;
+  const kind = !loaded ? "loading" : rows.size > 0 ? "filtered" : !source ? "loading"
+    : source.available === false && source.trouble ? `gone ${source.trouble}` : !source.loaded ? "reading"
+      : source.problems?.length ? "broken" : "empty";
+  if (blank.dataset.kind === kind) return;
+  blank.dataset.kind = kind;
+  const tell = (title, ...rest) => blank.replaceChildren(make("h3", {}, title), ...rest);
+  if (kind === "loading") blank.replaceChildren(make("p", {}, link === "lost" ? "Nothing was read yet." : "Loading …"));
+  else if (kind === "filtered") tell("No app fits.", make("p", {}, "Take a filter away, or search for something else."));
+  else if (kind.startsWith("gone")) tell("The manifests cannot be read.", make("p", {}, source.trouble), make("p", {}, "The operator keeps looking, and stops nothing meanwhile."));
+  else if (kind === "reading") tell("The manifests are being read.", make("p", {}, "A moment."));
+  else if (kind === "broken") tell("No manifest is sound.", make("p", {}, "Every file has a mistake; the panel “Operator” lists them. Nothing is called for these apps."));
+  else {
+    tell("No manifests yet.",
+      make("p", {}, `The directory was read (revision ${source.revision || "none"}) and declares no app, so the operator calls nothing. Put a file such as this into it; it appears here by itself.`),
+      make("pre", { tabindex: "0", "aria-label": "An example of a manifest" }, EXAMPLE),
+      make("p", {}, make("code", {}, "campos-operator import"), " writes one for each app that the account has."));
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- the operator
+
+/** [time, requests] of the last minute, for the gauge. */
+let samples = [];
+
+function sample(governor) {
+  if (!governor) return;
+  const last = samples.at(-1);
+  if (last && governor.requests < last[1]) samples = []; // it was started anew
+  samples.push([now(), governor.requests]);
+}
+
+function spent() {
+  const minute = now() - 60e3;
+  while (samples.length > 1 && samples[1][0] <= minute) samples.shift();
+  return samples.length ? samples.at(-1)[1] - samples[0][1] : 0;
+}
+
+function facts(list, pairs) {
+  const shape = JSON.stringify(pairs.map(([name, value, kind]) => [name, [value].flat().map((part) => part?.outerHTML ?? part), kind]));
+  if (list.dataset.shape === shape) return;
+  list.dataset.shape = shape;
+  list.replaceChildren(...pairs.filter(Boolean).flatMap(([name, value, kind]) => [make("dt", {}, name), make("dd", { class: kind }, ...[value].flat())]));
+}
+
+const sub = (...children) => make("span", { class: "sub" }, ...children);
+
+function showDaemon() {
+  if (!daemon) return;
+  const { source = {}, observation = {}, governor = {} } = daemon;
+  say(byId("daemon_version"), daemon.version ?? "");
+  const directories = [source.directories ?? source.directory ?? []].flat();
+  const problems = source.problems ?? [];
+  const token = governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : ["Accepted", ""];
+  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Asked everybody to wait", "warn"] : ["Answers, breaker closed", ""];
+  facts(byId("daemon_facts"), [
+    ["Manifests", [source.available === false ? (source.trouble ?? "Not readable yet") : plural(source.files ?? 0, "file", "files"),
+      source.skipped > 0 && ` (${source.skipped} skipped)`, ...directories.map((directory) => sub(make("code", {}, directory))),
+      source.revision && sub("revision ", make("code", {}, source.revision))].filter(Boolean), source.available === false ? "bad" : ""],
+    ["Observed", [observation.completedAt ? when(observation.completedAt, "ago") : "Not yet", observation.intervalSeconds > 0 && `, every ${span(observation.intervalSeconds * 1000)}`,
+      sub(`${plural(observation.apps ?? 0, "app", "apps")} on ${plural(observation.pages ?? 0, "page", "pages")}`),
+      observation.incomplete && sub(observation.incomplete)].filter(Boolean), observation.incomplete ? "warn" : ""],
+    ["CamposCloud", [api[0], typeof governor.remaining === "number" && sub(`${governor.remaining} requests left`)].filter(Boolean), api[1]],
+    ["Token", token[0], token[1]],
+    ["Policy", [daemon.policy || "Full", daemon.dryRun && ", dry run"].filter(Boolean), daemon.dryRun ? "warn" : ""],
+  ]);
+  const details = byId("problem_details");
+  details.hidden = problems.length === 0;
+  say(byId("problem_summary"), plural(problems.length, "problem in the manifests", "problems in the manifests"));
+  const list = byId("problem_list");
+  if (list.dataset.shape !== problems.join("\n\n")) {
+    list.dataset.shape = problems.join("\n\n");
+    list.replaceChildren(...problems.map((problem) => make("li", {}, problem)));
+  }
+  showBudget();
+  const worst = link === "lost" ? "not known now" : governor.accountBlocked ? "token refused" : governor.breakerOpen ? "CamposCloud does not answer" : source.available === false ? "manifests unreadable"
+    : problems.length ? plural(problems.length, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
+  say(byId("daemon_summary"), worst);
+  showNotices([
+    governor.accountBlocked && ["bad", "The token is refused.", "No app is called until a valid one is in place."],
+    governor.breakerOpen && ["bad", "CamposCloud does not answer.", "One probe at a time is sent until it does."],
+    source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${source.trouble ?? ""} What they said last stays in force.`],
+    observation.incomplete && ["warn", "The last list of apps was not whole.", observation.incomplete],
+    daemon.history?.writable === false && ["warn", "The history cannot be written.", "It is kept in memory; nothing else is held up by that."],
+    daemon.dryRun && ["held", "Dry run.", "Decisions are made and shown; nothing is called."],
+    stalled && ["bad", "The operator's loop makes no progress.", "The daemon answers, but /livez fails: what is shown may be old."],
+  ].filter(Boolean));
+}
+
+function showBudget() {
+  const governor = daemon?.governor;
+  if (!governor) return;
+  const budget = governor.requestsPerMinute;
+  const used = spent();
+  const bar = byId("budget_bar");
+  const most = budget ?? Math.max(used, 1);
+  bar.hidden = budget === null || budget === undefined;
+  mark(bar, "aria-valuemax", Math.max(1, Math.round(most)));
+  mark(bar, "aria-valuenow", Math.min(used, Math.round(most)));
+  const text = bar.hidden ? `${used} in the last minute, no limit` : `${used} of ${Math.round(budget)} a minute`;
+  mark(bar, "aria-valuetext", text);
+  say(byId("budget_text"), text);
+  const fillBar = byId("budget_fill");
+  fillBar.style.width = `${Math.min(100, (100 * used) / most)}%`;
+  fillBar.dataset.tone = governor.paused || used > 0.9 * most ? "warn" : "ok";
+}
+
+function showNotices(notices) {
+  const box = byId("notice_list");
+  const shape = JSON.stringify(notices);
+  if (box.dataset.shape === shape) return;
+  box.dataset.shape = shape;
+  box.replaceChildren(...notices.map(([tone, title, text]) => make("p", { class: `notice ${tone}` }, make("strong", {}, title), ` ${text}`)));
+}
+
+// --------------------------------------------------------------------------------------------------------- one app
+
+/** The app whose details are shown. */
+let open = null;
+/** What had the focus before. */
+let opener = null;
+let past = { name: null, entries: null, trouble: null };
+const panel = byId("detail_panel");
+const narrow = matchMedia("(max-width: 900px)");
+
+function readHash() {
+  let name = location.hash.slice(1);
+  try { name = decodeURIComponent(name); } catch { /* as it stands */ }
+  // The skip link's own target is no app: names hold no underscore.
+  if (name.includes("_")) return;
+  if (!name) { if (open) closeDetail(); return; }
+  if (name !== open) openDetail(name);
+}
+
+function openDetail(name) {
+  const fresh = open === null;
+  if (fresh) opener = document.activeElement;
+  open = name;
+  active = name;
+  panel.hidden = false;
+  byId("page_all").inert = narrow.matches;
+  byId("detail_body").scrollTop = 0;
+  past = { name, entries: null, trouble: null };
+  showDetail();
+  placeRows();
+  loadPast();
+  byId("detail_name").focus({ preventScroll: true });
+}
+
+function closeDetail() {
+  const name = open;
+  open = null;
+  panel.hidden = true;
+  byId("page_all").inert = false;
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  document.title = "campos-operator";
+  placeRows();
+  const row = drawn.get(name)?.querySelector("a");
+  const back = row ?? (opener?.isConnected && opener !== document.body ? opener : byId("search_input"));
+  back.focus({ preventScroll: true });
+}
+
+function showDetail() {
+  if (!open) return;
+  const row = rows.get(open);
+  say(byId("detail_name"), open);
+  document.title = `${open} · campos-operator`;
+  for (const section of panel.querySelectorAll("section")) section.hidden = !row;
+  byId("strip_section").hidden = byId("history_section").hidden = false;
+  if (!row) {
+    byId("detail_badge").replaceChildren();
+    delete byId("detail_badge").dataset.shape;
+    say(byId("detail_message"), loaded ? "No manifest declares an app of this name. If there was one, it was released: nothing is called for it any more." : "Loading …");
+    return;
+  }
+  const { metadata = {}, spec, status = {} } = row.item;
+  const badge = byId("detail_badge");
+  if (badge.dataset.shape !== row.tone + row.reason) {
+    badge.dataset.shape = row.tone + row.reason;
+    badge.replaceChildren(make("span", { class: "badge", "data-tone": row.tone }, toneMark(row.tone), row.reason));
+  }
+  say(byId("detail_message"), sentence(row.why));
+  const because = becauseOf(status, spec);
+  const transition = status.nextTransition;
+  facts(byId("detail_facts"), [
+    ["Desired", [status.desired ?? "Nothing can be told", because && sub(`because ${because}`)].filter(Boolean)],
+    ["Observed", [row.observed, status.observedAt ? sub("seen ", when(status.observedAt, "ago")) : sub("never seen")]],
+    ["Next look", status.nextLookAt ? [when(status.nextLookAt, "in"), sub(moment(Date.parse(status.nextLookAt)))] : "None is due"],
+    ["Next change", transition ? [status.desiredBecause === "suspend" ? `suspension ends, then ${transition.state}, ` : `${transition.state} `, when(transition.at, "in"), sub(moment(Date.parse(transition.at)))] : "None: nothing in the manifest changes it by itself"],
+  ]);
+  showAction(status.lastAction);
+  showConditions(status.conditions ?? [], row.why);
+  showPast(row);
+  const suspend = spec?.suspend;
+  facts(byId("detail_object"), [
+    ["App id", make("code", {}, spec?.appId ?? "–")],
+    ["Declared in", make("code", {}, `${status.source?.file ?? "?"}:${status.source?.line ?? "?"}`)],
+    ["Policy", spec?.policy ?? `${daemon?.policy || "Full"} (the operator's)`],
+    suspend && ["Suspended", [suspend === true ? "until further notice" : suspend.until ? ["until ", make("time", { datetime: suspend.until, title: fullFormat.format(Date.parse(suspend.until)) }, moment(Date.parse(suspend.until)))] : "until further notice", suspend.reason && sub(suspend.reason)].flat().filter(Boolean)],
+    row.labels && ["Labels", row.labels],
+    ["Revision", make("code", {}, status.revision || "–")],
+    ["Generation", String(metadata.generation ?? "–")],
+  ].filter(Boolean));
+  mark(byId("detail_json"), "href", `/api/v1/apps/${encodeURIComponent(open)}`);
+}
+
+const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
+
+function showAction(action) {
+  const box = byId("detail_action");
+  const shape = JSON.stringify(action ?? null);
+  if (box.dataset.shape === shape) return;
+  box.dataset.shape = shape;
+  if (!action) return box.replaceChildren(make("p", { class: "faint" }, "None since the operator started."));
+  const list = make("dl", { class: "facts" });
+  const answer = answerWords({ ...action, status: action.returnedStatus, online: action.returnedOnline, error: null });
+  facts(list, [
+    ["Call", [`${action.action}, try ${action.attempt}`, sub(moment(Date.parse(action.at)), ", ", when(action.at, "ago"))]],
+    ["Result", action.result],
+    answer && ["Server said", answer],
+    action.error && ["Error", action.error, "bad"],
+  ].filter(Boolean));
+  box.replaceChildren(list);
+}
+
+/** What the server returned, in words. */
+function answerWords({ httpStatus, status, online, error }) {
+  return [
+    httpStatus && `HTTP ${httpStatus}`,
+    status && `status “${status}”`,
+    online !== null && online !== undefined && `online ${online}`,
+    error,
+  ].filter(Boolean).join(", ");
+}
+
+const PLAIN = {
+  Ready: { True: "Yes: as desired", False: "No", Unknown: "Not known" },
+  Reconciling: { True: "Yes: still on its way", False: "No: nothing is on its way", Unknown: "Not known" },
+  Stalled: { True: "Yes: an edit or a person must help", False: "No", Unknown: "Not known" },
+};
+
+function showConditions(conditions, shown) {
+  const list = byId("detail_conditions");
+  const shape = JSON.stringify([conditions, shown]);
+  if (list.dataset.shape === shape) return;
+  list.dataset.shape = shape;
+  list.replaceChildren(...conditions.map((one) => make("li", {},
+    make("span", {}, one.type), make("span", {}, PLAIN[one.type]?.[one.status] ?? one.status),
+    make("span", { class: "since" }, "since ", when(one.lastTransitionTime, "age")),
+    // One message for all three is told once, at the top.
+    one.message !== shown && make("span", { class: "told" }, sentence(one.message)))));
+}
+
+/** Whether there is a history at all: asked once for each connection, not with each reading. */
+let keepsHistory = true;
+let readingPast = 0;
+
+async function loadPast() {
+  const name = open;
+  if (!keepsHistory) {
+    past = { name, entries: null, trouble: "This operator keeps no history." };
+    return showDetail();
+  }
+  readingPast += 1;
+  try {
+    const answer = await get(`/api/v1/history?app=${encodeURIComponent(name)}&limit=200`);
+    if (name !== open) return;
+    past = { name, entries: answer.items ?? [], trouble: null };
+  } catch (error) {
+    if (name !== open) return;
+    if (error.status === 404) { keepsHistory = false; return loadPast(); }
+    past = { name, entries: null, trouble: `The history could not be read: ${error.message}` };
+  } finally {
+    readingPast -= 1;
+  }
+  showDetail();
+}
+
+/** An entry that arrives while the whole is being read may be missing from it: then it is read once more. */
+function addPast(entry) {
+  if (entry.app !== open) return;
+  if (readingPast > 0) return loadPast();
+  if (!past.entries) return;
+  past = { ...past, entries: [entry, ...past.entries].slice(0, 200) };
+  refresh();
+}
+
+function showPast(row) {
+  const strip = byId("detail_strip");
+  const list = byId("detail_history");
+  const shape = past.name + (past.trouble ?? past.entries?.length) + (past.entries?.[0]?.time ?? "") + row.observed + Math.floor(now() / 60e3);
+  if (strip.dataset.shape === shape) return;
+  strip.dataset.shape = shape;
+  if (!past.entries) {
+    byId("strip_section").hidden = true;
+    return list.replaceChildren(make("p", { class: "faint" }, past.trouble ?? "Loading …"));
+  }
+  strip.replaceChildren(...stripOf(past.entries, row.observed));
+  list.replaceChildren(past.entries.length ? make("ol", { class: "history" }, past.entries.map(entryOf))
+    : make("p", { class: "faint" }, "Nothing was recorded of this app yet."));
+}
+
+const DAY = 24 * 3600e3;
+/** How high a state is drawn, of 1: the shape tells it as well as the colour. */
+const HEIGHT = { Running: 1, Creating: 0.7, Stopped: 0.4, Suspended: 0.25, Missing: 0.25, Unknown: 0.1 };
+
+/** `entries` are newest first. */
+function stripOf(entries, observed) {
+  const end = now();
+  const begin = end - DAY;
+  const x = (at) => Math.round(((Math.min(Math.max(at, begin), end) - begin) / DAY) * 14400) / 10;
+  const oldest = [...entries].reverse();
+  const parts = [];
+  let state = oldest[0]?.before?.observed ?? null;
+  // Every change is recorded, so what was before the oldest entry was so for long; unless older entries were left out.
+  const whole = entries.length < 200;
+  let from = oldest.length && (!state || !whole) ? Date.parse(oldest[0].time) : begin;
+  for (const entry of oldest) {
+    const at = Date.parse(entry.time);
+    const next = entry.after?.observed ?? state;
+    if (next === state) continue;
+    if (state && at > begin) parts.push([state, Math.max(from, begin), at]);
+    state = next;
+    from = at;
+  }
+  if (oldest.length) parts.push([state ?? observed, Math.max(from, begin), end]);
+  const calls = oldest.filter((entry) => entry.action && Date.parse(entry.time) > begin);
+  const svg = draw("svg", { class: "strip", viewBox: "0 0 1440 56", preserveAspectRatio: "none", role: "img", "aria-label": stripWords(parts, calls) },
+    draw("rect", { class: "ground", x: 0, y: 38, width: 1440, height: 2 }),
+    ...parts.map(([what, start, stop]) => {
+      const height = 38 * (HEIGHT[what] ?? 0.1);
+      const width = Math.max(5, x(stop) - x(start)); // a moment is drawn too
+      return draw("rect", { "data-state": what, x: Math.min(x(start), 1440 - width), y: 38 - height, width, height });
+    }),
+    ...calls.map((entry) => draw("rect", { class: failed(entry) ? "call failed" : "call", x: Math.min(1435, Math.max(0, x(Date.parse(entry.time)) - 2.5)), y: failed(entry) ? 50 : 44, width: 5, height: failed(entry) ? 6 : 12 },
+      draw("title", {}, `${entry.action}, ${moment(Date.parse(entry.time))}`))));
+  const hours = make("div", { class: "hours", "aria-hidden": "true" }, ...["24 h ago", "18 h", "12 h", "6 h", "now"].map((text) => make("span", {}, text)));
+  const states = [...new Set(parts.map(([what]) => what))];
+  const key = (attributes) => draw("svg", { viewBox: "0 0 12 12" }, draw("rect", { width: 12, ...attributes }));
+  const legend = make("div", { class: "legend", "aria-hidden": "true" },
+    ...states.map((what) => make("span", {}, wrapStrip(key({ "data-state": what, y: 12 - 12 * (HEIGHT[what] ?? 0.1), height: 12 * (HEIGHT[what] ?? 0.1) })), what)),
+    calls.length > 0 && make("span", {}, wrapStrip(key({ class: "call", x: 4, width: 4, height: 12 })), "call"),
+    calls.some(failed) && make("span", {}, wrapStrip(key({ class: "call failed", x: 4, width: 4, y: 6, height: 6 })), "failed call"));
+  if (!oldest.length) return [make("p", { class: "faint" }, "No change was recorded.")];
+  return [svg, hours, legend];
+}
+
+function wrapStrip(svg) {
+  svg.classList.add("strip");
+  svg.classList.add("small");
+  return svg;
+}
+
+const failed = (entry) => Boolean(entry.answer && (entry.answer.error || (entry.answer.httpStatus && entry.answer.httpStatus >= 300)));
+
+function stripWords(parts, calls) {
+  const total = new Map();
+  for (const [what, start, stop] of parts) total.set(what, (total.get(what) ?? 0) + stop - start);
+  const shares = [...total].map(([what, ms]) => `${what} for ${span(ms)}`).join(", ");
+  return `Observed in the last 24 hours: ${shares || "nothing"}. ${plural(calls.length, "call", "calls")}${calls.some(failed) ? `, ${calls.filter(failed).length} of them failed` : ""}.`;
+}
+
+function entryOf(entry) {
+  const { before, after, action, answer, trigger } = entry;
+  const both = (of) => (before?.[of] && after?.[of] && before[of] !== after[of] ? `${before[of]} → ${after[of]}` : after?.[of] ?? before?.[of] ?? "–");
+  const bad = failed(entry);
+  return make("li", {},
+    make("time", { datetime: entry.time, title: fullFormat.format(Date.parse(entry.time)) }, moment(Date.parse(entry.time))),
+    make("div", {},
+      make("span", {}, action ? `${action[0].toUpperCase()}${action.slice(1)} called` : both("reason")),
+      action && sub(both("reason")),
+      answer && make("span", { class: bad ? "sub failed" : "sub" }, [answer.result, answerWords(answer)].filter(Boolean).join(": ")),
+      sub(`observed ${both("observed")}, desired ${both("desired")}`),
+      trigger && sub(`${trigger}${entry.revision ? `, revision ${entry.revision}` : ""}`)));
+}
+
+// ------------------------------------------------------------------------------------------------------ the daemon's word
+
+class Refused extends Error {
+  constructor(path, status) {
+    super(`${path} answered ${status}`);
+    this.status = status;
+  }
+}
+
+async function get(path) {
+  const response = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(15000), headers: { accept: "application/json" } });
+  const date = Date.parse(response.headers.get("date") ?? "");
+  // The header tells whole seconds; less than two is no skew worth a correction.
+  if (date) skew = Math.abs(date - Date.now()) > 2500 ? date - Date.now() : 0;
+  if (!response.ok) throw new Refused(path.split("?")[0], response.status);
+  return response.json();
+}
+
+/** connecting | live | polling | lost */
+let link = "connecting";
+let lastSeen = null;
+let stalled = false;
+let events = null;
+let opening = 0;
+let loading = null;
+let again = false;
+/** Changes that arrive while the whole list is on its way, to be laid over it. */
+let meanwhile = [];
+
+function setLink(next, trouble) {
+  const before = link;
+  link = next;
+  document.body.dataset.link = next;
+  byId("connection_pill").dataset.link = next;
+  const texts = { connecting: "Connecting", live: "Live", polling: "Live, every 5 s", lost: "Disconnected" };
+  say(byId("connection_text"), texts[next]);
+  const banner = byId("lost_banner");
+  banner.hidden = next !== "lost";
+  if (next === "lost") {
+    say(byId("lost_title"), lastSeen ? `Disconnected, last seen ${clock(lastSeen)}.` : "The operator cannot be reached.");
+    say(byId("lost_text"), `${trouble ? `${trouble}. ` : ""}${lastSeen ? "What is shown is from then. " : ""}Trying again …`);
+    if (before !== "lost") speak(lastSeen ? `Disconnected, last seen ${clock(lastSeen)}` : "The operator cannot be reached");
+    refresh();
+  } else if (before === "lost") speak("Connected again");
+}
+
+const seen = () => { lastSeen = now(); };
+
+/** Everything, anew. While one reading is on its way a second wish makes one more, not many. */
+function loadAll() {
+  if (loading) { again = true; return loading; }
+  meanwhile = [];
+  loading = (async () => {
+    const [list, status] = await Promise.all([get("/api/v1/apps"), get("/api/v1/status")]);
+    rows.clear();
+    for (const item of list.items ?? []) rows.set(item.metadata.name, rowOf(item));
+    for (const change of meanwhile) change();
+    daemon = status;
+    sample(status.governor);
+    loaded = true;
+    seen();
+    refresh();
+    if (open) loadPast();
+  })().finally(() => {
+    loading = null;
+    if (again) { again = false; loadAll().catch(lost); }
+  });
+  return loading;
+}
+
+function change(apply) {
+  if (loading) meanwhile.push(apply);
+  apply();
+  seen();
+  refresh();
+}
+
+function connect() {
+  events?.close();
+  const source = events = new EventSource("/api/v1/events");
+  const all = () => {
+    clearTimeout(opening);
+    if (source !== events) return;
+    loadAll().then(() => { if (source === events && source.readyState === EventSource.OPEN) setLink("live"); }, lost);
+  };
+  const on = (kind, act) => source.addEventListener(kind, (event) => {
+    if (source !== events) return;
+    // A word that cannot be read is not worth a broken page: the whole is read anew.
+    let data = null;
+    try { data = event.data ? JSON.parse(event.data) : null; } catch { all(); return; }
+    act(data);
+  });
+  // A new stream begins with a reset; one that goes on where it ended has none, and is read anew all the same.
+  source.onopen = () => { clearTimeout(opening); opening = setTimeout(all, 250); };
+  source.onerror = () => { if (source === events) broken(source); };
+  on("reset", all);
+  on("app", (item) => change(() => rows.set(item.metadata.name, rowOf(item))));
+  on("removed", ({ name }) => change(() => rows.delete(name)));
+  on("daemon", (status) => change(() => { daemon = { ...daemon, ...status }; sample(status.governor); }));
+  on("history", addPast);
+}
+
+let retry = 0;
+let waits = 0;
+function later(act) {
+  clearTimeout(retry);
+  // 1, 2, 4, then each 5 s, a little scattered: many open pages do not come back in one moment.
+  const wait = Math.min(5000, 1000 * 2 ** waits) * (0.8 + 0.4 * Math.random());
+  waits += 1;
+  retry = setTimeout(act, wait);
+}
+
+/** A stream that could not be had: either there is none in this operator, or nobody answers. */
+async function broken(source) {
+  if (source.readyState === EventSource.CONNECTING) return lost(); // the browser tries again by itself
+  source.close();
+  events = null;
+  try {
+    const response = await fetch("/api/v1/events", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (response.status === 404) return poll();
+    lost(new Refused("/api/v1/events", response.status));
+  } catch (error) {
+    lost(error);
+  }
+}
+
+function lost(error) {
+  stalled = false;
+  keepsHistory = true; // by the time it is back it may be another version
+  setLink("lost", error instanceof Refused ? error.message : "");
+  if (events?.readyState !== EventSource.CONNECTING) { events?.close(); events = null; later(connect); }
+}
+
+/** Without a stream: everything each five seconds. */
+async function poll() {
+  clearTimeout(retry);
+  try {
+    await loadAll();
+    waits = 0;
+    setLink("polling");
+    retry = setTimeout(poll, 5000);
+  } catch (error) {
+    lost(error);
+  }
+}
+
+/** A connection can be dead without saying so, and a daemon can answer while its loop stands still. */
+async function pulse() {
+  if (link !== "live" && link !== "polling") return;
+  try {
+    const response = await fetch("/livez", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    waits = 0;
+    seen();
+    if (stalled === response.ok) { stalled = !response.ok; refresh(); }
+  } catch (error) {
+    events?.close();
+    events = null;
+    lost(error);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------ hands
+
+const search = byId("search_input");
+search.addEventListener("input", () => { asked.words = search.value; changed(); });
+byId("sort_select").addEventListener("change", (event) => { asked.sort = event.target.value; asked.down = false; changed(); });
+byId("clear_button").addEventListener("click", () => { clearFilters(); search.focus(); });
+byId("detail_close").addEventListener("click", closeDetail);
+
+function clearFilters() {
+  asked.words = search.value = "";
+  for (const facet of Object.keys(FACETS)) asked[facet].clear();
+  changed();
+}
+
+body.addEventListener("click", (event) => {
+  const row = event.target.closest("[role=row]");
+  if (!row || event.target.closest("a") || String(getSelection())) return;
+  location.hash = encodeURIComponent(row.dataset.name);
+});
+body.addEventListener("focusin", (event) => { active = event.target.closest("[role=row]")?.dataset.name ?? active; });
+
+function move(to) {
+  const index = Math.max(0, Math.min(view.length - 1, to));
+  const row = view[index];
+  if (!row) return;
+  active = row.name;
+  const top = listTop + index * rowHeight;
+  if (top - stuck() < scrollY) scrollTo(0, top - stuck());
+  else if (top + rowHeight > scrollY + innerHeight) scrollTo(0, top + rowHeight - innerHeight + 8);
+  placeRows();
+  drawn.get(row.name)?.querySelector("a").focus({ preventScroll: true });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  const typing = event.target.closest?.("input, select, textarea");
+  if (event.key === "Escape") {
+    if (open) closeDetail();
+    else if (event.target === search && search.value) { asked.words = search.value = ""; changed(); }
+    else if (typing) event.target.blur();
+    else if (filtered()) clearFilters();
+    else return;
+    return event.preventDefault();
+  }
+  if (event.key === "/" && !typing) {
+    if (open && narrow.matches) closeDetail();
+    search.focus();
+    search.select();
+    return event.preventDefault();
+  }
+  // In the panel the arrows scroll it, in a list of choices they choose.
+  if (panel.contains(event.target) || (typing && event.target !== search)) return;
+  if (typing && !["ArrowDown", "Enter"].includes(event.key)) return;
+  const here = active === null ? -1 : view.findIndex((row) => row.name === active);
+  const page = Math.max(1, Math.floor((innerHeight - stuck()) / rowHeight) - 1);
+  const inRows = body.contains(event.target);
+  if (event.key === "ArrowDown") move(typing ? 0 : here + 1);
+  else if (event.key === "ArrowUp" && inRows && here <= 0) search.focus();
+  else if (event.key === "ArrowUp" && here >= 0) move(here - 1);
+  else if (event.key === "Enter" && typing && view.length > 0) location.hash = encodeURIComponent(view[0].name);
+  else if (inRows && event.key === "PageDown") move(here + page);
+  else if (inRows && event.key === "PageUp") move(here - page);
+  else if (inRows && event.key === "Home") move(0);
+  else if (inRows && event.key === "End") move(view.length - 1);
+  else return;
+  event.preventDefault();
+});
+
+// Not on the next frame: the browser calls this once a frame by itself, and a frame's delay would show empty rows.
+addEventListener("scroll", placeRows, { passive: true });
+addEventListener("resize", () => { rowHeight = px("--row"); showRows(); });
+addEventListener("hashchange", readHash);
+addEventListener("popstate", () => { readAddress(); search.value = asked.words; refresh(); });
+narrow.addEventListener("change", () => { byId("page_all").inert = open !== null && narrow.matches; });
+// What changes the height above the list moves the rows.
+new ResizeObserver(() => { listTop = body.getBoundingClientRect().top + scrollY; placeRows(); }).observe(document.querySelector("main"));
+
+readAddress();
+search.value = asked.words;
+buildHead();
+if (matchMedia("(max-width: 720px)").matches) byId("daemon_details").open = false;
+setInterval(() => { tickTimes(); showBudget(); }, 1000);
+setInterval(pulse, 10000);
+readHash();
+connect();

@@ -1,0 +1,252 @@
+//! Does the status page work in a real browser? Chromium, headless, through `chromedriver`.
+//!
+//! Ignored unless asked for, so that `cargo test` passes, and says what it left out, on a machine without a browser.
+//! `.ci/run` installs what is needed and runs `cargo test --test browser -- --ignored`. `AXE_JS` is axe-core's `axe.min.js`;
+//! with `BROWSER_SHOTS=DIR` each stage leaves a picture there.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod browser;
+mod pretend;
+
+#[path = "../it/harness.rs"]
+#[allow(dead_code, reason = "shared with the other tests in real time, which use the rest")]
+mod harness;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use campos_operator::simulator::world::Config;
+use serde_json::json;
+
+use self::browser::{Browser, Scheme};
+use self::harness::{A, B, Daemon, Manifests, Simulator, binary, http, manifest};
+use self::pretend::Pretend;
+
+/// What axe-core has to find nothing wrong with.
+const LOOKS: [(u32, u32, Scheme); 4] =
+    [(1280, 900, Scheme::Light), (1280, 900, Scheme::Dark), (390, 844, Scheme::Light), (390, 844, Scheme::Dark)];
+
+/// Live, whether by the stream or by polling.
+const LIVE: &str = "['live', 'polling'].includes(document.body.dataset.link)";
+
+/// The names in the list, from top to bottom.
+const NAMES: &str = "[...document.querySelectorAll('.rows [role=row]')].map((row) => row.dataset.name).join()";
+
+/// The operator on the manifests, listening on a given address.
+fn daemon(simulator: &Simulator, manifests: &Manifests, listen: SocketAddr) -> Daemon {
+    let mut command = binary();
+    command.args(["run", "--interval", "1s", "--api-budget", "unlimited", "--listen", &listen.to_string()]);
+    command.args(["--api-url", &simulator.url(), "--manifests"]).arg(manifests.path());
+    Daemon::spawn(command)
+}
+
+#[tokio::test]
+#[ignore = "needs chromium, chromedriver and axe-core: .ci/run installs and runs it"]
+async fn the_page_shows_the_fleet_and_follows_it() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("ticket-bot", A, "Stopped"), ("welcome-bot", B, "Running")]);
+    let mut running = daemon(&simulator, &manifests, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let address = running.address();
+    let origin = format!("http://{address}");
+    // Parts of the API that an operator does not serve are told apart from errors of the page.
+    let unserved: Vec<String> = ["/api/v1/history?app=ticket-bot&limit=200"]
+        .iter()
+        .filter(|path| http(address, "GET", path).0 == 404)
+        .map(|path| format!("{origin}{path}"))
+        .chain((http(address, "HEAD", "/api/v1/events").0 == 404).then(|| format!("{origin}/api/v1/events")))
+        .collect();
+
+    let page = Browser::start().await;
+    page.look(1280, 900, Scheme::Light).await;
+    page.open(&origin).await;
+    page.until(LIVE).await;
+    page.until("document.getElementById('fleet_verdict').textContent === 'All 2 apps are as desired.'").await;
+    assert_eq!(page.ask(NAMES).await, "ticket-bot,welcome-bot");
+    page.shot("fleet").await;
+
+    // Search and filters, and the address that remembers them.
+    page.keys("/").await;
+    page.keys("welc").await;
+    page.until(&format!("{NAMES} === 'welcome-bot'")).await;
+    page.until("document.getElementById('list_count').textContent === '1 of 2'").await;
+    page.keys(browser::ESCAPE).await;
+    page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot'")).await;
+    page.click("#observed_chips [data-value=Stopped]").await;
+    page.until(&format!("{NAMES} === 'ticket-bot' && location.search === '?observed=Stopped'")).await;
+    page.click("#observed_chips [data-value=Stopped]").await;
+    page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot' && location.search === ''")).await;
+    page.click(".head .name button").await;
+    page.until(&format!("{NAMES} === 'welcome-bot,ticket-bot'")).await;
+    page.click(".head .name button").await;
+    page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot'")).await;
+
+    // The keyboard alone: from the search into the list, into the details and back.
+    page.keys("/").await;
+    page.keys(browser::DOWN).await;
+    page.keys(browser::DOWN).await;
+    page.until("document.activeElement.textContent === 'welcome-bot'").await;
+    page.keys(browser::UP).await;
+    page.until("document.activeElement.textContent === 'ticket-bot'").await;
+    page.keys(browser::ENTER).await;
+    page.until("location.hash === '#ticket-bot' && document.activeElement.id === 'detail_name'").await;
+    let details = page.ask("document.getElementById('detail_panel').innerText").await;
+    let told = details.as_str().unwrap();
+    for part in ["ticket-bot", "Settled", "The app is Stopped, as asked.", "HTTP 200, status “active”", "Ready", A]
+    {
+        assert!(told.contains(part), "{part:?} is not in:\n{told}");
+    }
+    page.shot("details").await;
+    page.keys(browser::ESCAPE).await;
+    page.until("location.hash === '' && document.activeElement.textContent === 'ticket-bot'").await;
+
+    // An edit shows up without a reload.
+    page.ask("window.stayed = true").await;
+    manifests.set("welcome-bot", B, "Stopped");
+    page.until(
+        "['Stopped', 'Settled'].every((word) =>
+            document.querySelector('[data-name=welcome-bot]').innerText.split(/\\s+/).includes(word))
+            && !document.querySelector('[data-name=welcome-bot]').innerText.includes('Running')",
+    )
+    .await;
+    manifests.put("third", &manifest("third", "60c72b2f9b1e8d001c8e4f3c", "Running"));
+    page.until(&format!("{NAMES} === 'third,ticket-bot,welcome-bot'")).await;
+    page.until("document.querySelector('[data-name=third] .reason').innerText === 'AppNotFound'").await;
+    manifests.put("broken", "kind: App\n");
+    page.until("/^[1-9]\\d* problem/.test(document.getElementById('problem_summary').innerText)").await;
+    assert_eq!(page.ask("window.stayed").await, true);
+
+    // Nobody is left out: axe-core finds no violation, in any look, with and without the details.
+    for (width, height, scheme) in LOOKS {
+        page.look(width, height, scheme).await;
+        page.ask("location.hash = ''").await;
+        page.until("document.getElementById('detail_panel').hidden").await;
+        page.axe().await;
+        page.shot(&format!("fleet-{width}-{scheme:?}")).await;
+        page.ask("location.hash = 'welcome-bot'").await;
+        page.until("document.getElementById('detail_history').textContent !== 'Loading …'").await;
+        page.axe().await;
+        page.shot(&format!("details-{width}-{scheme:?}")).await;
+        // Nothing is wider than the window.
+        page.until("document.documentElement.scrollWidth <= innerWidth").await;
+    }
+    page.ask("location.hash = ''").await;
+
+    // Nothing went wrong, and nobody else was asked anything.
+    page.no_errors(&unserved).await;
+    let requests = page.requests().await;
+    assert!(requests.len() > 5, "{requests:?}");
+    for url in &requests {
+        assert!(url.starts_with(&format!("{origin}/")) || url.starts_with("data:"), "a request to {url}");
+    }
+
+    // Dead, and back again.
+    running.signal("-KILL");
+    running.ends();
+    page.until("document.body.dataset.link === 'lost'").await;
+    page.until(
+        "/^Disconnected, last seen \\d\\d:\\d\\d:\\d\\d\\./.test(document.getElementById('lost_banner').innerText)",
+    )
+    .await;
+    page.until("document.getElementById('spoken_text').textContent.startsWith('Disconnected')").await;
+    page.axe().await;
+    page.shot("disconnected").await;
+    let _back = daemon(&simulator, &manifests, address);
+    page.until(&format!("{LIVE} && document.getElementById('lost_banner').hidden")).await;
+    assert_eq!(page.ask("window.stayed").await, true);
+    page.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs chromium, chromedriver and axe-core: .ci/run installs and runs it"]
+async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
+    let pretend = Pretend::start(10_000).await;
+    let page = Browser::start().await;
+    page.look(1280, 900, Scheme::Light).await;
+    page.open(&pretend.url()).await;
+    page.until("document.body.dataset.link === 'live'").await;
+    page.until("document.getElementById('list_count').textContent === '10,000 apps'").await;
+    page.shot("ten-thousand").await;
+
+    // Whatever is looked for, it is there before a person notices; generous, for slow and busy machines.
+    let times = page
+        .ask(
+            "(() => {
+                const search = document.getElementById('search_input');
+                const timed = (act) => { const start = performance.now(); act(); document.body.offsetHeight; return performance.now() - start; };
+                const type = (text) => timed(() => { search.value = text; search.dispatchEvent(new Event('input')); });
+                return {
+                    filter: ['a', 'app-0', 'app-099', 'nothing', 'team=1', ''].map(type),
+                    sort: [...document.querySelectorAll('.head button')].map((button) => timed(() => button.click())),
+                    scroll: [0, 9, 99, 999, 5000, 9990].map((row) => timed(() => { scrollTo(0, row * 52); dispatchEvent(new Event('scroll')); })),
+                };
+            })()",
+        )
+        .await;
+    eprintln!("ms for 10,000 apps: {times}");
+    for kind in ["filter", "sort", "scroll"] {
+        for ms in times[kind].as_array().unwrap() {
+            assert!(ms.as_f64().unwrap() < 500.0, "{kind}: {times}");
+        }
+    }
+    assert!(page.ask("document.querySelectorAll('.rows [role=row]').length").await.as_u64().unwrap() < 80);
+
+    // Each kind of event.
+    page.click(".head .name button").await;
+    page.ask("scrollTo(0, 0)").await;
+    pretend.app(&pretend::app(
+        3,
+        "Stopped",
+        "Running",
+        "Stopping",
+        "a <b>stop</b> was <img src=x onerror=alert(1)> sent",
+    ));
+    page.until("document.querySelector('#reason_chips [data-value=Stopping] .number').textContent === '1'").await;
+    page.ask("location.hash = 'app-00003'").await;
+    // What the server wrote is text, whatever it looks like.
+    page.until("document.getElementById('detail_message').textContent === 'A <b>stop</b> was <img src=x onerror=alert(1)> sent.'").await;
+    page.until("document.querySelectorAll('.history li').length === 2").await;
+    page.until("document.querySelectorAll('#detail_strip [data-state]').length >= 2").await;
+    page.shot("strip").await;
+    page.axe().await;
+    pretend.send("history", &pretend::entry("app-00003", "2026-11-24T12:00:00Z", None));
+    page.until("document.querySelectorAll('.history li').length === 3").await;
+    pretend.remove("app-00003");
+    page.until("document.getElementById('list_count').textContent === '9,999 apps'").await;
+    page.until("document.getElementById('detail_message').textContent.startsWith('No manifest declares')").await;
+    let mut status = pretend::status();
+    status["governor"]["breakerOpen"] = json!(true);
+    pretend.send("daemon", &status);
+    page.until("document.getElementById('notice_list').innerText.includes('CamposCloud does not answer.')").await;
+
+    // A storm of events is drawn in bursts, and what it leaves is what the last of each said.
+    for at in 0..5_000 {
+        pretend.app(&pretend::app(at % 500 + 10, "Running", "Running", "Settled", &format!("storm {at}")));
+    }
+    pretend.app(&pretend::app(9, "Running", "Running", "Settled", "after the storm"));
+    page.ask("location.hash = 'app-00009'").await;
+    page.until("document.getElementById('detail_message').textContent === 'After the storm.'").await;
+
+    // A reset reads everything anew: this is how an operator without any app comes about.
+    page.ask("location.hash = ''").await;
+    pretend.empty();
+    page.until("document.getElementById('list_blank').innerText.startsWith('No manifests yet.')").await;
+    page.look(390, 844, Scheme::Dark).await;
+    page.axe().await;
+    page.shot("empty").await;
+    page.no_errors(&[]).await;
+
+    // A stream that ends is had again, and what was missed meanwhile is read.
+    pretend.app_unheard(&pretend::app(1, "Running", "Running", "Settled", "missed"));
+    pretend.hang_up();
+    page.until("document.getElementById('list_count').textContent === '1 app'").await;
+    page.until("document.body.dataset.link === 'live'").await;
+
+    // A daemon that answers while its loop stands still is not well.
+    pretend.stall();
+    page.until("document.getElementById('notice_list').innerText.includes('loop makes no progress')").await;
+    page.end().await;
+}
+
+/// Longer than anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
