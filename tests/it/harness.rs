@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -242,6 +243,49 @@ impl Drop for Daemon {
         if !thread::panicking() {
             assert_no_secrets(&self.log());
         }
+    }
+}
+
+/// A `get -w` whose lines can be waited for.
+pub(crate) struct Watch {
+    child: Child,
+    pub(crate) lines: Receiver<String>,
+}
+
+impl Watch {
+    pub(crate) fn start(server: &str, arguments: &[&str]) -> Self {
+        let mut command = binary();
+        command.args(["get", "-w", "--server", server]).args(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that says `text`; those before it are passed over.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("waited in vain for {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::process::{Child, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Output, Stdio};
 use std::thread;
 
 use campos_operator::simulator::world::Config;
 use serde_json::Value;
 
-use crate::harness::{A, B, DEADLINE, Daemon, Manifests, Simulator, assert_no_secrets, binary, http, manifest};
+use crate::harness::{A, B, Daemon, Manifests, Simulator, Watch, assert_no_secrets, binary, http, manifest};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -238,49 +237,6 @@ fn the_daemon_has_to_be_one() {
         assert!(code == 1 && stderr.contains("is that a campos-operator?"), "{arguments:?}: {stderr}");
     }
     assert!(simulator.calls().is_empty());
-}
-
-/// A `get -w` whose lines can be waited for.
-struct Watch {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Watch {
-    fn start(server: &str, arguments: &[&str]) -> Self {
-        let mut command = binary();
-        command.args(["get", "-w", "--server", server]).args(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, lines }
-    }
-
-    /// The next line that says `text`; those before it are passed over.
-    #[track_caller]
-    fn wait_for(&self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("waited in vain for {text:?}"));
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

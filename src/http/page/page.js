@@ -718,16 +718,10 @@ function showConditions(conditions, shown) {
     one.message !== shown && make("span", { class: "told" }, sentence(one.message)))));
 }
 
-/** Whether there is a history at all: asked once for each connection, not with each reading. */
-let keepsHistory = true;
 let readingPast = 0;
 
 async function loadPast() {
   const name = open;
-  if (!keepsHistory) {
-    past = { name, entries: null, trouble: "This operator keeps no history." };
-    return showDetail();
-  }
   readingPast += 1;
   try {
     const answer = await get(`/api/v1/history?app=${encodeURIComponent(name)}&limit=200`);
@@ -735,7 +729,6 @@ async function loadPast() {
     past = { name, entries: answer.items ?? [], trouble: null };
   } catch (error) {
     if (name !== open) return;
-    if (error.status === 404) { keepsHistory = false; return loadPast(); }
     past = { name, entries: null, trouble: `The history could not be read: ${error.message}` };
   } finally {
     readingPast -= 1;
@@ -953,15 +946,15 @@ function later(act) {
   retry = setTimeout(act, wait);
 }
 
-/** A stream that could not be had: either there is none in this operator, or nobody answers. */
+/** A stream that could not be had: either it has too many readers, or nobody answers. */
 async function broken(source) {
   if (source.readyState === EventSource.CONNECTING) return lost(); // the browser tries again by itself
   source.close();
   events = null;
   try {
     const response = await fetch("/api/v1/events", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
-    if (response.status === 404) return poll();
-    lost(new Refused("/api/v1/events", response.status));
+    if (response.ok) return later(connect);
+    poll();
   } catch (error) {
     lost(error);
   }
@@ -969,19 +962,18 @@ async function broken(source) {
 
 function lost(error) {
   stalled = false;
-  keepsHistory = true; // by the time it is back it may be another version
   setLink("lost", error instanceof Refused ? error.message : "");
   if (events?.readyState !== EventSource.CONNECTING) { events?.close(); events = null; later(connect); }
 }
 
-/** Without a stream: everything each five seconds. */
-async function poll() {
+/** Without a stream: everything each five seconds, and each minute the stream is tried again. */
+async function poll(times = 12) {
   clearTimeout(retry);
   try {
     await loadAll();
     waits = 0;
     setLink("polling");
-    retry = setTimeout(poll, 5000);
+    retry = setTimeout(() => (times > 1 ? poll(times - 1) : connect()), 5000);
   } catch (error) {
     lost(error);
   }
