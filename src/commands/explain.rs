@@ -13,8 +13,8 @@ use super::daemon::{App, Daemon};
 use super::{Exit, print, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::manifest::load::{self, Content};
-use crate::manifest::schema::Object;
 use crate::operator::clock::Clock;
+use crate::reconcile::desired::Object;
 use crate::reconcile::desired::{Because, Desired, Spec, Wish};
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {

@@ -106,10 +106,10 @@ impl Known {
         }
         let mut known = Self::default();
         for declared in declared {
-            if let Some(spec) = declared.spec {
-                known.apps.insert(spec.app_id, (declared.name.clone(), declared.place.file));
+            if let Some(spec) = declared.spec() {
+                known.apps.insert(spec.app_id.clone(), (declared.name.clone(), declared.place.file.clone()));
             }
-            known.names.insert(declared.name);
+            known.names.insert(declared.name.clone());
         }
         Ok(known)
     }

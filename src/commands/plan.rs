@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -43,7 +44,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let clock = Clock::system();
     let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
     let mut governor = Governor::new(args.api.api_budget, 0);
-    let wanted = declared.iter().filter_map(|declared| Some(declared.spec.as_ref()?.app_id.clone()));
+    let wanted = declared.iter().filter_map(|declared| Some(declared.spec()?.app_id.clone()));
     let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, wanted))?;
     let gates = Gates { policy: args.policy.into(), list_incomplete: observation.flaw.is_some(), ..Gates::OPEN };
     let plan = planned(&declared, &observation, gates, clock);
@@ -61,16 +62,16 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
 }
 
 /// Why somebody suspended an app, in their own words.
-fn notes(declared: &[Declared]) -> BTreeMap<&AppName, &str> {
-    let told = declared.iter().filter_map(|declared| Some((&declared.name, declared.spec.as_ref()?.suspend.as_ref()?)));
+fn notes(declared: &[Arc<Declared>]) -> BTreeMap<&AppName, &str> {
+    let told = declared.iter().filter_map(|declared| Some((&declared.name, declared.spec()?.suspend.as_ref()?)));
     told.filter_map(|(name, suspension)| Some((name, suspension.reason.as_deref()?))).collect()
 }
 
-fn planned(declared: &[Declared], observation: &Observation, gates: Gates, clock: Clock) -> Plan {
+fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, clock: Clock) -> Plan {
     let wall = clock.wall();
     let readings = observation.readings();
     let subjects = declared.iter().map(|declared| {
-        let app_id = declared.spec.as_ref().map(|spec| &spec.app_id);
+        let app_id = declared.spec().map(|spec| &spec.app_id);
         Subject {
             name: &declared.name,
             app_id,

@@ -49,7 +49,7 @@ pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Cloc
             bail!("{} of the manifests are not sound, first {}", diagnostics.len(), first.one_line());
         }
         for declared in &declared {
-            if let Some(spec) = &declared.spec {
+            if let Some(spec) = declared.spec() {
                 world.add(spec.app_id.clone(), declared.name.as_str(), now);
             }
         }

@@ -12,10 +12,9 @@ use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
 use super::load::{Content, ParsedFile};
-use super::schema::Object;
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::condition::Reason;
-use crate::reconcile::desired::{Declared, Place, Standing};
+use crate::reconcile::desired::{Declared, Object, Place, Standing};
 
 /// How many places of a dispute are told; a thousand copies of one file are not to make a thousand lines of a thousand.
 const PLACES_TOLD: usize = 8;
@@ -35,7 +34,7 @@ pub enum FileState {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Objects that are new or declared differently, by name.
-    pub changed: Vec<Declared>,
+    pub changed: Vec<Arc<Declared>>,
     /// Objects that no file declares any more, by name.
     pub removed: Vec<AppName>,
 }
@@ -79,7 +78,7 @@ struct Entry {
     /// The ids it claims at present.
     ids: BTreeSet<AppId>,
     /// What was last said of it.
-    said: Option<Declared>,
+    said: Option<Arc<Declared>>,
 }
 
 impl Entry {
@@ -176,8 +175,8 @@ impl Catalog {
     }
 
     /// Everything declared, by name.
-    pub fn declared(&self) -> Vec<Declared> {
-        let mut all: Vec<Declared> = self.objects.values().filter_map(|entry| entry.said.clone()).collect();
+    pub fn declared(&self) -> Vec<Arc<Declared>> {
+        let mut all: Vec<Arc<Declared>> = self.objects.values().filter_map(|entry| entry.said.clone()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -300,7 +299,8 @@ impl Catalog {
             let place = Place { file: spot.0.clone(), line: spot.1 };
             entry.last_good = Some((object.clone(), place));
         }
-        if entry.said.as_ref() != Some(&declared) {
+        if entry.said.as_deref() != Some(&declared) {
+            let declared = Arc::new(declared);
             entry.said = Some(declared.clone());
             changes.changed.push(declared);
         }
@@ -346,14 +346,7 @@ impl Catalog {
             Some((_, _, object)) => Some(object),
             None => entry.last_good.as_ref().map(|(object, _)| object),
         };
-        Declared {
-            name: name.clone(),
-            labels: object.map(|object| object.labels.clone()).unwrap_or_default(),
-            annotations: object.map(|object| object.annotations.clone()).unwrap_or_default(),
-            spec: object.map(|object| object.spec.clone()),
-            place,
-            standing,
-        }
+        Declared { name: name.clone(), object: object.cloned(), place, standing }
     }
 
     fn dispute_diagnostics(&self, name: &AppName, entry: &Entry, all: &mut Vec<Diagnostic>) {
@@ -457,8 +450,8 @@ mod tests {
 
     /// `name state standing place`, a line for each object.
     fn shown(catalog: &Catalog) -> String {
-        let line = |declared: &Declared| {
-            let state = declared.spec.as_ref().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
+        let line = |declared: &Arc<Declared>| {
+            let state = declared.spec().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
             let standing = match &declared.standing {
                 Standing::Sound => "Sound".to_owned(),
                 Standing::Invalid { message, .. } => format!("Invalid: {message}"),
@@ -656,7 +649,7 @@ mod tests {
         #[test]
         fn step_by_step_is_the_same_as_from_scratch(steps in states()) {
             let mut catalog = Catalog::new();
-            let mut told: BTreeMap<AppName, Declared> = BTreeMap::new();
+            let mut told: BTreeMap<AppName, Arc<Declared>> = BTreeMap::new();
             let mut files = BTreeMap::new();
             for step in &steps {
                 let (file, state) = state(*step);
@@ -680,8 +673,8 @@ mod tests {
                 fresh.apply(files.iter().map(|(file, (state, _))| (file.clone(), state.clone())));
                 let view = |catalog: &Catalog| -> Vec<_> {
                     catalog.declared().into_iter().map(|d| {
-                        let spec = (d.standing == Standing::Sound).then_some(d.spec);
-                        (d.name, d.place, d.standing, spec)
+                        let spec = (d.standing == Standing::Sound).then(|| d.spec().cloned());
+                        (d.name.clone(), d.place.clone(), d.standing.clone(), spec)
                     }).collect()
                 };
                 // An object whose name is disputed also claims the app of its last good version, which only history knows.
@@ -702,7 +695,7 @@ mod tests {
                 let mut masters = BTreeSet::new();
                 for declared in catalog.declared() {
                     if !matches!(declared.standing, Standing::Conflicting { .. })
-                        && let Some(spec) = declared.spec
+                        && let Some(spec) = declared.spec()
                     {
                         prop_assert!(masters.insert(spec.app_id.clone()), "{} twice", spec.app_id);
                     }

@@ -1,17 +1,19 @@
 //! What is allowed, but surely not meant? Warnings about sound manifests; they keep nothing from being in force.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Severity};
 use crate::reconcile::desired::Declared;
 
 /// The doubts about `declared`, as of `at`: windows that never decide, and windows that are over.
-pub fn doubts(declared: &[Declared], at: Timestamp) -> Vec<Diagnostic> {
+pub fn doubts(declared: &[Arc<Declared>], at: Timestamp) -> Vec<Diagnostic> {
     declared.iter().flat_map(|declared| of_one(declared, at)).collect()
 }
 
 fn of_one(declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
-    let Some(schedule) = declared.spec.as_ref().and_then(|spec| spec.schedule.as_ref()) else { return Vec::new() };
+    let Some(schedule) = declared.spec().and_then(|spec| spec.schedule.as_ref()) else { return Vec::new() };
     let shadowed = schedule.shadowed();
     let now = schedule.wall(at);
     let doubt = |index: usize| {
@@ -34,8 +36,6 @@ fn of_one(declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::manifest::source::load_text;
 

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::diagnostic::{Diagnostic, Mark, Severity};
-use super::schema::{self, Manifest, ManifestList, Object};
+use super::schema::{self, Manifest, ManifestList};
 use super::yaml::{self, Finding, Node};
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Reason;
+use crate::reconcile::desired::Object;
 
 /// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
 pub const MAX_FILE: usize = 256 * 1024;

@@ -177,20 +177,7 @@ impl<'de> Deserialize<'de> for Suspend {
     }
 }
 
-/// What one valid document declares, in the core's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    /// `metadata.name`.
-    pub name: AppName,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`.
-    pub annotations: BTreeMap<String, String>,
-    /// `spec`.
-    pub spec: desired::Spec,
-}
-
-impl TryFrom<Manifest> for Object {
+impl TryFrom<Manifest> for desired::Object {
     type Error = Malformed;
 
     fn try_from(manifest: Manifest) -> Result<Self, Malformed> {
@@ -206,8 +193,8 @@ impl TryFrom<Manifest> for Object {
         };
         Ok(Self {
             name: manifest.metadata.name.parse()?,
-            labels: manifest.metadata.labels.unwrap_or_default(),
-            annotations: manifest.metadata.annotations.unwrap_or_default(),
+            labels: manifest.metadata.labels.unwrap_or_default().into(),
+            annotations: manifest.metadata.annotations.unwrap_or_default().into(),
             spec: desired::Spec {
                 app_id: manifest.spec.app_id.parse()?,
                 state: match manifest.spec.state {

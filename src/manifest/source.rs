@@ -124,12 +124,12 @@ impl Drop for SourceHandle {
 
 /// Reads everything once: for verbs that look at the manifests and end. Blocks for as long as a file is being written
 /// (at most about two seconds).
-pub fn load(roots: Vec<PathBuf>) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
+pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
     load_with(roots, false)
 }
 
 /// The same; `follow_links`: whether links may lead out of the tree.
-pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Declared>, Vec<Diagnostic>, SourceReport) {
+pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
     let mut engine = Engine { silent: true, ..Engine::new(roots, follow_links) };
     let started = clock::now();
     loop {
@@ -148,7 +148,7 @@ pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Declared>, Vec
 }
 
 /// Reads one text that is in no file, called `file` in diagnostics.
-pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Declared>, Vec<Diagnostic>) {
+pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diagnostic>) {
     let mut catalog = Catalog::new();
     catalog.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
     let mut diagnostics = catalog.diagnostics();

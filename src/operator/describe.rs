@@ -13,6 +13,7 @@ use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
 use crate::reconcile::condition::{Reason, fold};
 use crate::reconcile::decide::{Asked, Decision, Gates};
 use crate::reconcile::desired::{SourceReport, Spec, Standing};
+use crate::reconcile::labels::Labels;
 use crate::reconcile::moment::Moment;
 use crate::status::{
     API_VERSION, App, Daemon, GovernorStatus, Metadata, Observation, Source, SourceStatus, Spec as ShownSpec, Status,
@@ -58,23 +59,23 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
         kind: "App",
         metadata: Metadata {
             name: declared.name.as_str().to_owned(),
-            labels: declared.labels.clone(),
-            annotations: declared.annotations.clone(),
+            labels: words(declared.object.as_ref().map(|object| &object.labels)),
+            annotations: words(declared.object.as_ref().map(|object| &object.annotations)),
             generation: object.generation,
         },
-        spec: declared.spec.as_ref().map(shown),
+        spec: declared.spec().map(shown),
         status: Status {
             observed_generation: object.generation,
             revision: revision.clone(),
             source: Source { file: declared.place.file.clone(), line: declared.place.line },
             desired: wish.map(|wish| wish.desired.as_str()),
-            desired_because: wish.zip(declared.spec.as_ref()).map(|(wish, spec)| spec.explain(wish).into()),
+            desired_because: wish.zip(declared.spec()).map(|(wish, spec)| spec.explain(wish).into()),
             observed: object.observed.as_str(),
             observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
             conditions: conditions(folded, &message, object.generation, &object.conditions, when.wall),
             last_action: object.last_action.clone(),
             next_look_at: look.map(|at| when.wall_at(at)),
-            next_transition: transition(declared.spec.as_ref(), when.wall),
+            next_transition: transition(declared.spec(), when.wall),
         },
     })
 }
@@ -120,6 +121,10 @@ pub fn daemon(
     }
 }
 
+fn words(labels: Option<&Labels>) -> std::collections::BTreeMap<String, String> {
+    labels.into_iter().flat_map(Labels::iter).map(|(key, word)| (key.to_owned(), word.to_owned())).collect()
+}
+
 fn shown(spec: &Spec) -> ShownSpec {
     ShownSpec {
         app_id: spec.app_id.as_str().to_owned(),
@@ -144,7 +149,7 @@ fn message(
     unreadable: bool,
     now: Moment,
 ) -> String {
-    let (desired, observed) = (object.declared.spec.as_ref().map(|spec| spec.state.as_str()), object.observed);
+    let (desired, observed) = (object.declared.spec().map(|spec| spec.state.as_str()), object.observed);
     let desired = desired.unwrap_or("nothing");
     let error = object.last_action.as_ref().and_then(|last| last.error.as_deref());
     let last = error.map(|error| format!("; last: {error}")).unwrap_or_default();
@@ -168,7 +173,7 @@ fn message(
             format!("the app is {observed} and shall be {desired}: the call goes out as soon as the budget allows")
         }
         Reason::BackingOff => format!("the last call failed; try {} follows{until}{last}", past.next_attempt()),
-        Reason::Suspended => match object.declared.spec.as_ref().and_then(|spec| spec.suspend.as_ref()) {
+        Reason::Suspended => match object.declared.spec().and_then(|spec| spec.suspend.as_ref()) {
             Some(suspension) => {
                 let why = suspension.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
                 let end = suspension.until.map(|until| format!(" until {until}")).unwrap_or_default();
@@ -207,7 +212,7 @@ fn message(
             format!("the app keeps coming back: someone or something else changes it; next try{until}")
         }
         Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => match &object.declared.standing {
-            Standing::Invalid { message, since } if object.declared.spec.is_some() => format!(
+            Standing::Invalid { message, since } if object.declared.spec().is_some() => format!(
                 "the newest text of the manifest is refused since {since:.0}, the last good one stays in force: {message}"
             ),
             Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}"),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,7 +33,7 @@ const EDIT_AT_MOST: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Object {
     /// As declared.
-    pub declared: Declared,
+    pub declared: Arc<Declared>,
     /// Counts changes of the spec, from 1.
     pub generation: u64,
     /// The last decision.
@@ -155,7 +156,7 @@ impl Fleet {
     /// showed is then looked for at once. `trigger` tells an edit from the first load.
     pub fn take_update(
         &mut self,
-        changed: Vec<Declared>,
+        changed: Vec<Arc<Declared>>,
         removed: &[AppName],
         listed_before: bool,
         trigger: Trigger,
@@ -173,8 +174,8 @@ impl Fleet {
         for declared in changed {
             let name = declared.name.clone();
             let before = self.objects.remove(&name);
-            let spec_changed = before.as_ref().is_none_or(|before| before.declared.spec != declared.spec);
-            let desired = declared.spec.as_ref().map(|spec| spec.wish(wall).desired);
+            let spec_changed = before.as_ref().is_none_or(|before| before.declared.spec() != declared.spec());
+            let desired = declared.spec().map(|spec| spec.wish(wall).desired);
             let mut object = before.unwrap_or_else(|| Object::new(declared.clone()));
             object.generation += u64::from(spec_changed);
             object.urgent = edit && spec_changed;
@@ -342,7 +343,7 @@ impl Fleet {
             let known = object.app_id().and_then(|id| self.apps.get(id));
             Some(Subject {
                 name,
-                app_id: object.declared.spec.as_ref().map(|spec| &spec.app_id),
+                app_id: object.declared.spec().map(|spec| &spec.app_id),
                 asked: Asked::of(&object.declared, wall),
                 observed: known.map_or(Observed::Unknown, |known| known.past.trusted(known.sighting.as_ref())),
                 past: known.map_or(&NOTHING_TRIED, |known| &known.past),
@@ -389,7 +390,7 @@ impl Fleet {
             }
             object.ready = rank;
         }
-        let spec = object.declared.spec.as_ref();
+        let spec = object.declared.spec();
         let change = spec.and_then(|spec| spec.next_change(wall)).map(|at| {
             let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
             now + wait
@@ -569,7 +570,7 @@ impl Known {
 }
 
 impl Object {
-    fn new(declared: Declared) -> Self {
+    fn new(declared: Arc<Declared>) -> Self {
         Self {
             declared,
             generation: 0,
@@ -593,7 +594,7 @@ impl Object {
     pub fn app_id(&self) -> Option<&AppId> {
         match self.declared.standing {
             Standing::Conflicting { .. } => None,
-            Standing::Sound | Standing::Invalid { .. } => self.declared.spec.as_ref().map(|Spec { app_id, .. }| app_id),
+            Standing::Sound | Standing::Invalid { .. } => self.declared.spec().map(|Spec { app_id, .. }| app_id),
         }
     }
 }

@@ -24,7 +24,7 @@ impl Asked {
     /// An invalid edit is no edit: the last good spec stays in force, as after a rejected `kubectl apply`. A conflict is
     /// another matter: it is not known who is meant, so nothing is called.
     pub fn of(declared: &Declared, wall: jiff::Timestamp) -> Self {
-        match (&declared.standing, &declared.spec) {
+        match (&declared.standing, declared.spec()) {
             (Standing::Conflicting { reason, .. }, _) => Self::Nothing(*reason),
             (Standing::Sound | Standing::Invalid { .. }, Some(spec)) => Self::For(spec.wish(wall)),
             (Standing::Sound | Standing::Invalid { .. }, None) => Self::Nothing(Reason::InvalidManifest),

@@ -2,7 +2,6 @@
 //!
 //! Values only: reading files and keeping the last good version is the business of `manifest`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use jiff::Timestamp;
 
 use super::app::{AppId, AppName};
 use super::condition::Reason;
+use super::labels::Labels;
 use super::schedule::Schedule;
 
 /// The two states a manifest can ask for.
@@ -206,21 +206,37 @@ pub enum Standing {
     },
 }
 
+/// What one valid document declares. Shared by everybody who keeps it: it never changes, another takes its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// `metadata.name`.
+    pub name: AppName,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `metadata.annotations`.
+    pub annotations: Labels,
+    /// `spec`.
+    pub spec: Spec,
+}
+
 /// One object of the manifests: the last good version of it, and how sound its newest text is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     /// `metadata.name`.
     pub name: AppName,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// `metadata.annotations`.
-    pub annotations: BTreeMap<String, String>,
-    /// The last good `spec`; absent where no good one was ever seen.
-    pub spec: Option<Spec>,
+    /// The last good version; absent where none was ever seen.
+    pub object: Option<Arc<Object>>,
     /// Where it stands now.
     pub place: Place,
     /// Whether its newest text is sound.
     pub standing: Standing,
+}
+
+impl Declared {
+    /// The last good `spec`, if there ever was one.
+    pub fn spec(&self) -> Option<&Spec> {
+        self.object.as_ref().map(|object| &object.spec)
+    }
 }
 
 /// How the source of manifests is doing.
@@ -248,7 +264,7 @@ pub struct SourceReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// Apps that are new, or declared differently than before (spec, labels, place or standing).
-    pub changed: Vec<Declared>,
+    pub changed: Vec<Arc<Declared>>,
     /// Apps that no manifest declares any more: released, never stopped.
     pub removed: Vec<AppName>,
     /// The source's own state.

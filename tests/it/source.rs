@@ -23,7 +23,7 @@ pub(crate) const SCANS_ONLY: Options =
 /// Everything the source said, added up.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    pub(crate) apps: BTreeMap<String, Declared>,
+    pub(crate) apps: BTreeMap<String, Arc<Declared>>,
     pub(crate) report: Option<SourceReport>,
     /// Every state each app was ever said to have, and `-` for each release.
     pub(crate) past: Vec<(String, String)>,
@@ -55,8 +55,8 @@ impl View {
     }
 }
 
-pub(crate) fn state(declared: &Declared) -> String {
-    let state = declared.spec.as_ref().map_or("none", |spec| spec.state.as_str());
+pub(crate) fn state(declared: &Arc<Declared>) -> String {
+    let state = declared.spec().map_or("none", |spec| spec.state.as_str());
     match &declared.standing {
         Standing::Sound => state.to_owned(),
         Standing::Invalid { .. } => format!("{state} Invalid"),
@@ -162,7 +162,7 @@ fn a_write_in_place_in_pieces_is_seen_once_and_whole() {
     bench.until_state("a", "Stopped");
     let view = bench.view.0.lock().expect("no test thread panics with it");
     assert_eq!(view.past.len(), 2, "{:?}", view.past);
-    assert!(view.apps["a"].spec.as_ref().is_some_and(|spec| spec.policy.is_some()));
+    assert!(view.apps["a"].spec().is_some_and(|spec| spec.policy.is_some()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use campos_operator::manifest::source::{Options, load};
@@ -177,12 +177,12 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// What must be the same whatever the past. Nobody is woken to count hidden files.
 fn essence<'a>(
-    apps: impl Iterator<Item = &'a Declared>,
+    apps: impl Iterator<Item = &'a Arc<Declared>>,
     report: &SourceReport,
 ) -> (BTreeMap<String, String>, SourceReport) {
-    let one = |declared: &Declared| {
+    let one = |declared: &Arc<Declared>| {
         let what = match &declared.standing {
-            Standing::Sound => format!("{:?} {:?}", declared.spec, declared.labels),
+            Standing::Sound => format!("{:?}", declared.object),
             Standing::Invalid { message, .. } => format!("invalid: {message}"),
             Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
         };
@@ -354,7 +354,7 @@ fn a_slow_writer_is_waited_for() {
         bench.until_state("a", "Stopped");
         let view = bench.view.0.lock().unwrap();
         assert_eq!(view.past.len(), 2, "{:?}", view.past);
-        assert!(view.apps["a"].spec.as_ref().is_some_and(|spec| spec.suspend.is_some()));
+        assert!(view.apps["a"].spec().is_some_and(|spec| spec.suspend.is_some()));
     }
 }
 

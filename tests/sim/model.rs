@@ -58,8 +58,8 @@ impl Files {
 
     /// The calls that the manifests justify now. Told from the specs themselves, not by the operator's own judgement.
     pub(crate) fn justified(&self, wall: Timestamp) -> Justified {
-        let call = |declared: &Declared| {
-            let spec = declared.spec.as_ref().filter(|_| !matches!(declared.standing, Standing::Conflicting { .. }))?;
+        let call = |declared: &Arc<Declared>| {
+            let spec = declared.spec().filter(|_| !matches!(declared.standing, Standing::Conflicting { .. }))?;
             let suspended = spec.suspend.as_ref().is_some_and(|suspend| suspend.until.is_none_or(|until| wall < until));
             let allowed = match spec.policy {
                 None | Some(Policy::Full) => true,
