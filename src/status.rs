@@ -6,6 +6,7 @@
 //! Every change has a version, and the board remembers which app it was about: whoever follows along keeps one number
 //! and asks for what came after it, so that a slow reader costs nothing here.
 
+pub mod app;
 pub mod history;
 pub mod meters;
 
@@ -17,237 +18,18 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::sync::watch;
 
+use self::app::App;
 use self::history::{Entry, Health, Pen};
 use self::meters::Meters;
 use crate::operator::clock::Clock;
 use crate::reconcile::app::AppName;
-use crate::reconcile::condition::{Conditions, Reason, Truth};
-use crate::reconcile::desired::Suspension;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::schedule;
 
 /// The API's version, in every object.
 pub const API_VERSION: &str = "campos-operator.dev/v1";
-
-/// One app, as `/api/v1/apps/{name}` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct App {
-    /// `campos-operator.dev/v1`.
-    pub api_version: &'static str,
-    /// `App`.
-    pub kind: &'static str,
-    /// As in the manifest.
-    pub metadata: Metadata,
-    /// As in the manifest; absent where no good one was ever seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spec: Option<Spec>,
-    /// What is known and done.
-    pub status: Status,
-}
-
-impl App {
-    /// The reason of its conditions.
-    pub fn reason(&self) -> Option<Reason> {
-        self.status.conditions.first().map(|ready| ready.reason)
-    }
-
-    /// Whether its manifest suspends it at present.
-    pub fn suspended(&self) -> bool {
-        self.status.desired_because.as_deref() == Some("suspend")
-    }
-
-    /// Whether a condition holds.
-    pub fn truth(&self, kind: &str) -> Option<Truth> {
-        self.status.conditions.iter().find(|condition| condition.kind == kind).map(|condition| condition.status)
-    }
-}
-
-/// `metadata`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Metadata {
-    /// The object's name.
-    pub name: String,
-    /// Labels, for selectors.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// Counts changes of the spec, from 1.
-    pub generation: u64,
-}
-
-/// `spec`, spelled as in a manifest, so that an exported object can be applied again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Spec {
-    /// The app on the platform.
-    pub app_id: String,
-    /// `Running` or `Stopped`.
-    pub state: &'static str,
-    /// `Full`, `StopOnly` or `ObserveOnly`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<&'static str>,
-    /// `true`, or why and until when.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub suspend: Option<Suspend>,
-    /// The windows, as they would be written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<Schedule>,
-}
-
-/// `spec.schedule`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Schedule {
-    /// IANA name.
-    pub time_zone: Arc<str>,
-    /// The first that contains the present moment decides.
-    pub windows: Vec<Window>,
-}
-
-/// One of `spec.schedule.windows`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Window {
-    /// `Running` or `Stopped`.
-    pub state: &'static str,
-    /// When it is: `from` and `to` (and `days`), or `cron` and `duration`.
-    #[serde(flatten)]
-    pub when: BTreeMap<&'static str, String>,
-    /// Why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Arc<str>>,
-}
-
-impl From<&schedule::Schedule> for Schedule {
-    fn from(schedule: &schedule::Schedule) -> Self {
-        let window = |window: &schedule::Window| Window {
-            state: window.state.as_str(),
-            when: window.span.fields().into_iter().collect(),
-            reason: window.reason.clone(),
-        };
-        Self { time_zone: schedule.zone_name.clone(), windows: schedule.windows.iter().map(window).collect() }
-    }
-}
-
-/// `spec.suspend`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Suspend {
-    /// Until further notice.
-    Plain(bool),
-    /// With a reason or an end.
-    Told {
-        /// Why.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<Arc<str>>,
-        /// When it ends.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        until: Option<Timestamp>,
-    },
-}
-
-impl From<&Suspension> for Suspend {
-    fn from(suspension: &Suspension) -> Self {
-        match suspension {
-            Suspension { reason: None, until: None } => Self::Plain(true),
-            Suspension { reason, until } => Self::Told { reason: reason.clone(), until: *until },
-        }
-    }
-}
-
-/// `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Status {
-    /// The generation that the rest is about.
-    pub observed_generation: u64,
-    /// The snapshot of the manifests that it was last decided from.
-    pub revision: Arc<str>,
-    /// Where the object is declared.
-    pub source: Source,
-    /// `Running` or `Stopped`; absent where nothing can be told.
-    pub desired: Option<&'static str>,
-    /// Which part of the manifest says so: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
-    pub desired_because: Option<Arc<str>>,
-    /// What was seen last, as far as it is to be trusted.
-    pub observed: &'static str,
-    /// When that arrived.
-    pub observed_at: Option<Timestamp>,
-    /// Ready, Reconciling, Stalled.
-    pub conditions: Vec<Condition>,
-    /// The last stop or start that was tried.
-    pub last_action: Option<LastAction>,
-    /// When it is looked at again.
-    pub next_look_at: Option<Timestamp>,
-    /// When what is asked changes by itself, and to what.
-    pub next_transition: Option<Transition>,
-}
-
-/// `status.source`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Source {
-    /// Path below the manifest directory.
-    pub file: Arc<str>,
-    /// Line of the document.
-    pub line: u32,
-}
-
-/// `status.nextTransition`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Transition {
-    /// When.
-    pub at: Timestamp,
-    /// To what.
-    pub state: &'static str,
-}
-
-/// One of `status.conditions`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// `Ready`, `Reconciling` or `Stalled`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// `True`, `False` or `Unknown`.
-    #[serde(serialize_with = "truth")]
-    pub status: Truth,
-    /// One of the closed list.
-    #[serde(serialize_with = "reason")]
-    pub reason: Reason,
-    /// The same for a person.
-    pub message: Arc<str>,
-    /// When `status` changed last.
-    pub last_transition_time: Timestamp,
-    /// The generation that it is about.
-    pub observed_generation: u64,
-}
-
-/// `status.lastAction`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LastAction {
-    /// `stop` or `start`.
-    pub action: &'static str,
-    /// When it was sent.
-    pub at: Timestamp,
-    /// The how-manieth try.
-    pub attempt: u32,
-    /// `InFlight`, `Accepted`, `Verified`, `NotEffective`, or the verdict on a failure.
-    pub result: &'static str,
-    /// The answer's HTTP status.
-    pub http_status: Option<u16>,
-    /// The word that the server returned in `status`.
-    pub returned_status: Option<Arc<str>>,
-    /// The flag that it returned in `currentResourceMetrics.online`.
-    pub returned_online: Option<bool>,
-    /// What failed.
-    pub error: Option<Arc<str>>,
-}
 
 /// `/api/v1/status`: the daemon itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
@@ -321,6 +103,9 @@ pub struct GovernorStatus {
     pub requests: u64,
 }
 
+/// So many changes of apps are remembered at least, for those who follow along; of a larger fleet one for each app.
+const RECENT: usize = 1_024;
+
 /// So many removals are remembered for those who follow along.
 const REMOVALS: usize = 10_000;
 
@@ -337,8 +122,10 @@ struct Seen {
     /// The version of the last change.
     version: u64,
     apps: BTreeMap<AppName, Placed>,
-    /// Which app each version is about, where nothing came after it.
-    order: BTreeMap<u64, AppName>,
+    /// Which app each of the latest versions was about.
+    recent: VecDeque<(u64, AppName)>,
+    /// Every change of an app after this version is among them.
+    recent_after: u64,
     removed: VecDeque<(u64, AppName)>,
     /// Removals up to this version may be forgotten.
     covered_from: u64,
@@ -395,7 +182,8 @@ impl Default for Board {
         let seen = Seen {
             version,
             apps: BTreeMap::new(),
-            order: BTreeMap::new(),
+            recent: VecDeque::new(),
+            recent_after: version,
             removed: VecDeque::new(),
             covered_from: version,
             apps_version: version,
@@ -420,21 +208,28 @@ impl Board {
             if before.is_some_and(|before| *before.app == app) {
                 return (before.map(|before| before.app.clone()), false);
             }
-            let before = seen.apps.insert(name.clone(), Placed { app: Arc::new(app), version });
-            if let Some(before) = &before {
-                seen.order.remove(&before.version);
+            let app = Arc::new(app);
+            let before = match seen.apps.get_mut(name) {
+                Some(placed) => Some(std::mem::replace(placed, Placed { app, version }).app),
+                None => seen.apps.insert(name.clone(), Placed { app, version }).map(|placed| placed.app),
+            };
+            seen.recent.push_back((version, name.clone()));
+            if seen.recent.len() > seen.apps.len().max(RECENT)
+                && let Some((forgotten, _)) = seen.recent.pop_front()
+            {
+                seen.recent_after = forgotten;
             }
-            seen.order.insert(version, name.clone());
             seen.apps_version = version;
-            (before.map(|before| before.app), true)
+            (before, true)
         })
     }
 
     /// Takes an app off the board.
     pub fn remove_app(&self, name: &AppName) {
         self.write(|seen, version| {
-            let Some(before) = seen.apps.remove(name) else { return ((), false) };
-            seen.order.remove(&before.version);
+            if seen.apps.remove(name).is_none() {
+                return ((), false);
+            }
             seen.removed.push_back((version, name.clone()));
             if seen.removed.len() > REMOVALS
                 && let Some((forgotten, _)) = seen.removed.pop_front()
@@ -521,6 +316,11 @@ impl Board {
         self.read().apps.range::<AppName, _>(after).map(|(_, placed)| placed.app.clone()).collect()
     }
 
+    /// One app, by its name.
+    pub fn app_named(&self, name: &AppName) -> Option<Arc<App>> {
+        self.read().apps.get(name).map(|placed| placed.app.clone())
+    }
+
     /// One app.
     pub fn app(&self, name: &str) -> Option<Arc<App>> {
         self.app_version(name).map(|(app, _)| app)
@@ -572,16 +372,14 @@ impl Board {
         if version < seen.covered_from || version > seen.version {
             return None;
         }
-        let after = (Bound::Excluded(version), Bound::Unbounded);
-        let app = |name| seen.apps.get(name).map(|placed| Change::App(placed.app.clone()));
-        let apps = seen.order.range(after).filter_map(|(at, name)| Some((*at, app(name)?)));
+        let apps = seen.apps_since(version, limit);
         let first = seen.removed.partition_point(|(at, _)| *at <= version);
         let removed = seen.removed.range(first..).map(|(at, name)| (*at, Change::Removed(name.clone())));
         let first = seen.history.partition_point(|(at, _)| *at <= version);
         let history = seen.history.range(first..).map(|(at, entry)| (*at, Change::History(entry.clone())));
         let daemon = (seen.daemon_version > version).then_some((seen.daemon_version, Change::Daemon));
         let mut changes: Vec<(u64, Change)> =
-            apps.take(limit).chain(removed.take(limit)).chain(history.take(limit)).chain(daemon).collect();
+            apps.into_iter().chain(removed.take(limit)).chain(history.take(limit)).chain(daemon).collect();
         changes.sort_by_key(|(at, _)| *at);
         changes.truncate(limit);
         Some(changes)
@@ -617,6 +415,21 @@ impl Board {
 }
 
 impl Seen {
+    /// The first `limit` of the apps that changed after `version`, in the order of their last change.
+    fn apps_since(&self, version: u64, limit: usize) -> Vec<(u64, Change)> {
+        let told = |placed: &Placed| (placed.version, Change::App(placed.app.clone()));
+        if version >= self.recent_after {
+            let first = self.recent.partition_point(|(at, _)| *at <= version);
+            let latest = self.recent.range(first..);
+            // What was overtaken since is told where it came to stand.
+            let current = latest.filter_map(|(at, name)| self.apps.get(name).filter(|placed| placed.version == *at));
+            return current.take(limit).map(told).collect();
+        }
+        let mut changed: Vec<&Placed> = self.apps.values().filter(|placed| placed.version > version).collect();
+        changed.sort_unstable_by_key(|placed| placed.version);
+        changed.into_iter().take(limit).map(told).collect()
+    }
+
     fn remember(&mut self, version: u64, entry: Arc<Entry>) {
         self.history.push_back((version, entry));
         if self.history.len() > history::KEPT {
@@ -626,71 +439,32 @@ impl Seen {
     }
 }
 
-/// The three conditions as they are shown. `lastTransitionTime` moves only where a condition's status does.
-pub fn conditions(
-    folded: Conditions,
-    message: &Arc<str>,
-    generation: u64,
-    before: &[Condition],
-    wall: Timestamp,
-) -> Vec<Condition> {
-    [("Ready", folded.ready), ("Reconciling", folded.reconciling), ("Stalled", folded.stalled)]
-        .into_iter()
-        .map(|(kind, status)| {
-            let known = before.iter().find(|known| known.kind == kind && known.status == status);
-            Condition {
-                kind,
-                status,
-                reason: folded.reason,
-                message: message.clone(),
-                last_transition_time: known.map_or(wall, |known| known.last_transition_time),
-                observed_generation: generation,
-            }
-        })
-        .collect()
-}
-
-// serde's `serialize_with` hands over a reference.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn truth<S: Serializer>(truth: &Truth, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(truth.as_str())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(reason.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::reconcile::condition::{Conditions, Reason, Truth};
+    use crate::reconcile::desired::{Declared, Place, Standing};
+    use crate::reconcile::observed::Observed;
 
     fn app(name: &str, generation: u64) -> App {
+        let place = Place { file: "f".into(), line: 1 };
+        let (name, standing) = (name.parse().unwrap(), Standing::Sound);
+        let (ready, reconciling, stalled) = (Truth::Unknown, Truth::True, Truth::False);
         App {
-            api_version: API_VERSION,
-            kind: "App",
-            metadata: Metadata {
-                name: name.to_owned(),
-                labels: BTreeMap::new(),
-                annotations: BTreeMap::new(),
-                generation,
-            },
-            spec: None,
-            status: Status {
-                observed_generation: generation,
-                revision: "r".into(),
-                source: Source { file: "f".into(), line: 1 },
-                desired: None,
-                desired_because: None,
-                observed: "Unknown",
-                observed_at: None,
-                conditions: Vec::new(),
-                last_action: None,
-                next_look_at: None,
-                next_transition: None,
-            },
+            declared: Arc::new(Declared { name, object: None, place, standing }),
+            generation,
+            revision: "r".into(),
+            wish: None,
+            observed: Observed::Unknown,
+            observed_at: None,
+            conditions: Conditions { ready, reconciling, stalled, reason: Reason::NotObserved },
+            since: [Timestamp::UNIX_EPOCH; 3],
+            message: "m".into(),
+            last_action: None,
+            next_look_at: None,
+            next_transition: None,
         }
     }
 
@@ -707,7 +481,7 @@ mod tests {
             version = *last;
             for (_, change) in changes {
                 match change {
-                    Change::App(app) => drop(known.insert(app.metadata.name.clone(), app.metadata.generation)),
+                    Change::App(app) => drop(known.insert(app.name().as_str().to_owned(), app.generation)),
                     Change::Removed(name) => drop(known.remove(name.as_str())),
                     Change::Daemon | Change::History(_) => {}
                 }
@@ -739,7 +513,7 @@ mod tests {
         assert!(board.since(start, 10).is_none());
         assert!(board.since(board.versions().board + 1, 10).is_none());
         assert!(board.since(0, 10).is_none());
-        assert!(board.read().removed.len() <= REMOVALS && board.read().order.is_empty());
+        assert!(board.read().removed.len() <= REMOVALS && board.read().recent.len() <= RECENT);
     }
 
     proptest! {
@@ -765,7 +539,7 @@ mod tests {
             }
             follow(&board, version, &mut known, batch);
             let there: BTreeMap<String, u64> =
-                board.apps().iter().map(|app| (app.metadata.name.clone(), app.metadata.generation)).collect();
+                board.apps().iter().map(|app| (app.name().as_str().to_owned(), app.generation)).collect();
             prop_assert_eq!(known, there);
         }
     }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Reason;
-use crate::status::{API_VERSION, App, Board};
+use crate::status::app::App;
+use crate::status::{API_VERSION, Board};
 
 /// What a query asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,12 +52,12 @@ impl Requirement {
     }
 
     fn holds(&self, app: &App) -> bool {
-        let labels = &app.metadata.labels;
+        let word = |key: &str| app.labels().and_then(|labels| labels.get(key));
         match self {
-            Self::Equal(key, value) => labels.get(key) == Some(value),
-            Self::Unequal(key, value) => labels.get(key) != Some(value),
-            Self::Present(key) => labels.contains_key(key),
-            Self::Absent(key) => !labels.contains_key(key),
+            Self::Equal(key, value) => word(key) == Some(value),
+            Self::Unequal(key, value) => word(key) != Some(value),
+            Self::Present(key) => word(key).is_some(),
+            Self::Absent(key) => word(key).is_none(),
         }
     }
 }
@@ -99,7 +100,7 @@ impl Query {
         let mut items: Vec<Arc<App>> = apps.into_iter().filter(|app| self.fits(app)).collect();
         let rest = self.limit.map_or(0, |limit| items.len().saturating_sub(limit));
         items.truncate(items.len() - rest);
-        let r#continue = items.last().filter(|_| rest > 0).map(|last| last.metadata.name.clone());
+        let r#continue = items.last().filter(|_| rest > 0).map(|last| last.name().as_str().to_owned());
         let remaining_item_count = (rest > 0).then_some(rest);
         let metadata = ListMetadata { resource_version: version.to_string(), r#continue, remaining_item_count };
         AppList { api_version: API_VERSION, kind: "AppList", metadata, items }
@@ -107,7 +108,7 @@ impl Query {
 
     fn fits(&self, app: &App) -> bool {
         self.labels.iter().all(|requirement| requirement.holds(app))
-            && (self.reasons.is_empty() || app.reason().is_some_and(|reason| self.reasons.contains(&reason)))
+            && (self.reasons.is_empty() || self.reasons.contains(&app.reason()))
     }
 }
 

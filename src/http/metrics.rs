@@ -11,9 +11,11 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::reconcile::condition::{Reason, Truth};
+use crate::reconcile::condition::Reason;
+use crate::reconcile::desired::Standing;
+use crate::status::app::App;
 use crate::status::history::Health;
-use crate::status::{App, Board, Daemon};
+use crate::status::{Board, Daemon};
 use crate::telemetry;
 
 /// The content type of what [`scrape`] returns.
@@ -58,36 +60,30 @@ impl Snapshot {
         let mut family = encoder.encode_descriptor("app", "Each app, as asked and as seen", None, MetricType::Info)?;
         for app in &self.apps {
             let labels = [
-                ("app", app.metadata.name.as_str()),
-                ("app_id", app.spec.as_ref().map_or("", |spec| spec.app_id.as_str())),
-                ("desired", app.status.desired.unwrap_or("")),
-                ("observed", app.status.observed),
+                ("app", app.name().as_str()),
+                ("app_id", app.app_id()),
+                ("desired", app.desired().unwrap_or("")),
+                ("observed", app.observed.as_str()),
             ];
             family.encode_info(&labels)?;
         }
         let help = "The conditions of each app: the status that holds has the value 1, the others have no series";
         let mut family = encoder.encode_descriptor("app_condition", help, None, MetricType::Gauge)?;
         for app in &self.apps {
-            for condition in &app.status.conditions {
-                let labels = [
-                    ("app", app.metadata.name.as_str()),
-                    ("type", condition.kind),
-                    ("status", condition.status.as_str()),
-                ];
+            for (kind, status) in app.truths() {
+                let labels = [("app", app.name().as_str()), ("type", kind), ("status", status.as_str())];
                 family.encode_family(&labels)?.encode_gauge(&1_i64)?;
             }
         }
         let help = "Apps that their manifest suspends at present";
         let mut family = encoder.encode_descriptor("app_suspended", help, None, MetricType::Gauge)?;
         for app in self.apps.iter().filter(|app| app.suspended()) {
-            family.encode_family(&[("app", app.metadata.name.as_str())])?.encode_gauge(&1_i64)?;
+            family.encode_family(&[("app", app.name().as_str())])?.encode_gauge(&1_i64)?;
         }
         let mut reasons: BTreeMap<Reason, i64> = Reason::ALL.into_iter().map(|reason| (reason, 0)).collect();
         let mut results = BTreeMap::from([("Valid", 0_i64), ("Invalid", 0), ("Conflicting", 0)]);
         for app in &self.apps {
-            if let Some(reason) = app.reason() {
-                *reasons.entry(reason).or_default() += 1;
-            }
+            *reasons.entry(app.reason()).or_default() += 1;
             *results.entry(standing(app)).or_default() += 1;
         }
         let mut family = encoder.encode_descriptor("apps", "Apps by reason", None, MetricType::Gauge)?;
@@ -140,15 +136,12 @@ impl Snapshot {
     }
 }
 
-/// How sound the newest text of an object is, as far as its conditions tell.
+/// How sound the newest text of an object is.
 fn standing(app: &App) -> &'static str {
-    let holds = |kind| app.truth(kind) == Some(Truth::True);
-    match app.reason() {
-        Some(Reason::DuplicateAppId | Reason::DuplicateName) => "Conflicting",
-        Some(Reason::InvalidManifest) => "Invalid",
-        // Nothing else is on its way and needs a person at once: see `condition::fold`.
-        _ if holds("Reconciling") && holds("Stalled") => "Invalid",
-        _ => "Valid",
+    match app.declared.standing {
+        Standing::Conflicting { .. } => "Conflicting",
+        Standing::Invalid { .. } => "Invalid",
+        Standing::Sound => "Valid",
     }
 }
 

@@ -211,7 +211,7 @@ fn a_schedule_is_shown_as_it_is_written() {
         object.spec.schedule.clone().unwrap()
     };
     let first = schedule(&text);
-    let shown = serde_json::to_string(&crate::status::Schedule::from(&*first)).unwrap();
+    let shown = serde_json::to_string(&crate::status::app::Schedule::from(&*first)).unwrap();
     let again = schedule(&format!("{GOOD}  schedule: {shown}\n"));
     let spans = |schedule: &crate::reconcile::schedule::Schedule| {
         schedule

@@ -1,5 +1,6 @@
 //! How is the state of an app, and of the daemon, told to people and scripts? Values in, `status` shapes out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,11 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
 use crate::reconcile::condition::{Reason, fold};
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{SourceReport, Spec, Standing};
-use crate::reconcile::labels::Labels;
+use crate::reconcile::desired::{SourceReport, Standing};
 use crate::reconcile::moment::Moment;
-use crate::status::{
-    API_VERSION, App, Daemon, GovernorStatus, Metadata, Observation, Source, SourceStatus, Spec as ShownSpec, Status,
-    Transition, conditions,
-};
+use crate::reconcile::observed::Observed;
+use crate::status::app::{App, since};
+use crate::status::{Daemon, GovernorStatus, Observation, SourceStatus};
 
 /// The moment at which it is told.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +36,15 @@ impl When {
     }
 }
 
-/// One app of the fleet as it is shown.
-pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc<str>, when: When) -> Option<App> {
+/// One app of the fleet as it is shown; `before` is how it was shown last.
+pub fn app(
+    fleet: &Fleet,
+    name: &AppName,
+    before: Option<&App>,
+    source_available: bool,
+    revision: &Arc<str>,
+    when: When,
+) -> Option<App> {
     let object = fleet.object(name)?;
     let decision = object.decision?;
     let known = object.app_id().and_then(|id| fleet.known(id));
@@ -49,34 +55,26 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
         Asked::Nothing(_) => None,
     };
     let unreadable = known.is_some_and(Known::is_unreadable);
-    let folded = fold(decision, &declared.standing, source_available);
-    let message: Arc<str> = message(object, past, decision, folded.reason, unreadable, when.now).into();
+    let conditions = fold(decision, &declared.standing, source_available);
     let look = [past.look_at(), past.wake_at().filter(|at| *at > when.now), when.next_list].into_iter().flatten().min();
     // Nobody looks for an app that nobody declares.
     let look = object.app_id().and(look);
     Some(App {
-        api_version: API_VERSION,
-        kind: "App",
-        metadata: Metadata {
-            name: declared.name.as_str().to_owned(),
-            labels: words(declared.object.as_ref().map(|object| &object.labels)),
-            annotations: words(declared.object.as_ref().map(|object| &object.annotations)),
-            generation: object.generation,
-        },
-        spec: declared.spec().map(shown),
-        status: Status {
-            observed_generation: object.generation,
-            revision: revision.clone(),
-            source: Source { file: declared.place.file.clone(), line: declared.place.line },
-            desired: wish.map(|wish| wish.desired.as_str()),
-            desired_because: wish.zip(declared.spec()).map(|(wish, spec)| spec.explain(wish).into()),
-            observed: object.observed.as_str(),
-            observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
-            conditions: conditions(folded, &message, object.generation, &object.conditions, when.wall),
-            last_action: object.last_action.clone(),
-            next_look_at: look.map(|at| when.wall_at(at)),
-            next_transition: transition(declared.spec(), when.wall),
-        },
+        declared: declared.clone(),
+        generation: object.generation,
+        revision: revision.clone(),
+        wish,
+        observed: object.observed,
+        observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
+        conditions,
+        since: since(conditions, before, when.wall),
+        message: message(object, past, decision, conditions.reason, unreadable, when.now),
+        last_action: object.last_action.clone(),
+        next_look_at: look.map(|at| when.wall_at(at)),
+        next_transition: declared
+            .spec()
+            .and_then(|spec| spec.next_transition(when.wall))
+            .map(|(at, wish)| (at, wish.desired)),
     })
 }
 
@@ -121,25 +119,6 @@ pub fn daemon(
     }
 }
 
-fn words(labels: Option<&Labels>) -> std::collections::BTreeMap<String, String> {
-    labels.into_iter().flat_map(Labels::iter).map(|(key, word)| (key.to_owned(), word.to_owned())).collect()
-}
-
-fn shown(spec: &Spec) -> ShownSpec {
-    ShownSpec {
-        app_id: spec.app_id.as_str().to_owned(),
-        state: spec.state.as_str(),
-        policy: spec.policy.map(crate::reconcile::desired::Policy::as_str),
-        suspend: spec.suspend.as_ref().map(Into::into),
-        schedule: spec.schedule.as_deref().map(Into::into),
-    }
-}
-
-fn transition(spec: Option<&Spec>, wall: Timestamp) -> Option<Transition> {
-    let (at, wish) = spec?.next_transition(wall)?;
-    Some(Transition { at, state: wish.desired.as_str() })
-}
-
 /// Why it is so, and where something helps, what to do.
 fn message(
     object: &Object,
@@ -148,7 +127,7 @@ fn message(
     reason: Reason,
     unreadable: bool,
     now: Moment,
-) -> String {
+) -> Cow<'static, str> {
     let (desired, observed) = (object.declared.spec().map(|spec| spec.state.as_str()), object.observed);
     let desired = desired.unwrap_or("nothing");
     let error = object.last_action.as_ref().and_then(|last| last.error.as_deref());
@@ -166,58 +145,65 @@ fn message(
         Decision::Settled(_) | Decision::Act(_) | Decision::Wait { .. } | Decision::Stalled(_) => "call",
     };
     match reason {
-        Reason::Settled => format!("the app is {observed}, as asked"),
+        // By far the most: no text is made for each of a settled fleet.
+        Reason::Settled => match observed {
+            Observed::Running => "the app is Running, as asked".into(),
+            Observed::Stopped => "the app is Stopped, as asked".into(),
+            Observed::Suspended | Observed::Creating | Observed::Missing | Observed::Unknown => {
+                format!("the app is {observed}, as asked").into()
+            }
+        },
         Reason::Stopping => "a stop was sent; waiting to see it take effect".into(),
         Reason::Starting => "a start was sent; waiting to see it take effect".into(),
         Reason::Drifted => {
-            format!("the app is {observed} and shall be {desired}: the call goes out as soon as the budget allows")
+            format!("the app is {observed} and shall be {desired}: the call goes out as soon as the budget allows").into()
         }
-        Reason::BackingOff => format!("the last call failed; try {} follows{until}{last}", past.next_attempt()),
+        Reason::BackingOff => format!("the last call failed; try {} follows{until}{last}", past.next_attempt()).into(),
         Reason::Suspended => match object.declared.spec().and_then(|spec| spec.suspend.as_ref()) {
             Some(suspension) => {
                 let why = suspension.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
                 let end = suspension.until.map(|until| format!(" until {until}")).unwrap_or_default();
-                format!("suspended by the manifest{why}{end}: the app is {observed}, nothing is called")
+                format!("suspended by the manifest{why}{end}: the app is {observed}, nothing is called").into()
             }
             None => "suspended by the manifest: nothing is called".into(),
         },
         Reason::PolicyForbids => {
-            format!("the app is {observed} and shall be {desired}, but the policy forbids the {instead}")
+            format!("the app is {observed} and shall be {desired}, but the policy forbids the {instead}").into()
         }
-        Reason::DryRun => format!("dry run: would {instead} the app, which is {observed}"),
+        Reason::DryRun => format!("dry run: would {instead} the app, which is {observed}").into(),
         Reason::NotObserved if unreadable => {
             "the platform says nothing of the app by which running and stopped are told apart: nothing is called".into()
         }
         Reason::NotObserved => "no fresh reading of the app yet: nothing is called before there is one".into(),
         Reason::BeingCreated => "the platform is still creating the app".into(),
         Reason::SuspendedByPlatform => {
-            format!("the platform has suspended the app (asked for: {desired}); see its dashboard")
+            format!("the platform has suspended the app (asked for: {desired}); see its dashboard").into()
         }
         Reason::AppNotFound => {
             "the platform knows no app with this appId: check spec.appId, and that the token's account owns it".into()
         }
         Reason::Forbidden => {
-            format!("the token may not change this app: its team must grant canChangeStatusApplication{last}")
+            format!("the token may not change this app: its team must grant canChangeStatusApplication{last}").into()
         }
-        Reason::UnexpectedAnswer => format!("the platform's answer makes no sense; tried again each interval{last}"),
+        Reason::UnexpectedAnswer => format!("the platform's answer makes no sense; tried again each interval{last}").into(),
         Reason::StopNotEffective => format!(
             "a stop was accepted, but the app was not seen stopped in time; try {} follows{until}",
             past.next_attempt()
-        ),
+        ).into(),
         Reason::StartNotEffective => format!(
             "a start was accepted, but the app was not seen running in time; try {} follows{until}",
             past.next_attempt()
-        ),
+        ).into(),
         Reason::Contested => {
-            format!("the app keeps coming back: someone or something else changes it; next try{until}")
+            format!("the app keeps coming back: someone or something else changes it; next try{until}").into()
         }
         Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => match &object.declared.standing {
             Standing::Invalid { message, since } if object.declared.spec().is_some() => format!(
                 "the newest text of the manifest is refused since {since:.0}, the last good one stays in force: {message}"
-            ),
-            Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}"),
-            Standing::Conflicting { message, .. } => message.to_string(),
-            Standing::Sound => reason.to_string(),
+            ).into(),
+            Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}").into(),
+            Standing::Conflicting { message, .. } => message.to_string().into(),
+            Standing::Sound => reason.as_str().into(),
         },
         Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),
         Reason::ObservationIncomplete => {

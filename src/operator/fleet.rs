@@ -23,8 +23,8 @@ use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject};
+use crate::status::app::LastAction;
 use crate::status::history::Trigger;
-use crate::status::{Condition, LastAction};
 
 /// An update of at most so many apps is somebody's edit and goes before a bulk; more is a checkout or a first load.
 const EDIT_AT_MOST: usize = 16;
@@ -41,9 +41,7 @@ pub struct Object {
     /// What was seen when it was made.
     pub observed: Observed,
     /// The last call.
-    pub last_action: Option<LastAction>,
-    /// The conditions as they are shown.
-    pub conditions: Vec<Condition>,
+    pub last_action: Option<Arc<LastAction>>,
     /// What made us look again since the last decision.
     pub trigger: Trigger,
     /// What made us decide as we did the last time that the reason changed.
@@ -281,7 +279,8 @@ impl Fleet {
             Ok(answered) => known.past.accepted(answered.value.date, confirm_timeout, now),
             Err(failure) => known.past.failed(failure.verdict, interval, now),
         }
-        if let Some(last) = self.objects.get_mut(name).and_then(|object| object.last_action.as_mut()) {
+        if let Some(last) = self.objects.get_mut(name).and_then(|object| object.last_action.as_mut()).map(Arc::make_mut)
+        {
             match result {
                 Ok(Answered { value: receipt, .. }) => {
                     last.result = "Accepted";
@@ -329,7 +328,7 @@ impl Fleet {
                 Turn::Contested(_) => None,
             };
             turns.push((name.clone(), id, turn));
-            if let (Some(last), Some(result)) = (object.last_action.as_mut(), result) {
+            if let (Some(last), Some(result)) = (object.last_action.as_mut().map(Arc::make_mut), result) {
                 last.result = result;
             }
         }
@@ -445,7 +444,7 @@ impl Fleet {
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
         known.past.begin(rank.action, known.sighting.as_ref());
-        object.last_action = Some(LastAction {
+        object.last_action = Some(Arc::new(LastAction {
             action: rank.action.as_str(),
             at: wall,
             attempt,
@@ -454,7 +453,7 @@ impl Fleet {
             returned_status: None,
             returned_online: None,
             error: None,
-        });
+        }));
         self.due.push(&name, now);
         Some((Job::Act { name, id, action: rank.action, attempt }, edited_at))
     }
@@ -577,7 +576,6 @@ impl Object {
             decision: None,
             observed: Observed::Unknown,
             last_action: None,
-            conditions: Vec::new(),
             trigger: Trigger::Timer,
             cause: Trigger::Timer,
             urgent: false,

@@ -14,7 +14,7 @@ use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::Decision;
 use crate::reconcile::plan::Entry as Planned;
-use crate::status::App;
+use crate::status::app::App;
 use crate::status::history::{Answer, Entry, State, Trigger};
 
 /// As much of a status as the history tells.
@@ -29,11 +29,10 @@ pub struct Glance {
 impl Glance {
     /// Of one app.
     pub fn of(app: &App) -> Self {
-        let status = &app.status;
         Self {
-            desired: status.desired,
-            observed: status.observed,
-            reason: status.conditions.first().map(|ready| ready.reason),
+            desired: app.desired(),
+            observed: app.observed.as_str(),
+            reason: Some(app.reason()),
             suspended: app.suspended(),
         }
     }

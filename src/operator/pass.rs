@@ -29,12 +29,12 @@ impl<P: Platform> Operator<P> {
             }
             self.board.meters().decided(journal::kind(entry.decision));
             let when = describe::When { now, wall, next_list: self.rounds.next_start() };
-            let Some(app) = describe::app(&self.fleet, &entry.name, source_available, &revision, when) else {
+            let known = self.board.app_named(&entry.name);
+            let Some(app) =
+                describe::app(&self.fleet, &entry.name, known.as_deref(), source_available, &revision, when)
+            else {
                 continue;
             };
-            if let Some(object) = self.fleet.object_mut(&entry.name) {
-                object.conditions.clone_from(&app.status.conditions);
-            }
             let after = journal::Glance::of(&app);
             let before = self.board.set_app(&entry.name, app);
             self.journal(entry, before.as_deref().map(journal::Glance::of), after, wall);

@@ -13,7 +13,9 @@ use campos_operator::operator::{Ended, Operator, Settings, shutdown};
 use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
 use campos_operator::reconcile::action::{Action, Failure, Receipt};
 use campos_operator::reconcile::app::AppId;
+use campos_operator::reconcile::condition::Reason;
 use campos_operator::reconcile::desired::{Desired, Update};
+use campos_operator::reconcile::observed::Observed;
 use campos_operator::simulator::faults::{Endpoint, Faults};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Delivery, Logged, World};
@@ -268,13 +270,12 @@ impl Trial {
         }
         let board = self.process.as_ref().unwrap().board.clone();
         for app in board.apps() {
-            let (name, ready) = (&app.metadata.name, &app.status.conditions[0]);
-            self.note(&format!("{name}: {} {} {:?}", ready.reason, app.status.observed, app.status.next_look_at));
-            let Some(spec) = &app.spec else { continue };
-            if wanted.contains_key(&spec.app_id.parse::<AppId>().unwrap()) {
-                let ready = &app.status.conditions[0];
-                let sound = ready.reason.as_str() == "Settled" || ready.reason.as_str() == "InvalidManifest";
-                assert!(sound, "L1: seed {}: {} is {}", self.seed, spec.app_id, ready.reason);
+            let (name, reason) = (app.name(), app.reason());
+            self.note(&format!("{name}: {reason} {} {:?}", app.observed, app.next_look_at));
+            let Some(spec) = app.declared.spec() else { continue };
+            if wanted.contains_key(&spec.app_id) {
+                let sound = matches!(reason, Reason::Settled | Reason::InvalidManifest);
+                assert!(sound, "L1: seed {}: {} is {reason}", self.seed, spec.app_id);
             }
         }
         let before = self.calls();
@@ -455,23 +456,22 @@ impl Trial {
     /// after the platform has said so of this very app, never because a list did not show it.
     fn check_board(&self, board: &Board, log: &[Logged]) {
         for app in board.apps() {
-            if let Some(spec) = &app.spec
-                && (app.status.observed == "Missing" || app.status.conditions[0].reason.as_str() == "AppNotFound")
+            let spec = app.declared.spec();
+            if let Some(spec) = spec
+                && (app.observed == Observed::Missing || app.reason() == Reason::AppNotFound)
             {
-                let denied = |logged: &Logged| {
-                    logged.status == 404 && logged.app.as_ref().is_some_and(|id| id.as_str() == spec.app_id)
-                };
+                let denied = |logged: &Logged| logged.status == 404 && logged.app.as_ref() == Some(&spec.app_id);
                 assert!(log.iter().any(denied), "S8: seed {}: {} is called missing", self.seed, spec.app_id);
             }
-            let (Some(spec), Some(last)) = (&app.spec, &app.status.last_action) else { continue };
+            let (Some(spec), Some(last)) = (spec, &app.last_action) else { continue };
             if last.result != "Verified" {
                 continue;
             }
-            let id: AppId = spec.app_id.parse().unwrap();
+            let id = &spec.app_id;
             let online = last.action == "start";
             // Readings lag: what was so shortly before the call may be what is seen after it.
             let since = last.at - Duration::from_secs(121);
-            let was = lock(&self.world).was(&id, online, since);
+            let was = lock(&self.world).was(id, online, since);
             assert!(was, "S7: seed {}: {id} was never online={online}", self.seed);
         }
     }
