@@ -9,6 +9,7 @@ pub mod describe;
 pub mod execute;
 pub mod fleet;
 pub mod journal;
+pub mod known;
 pub mod looks;
 pub mod observe;
 pub mod pass;

@@ -4,7 +4,7 @@
 //! `required` list), strict on what decides: `online` counts only as a JSON boolean. Only the fields picked here are
 //! kept; the rest of a body, environment variables and invite codes among it, is dropped with the parse.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -120,8 +120,14 @@ fn observed(status: Option<&str>, metrics: &Value) -> Observed {
     }
 }
 
+/// The words that are documented: shared, since each of ten thousand apps has one.
+static LIFECYCLE: LazyLock<[Arc<str>; 3]> = LazyLock::new(|| ["active", "creating", "suspended"].map(Arc::from));
+
 fn word(value: &Value) -> Option<Arc<str>> {
     let text = value.as_str()?;
+    if let Some(known) = LIFECYCLE.iter().find(|known| &***known == text) {
+        return Some(known.clone());
+    }
     let clean: String = text.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect();
     Some(clean.into())
 }

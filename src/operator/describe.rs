@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::fleet::{Fleet, Known, Object};
+use super::fleet::{Fleet, Object};
+use super::known::Known;
 use super::round::Rounds;
 use crate::camposcloud::governor::Governor;
 use crate::reconcile::app::AppName;
@@ -48,7 +49,7 @@ pub fn app(
     let object = fleet.object(name)?;
     let decision = object.decision?;
     let known = object.app_id().and_then(|id| fleet.known(id));
-    let past = known.map_or(&NOTHING_TRIED, |known| &known.past);
+    let past = known.map_or(&NOTHING_TRIED, Known::past);
     let declared = &object.declared;
     let wish = match Asked::of(declared, when.wall) {
         Asked::For(wish) => Some(wish),

@@ -11,12 +11,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::execute::Job;
+use super::known::Known;
 use super::looks::Looks;
 use super::queue::Queue;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
+use crate::reconcile::attempts::{NOTHING_TRIED, Sighting, Turn};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision};
 use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
@@ -60,17 +61,6 @@ pub struct Object {
     ready: Option<Rank>,
 }
 
-/// One app of the platform.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// The newest reading.
-    pub sighting: Option<Sighting>,
-    /// What was tried.
-    pub past: Attempts,
-    /// Whether the list shows it; otherwise only a single read does.
-    listed: bool,
-}
-
 /// The order in which calls go out: edits, then transitions of schedules, then first tries, then repeats; stops before
 /// starts; the longest waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,10 +81,8 @@ enum Class {
 /// All objects and apps.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    objects: BTreeMap<AppName, Object>,
-    apps: HashMap<AppId, Known>,
-    /// Which object speaks for an app. An app in conflict has none.
-    owners: HashMap<AppId, AppName>,
+    objects: BTreeMap<AppName, Box<Object>>,
+    apps: HashMap<AppId, Box<Known>>,
     due: Queue<AppName>,
     looks: Looks,
     ready: BTreeSet<(Rank, AppName)>,
@@ -111,19 +99,19 @@ impl Fleet {
 
     /// The objects, by name.
     pub fn objects(&self) -> impl Iterator<Item = (&AppName, &Object)> {
-        self.objects.iter()
+        self.objects.iter().map(|(name, object)| (name, &**object))
     }
 
     /// One object.
     pub fn object(&self, name: &AppName) -> Option<&Object> {
-        self.objects.get(name)
+        self.objects.get(name).map(|object| &**object)
     }
 
     /// Whether it is new that the platform shows the app of an entry, but not whether it runs.
     pub fn is_newly_unreadable(&mut self, entry: &Entry) -> bool {
         let Some(object) = self.objects.get_mut(&entry.name) else { return false };
         let known = object.app_id().and_then(|id| self.apps.get(id));
-        let unreadable = known.is_some_and(Known::is_unreadable);
+        let unreadable = known.is_some_and(|known| known.is_unreadable());
         !std::mem::replace(&mut object.unreadable, unreadable) && unreadable
     }
 
@@ -142,12 +130,12 @@ impl Fleet {
 
     /// One object, to note what was made of it.
     pub fn object_mut(&mut self, name: &AppName) -> Option<&mut Object> {
-        self.objects.get_mut(name)
+        self.objects.get_mut(name).map(|object| &mut **object)
     }
 
     /// One app.
     pub fn known(&self, id: &AppId) -> Option<&Known> {
-        self.apps.get(id)
+        self.apps.get(id).map(|known| &**known)
     }
 
     /// Takes an update of the manifests in. `listed_before` tells whether any list was read yet: an app that none
@@ -174,7 +162,7 @@ impl Fleet {
             let before = self.objects.remove(&name);
             let spec_changed = before.as_ref().is_none_or(|before| before.declared.spec() != declared.spec());
             let desired = declared.spec().map(|spec| spec.wish(wall).desired);
-            let mut object = before.unwrap_or_else(|| Object::new(declared.clone()));
+            let mut object = before.unwrap_or_else(|| Box::new(Object::new(declared.clone())));
             object.generation += u64::from(spec_changed);
             object.urgent = edit && spec_changed;
             object.trigger = object.trigger.max(trigger);
@@ -191,13 +179,13 @@ impl Fleet {
             }
             self.objects.insert(name.clone(), object);
             if let Some(id) = owned {
-                self.owners.insert(id.clone(), name.clone());
                 let known = self.known_or_new(&id);
+                known.owner = Some(name.clone());
                 if let Some(desired) = desired.filter(|_| spec_changed) {
-                    known.past.wish_changed(desired, now);
+                    known.remember(|past| past.wish_changed(desired, now));
                 }
                 if known.sighting.is_none() && listed_before {
-                    known.past.owe_look(now);
+                    known.remember(|past| past.owe_look(now));
                 }
             }
             self.due.push(&name, now);
@@ -245,12 +233,11 @@ impl Fleet {
 
     /// A complete list came: what is declared and not on it is asked for singly before anything is concluded.
     pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>, now: Moment) {
-        let owners = &self.owners;
         self.apps.retain(|id, known| {
             known.listed = ids.contains(id);
-            known.listed || owners.contains_key(id) || known.past.in_flight().is_some()
+            known.listed || known.owner.is_some() || known.past().in_flight().is_some()
         });
-        let unseen: Vec<AppId> = self.owners.keys().filter(|id| !ids.contains(*id)).cloned().collect();
+        let unseen: Vec<AppId> = self.owned().filter(|(_, known)| !known.listed).map(|(id, _)| id.clone()).collect();
         for id in unseen {
             self.owe_look(&id, now);
         }
@@ -258,8 +245,8 @@ impl Fleet {
 
     /// Lists keep coming in part: the apps that none of them showed are asked for singly.
     pub fn owe_looks_for_unseen(&mut self, now: Moment) {
-        let unseen = |id: &&AppId| self.apps.get(*id).is_none_or(|known| known.sighting.is_none());
-        let unseen: Vec<AppId> = self.owners.keys().filter(unseen).cloned().collect();
+        let unseen = self.owned().filter(|(_, known)| known.sighting.is_none());
+        let unseen: Vec<AppId> = unseen.map(|(id, _)| id.clone()).collect();
         for id in unseen {
             self.owe_look(&id, now);
         }
@@ -276,8 +263,8 @@ impl Fleet {
     ) {
         let known = self.known_or_new(id);
         match result {
-            Ok(answered) => known.past.accepted(answered.value.date, confirm_timeout, now),
-            Err(failure) => known.past.failed(failure.verdict, interval, now),
+            Ok(answered) => known.remember(|past| past.accepted(answered.value.date, confirm_timeout, now)),
+            Err(failure) => known.remember(|past| past.failed(failure.verdict, interval, now)),
         }
         if let Some(last) = self.objects.get_mut(name).and_then(|object| object.last_action.as_mut()).map(Arc::make_mut)
         {
@@ -313,14 +300,14 @@ impl Fleet {
             let Some(known) = self.apps.get_mut(&id) else { continue };
             if object.wished.is_some_and(|wished| wished != wish.desired) {
                 // Its schedule turned: as good as an edit.
-                known.past.wish_changed(wish.desired, now);
+                known.remember(|past| past.wish_changed(wish.desired, now));
                 object.turned = true;
             }
             object.wished = Some(wish.desired);
-            let observed = known.past.trusted(known.sighting.as_ref());
-            let Some(turn) = known.past.note(wish.desired, observed, now) else { continue };
-            if let (Turn::Verified(_), Some(proof)) = (turn, &known.sighting) {
-                known.past.verified_by(proof);
+            let observed = known.observed();
+            let Some(turn) = known.remember(|past| past.note(wish.desired, observed, now)) else { continue };
+            if let (Turn::Verified(_), Some(proof)) = (turn, known.sighting.clone()) {
+                known.remember(|past| past.verified_by(&proof));
             }
             let result = match turn {
                 Turn::Verified(_) => Some("Verified"),
@@ -344,8 +331,8 @@ impl Fleet {
                 name,
                 app_id: object.declared.spec().map(|spec| &spec.app_id),
                 asked: Asked::of(&object.declared, wall),
-                observed: known.map_or(Observed::Unknown, |known| known.past.trusted(known.sighting.as_ref())),
-                past: known.map_or(&NOTHING_TRIED, |known| &known.past),
+                observed: known.map_or(Observed::Unknown, |known| known.observed()),
+                past: known.map_or(&NOTHING_TRIED, |known| known.past()),
             })
         })
     }
@@ -363,7 +350,7 @@ impl Fleet {
         let known = id.as_ref().and_then(|id| self.apps.get(id));
         let rank = match entry.decision {
             Decision::Act(action) => {
-                let repeated = known.is_some_and(|known| known.past.next_attempt() > 1);
+                let repeated = known.is_some_and(|known| known.past().next_attempt() > 1);
                 let class = match () {
                     () if object.urgent => Class::Edit,
                     () if repeated => Class::Repeat,
@@ -394,7 +381,7 @@ impl Fleet {
             let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
             now + wait
         });
-        let wake = known.and_then(|known| known.past.wake_at()).filter(|at| *at > now);
+        let wake = known.and_then(|known| known.past().wake_at()).filter(|at| *at > now);
         self.due.set(&entry.name, [change, wake].into_iter().flatten().min());
         if let Some(id) = &id {
             self.queue_look(id);
@@ -442,8 +429,9 @@ impl Fleet {
         object.trigger = object.trigger.max(object.cause);
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
-        let attempt = known.past.next_attempt();
-        known.past.begin(rank.action, known.sighting.as_ref());
+        let attempt = known.past().next_attempt();
+        let basis = known.sighting.clone();
+        known.remember(|past| past.begin(rank.action, basis.as_ref()));
         object.last_action = Some(Arc::new(LastAction {
             action: rank.action.as_str(),
             at: wall,
@@ -485,14 +473,14 @@ impl Fleet {
 
     fn looked(&mut self, id: &AppId, now: Moment) {
         if let Some(known) = self.apps.get_mut(id) {
-            known.past.looked(now);
+            known.remember(|past| past.looked(now));
         }
         self.queue_look(id);
     }
 
     /// How long this app's backoff lasts yet.
     pub fn retry_in(&self, id: &AppId, now: Moment) -> Option<Duration> {
-        self.apps.get(id)?.past.gate(now).map(|(_, until)| until.since(now))
+        self.apps.get(id)?.past().gate(now).map(|(_, until)| until.since(now))
     }
 
     /// Whether nothing is left that time alone would change.
@@ -505,36 +493,42 @@ impl Fleet {
         self.objects.values().filter(|object| matches!(object.decision, Some(Decision::Stalled(_)))).count()
     }
 
+    /// The apps that an object speaks for.
+    fn owned(&self) -> impl Iterator<Item = (&AppId, &Known)> {
+        self.apps.iter().filter(|(_, known)| known.owner.is_some()).map(|(id, known)| (id, &**known))
+    }
+
     fn known_or_new(&mut self, id: &AppId) -> &mut Known {
         let salt = self.salt;
         self.apps.entry(id.clone()).or_insert_with(|| {
             let mut hasher = DefaultHasher::new();
             (salt, id.as_str()).hash(&mut hasher);
-            Known { sighting: None, past: Attempts::new(hasher.finish()), listed: false }
+            Box::new(Known::new(hasher.finish()))
         })
     }
 
     fn owe_look(&mut self, id: &AppId, now: Moment) {
         let known = self.known_or_new(id);
-        known.past.owe_look(now);
+        known.remember(|past| past.owe_look(now));
         self.queue_look(id);
     }
 
     /// Puts the look that is owed to an app into its queue. Nothing is owed to an app that nobody declares.
     fn queue_look(&mut self, id: &AppId) {
-        let known = self.apps.get(id).filter(|_| self.owners.contains_key(id));
-        let (listed, at) = known.map_or((false, None), |known| (known.listed, known.past.look_at()));
+        let known = self.apps.get(id).filter(|known| known.owner.is_some());
+        let (listed, at) = known.map_or((false, None), |known| (known.listed, known.past().look_at()));
         self.looks.set(id, listed, at);
     }
 
     fn owner_due(&mut self, id: &AppId, now: Moment) {
-        if let Some(name) = self.owners.get(id) {
+        if let Some(name) = self.apps.get(id).and_then(|known| known.owner.as_ref()) {
             self.due.push(name, now);
         }
     }
 
     fn owner_triggered(&mut self, id: &AppId, trigger: Trigger) {
-        if let Some(object) = self.owners.get(id).and_then(|name| self.objects.get_mut(name)) {
+        let owner = self.apps.get(id).and_then(|known| known.owner.as_ref());
+        if let Some(object) = owner.and_then(|name| self.objects.get_mut(name)) {
             object.trigger = object.trigger.max(trigger);
         }
     }
@@ -553,18 +547,11 @@ impl Fleet {
             self.ready.remove(&(rank, name.clone()));
         }
         if let Some(id) = object.app_id().cloned()
-            && self.owners.get(&id) == Some(name)
+            && let Some(known) = self.apps.get_mut(&id).filter(|known| known.owner.as_ref() == Some(name))
         {
-            self.owners.remove(&id);
+            known.owner = None;
             self.queue_look(&id);
         }
-    }
-}
-
-impl Known {
-    /// Whether the newest reading came, and tells nothing.
-    pub fn is_unreadable(&self) -> bool {
-        self.sighting.as_ref().is_some_and(|sighting| sighting.reading.observed == Observed::Unknown)
     }
 }
 
