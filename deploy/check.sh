@@ -51,12 +51,18 @@ for overlay in deploy/kubernetes/overlays/*/; do
     build "$name" "$overlay"
     mkdir -p "$work/out/with-all-$name"
     {
+        echo "namespace: campos-operator"
         echo "resources: [../../../../$overlay]"
         echo "components:"
         for component in deploy/kubernetes/components/*/; do echo "  - ../../../../$component"; done
     } >"$work/out/with-all-$name/kustomization.yaml"
     build "$name-with-all" "$work/out/with-all-$name"
 done
+mkdir "$work/out/readme"
+# The page's own example, with this tree in place of the published one.
+sed -n '/^# kustomization.yaml$/,/^```$/ {/^```$/! p}' deploy/README.md |
+    sed -E 's#https://[^"]*//(deploy/[^"?]*)[^"]*#../../../../\1#g' >"$work/out/readme/kustomization.yaml"
+build readme "$work/out/readme"
 left_out "admission by a cluster, and the images themselves"
 
 part compose

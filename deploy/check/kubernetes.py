@@ -21,6 +21,7 @@ def must(holds, what):
         sys.exit(f"{sys.argv[1]}: {what}")
 
 
+must(len({o["metadata"].get("namespace") for o in objects}) == 1, "the objects are in several namespaces")
 must(not of_kind("Secret"), "a Secret is in it; secrets are referred to only")
 (deployment,) = of_kind("Deployment")
 spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
