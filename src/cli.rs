@@ -154,6 +154,13 @@ pub enum Command {
         --for=condition=Reconciling=False ticket-bot music-bot"
     )]
     Wait(WaitArgs),
+    /// Tell whether a running daemon is alive, as /livez does: for health checks that have neither shell nor curl
+    #[command(
+        after_help = "Alive means that its loop goes round; a CamposCloud that fails does not make it unhealthy.\n\n\
+        Exit codes: 0 healthy, 1 not.\n\nExamples:\n  campos-operator health\n  campos-operator health --server \
+        http://127.0.0.1:9090 --timeout 2s\n  HEALTHCHECK CMD [\"/campos-operator\", \"health\"]    # in a Dockerfile"
+    )]
+    Health(HealthArgs),
 }
 
 /// Where the manifests are.
@@ -507,6 +514,17 @@ pub struct WaitArgs {
     pub awaited: Awaited,
     /// How long to wait
     #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// `health`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthArgs {
+    /// The daemon.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// How long to wait for the answer
+    #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 }
 

@@ -5,6 +5,7 @@ mod demo;
 mod describe;
 mod explain;
 mod get;
+mod health;
 mod history;
 mod import;
 mod plan;
@@ -93,6 +94,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Describe(args) => describe::describe(args, cli.log.color),
         Command::History(args) => history::history(args),
         Command::Wait(args) => wait::wait(args),
+        Command::Health(args) => health::health(args),
     }
 }
 

@@ -87,9 +87,15 @@ impl Daemon {
         Ok(Self { http: http.build().context("setting up the HTTP client")?, base })
     }
 
-    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+    /// Below the address that was given, which may have a path of its own.
+    fn at(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
-        url.path_segments_mut().expect("http and https have paths").pop_if_empty().extend(["api", "v1"]).extend(path);
+        url.path_segments_mut().expect("http and https have paths").pop_if_empty().extend(path);
+        url
+    }
+
+    fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+        let mut url = self.at(&[&["api", "v1"], path].concat());
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -109,6 +115,26 @@ impl Daemon {
                 anyhow!("asking the daemon at {base}: {}", root(&error))
             }
         })
+    }
+
+    /// Whether its loop goes round, as `/livez` says; an error where it does not, or nothing is heard within `deadline`.
+    pub(super) async fn alive(&self, deadline: Duration) -> anyhow::Result<()> {
+        let exchange = async {
+            let response = self.send(self.http.get(self.at(&["livez"]))).await?;
+            let status = response.status().as_u16();
+            let body = body(response).await.with_context(|| format!("asking the daemon at {}", self.base))?;
+            anyhow::Ok((status, tame(String::from_utf8_lossy(&body).lines().next().unwrap_or_default())))
+        };
+        let Ok(answer) = tokio::time::timeout(deadline, exchange).await else {
+            bail!("unhealthy: no whole answer from {} within {deadline:?}", self.base);
+        };
+        match answer? {
+            (200, said) if said == "ok" => Ok(()),
+            (503, said) => bail!("unhealthy: {} answers HTTP 503, {said}", self.base),
+            (status, _) => {
+                bail!("what answers at {} (HTTP {status}) is not a campos-operator; see --server", self.base)
+            }
+        }
     }
 
     /// What is at a path; `None` where the daemon says that nothing is.
