@@ -23,6 +23,7 @@
 //! | [`service`] | what does systemd hear? Ready, alive, stopping, one line of status |
 //! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
+//! | `tls` | whom does https trust? |
 //!
 //! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells systemd, `commands`
 //! wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
@@ -40,3 +41,4 @@ pub mod settings;
 pub mod simulator;
 pub mod status;
 pub mod telemetry;
+mod tls;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::table::tame;
 use crate::status::API_VERSION;
+use crate::tls;
 
 /// The daemon is near, or at least on the way: whoever waits longer waits in vain.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -76,15 +77,15 @@ impl Daemon {
         let Some(host) = host else { bail!("--server {server}: {fits}") };
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         let near = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_DEADLINE);
-        if near {
+        let http = tls::client(|| {
+            let http = reqwest::Client::builder()
+                .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT_DEADLINE);
             // A proxy's own loopback is another machine's.
-            http = http.no_proxy();
-        }
-        Ok(Self { http: http.build().context("setting up the HTTP client")?, base })
+            if near { http.no_proxy() } else { http }
+        });
+        Ok(Self { http: http.context("setting up the HTTP client")?, base })
     }
 
     /// Below the address that was given, which may have a path of its own.
