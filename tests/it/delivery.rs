@@ -21,7 +21,7 @@ use sd_notify::NotifyState;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::harness::{A, Daemon, Manifests, Simulator, binary, output, wait_until};
+use crate::harness::{A, Daemon, Manifests, Simulator, TOKEN, binary, output, wait_until};
 
 fn finished(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -221,4 +221,72 @@ async fn a_loop_that_stands_still_does_not_feed_the_watchdog() {
     assert_eq!(after(30).await, ["WATCHDOG=1"]);
     stopper.ask();
     assert_eq!(after(1).await, ["STOPPING=1"]);
+}
+
+/// The unit's own command line, variables and credential: what a typo there would break, without a systemd.
+#[test]
+fn the_unit_starts_what_it_says() {
+    let unit = include_str!("../../deploy/systemd/campos-operator.service");
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let (credentials, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(credentials.path().join("token"), format!("{TOKEN}\n")).unwrap();
+    let manifests_path = manifests.path().to_str().unwrap();
+    let unit = unit.replace("%d", credentials.path().to_str().unwrap()).replace("%S", state.path().to_str().unwrap());
+    let unit = unit.replace("/etc/campos-operator/manifests", manifests_path);
+    let values = |key: &str| -> Vec<String> {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(key)).flat_map(|value| value.split(' '));
+        lines.map(str::to_owned).collect()
+    };
+    let start = values("ExecStart=");
+    assert_eq!(start[0], "/usr/local/bin/campos-operator");
+    let systemd = ServiceManager::start();
+    let mut command = binary();
+    command.args(&start[1..]).env_remove("CAMPOSCLOUD_TOKEN").env("NOTIFY_SOCKET", &systemd.path);
+    command.envs(values("Environment=").iter().map(|pair| pair.split_once('=').unwrap()));
+    // As the unit's EnvironmentFile may.
+    command.env("CAMPOS_OPERATOR_API_URL", simulator.url()).env("CAMPOS_OPERATOR_LISTEN", "127.0.0.1:0");
+    let daemon = Daemon::spawn(command);
+    systemd.wait_for("READY=1", 1);
+    daemon.wait_for("app stopped");
+    assert!(state.path().join("campos-operator/history.jsonl").exists());
+}
+
+#[test]
+fn there_is_a_page_of_the_manual_for_every_command() {
+    let main = finished(&output(&["man"]));
+    assert!(main.0 == 0 && main.1.contains(".TH campos-operator 1") && main.2.is_empty(), "{main:?}");
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("man1");
+    assert_eq!(finished(&output(&["man", "--out", out.to_str().unwrap()])), (0, String::new(), String::new()));
+    let help = finished(&output(&["--help"])).1;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // A summary that is long goes on in a line that is indented further.
+    let names = commands.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let mut names: Vec<_> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 10 && names.contains(&"run"), "{help}");
+    names.push("");
+    for name in &names {
+        let file = format!("campos-operator-{name}.1").replace("-.1", ".1");
+        let page = std::fs::read_to_string(out.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{file}");
+    }
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), names.len(), "nothing else");
+}
+
+/// With certificates, and without any of the system's: deploy/check-image-layout.sh.
+#[test]
+fn certificates_that_are_named_and_cannot_be_read_are_not_replaced_by_others() {
+    let plan = |url: &str, variables: &[(&str, &str)]| {
+        let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+        let mut command = binary();
+        command.args(["plan", "--api-url", url, "--manifests"]).arg(manifests.path()).envs(variables.iter().copied());
+        finished(&command.output().unwrap())
+    };
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = format!("https://{closed}");
+    let (code, _, stderr) = plan(&nowhere, &[("SSL_CERT_FILE", "/no/such/file")]);
+    assert!(code == 1 && stderr.contains("No CA certificates"), "{stderr}");
+    let (code, _, stderr) = plan(&nowhere, &[]);
+    assert!(code == 1 && stderr.contains("refused"), "{stderr}");
 }
