@@ -8,6 +8,7 @@ mod get;
 mod health;
 mod history;
 mod import;
+mod man;
 mod plan;
 mod run;
 mod simulate;
@@ -90,6 +91,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
             print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
+        Command::Man(args) => man::man(args),
         Command::Get(args) => get::get(args, cli.log.color),
         Command::Describe(args) => describe::describe(args, cli.log.color),
         Command::History(args) => history::history(args),
