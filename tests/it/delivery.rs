@@ -269,7 +269,7 @@ fn there_is_a_page_of_the_manual_for_every_command() {
     for name in &names {
         let file = format!("campos-operator-{name}.1").replace("-.1", ".1");
         let page = std::fs::read_to_string(out.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        assert!(page.contains(".SH SYNOPSIS"), "{file}");
+        assert!(page.contains(".SH SYNOPSIS") && page.contains("CAMPOS_OPERATOR_LOG_LEVEL"), "{file}");
     }
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), names.len(), "nothing else");
 }
