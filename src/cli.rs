@@ -129,6 +129,10 @@ pub enum Command {
         /// For which shell
         shell: Shell,
     },
+    /// Print the manual page, or write those of every command
+    #[command(after_help = "Examples:\n  campos-operator man | man -l -\n  campos-operator man --out \
+        /usr/local/share/man/man1")]
+    Man(ManArgs),
     /// Show the apps of a running daemon: what is asked, what is seen, and why
     #[command(
         after_help = "NEXT is what comes next: a stop or start that the schedule will ask for, otherwise the next look. \
@@ -154,6 +158,13 @@ pub enum Command {
         --for=condition=Reconciling=False ticket-bot music-bot"
     )]
     Wait(WaitArgs),
+    /// Tell by the exit code whether a running daemon is alive, as /livez does
+    #[command(
+        after_help = "Alive means that its loop goes round; a CamposCloud that fails does not make it unhealthy.\n\n\
+        Exit codes: 0 healthy, 1 not.\n\nExamples:\n  campos-operator health\n  campos-operator health --server \
+        http://127.0.0.1:9090 --timeout 2s\n  HEALTHCHECK CMD [\"/campos-operator\", \"health\"]    # in a Dockerfile"
+    )]
+    Health(HealthArgs),
 }
 
 /// Where the manifests are.
@@ -507,6 +518,25 @@ pub struct WaitArgs {
     pub awaited: Awaited,
     /// How long to wait
     #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// `man`.
+#[derive(Debug, Clone, Args)]
+pub struct ManArgs {
+    /// Directory to write one page for each command to; created if need be [default: print the main page]
+    #[arg(long, env = "CAMPOS_OPERATOR_OUT", value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// `health`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthArgs {
+    /// The daemon.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// How long to wait for the answer
+    #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 }
 

@@ -5,8 +5,10 @@ mod demo;
 mod describe;
 mod explain;
 mod get;
+mod health;
 mod history;
 mod import;
+mod man;
 mod plan;
 mod run;
 mod simulate;
@@ -89,10 +91,12 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
             print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
+        Command::Man(args) => man::man(args),
         Command::Get(args) => get::get(args, cli.log.color),
         Command::Describe(args) => describe::describe(args, cli.log.color),
         Command::History(args) => history::history(args),
         Command::Wait(args) => wait::wait(args),
+        Command::Health(args) => health::health(args),
     }
 }
 

@@ -20,10 +20,12 @@
 //! | [`operator`] | the shell: the loop that owns the clock and every task |
 //! | [`status`] | what can be seen from outside? One writer, many readers; the history, the meters |
 //! | [`http`] | what does the read-only port answer? Routes, events, metrics, the status page |
+//! | [`service`] | what does systemd hear? Ready, alive, stopping, one line of status |
 //! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
+//! | `tls` | whom does https trust? |
 //!
-//! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `commands`
+//! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells systemd, `commands`
 //! wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
 
 pub mod camposcloud;
@@ -34,7 +36,9 @@ pub mod manifest;
 pub mod operator;
 pub mod platform;
 pub mod reconcile;
+pub mod service;
 pub mod settings;
 pub mod simulator;
 pub mod status;
 pub mod telemetry;
+mod tls;

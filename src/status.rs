@@ -171,6 +171,7 @@ pub enum Change {
 pub struct Board {
     seen: Arc<RwLock<Seen>>,
     version: watch::Sender<u64>,
+    under_way: watch::Sender<bool>,
     meters: Arc<Meters>,
 }
 
@@ -196,7 +197,8 @@ impl Default for Board {
             progress: Moment::START,
             interval: Duration::ZERO,
         };
-        Self { seen: Arc::new(RwLock::new(seen)), version: watch::channel(version).0, meters: Arc::default() }
+        let (version, under_way) = (watch::channel(version).0, watch::channel(false).0);
+        Self { seen: Arc::new(RwLock::new(seen)), version, under_way, meters: Arc::default() }
     }
 }
 
@@ -256,6 +258,14 @@ impl Board {
     pub fn progress(&self, now: Moment, interval: Duration) {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         (seen.progress, seen.interval) = (now, interval);
+        drop(seen);
+        self.under_way.send_if_modified(|known| !std::mem::replace(known, true));
+    }
+
+    /// Waits until the loop has gone round once.
+    pub async fn under_way(&self) {
+        // The board holds the other end itself, so that it cannot be gone.
+        let _ = self.under_way.subscribe().wait_for(|known| *known).await;
     }
 
     /// Adds to the history.

@@ -14,6 +14,7 @@ use super::token::TokenSource;
 use crate::platform::{ACT_DEADLINE, Answered, CONNECT_DEADLINE, Page, PageRequest, Platform, READ_DEADLINE, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
+use crate::tls;
 
 /// The largest page that is read. A page of 100 apps is about 150 KiB.
 const PAGE_CAP: usize = 16 << 20;
@@ -32,20 +33,21 @@ pub struct Client {
 impl Client {
     /// A client for the API at `base` (a path and a trailing slash are fine). Fails where TLS cannot be set up.
     pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, reqwest::Error> {
-        let mut builder = reqwest::Client::builder();
-        if base.scheme() != "https" {
-            // A proxy of the environment would read the token: plain http goes straight to where it was told to go.
-            // Https goes through the proxy's tunnel unread.
-            builder = builder.no_proxy();
-        }
-        let http = builder
-            .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_DEADLINE)
-            // Shorter than what common gateways keep an idle connection for, so that a stop rarely meets a dead one.
-            .pool_idle_timeout(Duration::from_secs(50))
-            .tcp_nodelay(true)
-            .build()?;
+        let http = tls::client(|| {
+            let mut builder = reqwest::Client::builder();
+            if base.scheme() != "https" {
+                // A proxy of the environment would read the token: plain http goes straight to where it was told to go.
+                // Https goes through the proxy's tunnel unread.
+                builder = builder.no_proxy();
+            }
+            builder
+                .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT_DEADLINE)
+                // Shorter than what common gateways keep an idle connection for, so that a stop rarely meets a dead one.
+                .pool_idle_timeout(Duration::from_secs(50))
+                .tcp_nodelay(true)
+        })?;
         Ok(Self { http, base, token, team: None })
     }
 

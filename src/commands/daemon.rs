@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::table::tame;
 use crate::status::API_VERSION;
+use crate::tls;
 
 /// The daemon is near, or at least on the way: whoever waits longer waits in vain.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -76,20 +77,26 @@ impl Daemon {
         let Some(host) = host else { bail!("--server {server}: {fits}") };
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         let near = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_DEADLINE);
-        if near {
+        let http = tls::client(|| {
+            let http = reqwest::Client::builder()
+                .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT_DEADLINE);
             // A proxy's own loopback is another machine's.
-            http = http.no_proxy();
-        }
-        Ok(Self { http: http.build().context("setting up the HTTP client")?, base })
+            if near { http.no_proxy() } else { http }
+        });
+        Ok(Self { http: http.context("setting up the HTTP client")?, base })
+    }
+
+    /// Below the address that was given, which may have a path of its own.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("http and https have paths").pop_if_empty().extend(path);
+        url
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
-        let mut url = self.base.clone();
-        url.path_segments_mut().expect("http and https have paths").pop_if_empty().extend(["api", "v1"]).extend(path);
+        let mut url = self.at(&[&["api", "v1"], path].concat());
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -109,6 +116,26 @@ impl Daemon {
                 anyhow!("asking the daemon at {base}: {}", root(&error))
             }
         })
+    }
+
+    /// Whether its loop goes round, as `/livez` says; an error where it does not, or nothing is heard within `deadline`.
+    pub(super) async fn alive(&self, deadline: Duration) -> anyhow::Result<()> {
+        let exchange = async {
+            let response = self.send(self.http.get(self.at(&["livez"]))).await?;
+            let status = response.status().as_u16();
+            let body = body(response).await.with_context(|| format!("asking the daemon at {}", self.base))?;
+            anyhow::Ok((status, tame(String::from_utf8_lossy(&body).lines().next().unwrap_or_default())))
+        };
+        let Ok(answer) = tokio::time::timeout(deadline, exchange).await else {
+            bail!("unhealthy: no whole answer from {} within {deadline:?}", self.base);
+        };
+        match answer? {
+            (200, said) if said == "ok" => Ok(()),
+            (503, said) => bail!("unhealthy: {} answers HTTP 503, {said}", self.base),
+            (status, _) => {
+                bail!("what answers at {} (HTTP {status}) is not a campos-operator; see --server", self.base)
+            }
+        }
     }
 
     /// What is at a path; `None` where the daemon says that nothing is.

@@ -15,6 +15,7 @@ use crate::http;
 use crate::manifest::source::{Options, Source};
 use crate::operator::clock::Clock;
 use crate::operator::{Ended, Operator, Settings, shutdown};
+use crate::service;
 use crate::settings::{self, Api};
 use crate::status::Board;
 
@@ -63,6 +64,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     if let Some(listener) = listener {
         http::start(listener, board.clone(), clock).context("starting the HTTP port")?;
     }
+    service::start(board.clone(), clock, shutdown.clone()).context("starting to tell the service manager")?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         api_url = %api.url,

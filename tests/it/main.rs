@@ -5,6 +5,7 @@
 
 mod cli;
 mod daemon;
+mod delivery;
 mod docs;
 mod harness;
 mod import;

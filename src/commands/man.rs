@@ -1,0 +1,27 @@
+//! `man`: the help of every verb as manual pages, for packages.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap_mangen::Man;
+
+use super::{Exit, print};
+use crate::cli::{Cli, ManArgs};
+
+pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
+    // Neither page holds a date: the same source makes the same package.
+    if let Some(directory) = &args.out {
+        write(directory).with_context(|| format!("--out {}: writing the manual pages", directory.display()))?;
+    } else {
+        let mut page = Vec::new();
+        Man::new(Cli::command()).render(&mut page)?;
+        print(&String::from_utf8_lossy(&page))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn write(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Cli::command(), directory)
+}

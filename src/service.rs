@@ -1,0 +1,112 @@
+//! What does the service manager hear? `sd_notify(3)`: ready, alive, stopping, and one line of status.
+//!
+//! Ready means that the loop goes round. Whether CamposCloud answers is told in the status line and has no bearing on it:
+//! a start that waits for somebody else's server would be killed and started again for nothing. The watchdog is fed only
+//! while `/livez` would say 200.
+//!
+//! Told from a thread of its own: a service manager that does not read must not hold the operator's loop up.
+
+use std::io;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::operator::clock::Clock;
+use crate::operator::shutdown::{Shutdown, Stage};
+use crate::reconcile::condition::Truth;
+use crate::status::{Board, Daemon};
+
+/// Set by systemd, and by others that speak its protocol.
+const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+/// The status line is told no more often than this: a bulk of stops is one change, not a thousand.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells the service manager of the board, until the process ends. Does nothing where there is none.
+pub fn start(board: Board, clock: Clock, shutdown: Shutdown) -> io::Result<()> {
+    if std::env::var_os(SOCKET_VARIABLE).is_none() {
+        return Ok(());
+    }
+    // Half of what it allows, as `sd_watchdog_enabled(3)` asks. Zero would be a timer that never rests.
+    let beat = sd_notify::watchdog_enabled().map(|allowed| allowed / 2).filter(|beat| !beat.is_zero());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("service".into()).spawn(move || {
+        let mut told = false;
+        runtime.block_on(tell(board, clock, shutdown, beat, |states| {
+            if let Err(error) = sd_notify::notify(states)
+                && !std::mem::replace(&mut told, true)
+            {
+                tracing::warn!(%error, "the service manager cannot be told; the operator goes on");
+            }
+        }));
+    })?;
+    Ok(())
+}
+
+/// Sends what there is to tell: READY once the loop has gone round, WATCHDOG each `beat` while it goes on doing so, STATUS
+/// when it changes, STOPPING at the first signal.
+pub async fn tell(
+    board: Board,
+    clock: Clock,
+    mut shutdown: Shutdown,
+    beat: Option<Duration>,
+    mut send: impl FnMut(&[NotifyState<'_>]),
+) {
+    let mut changes = board.changes();
+    board.under_way().await;
+    let mut status = summary(&board);
+    send(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    let mut beats = interval(beat.unwrap_or(Duration::MAX));
+    // After a machine slept, one is enough.
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look_at: Option<Instant> = None;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            stage = shutdown.changed(), if !stopping => if stage != Stage::Running {
+                stopping = true;
+                send(&[NotifyState::Stopping, NotifyState::Status("stopping: calls on the wire may end")]);
+            },
+            _ = beats.tick(), if beat.is_some() => if board.alive(clock.now()) {
+                send(&[NotifyState::Watchdog]);
+            },
+            // The board holds the other end, so that it cannot fail.
+            _ = changes.changed(), if look_at.is_none() => look_at = Some(Instant::now() + STATUS_PAUSE),
+            () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                look_at = None;
+                changes.mark_unchanged();
+                let now = summary(&board);
+                if now != status && !stopping {
+                    send(&[NotifyState::Status(&now)]);
+                    status = now;
+                }
+            }
+        }
+    }
+}
+
+/// The fleet in one line, and what stands in its way.
+fn summary(board: &Board) -> String {
+    let Daemon { source, observation, governor, dry_run, .. } = board.daemon();
+    let apps = board.apps();
+    let count = |kind| apps.iter().filter(|app| app.truth(kind) == Some(Truth::True)).count();
+    let mut text = if !source.loaded {
+        "reading the manifests".to_owned()
+    } else if !observation.complete_once {
+        "waiting for the first complete list of apps".to_owned()
+    } else {
+        let noun = if apps.len() == 1 { "app" } else { "apps" };
+        format!("{} {noun}: {} ready, {} need a person", apps.len(), count("Ready"), count("Stalled"))
+    };
+    let troubles = [
+        (dry_run, "dry run"),
+        (source.loaded && !source.available, "the manifests cannot be read"),
+        (governor.account_blocked, "the token is refused"),
+        (governor.breaker_open, "CamposCloud does not answer"),
+    ];
+    for (_, trouble) in troubles.into_iter().filter(|(is_so, _)| *is_so) {
+        text.push_str("; ");
+        text.push_str(trouble);
+    }
+    text
+}
