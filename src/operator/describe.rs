@@ -12,7 +12,7 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
 use crate::reconcile::condition::{Reason, fold};
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{SourceReport, Spec, Standing};
+use crate::reconcile::desired::{Desired, SourceReport, Spec, Standing};
 use crate::reconcile::moment::Moment;
 use crate::status::{
     API_VERSION, App, Daemon, GovernorStatus, Metadata, Observation, Source, SourceStatus, Spec as ShownSpec, Status,
@@ -26,8 +26,8 @@ pub struct When {
     pub now: Moment,
     /// The wall time.
     pub wall: Timestamp,
-    /// When the list is read next, where that is known.
-    pub next_list: Option<Moment>,
+    /// When the list is read next.
+    pub next_list: Moment,
 }
 
 impl When {
@@ -49,10 +49,12 @@ pub fn app(fleet: &Fleet, name: &AppName, source_available: bool, revision: &Arc
     };
     let unreadable = known.is_some_and(Known::is_unreadable);
     let folded = fold(decision, &declared.standing, source_available);
-    let message: Arc<str> = message(object, past, decision, folded.reason, unreadable, when.now).into();
-    let look = [past.look_at(), past.wake_at().filter(|at| *at > when.now), when.next_list].into_iter().flatten().min();
+    let message: Arc<str> =
+        message(object, past, decision, folded.reason, wish.map(|wish| wish.desired), unreadable, when).into();
+    let owed = [past.look_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
+    let look = owed.map_or(when.next_list, |at| at.min(when.next_list));
     // Nobody looks for an app that nobody declares.
-    let look = object.app_id().and(look);
+    let look = object.app_id().map(|_| look);
     Some(App {
         api_version: API_VERSION,
         kind: "App",
@@ -141,15 +143,16 @@ fn message(
     past: &Attempts,
     decision: Decision,
     reason: Reason,
+    desired: Option<Desired>,
     unreadable: bool,
-    now: Moment,
+    when: When,
 ) -> String {
-    let (desired, observed) = (object.declared.spec.as_ref().map(|spec| spec.state.as_str()), object.observed);
-    let desired = desired.unwrap_or("nothing");
+    let (desired, observed) = (desired.map_or("nothing", Desired::as_str), object.observed);
     let error = object.last_action.as_ref().and_then(|last| last.error.as_deref());
     let last = error.map(|error| format!("; last: {error}")).unwrap_or_default();
     let until = match decision {
-        Decision::Wait { until: Some(until), .. } => format!(" in {}s", until.since(now).as_secs() + 1),
+        // A moment, since the message stands as long as the decision: a number of seconds would be wrong by the next one.
+        Decision::Wait { until: Some(until), .. } => format!(" at {:.0}", when.wall_at(until)),
         Decision::Settled(_)
         | Decision::Act(_)
         | Decision::Wait { until: None, .. }
