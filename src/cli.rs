@@ -118,6 +118,10 @@ pub enum Command {
     )]
     Simulate(SimulateArgs),
     /// Show the main job in one process: simulator and operator on ./manifests
+    #[command(
+        after_help = "Examples:\n  campos-operator demo\n  campos-operator demo --manifests bots --listen off\n\nThen \
+        edit a manifest and watch, on http://127.0.0.1:8080/ for instance."
+    )]
     Demo(DemoArgs),
     /// Explain a schedule: which window decides, why, and what comes next
     #[command(after_help = "Examples:\n  campos-operator explain dev-bot                      # asks the daemon\n  \
@@ -125,6 +129,9 @@ pub enum Command {
         2026-12-24T02:00 --next 10")]
     Explain(ExplainArgs),
     /// Print shell completions
+    #[command(after_help = "Examples:\n  campos-operator completions bash > \
+        ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
+        ~/.zfunc/_campos-operator")]
     Completions {
         /// For which shell
         shell: Shell,
@@ -622,6 +629,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("\n  campos-operator {}", command.get_name());
+            assert!(help.contains("Example") && help.contains(&example), "{}", command.get_name());
+        }
     }
 
     #[test]

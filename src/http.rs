@@ -5,6 +5,7 @@
 
 mod apps;
 mod conditional;
+mod connections;
 mod events;
 mod guard;
 pub mod metrics;
@@ -15,6 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -27,6 +29,7 @@ use tower_http::compression::CompressionLayer;
 
 use self::conditional::tagged;
 use crate::operator::clock::Clock;
+use crate::reconcile::app::AppName;
 use crate::status::history::{self, Entry, Health};
 use crate::status::{API_VERSION, Board, Daemon};
 
@@ -39,6 +42,7 @@ struct Port {
     board: Board,
     clock: Clock,
     readers: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
 }
 
 /// Binds the port: done before anything else starts, so that a taken port is a clear error.
@@ -55,7 +59,7 @@ pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()
     std::thread::Builder::new().name("http".into()).spawn(move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            serve(listener, routes(board, clock, loopback)).await
+            serve(connections::Patient::new(listener), routes(board, clock, loopback)).await
         });
         if let Err(error) = served {
             tracing::error!(%error, "the HTTP port failed; the operator goes on without it");
@@ -82,7 +86,12 @@ pub fn routes(board: Board, clock: Clock, loopback: bool) -> Router {
         .fallback(nothing_here)
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(loopback, guard::guard))
-        .with_state(Port { board, clock, readers: Arc::new(Semaphore::new(events::CLIENTS)) })
+        .with_state(Port {
+            board,
+            clock,
+            readers: Arc::new(Semaphore::new(events::CLIENTS)),
+            searches: Arc::new(Semaphore::new(1)),
+        })
 }
 
 async fn openapi() -> Response {
@@ -102,7 +111,7 @@ async fn measured(State(port): State<Port>) -> Response {
 }
 
 /// The parameters of a query, decoded, in their order.
-type Parameters = Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
@@ -116,8 +125,9 @@ async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
     }
 }
 
-async fn app(State(port): State<Port>, headers: HeaderMap, Path(name): Path<String>) -> Response {
-    match port.board.app_version(&name) {
+async fn app(State(port): State<Port>, headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Response {
+    // What is no UTF-8 is no name either.
+    match name.ok().and_then(|Path(name)| port.board.app_version(&name)) {
         Some((app, version)) => tagged(&headers, version, || Json(app).into_response()),
         None => problem(StatusCode::NOT_FOUND, "no manifest declares an app of this name"),
     }
@@ -179,10 +189,35 @@ async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
         }
     }
     let version = port.board.versions().history;
+    let items = if conditional::has(&headers, version) { Vec::new() } else { remembered(&port, app, most).await };
     tagged(&headers, version, || {
-        let items = port.board.history(app, most);
         Json(HistoryList { api_version: API_VERSION, kind: "HistoryList", items }).into_response()
     })
+}
+
+/// The newest entries, newest first. Of one app also those that only the file still has: in a fleet of thousands memory
+/// forgets an app within one bulk.
+async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entry>> {
+    let mut items = port.board.history(app, most);
+    let wanted = most.min(history::KEPT).saturating_sub(items.len());
+    let name: Option<AppName> = app.and_then(|app| app.parse().ok());
+    let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.forgotten_history(), wanted) else {
+        return items;
+    };
+    // Closed never; a search is a second of reading at worst, and readers wait for each other rather than add up.
+    let Ok(_turn) = port.searches.acquire().await else { return items };
+    // Several entries may bear the time of the oldest; those that memory has as well are told once.
+    let most = wanted + items.len();
+    let search = move || history::search(&directory, &name, oldest, most);
+    match tokio::task::spawn_blocking(search).await.map_err(io::Error::other).flatten() {
+        Ok(older) => {
+            let older = older.into_iter().filter(|entry| !items.iter().any(|item| **item == *entry)).map(Arc::new);
+            let older: Vec<_> = older.take(wanted).collect();
+            items.extend(older);
+        }
+        Err(error) => tracing::debug!(%error, "the file of the history cannot be searched"),
+    }
+    items
 }
 
 async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {

@@ -236,7 +236,9 @@ impl<P: Platform> Operator<P> {
     fn take_update(&mut self, update: Update) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         for name in &update.removed {
-            report::released(name, self.fleet.object(name).and_then(fleet::Object::app_id));
+            let id = self.fleet.object(name).and_then(fleet::Object::app_id);
+            report::released(name, id);
+            self.released(name, id, update.source.revision.clone(), wall);
             self.board.remove_app(name);
         }
         report::source(self.source.as_ref(), &update.source);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::operator::clock::Clock;
 use crate::operator::shutdown::{Shutdown, Stage};
 use crate::reconcile::condition::Truth;
+use crate::status::app::App;
 use crate::status::{Board, Daemon};
 
 /// Set by systemd, and by others that speak its protocol.
@@ -89,7 +90,8 @@ pub async fn tell(
 fn summary(board: &Board) -> String {
     let Daemon { source, observation, governor, dry_run, .. } = board.daemon();
     let apps = board.apps();
-    let count = |kind| apps.iter().filter(|app| app.truth(kind) == Some(Truth::True)).count();
+    let holds = |app: &App, kind| app.truths().any(|truth| truth == (kind, Truth::True));
+    let count = |kind| apps.iter().filter(|app| holds(app, kind)).count();
     let mut text = if !source.loaded {
         "reading the manifests".to_owned()
     } else if !observation.complete_once {

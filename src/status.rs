@@ -13,7 +13,7 @@ pub mod meters;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -352,6 +352,13 @@ impl Board {
         let seen = self.read();
         let entries = seen.history.iter().rev().map(|(_, entry)| entry);
         entries.filter(|entry| app.is_none_or(|app| *entry.app == *app)).take(limit).cloned().collect()
+    }
+
+    /// Where older entries are, and the time of the oldest that memory holds; `None` where it holds all there is.
+    pub fn forgotten_history(&self) -> Option<(Arc<Path>, Timestamp)> {
+        let seen = self.read();
+        let oldest = seen.history.front().filter(|_| seen.history.len() >= history::KEPT)?;
+        Some((seen.pen.as_ref()?.directory(), oldest.1.time))
     }
 
     /// How the keeping of the history is doing.

@@ -310,7 +310,7 @@ impl Governor {
     pub fn failed(&mut self, call: &Call, failure: &Failure, now: Moment) -> Option<Shift> {
         self.note_limits(failure.limits, now);
         match failure.verdict {
-            Verdict::RateLimited { after } => Some(self.refused(after, now)),
+            Verdict::RateLimited { after } => self.refused(after, now),
             Verdict::AccountBlocked => {
                 let first = self.blocked.is_none();
                 let relapse = self.let_in.filter(|(at, _)| now.since(*at) < RELAPSE).map_or(0, |(_, knocks)| knocks);
@@ -355,7 +355,7 @@ impl Governor {
         self.shortage(lane, now).map(|wait| now + wait)
     }
 
-    fn refused(&mut self, after: Option<Duration>, now: Moment) -> Shift {
+    fn refused(&mut self, after: Option<Duration>, now: Moment) -> Option<Shift> {
         // Whatever is refused while everybody waits was sent before: the same trouble, not more of it.
         let known = self.paused_until(now).is_some();
         if !known {
@@ -376,7 +376,8 @@ impl Governor {
         // It did answer; a probe that was refused is to be made again after the pause.
         self.answered();
         self.abandoned();
-        Shift::Paused(pause)
+        // One line for a cause: thirty calls that were on the wire together are refused together.
+        (!known).then_some(Shift::Paused(pause))
     }
 
     fn answered(&mut self) {
@@ -563,7 +564,7 @@ mod tests {
         }
         // A shorter pause that arrives later does not shorten it.
         let shorter = failure(Verdict::RateLimited { after: Some(Duration::ZERO) });
-        governor.failed(&app(2), &shorter, now);
+        assert_eq!(governor.failed(&app(2), &shorter, now), None, "it is told once");
         assert_eq!(governor.admit(Lane::Act, now), Admission::At(Moment::from_secs(105)));
         assert!(matches!(governor.admit(Lane::Act, Moment::from_secs(110)), Admission::Go));
     }

@@ -81,7 +81,7 @@ fn page(app: &App, past: Option<&[Value]>, now: Timestamp, colour: bool) -> Stri
     page.heading("History");
     match past {
         None => page.text.push_str("  this daemon keeps none\n"),
-        Some([]) => page.text.push_str("  nothing was decided or called yet\n"),
+        Some([]) => page.text.push_str("  no entry is kept of it\n"),
         Some(entries) => history::table(entries, false).lines().for_each(|line| {
             let _ = writeln!(page.text, "  {line}");
         }),
@@ -277,7 +277,7 @@ mod tests {
           Look at the error of the last action; if it does not go away by itself, it names what to mend. The next try comes by itself.
 
         History
-          nothing was decided or called yet
+          no entry is kept of it
         ");
         let bare = page(&App(json!({"metadata": {"name": "x"}})), None, now, false);
         assert!(bare.contains("nothing can be told") && bare.contains("keeps none"), "{bare}");

@@ -25,7 +25,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
             }
         }
         match args.output {
-            HistoryOutput::Text if entries.is_empty() => tell("nothing was decided or called yet"),
+            HistoryOutput::Text if entries.is_empty() => tell("no entry is kept"),
             HistoryOutput::Text => print(&table(&entries, name.is_none()))?,
             HistoryOutput::Json => print(&lines(entries.iter().map(Value::to_string)))?,
         }

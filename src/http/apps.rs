@@ -68,8 +68,13 @@ impl Query {
         let mut query = Self::default();
         for (name, value) in parameters {
             match name.as_str() {
-                "label" if value.contains('=') => query.labels.push(Requirement::parse(value)?),
-                "label" => return Err(format!("label={value:?}: expected key=value")),
+                // Alone in its parameter the value is taken as it stands: a manifest's labels are free.
+                "label" => match value.split_once('=') {
+                    Some((key, value)) if !key.is_empty() => {
+                        query.labels.push(Requirement::Equal(key.to_owned(), value.to_owned()));
+                    }
+                    _ => return Err(format!("label={value:?}: expected key=value")),
+                },
                 "labelSelector" => {
                     for part in value.split(',').filter(|part| !part.trim().is_empty()) {
                         query.labels.push(Requirement::parse(part)?);
@@ -165,7 +170,9 @@ mod tests {
         case(&[("labelSelector", ""), ("limit", "0"), ("continue", "")], None);
         case(&[("label", "a")], Some("expected key=value"));
         case(&[("labelSelector", "a in (b)")], Some("no part of a label"));
-        case(&[("label", "=b")], Some("no key"));
+        case(&[("label", "=b")], Some("expected key=value"));
+        case(&[("labelSelector", "=b")], Some("no key"));
+        case(&[("label", "odd.example/KEY=a b, c=d")], None);
         case(&[("reason", "settled")], Some("closed list"));
         case(&[("limit", "-1")], Some("whole number"));
         case(&[("limit", "+1")], Some("whole number"));

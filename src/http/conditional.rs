@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 /// The answer that `make` makes, or 304 where the reader has it already.
 pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> Response) -> Response {
-    let tag = format!("W/\"{version:x}\"");
+    let tag = tag(version);
     let mut response = if matches(headers, &tag) { StatusCode::NOT_MODIFIED.into_response() } else { make() };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -15,6 +15,15 @@ pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> R
     // It may be kept, but has to be asked for each time.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+/// Whether the reader has it already.
+pub(super) fn has(headers: &HeaderMap, version: u64) -> bool {
+    matches(headers, &tag(version))
+}
+
+fn tag(version: u64) -> String {
+    format!("W/\"{version:x}\"")
 }
 
 fn matches(headers: &HeaderMap, tag: &str) -> bool {

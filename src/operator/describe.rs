@@ -14,7 +14,7 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
 use crate::reconcile::condition::{Reason, fold};
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{SourceReport, Standing};
+use crate::reconcile::desired::{Desired, SourceReport, Standing};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::Observed;
 use crate::status::app::{App, since};
@@ -27,8 +27,8 @@ pub struct When {
     pub now: Moment,
     /// The wall time.
     pub wall: Timestamp,
-    /// When the list is read next, where that is known.
-    pub next_list: Option<Moment>,
+    /// When the list is read next.
+    pub next_list: Moment,
 }
 
 impl When {
@@ -57,9 +57,10 @@ pub fn app(
     };
     let unreadable = known.is_some_and(Known::is_unreadable);
     let conditions = fold(decision, &declared.standing, source_available);
-    let look = [past.look_at(), past.wake_at().filter(|at| *at > when.now), when.next_list].into_iter().flatten().min();
+    let owed = [past.look_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
+    let look = owed.map_or(when.next_list, |at| at.min(when.next_list));
     // Nobody looks for an app that nobody declares.
-    let look = object.app_id().and(look);
+    let look = object.app_id().map(|_| look);
     Some(App {
         declared: declared.clone(),
         generation: object.generation,
@@ -69,7 +70,7 @@ pub fn app(
         observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
         conditions,
         since: since(conditions, before, when.wall),
-        message: message(object, past, decision, conditions.reason, unreadable, when.now),
+        message: message(object, past, decision, conditions.reason, wish.map(|wish| wish.desired), unreadable, when),
         last_action: object.last_action.clone(),
         next_look_at: look.map(|at| when.wall_at(at)),
         next_transition: declared
@@ -126,15 +127,16 @@ fn message(
     past: &Attempts,
     decision: Decision,
     reason: Reason,
+    desired: Option<Desired>,
     unreadable: bool,
-    now: Moment,
+    when: When,
 ) -> Cow<'static, str> {
-    let (desired, observed) = (object.declared.spec().map(|spec| spec.state.as_str()), object.observed);
-    let desired = desired.unwrap_or("nothing");
+    let (desired, observed) = (desired.map_or("nothing", Desired::as_str), object.observed);
     let error = object.last_action.as_ref().and_then(|last| last.error.as_deref());
     let last = error.map(|error| format!("; last: {error}")).unwrap_or_default();
     let until = match decision {
-        Decision::Wait { until: Some(until), .. } => format!(" in {}s", until.since(now).as_secs() + 1),
+        // A moment, since the message stands as long as the decision: a number of seconds would be wrong by the next one.
+        Decision::Wait { until: Some(until), .. } => format!(" at {:.0}", when.wall_at(until)),
         Decision::Settled(_)
         | Decision::Act(_)
         | Decision::Wait { until: None, .. }

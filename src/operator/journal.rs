@@ -1,4 +1,5 @@
-//! What is worth an entry of the history? A decision whose reason changed, and a call that was answered.
+//! What is worth an entry of the history? A decision whose reason changed, a call that was answered, and the release of
+//! an app.
 //!
 //! A call and the decision that follows from its answer are one entry, so that it tells what came of the call.
 
@@ -148,6 +149,22 @@ impl<P: Platform> Operator<P> {
             after: after.state(),
             action: action.map(|action: Action| action.as_str().into()),
             answer,
+        });
+    }
+
+    /// Makes the entry of an app that no manifest declares any more: since when it is nobody's is a question of audits.
+    pub(super) fn released(&self, name: &AppName, id: Option<&AppId>, revision: Arc<str>, wall: Timestamp) {
+        let Some((app, _)) = self.board.app_version(name.as_str()) else { return };
+        self.board.record(Entry {
+            time: wall,
+            app: name.as_str().into(),
+            app_id: id.map(|id| id.as_str().into()),
+            trigger: Trigger::Edit,
+            revision,
+            before: Glance::of(&app).state(),
+            after: State::default(),
+            action: None,
+            answer: None,
         });
     }
 

@@ -19,6 +19,8 @@ impl<P: Platform> Operator<P> {
         let plan = plan(self.fleet.subjects(&due, wall), self.gates, now);
         let source_available = self.source.as_ref().is_none_or(|source| source.available);
         let revision = self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone());
+        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        let when = describe::When { now, wall, next_list: self.rounds.expected_start(interval) };
         for entry in &plan.entries {
             let before = self.fleet.decided(entry, now, wall);
             if self.fleet.is_newly_unreadable(entry) {
@@ -28,7 +30,6 @@ impl<P: Platform> Operator<P> {
                 report::decision(entry, before);
             }
             self.board.meters().decided(journal::kind(entry.decision));
-            let when = describe::When { now, wall, next_list: self.rounds.next_start() };
             let known = self.board.app_named(&entry.name);
             let Some(app) =
                 describe::app(&self.fleet, &entry.name, known.as_deref(), source_available, &revision, when)

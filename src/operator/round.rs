@@ -129,6 +129,11 @@ impl Rounds {
         self.idle().then_some(self.next_start)
     }
 
+    /// When the list is read next, as far as that can be told: while it is being read, an interval after that began.
+    pub fn expected_start(&self, interval: Duration) -> Moment {
+        self.next_start().unwrap_or(self.started_at + interval)
+    }
+
     /// Whether a round shall start at `now`.
     pub fn due(&self, now: Moment) -> bool {
         self.idle() && now >= self.next_start

@@ -1,6 +1,8 @@
 //! What was decided and called, and why? An append-only journal: the newest 1,000 entries in memory, and with
 //! `--state-dir` every entry as a line of `history.jsonl`.
 //!
+//! What memory has forgotten of one app is looked up in the file when somebody asks for it.
+//!
 //! The file is written by a thread of its own: a slow or full disk costs entries of the file, never the reconciling of
 //! an app. A crash may tear the last line; it is skipped and told when the file is read again.
 
@@ -17,6 +19,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::reconcile::app::AppName;
+
 /// So many entries are kept in memory.
 pub const KEPT: usize = 1_000;
 /// The file is put aside at this size; one old file is kept.
@@ -26,6 +30,8 @@ pub const LARGEST: u64 = 64 * 1024 * 1024;
 const WAITING: usize = 32_768;
 /// How much of the end of a file is read for the newest entries; one takes some 500 bytes.
 const TAIL: u64 = 4 * 1024 * 1024;
+/// So much of a file is searched at a time.
+const BLOCK: u64 = 1024 * 1024;
 /// The end of the process waits so long for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -124,12 +130,20 @@ enum Message {
 
 /// The way to the writing thread. Never blocks.
 #[derive(Debug, Clone)]
-pub struct Pen(SyncSender<Message>);
+pub struct Pen {
+    inbox: SyncSender<Message>,
+    directory: Arc<Path>,
+}
 
 impl Pen {
+    /// Where it writes.
+    pub fn directory(&self) -> Arc<Path> {
+        self.directory.clone()
+    }
+
     /// Hands an entry over; false where it is lost because too many wait.
     pub fn write(&self, entry: &Arc<Entry>) -> bool {
-        match self.0.try_send(Message::Entry(entry.clone())) {
+        match self.inbox.try_send(Message::Entry(entry.clone())) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
@@ -139,7 +153,8 @@ impl Pen {
     pub fn close(&self) {
         let (done, wait) = sync_channel(1);
         // Where the queue is full the disk is stuck, and there is nothing to wait for.
-        if self.0.try_send(Message::Stop(done)).is_ok() && wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
+        if self.inbox.try_send(Message::Stop(done)).is_ok()
+            && wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
         {
             warn!("the history was not written to its end: the disk does not keep up");
         }
@@ -158,9 +173,10 @@ pub fn open(
 ) -> io::Result<(Vec<Entry>, Pen)> {
     let entries = load(&directory);
     let (sender, inbox) = sync_channel(WAITING);
+    let pen = Pen { inbox: sender, directory: directory.as_path().into() };
     let writer = Writer { directory, largest, file: None, size: 0, writable: true, tell };
     thread::Builder::new().name("history".into()).spawn(move || writer.run(&inbox))?;
-    Ok((entries, Pen(sender)))
+    Ok((entries, pen))
 }
 
 /// The newest entries of the file, and of the one before it where those do not suffice.
@@ -186,7 +202,14 @@ fn load(directory: &Path) -> Vec<Entry> {
     entries
 }
 
+/// Opening a pipe waits for its other end, which may never come: the daemon would not start.
+fn plain(path: &Path) -> io::Result<()> {
+    let plain = fs::metadata(path)?.is_file();
+    if plain { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")) }
+}
+
 fn tail(path: &Path) -> io::Result<Vec<Entry>> {
+    plain(path)?;
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     let from = size.saturating_sub(TAIL);
@@ -207,6 +230,49 @@ fn tail(path: &Path) -> io::Result<Vec<Entry>> {
         warn!(file = %path.display(), torn, unreadable, "lines of the history are not whole and were skipped");
     }
     Ok(entries)
+}
+
+/// The newest entries of one app in the files below `directory`, newest first: at most `most`, none newer than `until`.
+/// Reads from the end and stops when it has enough; a block of the file is in memory at a time.
+///
+/// # Errors
+/// If a file is there and cannot be read.
+pub fn search(directory: &Path, app: &AppName, until: Timestamp, most: usize) -> io::Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for name in [FILE, OLD_FILE] {
+        match search_file(&directory.join(name), app, until, most, &mut found) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(found)
+}
+
+fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found: &mut Vec<Entry>) -> io::Result<()> {
+    plain(path)?;
+    let mut file = File::open(path)?;
+    let mut end = file.metadata()?.len();
+    // A name has nothing in it that JSON escapes.
+    let sign = format!("\"app\":\"{app}\"");
+    let (mut block, mut rest) = (Vec::new(), Vec::new());
+    while end > 0 && found.len() < most {
+        let start = end.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        (&mut file).take(end - start).read_to_end(&mut block)?;
+        // The beginning of a line that the block after this one ends.
+        block.append(&mut rest);
+        let whole_from =
+            if start == 0 { 0 } else { block.iter().position(|byte| *byte == b'\n').map_or(block.len(), |at| at + 1) };
+        let lines = String::from_utf8_lossy(&block[whole_from..]);
+        let entries = lines.lines().rev().filter(|line| line.contains(&sign));
+        let entries = entries.filter_map(|line| serde_json::from_str::<Entry>(line).ok());
+        let entries = entries.filter(|entry| *entry.app == *app.as_str() && entry.time <= until);
+        found.extend(entries.take(most - found.len()));
+        rest = block[..whole_from].to_vec();
+        end = start;
+    }
+    Ok(())
 }
 
 /// Owns the file.
@@ -241,8 +307,11 @@ impl<F: FnMut(bool, u64)> Writer<F> {
                     }
                 }
             }
-            let written = self.append(&lines);
-            self.note(written, count);
+            // The end alone writes nothing, and so tells nothing of the disk.
+            if count > 0 {
+                let written = self.append(&lines);
+                self.note(written, count);
+            }
             if let Some(done) = stop {
                 // Whoever asked may have given up.
                 let _ = done.send(());
@@ -273,18 +342,16 @@ impl<F: FnMut(bool, u64)> Writer<F> {
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        if self.size >= self.largest {
-            self.file = None;
-            fs::rename(self.directory.join(FILE), self.directory.join(OLD_FILE))?;
-        }
         // A file that somebody moved away (logrotate) is not to be written on unseen.
         if self.file.is_some() && !self.directory.join(FILE).exists() {
             self.file = None;
         }
         self.open()?;
+        if self.size >= self.largest {
+            self.file = None;
+            fs::rename(self.directory.join(FILE), self.directory.join(OLD_FILE))?;
+            self.open()?;
+        }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write_all(lines)?;
         self.size += lines.len() as u64;
@@ -296,7 +363,11 @@ impl<F: FnMut(bool, u64)> Writer<F> {
             return Ok(());
         }
         fs::create_dir_all(&self.directory)?;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(self.directory.join(FILE))?;
+        let path = self.directory.join(FILE);
+        if path.exists() {
+            plain(&path)?;
+        }
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         self.size = file.metadata()?.len();
         if self.size > 0 {
             // A torn last line ends here, so that it takes nothing else with it.
@@ -410,5 +481,17 @@ mod tests {
         assert_eq!(hear.recv_timeout(deadline), Ok((true, 0)));
         pen.close();
         assert_eq!(load(&state).len(), 1);
+    }
+
+    /// Opening a pipe for reading waits for a writer: the daemon did not start, and said nothing.
+    #[test]
+    fn a_pipe_in_the_files_place_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(directory.path().join(FILE)).status().unwrap();
+        assert!(made.success());
+        let (told, hear) = channel();
+        let path = directory.path().to_owned();
+        thread::spawn(move || open(path, LARGEST, move |writable, _| told.send(writable).unwrap()).map(|_| ()));
+        assert_eq!(hear.recv_timeout(Duration::from_secs(20)), Ok(false));
     }
 }

@@ -202,6 +202,11 @@ impl Daemon {
         fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
     }
 
+    /// How many files and connections it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Stops the process where it stands, as a debugger or an overloaded machine would.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");

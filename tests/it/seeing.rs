@@ -1,6 +1,6 @@
 //! What can be seen of the operator from outside: the API, the events, the history, the metrics, its liveness.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +12,11 @@ use campos_operator::http::routes;
 use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::reconcile::desired::{SourceReport, Update};
-use campos_operator::simulator::faults::{Endpoint, Fault, Faults};
+use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Config, World};
 use campos_operator::status::Board;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -114,6 +115,8 @@ fn the_list_is_filtered_paged_tagged_and_compressed() {
     }
     assert_eq!(seen, names(&get("").json()));
     assert_eq!(seen.len(), 7);
+    let nonsense = ask(address, "GET", "/api/v1/apps/%ff", &[]);
+    assert_eq!((nonsense.status, nonsense.json()["error"].is_string()), (404, true));
     for wrong in ["?lable=a=b", "?limit=x", "?reason=nope", "?continue=No", "?label=a", "?label=%zz%ff"] {
         let answer = get(wrong);
         assert_eq!((answer.status, answer.json()["error"].is_string()), (400, true), "{wrong}");
@@ -283,6 +286,12 @@ fn changes_are_told_as_they_happen_and_what_was_missed_on_return() {
     drop(events);
     fs::remove_file(manifests.file("other")).unwrap();
     daemon.wait_for("app released");
+    let newest = || -> Value {
+        let list: Value = serde_json::from_str(&http(address, "GET", "/api/v1/history?app=other").1).unwrap();
+        list["items"][0].clone()
+    };
+    let told = || newest()["trigger"] == "Edit" && newest()["after"]["reason"].is_null();
+    wait_until("the history tells of the release", told, || newest().to_string());
     let mut resumed = Events::open(address, Some(stopped.id));
     let removed = resumed.until(|event| {
         assert_ne!(event.kind, "reset");
@@ -404,7 +413,7 @@ fn a_history_that_cannot_be_written_stops_nothing() {
     // A file where the directory should be: this stops even root.
     let blocked = state.path().join("state");
     fs::write(&blocked, "").unwrap();
-    let daemon = Daemon::start(&simulator, &manifests, &["--state-dir", blocked.to_str().unwrap()]);
+    let mut daemon = Daemon::start(&simulator, &manifests, &["--state-dir", blocked.to_str().unwrap()]);
     daemon.wait_for("app stopped");
     let address = daemon.address();
     let scrape = || http(address, "GET", "/metrics").1;
@@ -414,6 +423,123 @@ fn a_history_that_cannot_be_written_stops_nothing() {
     assert_eq!(lost()["writable"], false);
     assert_eq!(daemon.log().matches("the history cannot be written").count(), 1, "{}", daemon.log());
     assert!(!http(address, "GET", "/api/v1/history").1.contains("\"items\":[]"), "it is kept in memory");
+    daemon.signal("-TERM");
+    daemon.ends();
+    assert!(!daemon.log().contains("written again"), "it was not: {}", daemon.log());
+}
+
+/// In a fleet of thousands memory forgets an app within one bulk; the file does not.
+#[tokio::test]
+async fn the_history_of_one_app_is_looked_up_in_the_file_where_memory_forgot_it() {
+    let state = tempfile::tempdir().unwrap();
+    let line = |n: usize| {
+        let side = json!({"desired": null, "observed": null, "reason": null});
+        let time = Timestamp::UNIX_EPOCH + Duration::from_secs(n as u64 / 7);
+        json!({"time": time, "app": format!("bot-{}", n % 600), "appId": null, "trigger": "Start", "revision": "r",
+            "before": side, "after": side, "action": null, "answer": null})
+        .to_string()
+            + "\n"
+    };
+    let lines = |range: std::ops::Range<usize>| range.map(line).collect::<String>();
+    fs::write(state.path().join("history.jsonl.1"), lines(0..2_000)).unwrap();
+    fs::write(state.path().join("history.jsonl"), lines(2_000..9_000)).unwrap();
+    let board = Board::default();
+    board.keep_history(state.path().to_owned()).unwrap();
+    let router = routes(board, Clock::system(), true);
+    let told = async |query: &str| {
+        let request =
+            Request::get(format!("/api/v1/history{query}")).header("host", "localhost").body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let list: Value = serde_json::from_slice(&bytes).unwrap();
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["time"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected = |app: usize, most: usize| {
+        let times = (0..9_000).filter(|n| n % 600 == app).rev().take(most);
+        times.map(|n| (Timestamp::UNIX_EPOCH + Duration::from_secs(n as u64 / 7)).to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("").await.len(), 1_000);
+    for app in [0, 199, 200, 201, 599] {
+        assert_eq!(told(&format!("?app=bot-{app}")).await, expected(app, 1_000));
+        assert_eq!(told(&format!("?app=bot-{app}&limit=4")).await, expected(app, 4));
+    }
+    assert_eq!(told("?app=bot-600").await, Vec::<String>::new());
+    assert_eq!(told("?app=No%22Name").await, Vec::<String>::new());
+}
+
+/// A file descriptor is a file descriptor: 1,100 idle connections left the operator none to read its manifests with.
+#[test]
+fn readers_who_keep_connections_open_leave_the_operator_its_files() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    daemon.wait_for(SETTLED);
+    let address = daemon.address();
+    let held: Vec<TcpStream> = (0..340).map(|_| TcpStream::connect(address).unwrap()).collect();
+    wait_until("they are let in", || daemon.descriptors() > 250, || daemon.descriptors().to_string());
+    manifests.set("bot", A, "Stopped");
+    daemon.wait_for("app stopped");
+    assert!(daemon.descriptors() < 300, "{}", daemon.descriptors());
+    drop(held);
+    assert_eq!(http(address, "GET", "/livez").0, 200);
+}
+
+/// Thirty calls that are on the wire together are refused together: that is one cause, and one line.
+#[test]
+fn a_pause_is_told_once_and_not_for_each_app() {
+    let limited = Fault {
+        status: Some(429),
+        headers: BTreeMap::from([("retry-after".into(), "600".into())]),
+        ..Fault::default()
+    };
+    let rule = Rule::new(Endpoint::Stop, Fault { delay: Some(Duration::from_millis(300)), ..limited });
+    let faults = Faults { rules: vec![rule], revive: Vec::new() };
+    let ids: Vec<String> = (0..20).map(|n| format!("id-{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let simulator = Simulator::start(Config { faults, ..Config::default() }, &ids);
+    let manifests = Manifests::new(&[]);
+    for id in &ids {
+        manifests.set(&format!("bot-{id}"), id, "Stopped");
+    }
+    let daemon = Daemon::start(&simulator, &manifests, &["--api-budget", "unlimited"]);
+    daemon.wait_for_times("stop failed", 5);
+    assert_eq!(daemon.log().matches("the platform asks to wait").count(), 1, "{}", daemon.log());
+}
+
+/// A list of several pages is told of while it is being read; and what a message says holds until the next one.
+#[test]
+fn what_comes_next_is_told_in_moments() {
+    let rule = Rule {
+        app: Some(A.parse().unwrap()),
+        ..Rule::new(Endpoint::Stop, Fault { status: Some(503), ..Fault::default() })
+    };
+    let faults = Faults { rules: vec![rule], revive: Vec::new() };
+    let config = Config { faults, page_size: 1, largest_page: 1, ..Config::default() };
+    let simulator = Simulator::start(config, &[A, B, "c", "d"]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped"), ("quiet", "c", "Running"), ("still", "d", "Running")]);
+    // Outside of all windows it would be running.
+    manifests.put(
+        "night.yaml",
+        &(manifest("night", B, "Stopped")
+            + "  policy: StopOnly\n  schedule:\n    timeZone: UTC\n    windows:\n      \
+               - {state: Running, from: \"2020-01-01T00:00:00\"}\n"),
+    );
+    lock(&simulator.world).set_online(&B.parse().unwrap(), false, simulator.clock.wall());
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    let app = |name: &str| -> Value {
+        serde_json::from_str(&http(daemon.address(), "GET", &format!("/api/v1/apps/{name}")).1).unwrap()
+    };
+    let reason = |name: &str| app(name)["status"]["conditions"][0]["reason"].clone();
+    wait_until("the call fails", || reason("bot") == "BackingOff", || daemon.log());
+    wait_until("the policy holds", || reason("night") == "PolicyForbids", || daemon.log());
+    wait_until("the others settle", || reason("quiet") == "Settled" && reason("still") == "Settled", || daemon.log());
+    for name in ["bot", "night", "quiet", "still"] {
+        assert!(app(name)["status"]["nextLookAt"].is_string(), "{}", app(name));
+    }
+    let message = |name: &str| app(name)["status"]["conditions"][0]["message"].as_str().unwrap().to_owned();
+    assert!(message("bot").contains(" follows at 20"), "{}", message("bot"));
+    assert_eq!(message("night"), "the app is Stopped and shall be Running, but the policy forbids the start");
 }
 
 /// The names of design section 8.

@@ -253,7 +253,7 @@ function showFleet() {
     const counts = countBy(FACETS[facet]);
     for (const value of asked[facet]) if (!counts.has(value)) counts.set(value, 0);
     const values = [...counts.keys()].sort((a, b) => (order ? order.indexOf(a) - order.indexOf(b) : counts.get(b) - counts.get(a)) || compare(a, b));
-    showChips(`${facet}_chips`, facet, values.map((value) => ({ value, name: value, count: counts.get(value) })), false);
+    showChips(`${facet}_chips`, facet, values.map((value) => ({ value, name: value === "–" ? "Not told" : value, count: counts.get(value) })), false);
     byId(`${facet}_chips`).parentElement.hidden = values.length === 0;
   }
 }
@@ -474,7 +474,7 @@ function showBlank() {
   const tell = (title, ...rest) => blank.replaceChildren(make("h3", {}, title), ...rest);
   if (kind === "loading") blank.replaceChildren(make("p", {}, link === "lost" ? "Nothing was read yet." : "Loading …"));
   else if (kind === "filtered") tell("No app fits.", make("p", {}, "Take a filter away, or search for something else."));
-  else if (kind.startsWith("gone")) tell("The manifests cannot be read.", make("p", {}, source.trouble), make("p", {}, "The operator keeps looking, and stops nothing meanwhile."));
+  else if (kind.startsWith("gone")) tell("The manifests cannot be read.", make("p", {}, sentence(source.trouble)), make("p", {}, "The operator keeps looking, and stops nothing meanwhile."));
   else if (kind === "reading") tell("The manifests are being read.", make("p", {}, "A moment."));
   else if (kind === "broken") tell("No manifest is sound.", make("p", {}, "Every file has a mistake; the panel “Operator” lists them. Nothing is called for these apps."));
   else {
@@ -518,14 +518,14 @@ function showDaemon() {
   say(byId("daemon_version"), daemon.version ?? "");
   const directories = [source.directories ?? source.directory ?? []].flat();
   const problems = source.problems ?? [];
-  const token = governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : ["Accepted", ""];
-  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Asked everybody to wait", "warn"] : ["Answers, breaker closed", ""];
+  const token = governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : observation.completedAt ? ["Accepted", ""] : ["Not tried yet", ""];
+  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Asked everybody to wait", "warn"] : observation.completedAt ? ["Answers, breaker closed", ""] : ["No list has arrived yet", ""];
   facts(byId("daemon_facts"), [
     ["Manifests", [source.available === false ? (source.trouble ?? "Not readable yet") : plural(source.files ?? 0, "file", "files"),
       source.skipped > 0 && ` (${source.skipped} skipped)`, ...directories.map((directory) => sub(make("code", {}, directory))),
       source.revision && sub("revision ", make("code", {}, source.revision))].filter(Boolean), source.available === false ? "bad" : ""],
     ["Observed", [observation.completedAt ? when(observation.completedAt, "ago") : "Not yet", observation.intervalSeconds > 0 && `, every ${span(observation.intervalSeconds * 1000)}`,
-      sub(`${plural(observation.apps ?? 0, "app", "apps")} on ${plural(observation.pages ?? 0, "page", "pages")}`),
+      observation.completedAt && sub(`${plural(observation.apps ?? 0, "app", "apps")} on ${plural(observation.pages ?? 0, "page", "pages")}`),
       observation.incomplete && sub(observation.incomplete)].filter(Boolean), observation.incomplete ? "warn" : ""],
     ["CamposCloud", [api[0], typeof governor.remaining === "number" && sub(`${governor.remaining} requests left`)].filter(Boolean), api[1]],
     ["Token", token[0], token[1]],
@@ -546,8 +546,8 @@ function showDaemon() {
   showNotices([
     governor.accountBlocked && ["bad", "The token is refused.", "No app is called until a valid one is in place."],
     governor.breakerOpen && ["bad", "CamposCloud does not answer.", "One probe at a time is sent until it does."],
-    source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${source.trouble ?? ""} What they said last stays in force.`],
-    observation.incomplete && ["warn", "The last list of apps was not whole.", observation.incomplete],
+    source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${sentence(source.trouble)} What they said last stays in force.`],
+    observation.incomplete && ["warn", "The last list of apps was not whole.", sentence(observation.incomplete)],
     daemon.history?.writable === false && ["warn", "The history cannot be written.", "It is kept in memory; nothing else is held up by that."],
     daemon.dryRun && ["held", "Dry run.", "Decisions are made and shown; nothing is called."],
     stalled && ["bad", "The operator's loop makes no progress.", "The daemon answers, but /livez fails: what is shown may be old."],
@@ -757,7 +757,7 @@ function showPast(row) {
   }
   strip.replaceChildren(...stripOf(past.entries, row.observed));
   list.replaceChildren(past.entries.length ? make("ol", { class: "history" }, past.entries.map(entryOf))
-    : make("p", { class: "faint" }, "Nothing was recorded of this app yet."));
+    : make("p", { class: "faint" }, "No entry of this app is kept."));
 }
 
 const DAY = 24 * 3600e3;
@@ -801,7 +801,7 @@ function stripOf(entries, observed) {
     ...states.map((what) => make("span", {}, wrapStrip(key({ "data-state": what, y: 12 - 12 * (HEIGHT[what] ?? 0.1), height: 12 * (HEIGHT[what] ?? 0.1) })), what)),
     calls.length > 0 && make("span", {}, wrapStrip(key({ class: "call", x: 4, width: 4, height: 12 })), "call"),
     calls.some(failed) && make("span", {}, wrapStrip(key({ class: "call failed", x: 4, width: 4, y: 6, height: 6 })), "failed call"));
-  if (!oldest.length) return [make("p", { class: "faint" }, "No change was recorded.")];
+  if (!oldest.length) return [make("p", { class: "faint" }, "No change is kept of these hours.")];
   return [svg, hours, legend];
 }
 
@@ -827,7 +827,7 @@ function entryOf(entry) {
   return make("li", {},
     make("time", { datetime: entry.time, title: fullFormat.format(Date.parse(entry.time)) }, moment(Date.parse(entry.time))),
     make("div", {},
-      make("span", {}, action ? `${action[0].toUpperCase()}${action.slice(1)} called` : both("reason")),
+      make("span", {}, action ? `${action[0].toUpperCase()}${action.slice(1)} called` : after?.reason ? both("reason") : "Released: no manifest declares it any more"),
       action && sub(both("reason")),
       answer && make("span", { class: bad ? "sub failed" : "sub" }, [answer.result, answerWords(answer)].filter(Boolean).join(": ")),
       sub(`observed ${both("observed")}, desired ${both("desired")}`),
