@@ -287,8 +287,8 @@ fn changes_are_told_as_they_happen_and_what_was_missed_on_return() {
     fs::remove_file(manifests.file("other")).unwrap();
     daemon.wait_for("app released");
     let newest = || -> Value {
-        let list: Value = serde_json::from_str(&http(address, "GET", "/api/v1/history?app=other").1).unwrap();
-        list["items"][0].clone()
+        let past: Value = serde_json::from_str(&http(address, "GET", "/api/v1/history?app=other").1).unwrap();
+        past["items"][0].clone()
     };
     let told = || newest()["trigger"] == "Edit" && newest()["after"]["reason"].is_null();
     wait_until("the history tells of the release", told, || newest().to_string());
