@@ -15,7 +15,7 @@ pub(crate) const RESIDENT: &str = "resident (VmRSS)";
 pub(crate) const ANONYMOUS: &str = "of it anonymous (RssAnon)";
 
 /// What is freed after the start gets the time to be freed.
-const AFTER_SETTLING: Duration = Duration::from_secs(2);
+const AFTER_SETTLING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     let fleets: Vec<(Fleet, Server)> = plan
