@@ -1,0 +1,164 @@
+//! What does each step cost by itself, without disk, network and clock? `cargo bench --bench micro`.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use campos_operator::camposcloud::governor::{Admission, Budget, Governor, Lane, Waiting};
+use campos_operator::camposcloud::wire;
+use campos_operator::manifest::load;
+use campos_operator::manifest::source;
+use campos_operator::reconcile::action::Limits;
+use campos_operator::reconcile::app::{AppId, AppName};
+use campos_operator::reconcile::attempts::Attempts;
+use campos_operator::reconcile::decide::{Asked, Gates, decide};
+use campos_operator::reconcile::desired::{Because, Desired, Policy, Wish};
+use campos_operator::reconcile::moment::Moment;
+use campos_operator::reconcile::observed::Observed;
+use campos_operator::reconcile::plan::{Subject, plan};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+
+/// A manifest as most are.
+const PLAIN: &str = "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: ticket-bot\n  labels: {team: \
+                     support}\nspec:\n  appId: 60c72b2f9b1e8d001c8e4f3a\n  state: Stopped\n";
+
+/// One with every kind of window.
+const SCHEDULED: &str = r#"apiVersion: campos-operator.dev/v1
+kind: App
+metadata:
+  name: ticket-bot
+  labels: {team: support}
+spec:
+  appId: 60c72b2f9b1e8d001c8e4f3a
+  state: Running
+  schedule:
+    timeZone: America/Sao_Paulo
+    windows:
+      - {state: Running, from: "2026-12-23T22:00:00", to: "2026-12-24T02:00:00", reason: release night}
+      - {state: Stopped, from: "Fri 21:00", to: "Mon 06:00"}
+      - {state: Stopped, from: "22:00", to: "06:00", days: Mon-Thu}
+      - {state: Stopped, cron: "0 12 * * 1-5", duration: 1h}
+"#;
+
+/// The text of an app on the wire, with what differs from app to app in braces.
+const APP: &str = include_str!("app.json");
+
+fn main() {
+    divan::main();
+}
+
+/// A plain manifest, from its text to what it declares.
+#[divan::bench]
+fn parse_plain(bencher: Bencher<'_, '_>) {
+    parse(bencher, PLAIN);
+}
+
+/// The same with a schedule of four windows.
+#[divan::bench]
+fn parse_scheduled(bencher: Bencher<'_, '_>) {
+    parse(bencher, SCHEDULED);
+}
+
+fn parse(bencher: Bencher<'_, '_>, text: &str) {
+    let file: Arc<str> = "ticket-bot.yaml".into();
+    bencher.counter(BytesCount::of_str(text)).bench(|| load::parse(black_box(&file), black_box(text.as_bytes())));
+}
+
+/// What a running app that shall stop needs.
+#[divan::bench]
+fn decision(bencher: Bencher<'_, '_>) {
+    let past = Attempts::new(0);
+    let asked = Asked::For(wish(Desired::Stopped));
+    bencher.bench(|| decide(black_box(asked), Observed::Running, black_box(&past), Gates::OPEN, Moment::START));
+}
+
+/// A plan of all apps, one in a hundred of which is not as declared.
+#[divan::bench(args = [1_000, 10_000])]
+fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
+    let past = Attempts::new(0);
+    let names: Vec<(AppName, AppId)> = (0..apps)
+        .map(|app| {
+            let name = format!("app-{app:06}").parse().expect("a DNS label");
+            (name, format!("60c72b2f9b1e8d00{app:08x}").parse().expect("an id"))
+        })
+        .collect();
+    bencher.counter(ItemsCount::new(apps)).bench(|| {
+        let subjects = names.iter().zip(0..).map(|((name, app_id), app)| Subject {
+            name,
+            app_id: Some(app_id),
+            asked: Asked::For(wish(if app % 100 == 0 { Desired::Stopped } else { Desired::Running })),
+            observed: Observed::Running,
+            past: &past,
+        });
+        plan(subjects, Gates::OPEN, Moment::START)
+    });
+}
+
+/// Who is next, and may they: a call that is admitted and succeeds.
+#[divan::bench]
+fn governor_admits(bencher: Bencher<'_, '_>) {
+    let mut governor = Governor::new(Budget::PerMinute(120), 0);
+    let mut now = Moment::START;
+    bencher.bench_local(|| {
+        // So slow that the budget always has room.
+        now = now + Duration::from_secs(1);
+        let waiting = Waiting { act: Some(now), confirm: None, observe: Some(now) };
+        let admitted = Governor::order(&waiting, now).any(|lane| governor.admit(lane, now) == Admission::Go);
+        governor.succeeded(Limits::default(), now);
+        admitted
+    });
+}
+
+/// The same where the budget is used up.
+#[divan::bench]
+fn governor_refuses(bencher: Bencher<'_, '_>) {
+    let mut governor = Governor::new(Budget::PerMinute(120), 0);
+    while governor.admit(Lane::Act, Moment::START) == Admission::Go {}
+    bencher.bench_local(|| governor.admit(Lane::Act, black_box(Moment::START)));
+}
+
+/// A page of the list.
+#[divan::bench]
+fn page_of_100_apps(bencher: Bencher<'_, '_>) {
+    let apps: Vec<String> = (0..100)
+        .map(|app| {
+            let id = format!("60c72b2f9b1e8d00{app:08x}");
+            let name = format!("app-{app:06}");
+            let values =
+                [("{id}", &*id), ("{now}", "2026-11-24T12:00:00.123Z"), ("{online}", "true"), ("{name}", &*name)];
+            values.iter().fold(APP.trim_end().to_owned(), |text, (name, value)| text.replace(name, value))
+        })
+        .collect();
+    let mut page = format!(r#"{{"applications":[{}],"#, apps.join(","));
+    write!(page, r#""pagination":{{"totalItems":100,"totalPages":1,"currentPage":1,"hasNextPage":false}}}}"#)
+        .expect("a String takes everything");
+    let page = page.into_bytes();
+    assert_eq!(wire::page(&page).expect("a page").apps.len(), 100, "what is measured is the reading of 100 apps");
+    bencher.counter(BytesCount::of_slice(&page)).bench(|| wire::page(black_box(&page)));
+}
+
+/// What a schedule of four windows asks for at a moment.
+#[divan::bench]
+fn schedule_decides(bencher: Bencher<'_, '_>) {
+    let (spec, at) = scheduled();
+    bencher.bench(|| spec.wish(black_box(at)));
+}
+
+/// When it will ask for something else.
+#[divan::bench]
+fn schedule_next_change(bencher: Bencher<'_, '_>) {
+    let (spec, at) = scheduled();
+    bencher.bench(|| spec.next_change(black_box(at)));
+}
+
+fn wish(desired: Desired) -> Wish {
+    Wish { desired, because: Because::State, suspended: false, policy: Policy::Full }
+}
+
+fn scheduled() -> (campos_operator::reconcile::desired::Spec, jiff::Timestamp) {
+    let (declared, _) = source::load_text(&"ticket-bot.yaml".into(), SCHEDULED.as_bytes());
+    let spec = declared.into_iter().next().and_then(|declared| declared.spec).expect("the manifest is sound");
+    (spec, "2026-11-24T12:30:00Z".parse().expect("a time"))
+}

@@ -1,0 +1,65 @@
+//! How does each cost grow with the number of apps, and what does the account's limit make of it?
+//!
+//! Nothing is measured here: the figures of the other parts are fitted, and the limit is arithmetic.
+
+use std::time::Duration;
+
+use campos_operator::camposcloud::governor::{Budget, DEFAULT_BUDGET, Governor};
+
+use crate::results::{Results, Row, Unit};
+use crate::stats::{Summary, exponent};
+use crate::{Part, Plan, cold, idle, memory, requests};
+
+const PART: &str = "growth";
+
+/// The time between lists that is asked for by default.
+const INTERVAL: Duration = Duration::from_secs(60);
+const ACCOUNTS: [u32; 3] = [1, 10, 100];
+const FLEETS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+
+pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
+    let costs = [
+        (cold::WHOLE_PLAN, Part::Cold),
+        (memory::RESIDENT, Part::Memory),
+        (idle::CPU, Part::Idle),
+        (requests::RESYNC, Part::Requests),
+    ];
+    for (measure, part) in costs {
+        if results.by_size(measure, "operator").is_empty() {
+            part.run(plan, results)?;
+        }
+        let costs = results.by_size(measure, "operator");
+        let points: Vec<(f64, f64)> = costs.iter().map(|(apps, cost)| (f64::from(*apps), cost.value)).collect();
+        // What is spent whatever the number of apps flattens the whole; the end of it tells how it goes on.
+        for (name, points) in [("all sizes", &points[..]), ("two largest", &points[points.len().saturating_sub(2)..])] {
+            if let Some(exponent) = exponent(points) {
+                results.push(Row::new(
+                    PART,
+                    format!("{measure}, exponent"),
+                    name,
+                    Unit::Exponent,
+                    Summary { runs: points.len(), ..Summary::of(&[exponent]) },
+                ));
+            }
+        }
+    }
+    for accounts in ACCOUNTS {
+        for apps in FLEETS {
+            account_limit(apps, accounts, results);
+        }
+    }
+    Ok(())
+}
+
+/// What the default budget of each account allows: how often the list is read, and how long it takes to stop all apps.
+fn account_limit(apps: u32, accounts: u32, results: &mut Results) {
+    let governor = Governor::new(Budget::PerMinute(DEFAULT_BUDGET), 0);
+    let each = apps.div_ceil(accounts);
+    let pages = each.div_ceil(100);
+    let interval = governor.list_interval(pages, INTERVAL).as_secs_f64();
+    let stops = f64::from(each + pages) / f64::from(DEFAULT_BUDGET) * 60.0;
+    let subject = if accounts == 1 { "1 account".to_owned() } else { format!("{accounts} accounts") };
+    for (measure, seconds) in [("time between lists", interval), ("stop all and verify", stops)] {
+        results.push(Row::new(PART, measure, &*subject, Unit::Seconds, Summary::of(&[seconds])).with_apps(apps));
+    }
+}

@@ -1,0 +1,235 @@
+//! How soon does an edit become a call? From just before the rename, or the close of a file written in place, to the
+//! arrival of the stop or start at the server.
+//!
+//! Operator, floor and peers each have a directory and a server of their own and take turns, block by block, so that
+//! whatever else the machine does meets all of them. An app is edited once a block; a block begins when nothing is left
+//! to verify.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::fleet::{Edit, Fleet, Way};
+use crate::floor::Floor;
+use crate::peers::{self, Peer};
+use crate::results::{Results, Row, Unit};
+use crate::server::{Call, Server};
+use crate::stats::Summary;
+
+const PART: &str = "latency";
+
+/// How long a call may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Edits that are measured while a bulk is under way, and the time between two of them.
+const AMONG_BULK: (u32, Duration) = (40, Duration::from_micros(500));
+
+/// Who turns an edit into a call.
+#[derive(Debug)]
+enum Worker {
+    Operator(Daemon),
+    Floor { _process: Floor },
+    Peer { _process: Peer },
+}
+
+/// One competitor with its directory and its server.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    name: String,
+    fleet: Fleet,
+    server: Server,
+    worker: Worker,
+    /// The app that is edited next.
+    next: u32,
+}
+
+impl Lane {
+    pub(crate) fn operator(apps: u32) -> anyhow::Result<Self> {
+        let (fleet, server) = (Fleet::new(apps)?, Server::start(apps)?);
+        // No list within the time of the bench but the first; scans as by default.
+        let mut daemon = Daemon::start(&fleet, &server, &["--listen", "off", "--interval", "10m"])?;
+        daemon.settle()?;
+        Ok(Self { name: "operator".into(), fleet, server, worker: Worker::Operator(daemon), next: 0 })
+    }
+
+    pub(crate) fn floor(apps: u32) -> anyhow::Result<Self> {
+        let (fleet, server) = (Fleet::new(apps)?, Server::start(apps)?);
+        let process = Floor::start(&fleet.manifests(), server.address())?;
+        Ok(Self { name: "floor".into(), fleet, server, worker: Worker::Floor { _process: process }, next: 0 })
+    }
+
+    fn peer(kind: &peers::Kind, apps: u32) -> anyhow::Result<Self> {
+        let (fleet, server) = (Fleet::new(apps)?, Server::start(apps)?);
+        let process = kind.start(&fleet.manifests(), &server.url())?;
+        let mut lane =
+            Self { name: kind.name.into(), fleet, server, worker: Worker::Peer { _process: process }, next: 0 };
+        // It does not say when it watches: edits are made until one is seen.
+        let watching = (0..50).any(|_| {
+            let edit = lane.prepare(Way::Rename);
+            edit.and_then(|(_, edit)| edit.make()).is_ok()
+                && lane.server.wait_for_calls(1, Duration::from_millis(400)).is_some()
+        });
+        anyhow::ensure!(watching, "{} made no call", lane.name);
+        thread::sleep(Duration::from_secs(1));
+        Ok(lane)
+    }
+
+    pub(crate) fn prepare(&mut self, way: Way) -> anyhow::Result<(u32, Edit)> {
+        let app = self.next;
+        self.next = (self.next + 1) % self.fleet.apps();
+        Ok((app, self.fleet.prepare(app, way)?))
+    }
+
+    pub(crate) fn calls(&self, count: usize) -> anyhow::Result<Vec<Call>> {
+        let calls = self.server.wait_for_calls(count, PATIENCE);
+        calls.with_context(|| format!("{}: {count} calls did not come within {PATIENCE:?}", self.name))
+    }
+
+    /// Runs what makes `count` calls and waits until nothing is left to do.
+    pub(crate) fn block<T>(
+        &mut self,
+        count: u32,
+        work: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.server.forget_calls();
+        let value = work(self)?;
+        self.calls(count as usize)?;
+        if let Worker::Operator(daemon) = &mut self.worker {
+            // The last call was just made: it is still to be verified, so nobody has told yet that all is done.
+            let logged = daemon.logged();
+            daemon.settle_after(logged)?;
+        }
+        Ok(value)
+    }
+
+    /// Edits one app after the other, each once the call of the one before has come.
+    fn edits(&mut self, way: Way, count: u32, pause: &mut Pause) -> anyhow::Result<Vec<f64>> {
+        let already = self.server.wait_for_calls(0, Duration::ZERO).map_or(0, |calls| calls.len());
+        (1..=count as usize)
+            .map(|made| {
+                let (app, edit) = self.prepare(way)?;
+                pause.take();
+                let at = edit.make()?;
+                let call = *self.calls(already + made)?.last().context("a call came")?;
+                anyhow::ensure!(call.app == app, "{}: a call for another app than the edited one", self.name);
+                Ok(call.at.duration_since(at).as_secs_f64())
+            })
+            .collect()
+    }
+
+    /// Flips `bulk` apps as a checkout does, and then edits others at an even pace while that is worked off.
+    fn edits_among_bulk(&mut self, way: Way, bulk: u32) -> anyhow::Result<Vec<f64>> {
+        let checkout = self.prepare_many(Way::Rename, bulk)?;
+        let single = self.prepare_many(way, AMONG_BULK.0)?;
+        for (_, edit) in checkout {
+            edit.make()?;
+        }
+        let mut edited: HashMap<u32, Instant> = HashMap::new();
+        for (app, edit) in single {
+            thread::sleep(AMONG_BULK.1);
+            edited.insert(app, edit.make()?);
+        }
+        let calls = self.calls((bulk + AMONG_BULK.0) as usize)?;
+        let measured = calls.iter().filter_map(|call| Some(call.at.duration_since(*edited.get(&call.app)?)));
+        Ok(measured.map(|took| took.as_secs_f64()).collect())
+    }
+
+    pub(crate) fn prepare_many(&mut self, way: Way, count: u32) -> anyhow::Result<Vec<(u32, Edit)>> {
+        (0..count).map(|_| self.prepare(way)).collect()
+    }
+}
+
+/// Pauses of 1 to 4 ms that follow no rhythm of anybody's, the same in each run.
+#[derive(Debug)]
+struct Pause(u64);
+
+impl Pause {
+    fn take(&mut self) {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        thread::sleep(Duration::from_micros(1_000 + (self.0 >> 33) % 3_000));
+    }
+}
+
+pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
+    for (index, &apps) in plan.sizes.iter().enumerate() {
+        let mut lanes = vec![Lane::floor(apps)?, Lane::operator(apps)?];
+        let mut slow = Vec::new();
+        // Peers do not get slower with the number of files; once is enough.
+        if index == 0 {
+            for kind in peers::kinds() {
+                match kind.missing() {
+                    Some(missing) => results.leave_out(format!("{}: {missing}", kind.name)),
+                    None => slow.push(Lane::peer(&kind, apps)?),
+                }
+            }
+        }
+        for way in Way::BOTH {
+            let (mut all, mut bulk_all) = (Samples::default(), Samples::default());
+            let mut pause = Pause(u64::from(apps));
+            for _ in 0..plan.runs {
+                for lane in &mut lanes {
+                    let count = plan.edits.min(apps / 2);
+                    let took = lane.block(count, |lane| lane.edits(way, count, &mut pause))?;
+                    all.add(&lane.name, took);
+                }
+                for lane in &mut slow {
+                    let count = plan.slow_edits.min(apps / 2);
+                    let took = lane.block(count, |lane| lane.edits(way, count, &mut pause))?;
+                    all.add(&lane.name, took);
+                }
+            }
+            let bulk = plan.bulk.min(apps.saturating_sub(AMONG_BULK.0));
+            for _ in 0..plan.bulks {
+                for lane in &mut lanes {
+                    let count = bulk + AMONG_BULK.0;
+                    let took = lane.block(count, |lane| lane.edits_among_bulk(way, bulk))?;
+                    bulk_all.add(&lane.name, took);
+                }
+            }
+            all.report(&format!("edit to call, {}", way.as_str()), apps, results);
+            bulk_all.report(&format!("edit to call, {}, bulk", way.as_str()), apps, results);
+        }
+    }
+    Ok(())
+}
+
+/// Samples by competitor, run by run, in the order in which they first came.
+#[derive(Debug, Default)]
+pub(crate) struct Samples(Vec<(String, Vec<Vec<f64>>)>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, name: &str, run: Vec<f64>) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, runs)) => runs.push(run),
+            None => self.0.push((name.to_owned(), vec![run])),
+        }
+    }
+
+    fn report(&self, measure: &str, apps: u32, results: &mut Results) {
+        for (label, part) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let mut floor = None;
+            for (name, runs) in &self.0 {
+                let summary = Summary::pooled(runs, part);
+                let floor = *floor.get_or_insert(summary);
+                let row = Row::new(PART, format!("{measure}, {label}"), name.as_str(), Unit::Seconds, summary);
+                let row = if name == "floor" { row } else { row.against(floor, "floor") };
+                results.push(row.with_apps(apps));
+            }
+        }
+    }
+
+    /// The median of runs of one sample each.
+    pub(crate) fn report_medians(&self, part: &'static str, measure: &str, apps: u32, results: &mut Results) {
+        let mut floor = None;
+        for (name, runs) in &self.0 {
+            let summary = Summary::of(&runs.concat());
+            let floor = *floor.get_or_insert(summary);
+            let row = Row::new(part, measure, name.as_str(), Unit::Seconds, summary);
+            let row = if name == "floor" { row } else { row.against(floor, "floor") };
+            results.push(row.with_apps(apps));
+        }
+    }
+}

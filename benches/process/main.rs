@@ -1,0 +1,175 @@
+//! The operator measured as a user runs it: the release binary as a process, against a server that costs next to
+//! nothing, beside the least that the same job can cost on the same machine in the same run.
+//!
+//! `cargo bench --bench process` runs all parts, `cargo bench --bench process -- latency --apps 1000` one of them.
+//! `benches/README.md` tells what each measures and how to read it.
+
+mod burst;
+mod cold;
+mod daemon;
+mod fleet;
+mod floor;
+mod growth;
+mod idle;
+mod latency;
+mod memory;
+mod peers;
+mod plot;
+mod requests;
+mod results;
+mod server;
+mod simulator;
+mod startup;
+mod stats;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use results::Results;
+
+/// Measures campos-operator
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure [default: everything]
+    parts: Vec<Part>,
+    /// Numbers of manifests, instead of the default ones
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    apps: Vec<u32>,
+    /// Up to 100,000 manifests, and as many edits among a bulk as without; takes half an hour
+    #[arg(long)]
+    full: bool,
+    /// Everything as small as it can be: shows that the benches work, measures nothing
+    #[arg(long)]
+    smoke: bool,
+    /// Directory to write results.json, results.md and results.svg to
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// One question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// How soon an edit becomes a call
+    Latency,
+    /// How soon a burst of edits is worked off
+    Burst,
+    /// How soon a fleet is known after the start
+    Cold,
+    /// What a watched app costs in memory
+    Memory,
+    /// What it costs to keep watching
+    Idle,
+    /// How many requests the job takes
+    Requests,
+    /// How soon the program is there
+    Startup,
+    /// Whether the server of the bench flatters
+    Simulator,
+    /// How costs grow with the number of apps
+    Growth,
+}
+
+impl Part {
+    fn run(self, plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
+        match self {
+            Self::Latency => latency::run(plan, results),
+            Self::Burst => burst::run(plan, results),
+            Self::Cold => cold::run(plan, results),
+            Self::Memory => memory::run(plan, results),
+            Self::Idle => idle::run(plan, results),
+            Self::Requests => requests::run(plan, results),
+            Self::Startup => startup::run(plan, results),
+            Self::Simulator => simulator::run(plan, results),
+            Self::Growth => growth::run(plan, results),
+        }
+    }
+}
+
+/// How much is measured.
+#[derive(Debug)]
+struct Plan {
+    /// Numbers of manifests where edits are measured.
+    sizes: Vec<u32>,
+    /// Numbers of manifests where it is measured how a cost grows.
+    growth: Vec<u32>,
+    /// Runs of each measurement.
+    runs: usize,
+    /// Edits of one run.
+    edits: u32,
+    /// The same of those that take a second for each.
+    slow_edits: u32,
+    /// Edits of a bulk.
+    bulk: u32,
+    /// Runs among a bulk.
+    bulks: usize,
+    /// Parts of the idle span, and their length.
+    idle_parts: usize,
+    idle_part: Duration,
+}
+
+impl Plan {
+    fn new(arguments: &Arguments) -> Self {
+        let usual = Self {
+            sizes: vec![1_000, 10_000],
+            growth: vec![1, 10, 100, 1_000, 10_000],
+            runs: 5,
+            edits: 200,
+            slow_edits: 10,
+            bulk: 500,
+            bulks: 5,
+            idle_parts: 6,
+            idle_part: Duration::from_secs(10),
+        };
+        let plan = if arguments.smoke {
+            let (sizes, growth) = (vec![120], vec![1, 120]);
+            let (runs, edits, slow_edits, bulk, bulks) = (1, 5, 2, 20, 1);
+            let (idle_parts, idle_part) = (2, Duration::from_millis(500));
+            Self { sizes, growth, runs, edits, slow_edits, bulk, bulks, idle_parts, idle_part }
+        } else if arguments.full {
+            let (mut sizes, mut growth) = (usual.sizes.clone(), usual.growth.clone());
+            sizes.push(100_000);
+            growth.push(100_000);
+            Self { sizes, growth, bulks: 25, ..usual }
+        } else {
+            usual
+        };
+        if arguments.apps.is_empty() {
+            plan
+        } else {
+            Self { sizes: arguments.apps.clone(), growth: arguments.apps.clone(), ..plan }
+        }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let given: Vec<String> = std::env::args().collect();
+    if let [_, verb, server, manifests] = given.as_slice()
+        && verb == floor::VERB
+    {
+        return floor::run(server, Path::new(manifests));
+    }
+    if !given.iter().any(|argument| argument == "--bench") {
+        // `cargo test --benches` builds and runs this, too, without optimisation: there is nothing to measure.
+        return Ok(());
+    }
+    let arguments = Arguments::parse();
+    let plan = Plan::new(&arguments);
+    let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
+    let mut results = Results::new();
+    for part in parts {
+        part.run(&plan, &mut results)?;
+    }
+    if let Some(directory) = &arguments.out {
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(directory.join("results.json"), serde_json::to_string_pretty(&results)? + "\n")?;
+        std::fs::write(directory.join("results.md"), results.markdown())?;
+        std::fs::write(directory.join("results.svg"), plot::svg(&results))?;
+    }
+    Ok(())
+}

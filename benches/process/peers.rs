@@ -1,0 +1,84 @@
+//! What people write first: small loops that do the same job, from `benches/peers/`, as far as what they need is
+//! installed.
+
+use std::env;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// One kind of loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    program: PathBuf,
+    script: &'static str,
+    environment: Option<(&'static str, &'static str)>,
+    /// A command that succeeds where everything is installed, and what that is.
+    probe: (Vec<&'static str>, &'static str),
+}
+
+/// All of them.
+pub(crate) fn kinds() -> Vec<Kind> {
+    let shell = vec!["-c", "command -v inotifywait yq curl"];
+    let shell_needs = "needs inotifywait (inotify-tools), yq and curl";
+    let python = vec!["-c", "import watchfiles, httpx, yaml"];
+    let python_needs = "needs Python with watchfiles, httpx and PyYAML; BENCH_PYTHON names the interpreter";
+    let interpreter = env::var_os("BENCH_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
+    let (sh, py) = ("benches/peers/watch.sh", "benches/peers/watch.py");
+    vec![
+        Kind { name: "watch.sh", program: "bash".into(), script: sh, environment: None, probe: (shell, shell_needs) },
+        Kind {
+            name: "watch.py",
+            program: interpreter.clone(),
+            script: py,
+            environment: None,
+            probe: (python.clone(), python_needs),
+        },
+        Kind {
+            name: "watch.py, 1 ms",
+            program: interpreter,
+            script: py,
+            environment: Some(("WATCH_STEP_MS", "1")),
+            probe: (python, python_needs),
+        },
+    ]
+}
+
+impl Kind {
+    /// What is missing, if anything is.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        let (arguments, needs) = &self.probe;
+        let probe = Command::new(&self.program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        (!probe.is_ok_and(|status| status.success())).then_some(*needs)
+    }
+
+    pub(crate) fn start(&self, manifests: &Path, url: &str) -> anyhow::Result<Peer> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.script);
+        let mut command = Command::new(&self.program);
+        command.arg(script).arg(manifests).arg(url).env("CAMPOSCLOUD_TOKEN", "bench").envs(self.environment);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A group of its own: the shell's children are to end with it.
+        let child = command.process_group(0).spawn().with_context(|| format!("starting {}", self.name))?;
+        Ok(Peer(child))
+    }
+}
+
+/// A running loop; dropping it ends it and its children.
+#[derive(Debug)]
+pub(crate) struct Peer(Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself; what it lacked shows in the figures.
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
