@@ -2,16 +2,20 @@
 //!
 //! Pure. Two maps, one of files and one of names; a batch of file states costs what it touches, whatever the fleet's size.
 //! Whether a claim is disputed depends on the newest texts and on what is held, never on the order of reading.
+//! Nearly every object is sound and alone: of such a one only what was said of it is kept (`Settled`), which is shared
+//! with whoever heard it; whatever touches it unfolds it to an `Entry` first and folds it again afterwards.
 //! Invariant: an object leaves only when every file that could hold it was read whole and does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
-use super::load::{Content, ParsedFile};
+use super::load::{Content, Document, ParsedFile};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::{Declared, Object, Place, Standing};
@@ -42,19 +46,73 @@ pub struct Changes {
 /// Everything the manifests declare.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    files: HashMap<Arc<str>, FileEntry>,
-    objects: HashMap<AppName, Entry>,
-    claims: HashMap<AppId, BTreeSet<AppName>>,
+    /// The objects of which each file is a bearer, or which it holds.
+    files: HashMap<Arc<str>, Few<AppName>>,
+    /// Objects that are sound and alone.
+    settled: HashSet<Settled>,
+    /// All others. A name is never in both.
+    entries: HashMap<AppName, Entry>,
+    claims: HashMap<AppId, Few<AppName>>,
     /// Diagnostics of files that have any, by file.
     problems: BTreeMap<Arc<str>, Vec<Diagnostic>>,
     /// Names with a dispute.
     disputes: BTreeSet<AppName>,
+    /// Counts whatever may have changed what [`Catalog::diagnostics`] tells.
+    troubles: u64,
 }
 
-#[derive(Debug, Default)]
-struct FileEntry {
-    /// Objects of which this file is a bearer, or which it holds.
-    members: BTreeSet<AppName>,
+/// Some values, each once and in order; nearly always one, which then needs no room of its own.
+#[derive(Debug, Clone)]
+enum Few<T> {
+    One(T),
+    Many(Box<BTreeSet<T>>),
+}
+
+impl<T: Ord> Few<T> {
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(one), None),
+            Self::Many(many) => (None, Some(many.iter())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    fn insert(&mut self, value: T) {
+        match self {
+            Self::One(one) if *one == value => {}
+            Self::One(_) => {
+                let Self::One(one) = std::mem::replace(self, Self::Many(Box::default())) else { return };
+                if let Self::Many(many) = self {
+                    many.extend([one, value]);
+                }
+            }
+            Self::Many(many) => {
+                many.insert(value);
+            }
+        }
+    }
+
+    /// The rest without `value`; nothing, if that was all.
+    fn without(self, value: &T) -> Option<Self> {
+        match self {
+            Self::One(one) => (one != *value).then_some(Self::One(one)),
+            Self::Many(mut many) => {
+                many.remove(value);
+                Self::of(*many)
+            }
+        }
+    }
+
+    fn of(mut values: BTreeSet<T>) -> Option<Self> {
+        if values.len() > 1 { Some(Self::Many(Box::new(values))) } else { values.pop_first().map(Self::One) }
+    }
 }
 
 /// Where in a file an object is claimed.
@@ -67,39 +125,164 @@ struct Bearer {
     content: Content,
 }
 
+/// An object that is sound and alone: what was said of it is its newest text, the last good one, and all it claims.
+#[derive(Debug)]
+struct Settled {
+    said: Arc<Declared>,
+    name_at: Near,
+    app_id_at: Near,
+}
+
+impl Borrow<AppName> for Settled {
+    fn borrow(&self) -> &AppName {
+        &self.said.name
+    }
+}
+
+impl Hash for Settled {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.said.name.hash(state);
+    }
+}
+
+impl PartialEq for Settled {
+    fn eq(&self, other: &Self) -> bool {
+        self.said.name == other.said.name
+    }
+}
+
+impl Eq for Settled {}
+
+/// A mark a few lines below the beginning of its document, as nearly all are.
+#[derive(Debug, Clone, Copy)]
+struct Near {
+    below: u16,
+    column: u8,
+    length: u8,
+}
+
+impl Near {
+    fn new(mark: Mark, line: u32) -> Option<Self> {
+        Some(Self {
+            below: mark.line.checked_sub(line)?.try_into().ok()?,
+            column: mark.column.try_into().ok()?,
+            length: mark.length.try_into().ok()?,
+        })
+    }
+
+    fn mark(self, line: u32) -> Mark {
+        Mark { line: line + u32::from(self.below), column: self.column.into(), length: self.length.into() }
+    }
+}
+
+/// An object in full. Sorted vectors: most hold one thing, or none.
 #[derive(Debug, Default)]
 struct Entry {
     /// The documents that bear the name now.
-    bearers: BTreeMap<Spot, Bearer>,
+    bearers: Vec<(Spot, Bearer)>,
     /// The files that may still declare it but cannot be read whole, with the reason.
-    held: BTreeMap<Arc<str>, Arc<str>>,
+    held: Vec<(Arc<str>, Arc<str>)>,
     /// The last version in force and where it stood.
     last_good: Option<(Arc<Object>, Place)>,
     /// The ids it claims at present.
-    ids: BTreeSet<AppId>,
+    ids: Vec<AppId>,
     /// What was last said of it.
     said: Option<Arc<Declared>>,
 }
 
+/// What is there more than once.
+struct Seen<'a, T> {
+    once: HashSet<&'a T>,
+    again: HashSet<T>,
+}
+
+impl<T> Default for Seen<'_, T> {
+    fn default() -> Self {
+        Self { once: HashSet::new(), again: HashSet::new() }
+    }
+}
+
+impl<'a, T: Hash + Eq + Clone> Seen<'a, T> {
+    fn see(&mut self, value: &'a T) {
+        if !self.once.insert(value) {
+            self.again.insert(value.clone());
+        }
+    }
+}
+
+fn read(state: &FileState) -> Option<&ParsedFile> {
+    match state {
+        FileState::Read(parsed) => Some(parsed),
+        FileState::Unreadable(_) | FileState::Gone => None,
+    }
+}
+
+/// Puts a value in its place in a sorted vector of pairs; one with the same key goes.
+fn put<K: Ord, V>(sorted: &mut Vec<(K, V)>, key: K, value: V) {
+    match sorted.binary_search_by(|(known, _)| known.cmp(&key)) {
+        Ok(at) => sorted[at] = (key, value),
+        Err(at) => {
+            // Exactly as much as is needed: a second one is rare, and the usual growth begins with four.
+            if sorted.is_empty() {
+                sorted.reserve_exact(1);
+            }
+            sorted.insert(at, (key, value));
+        }
+    }
+}
+
 impl Entry {
-    /// The newest text, if there is exactly one and it is good.
-    fn sole(&self) -> Option<(&Spot, &Bearer, &Arc<Object>)> {
-        if self.bearers.len() != 1 || !self.held.is_empty() {
+    fn unfold(Settled { said, name_at, app_id_at }: Settled) -> Self {
+        let Place { file, line } = said.place.clone();
+        let mut entry = Self::default();
+        if let Some(object) = &said.object {
+            let (name_at, app_id_at) = (name_at.mark(line), app_id_at.mark(line));
+            put(
+                &mut entry.bearers,
+                (file, line),
+                Bearer { name_at, app_id_at, content: Content::Good(object.clone()) },
+            );
+            entry.last_good = Some((object.clone(), said.place.clone()));
+            entry.ids = vec![object.spec.app_id.clone()];
+        }
+        entry.said = Some(said);
+        entry
+    }
+
+    /// The same in little, if it is sound, alone and told: unfolding that gives this again.
+    fn folded(&self) -> Option<Settled> {
+        let said = self.said.as_ref()?;
+        let ((file, line), bearer, object) = self.sole()?;
+        let told = said.standing == Standing::Sound
+            && said.place.file == *file
+            && said.place.line == *line
+            && said.object.as_ref() == Some(object)
+            && self.last_good.as_ref().is_some_and(|(good, place)| good == object && *place == said.place)
+            && self.ids == [object.spec.app_id.clone()];
+        if !told {
             return None;
         }
-        let (spot, bearer) = self.bearers.first_key_value()?;
-        match &bearer.content {
-            Content::Good(object) => Some((spot, bearer, object)),
-            Content::Bad(_) => None,
+        let (name_at, app_id_at) = (Near::new(bearer.name_at, *line)?, Near::new(bearer.app_id_at, *line)?);
+        Some(Settled { said: said.clone(), name_at, app_id_at })
+    }
+
+    /// The newest text, if there is exactly one and it is good.
+    fn sole(&self) -> Option<(&Spot, &Bearer, &Arc<Object>)> {
+        match (&self.bearers[..], self.held.is_empty()) {
+            ([(spot, bearer)], true) => match &bearer.content {
+                Content::Good(object) => Some((spot, bearer, object)),
+                Content::Bad(_) => None,
+            },
+            _ => None,
         }
     }
 
     /// What it claims: the ids of its good texts, and the one in force if its newest text is not.
-    fn claimed(&self) -> BTreeSet<AppId> {
-        let mut ids: BTreeSet<AppId> = self
+    fn claimed(&self) -> Vec<AppId> {
+        let mut ids: Vec<AppId> = self
             .bearers
-            .values()
-            .filter_map(|bearer| match &bearer.content {
+            .iter()
+            .filter_map(|(_, bearer)| match &bearer.content {
                 Content::Good(object) => Some(object.spec.app_id.clone()),
                 Content::Bad(_) => None,
             })
@@ -108,19 +291,21 @@ impl Entry {
             && self.sole().is_none()
             && let Some((object, _)) = &self.last_good
         {
-            ids.insert(object.spec.app_id.clone());
+            ids.push(object.spec.app_id.clone());
         }
+        ids.sort_unstable();
+        ids.dedup();
         ids
     }
 
     /// Every place that bears or holds the name.
-    fn places(&self) -> Vec<Place> {
-        let bearers = self.bearers.keys().map(|(file, line)| Place { file: file.clone(), line: *line });
-        let held = self.held.keys().map(|file| match &self.last_good {
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let bearers = self.bearers.iter().map(|((file, line), _)| Place { file: file.clone(), line: *line });
+        let held = self.held.iter().map(|(file, _)| match &self.last_good {
             Some((_, place)) if place.file == *file => place.clone(),
             _ => Place { file: file.clone(), line: 1 },
         });
-        bearers.chain(held).collect()
+        bearers.chain(held)
     }
 
     fn gone(&self) -> bool {
@@ -135,18 +320,32 @@ impl Catalog {
     }
 
     /// Takes in what is known of some files now, as one change: a file that went and another that came with the same
-    /// object are a move. `at`: when that was read.
+    /// object are a move. Each file is there once. `at`: when that was read.
     pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
+        let mut changes = Changes::default();
+        let mut batch: Vec<(Arc<str>, FileState)> = batch.into_iter().collect();
+        if self.files.is_empty() && self.settled.is_empty() && self.entries.is_empty() {
+            batch = self.settle_lone(batch, &mut changes);
+        }
         let mut touched = BTreeSet::new();
         for (file, state) in batch {
             self.place(&file, state, &mut touched);
         }
         let disturbed = self.reclaim(&touched);
+        for name in &disturbed {
+            self.open(name);
+        }
         touched.extend(disturbed);
-        let mut changes = Changes::default();
-        for name in touched {
+        for name in &touched {
             self.judge(name, at, &mut changes);
         }
+        for name in &touched {
+            if let Some(settled) = self.entries.get(name).and_then(Entry::folded) {
+                self.entries.remove(name);
+                self.settled.insert(settled);
+            }
+        }
+        changes.changed.sort_by(|a, b| a.name.cmp(&b.name));
         changes
     }
 
@@ -155,44 +354,129 @@ impl Catalog {
         self.take(batch, Timestamp::UNIX_EPOCH)
     }
 
+    /// The first batch of all: objects whose name and id nothing else in it has are settled without being unfolded
+    /// ten thousand at a time. Returns the rest, which then has nothing to do with them.
+    fn settle_lone(&mut self, batch: Vec<(Arc<str>, FileState)>, changes: &mut Changes) -> Vec<(Arc<str>, FileState)> {
+        let (mut files, mut names, mut ids) = (Seen::default(), Seen::default(), Seen::default());
+        for (file, state) in &batch {
+            files.see(file);
+            for document in read(state).into_iter().flat_map(|parsed| &parsed.documents) {
+                if let Some(name) = &document.name {
+                    names.see(name);
+                }
+                if let Content::Good(object) = &document.content {
+                    ids.see(&object.spec.app_id);
+                }
+            }
+        }
+        let (files, names, ids) = (files.again, names.again, ids.again);
+        self.files.reserve(batch.len());
+        self.settled.reserve(batch.len());
+        self.claims.reserve(batch.len());
+        changes.changed.reserve(batch.len());
+        let mut rest = Vec::new();
+        for (file, state) in batch {
+            let parsed = read(&state).filter(|parsed| parsed.conclusive && !files.contains(&file));
+            let settled: Option<Vec<Settled>> = parsed.and_then(|parsed| {
+                let settle = |document: &Document| {
+                    let Content::Good(object) = &document.content else { return None };
+                    let name = document.name.as_ref().filter(|name| !names.contains(*name))?;
+                    if ids.contains(&object.spec.app_id) {
+                        return None;
+                    }
+                    let said = Declared {
+                        name: name.clone(),
+                        object: Some(object.clone()),
+                        place: Place { file: file.clone(), line: document.line },
+                        standing: Standing::Sound,
+                    };
+                    let name_at = Near::new(document.name_at, document.line)?;
+                    let app_id_at = Near::new(document.app_id_at, document.line)?;
+                    Some(Settled { said: Arc::new(said), name_at, app_id_at })
+                };
+                parsed.documents.iter().map(settle).collect()
+            });
+            let Some(settled) = settled else {
+                rest.push((file, state));
+                continue;
+            };
+            if let Some(members) = Few::of(settled.iter().map(|settled| settled.said.name.clone()).collect()) {
+                self.files.insert(file, members);
+            }
+            for settled in settled {
+                if let Some(object) = &settled.said.object {
+                    self.claims.insert(object.spec.app_id.clone(), Few::One(object.name.clone()));
+                }
+                changes.changed.push(settled.said.clone());
+                self.settled.insert(settled);
+            }
+        }
+        rest
+    }
+
+    /// The entry of a name, if it is known: unfolded, if it was settled.
+    fn open(&mut self, name: &AppName) -> Option<&mut Entry> {
+        if let Some(settled) = self.settled.take(name) {
+            self.entries.insert(name.clone(), Entry::unfold(settled));
+        }
+        self.entries.get_mut(name)
+    }
+
+    /// The same; a new one, if it is not.
+    fn open_or_new(&mut self, name: &AppName) -> &mut Entry {
+        self.open(name);
+        self.entries.entry(name.clone()).or_default()
+    }
+
     /// A file of which little can be read has another name now: what it holds, it still holds.
     pub fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
+        // A file without members may be known by its problems alone.
+        self.troubles += u64::from(self.problems.remove(from).is_some());
         let Some(moved) = self.files.remove(from) else { return };
-        for name in &moved.members {
-            let Some(entry) = self.objects.get_mut(name) else { continue };
-            if let Some(trouble) = entry.held.remove(from) {
-                entry.held.insert(to.clone(), trouble);
+        for name in moved.iter() {
+            let Some(entry) = self.open(name) else { continue };
+            for (file, _) in entry.held.iter_mut().filter(|(file, _)| file == from) {
+                *file = to.clone();
             }
-            let bearers = std::mem::take(&mut entry.bearers).into_iter();
-            let renamed = |(file, line): Spot| (if file == *from { to.clone() } else { file }, line);
-            entry.bearers = bearers.map(|(spot, bearer)| (renamed(spot), bearer)).collect();
+            entry.held.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for ((file, _), _) in entry.bearers.iter_mut().filter(|((file, _), _)| file == from) {
+                *file = to.clone();
+            }
+            entry.bearers.sort_by(|(a, _), (b, _)| a.cmp(b));
             if let Some((_, place)) = entry.last_good.as_mut().filter(|(_, place)| place.file == *from) {
                 place.file = to.clone();
             }
         }
-        self.problems.remove(from);
         self.files.insert(to.clone(), moved);
     }
 
     /// Everything declared, by name.
     pub fn declared(&self) -> Vec<Arc<Declared>> {
-        let mut all: Vec<Arc<Declared>> = self.objects.values().filter_map(|entry| entry.said.clone()).collect();
+        let unsettled = self.entries.values().filter_map(|entry| entry.said.clone());
+        let mut all: Vec<Arc<Declared>> =
+            self.settled.iter().map(|settled| settled.said.clone()).chain(unsettled).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// The files that bear a name or hold it.
     pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
-        self.objects
-            .get(name)
-            .map_or_else(Vec::new, |entry| entry.places().into_iter().map(|place| place.file).collect())
+        match self.settled.get(name) {
+            Some(settled) => vec![settled.said.place.file.clone()],
+            None => self.entries.get(name).into_iter().flat_map(Entry::places).map(|place| place.file).collect(),
+        }
+    }
+
+    /// Changes whenever what [`Catalog::diagnostics`] tells may have: whoever asks often need not ask in vain.
+    pub fn troubles(&self) -> u64 {
+        self.troubles
     }
 
     /// Everything that is wrong, in order of file and line: with the files, and between them. No excerpts for the latter.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all: Vec<Diagnostic> = self.problems.values().flatten().cloned().collect();
         for name in &self.disputes {
-            if let Some(entry) = self.objects.get(name) {
+            if let Some(entry) = self.entries.get(name) {
                 self.dispute_diagnostics(name, entry, &mut all);
             }
         }
@@ -202,14 +486,14 @@ impl Catalog {
 
     /// Puts one file's documents in their places.
     fn place(&mut self, file: &Arc<str>, state: FileState, touched: &mut BTreeSet<AppName>) {
-        let before = self.files.remove(file).unwrap_or_default().members;
+        let before: Vec<AppName> = self.files.remove(file).iter().flat_map(Few::iter).cloned().collect();
         for name in &before {
-            if let Some(entry) = self.objects.get_mut(name) {
-                entry.bearers.retain(|(bearing, _), _| bearing != file);
-                entry.held.remove(file);
+            if let Some(entry) = self.open(name) {
+                entry.bearers.retain(|((bearing, _), _)| bearing != file);
+                entry.held.retain(|(holding, _)| holding != file);
             }
         }
-        self.problems.remove(file);
+        self.troubles += u64::from(self.problems.remove(file).is_some());
         touched.extend(before.iter().cloned());
 
         let mut members = BTreeSet::new();
@@ -218,11 +502,13 @@ impl Catalog {
             FileState::Unreadable(diagnostic) => {
                 let trouble: Arc<str> = diagnostic.one_line().into();
                 self.problems.insert(file.clone(), vec![diagnostic]);
+                self.troubles += 1;
                 (None, Some(trouble))
             }
             FileState::Read(parsed) => {
                 if !parsed.diagnostics.is_empty() {
                     self.problems.insert(file.clone(), parsed.diagnostics.clone());
+                    self.troubles += 1;
                 }
                 let trouble = if parsed.conclusive { None } else { parsed.trouble() };
                 (Some(parsed), trouble)
@@ -232,52 +518,54 @@ impl Catalog {
             let Some(name) = &document.name else { continue };
             let bearer =
                 Bearer { name_at: document.name_at, app_id_at: document.app_id_at, content: document.content.clone() };
-            self.objects.entry(name.clone()).or_default().bearers.insert((file.clone(), document.line), bearer);
+            put(&mut self.open_or_new(name).bearers, (file.clone(), document.line), bearer);
             members.insert(name.clone());
         }
         if let Some(trouble) = trouble {
             for name in before {
                 if members.insert(name.clone()) {
-                    self.objects.entry(name).or_default().held.insert(file.clone(), trouble.clone());
+                    put(&mut self.open_or_new(&name).held, file.clone(), trouble.clone());
                 }
             }
         }
         touched.extend(members.iter().cloned());
-        self.files.insert(file.clone(), FileEntry { members });
+        if let Some(members) = Few::of(members) {
+            self.files.insert(file.clone(), members);
+        }
     }
 
     /// Brings the claims of `names` up to date. Returns every other name that claims one of the same ids.
     fn reclaim(&mut self, names: &BTreeSet<AppName>) -> BTreeSet<AppName> {
         let mut ids = BTreeSet::new();
         for name in names {
-            let Some(entry) = self.objects.get_mut(name) else { continue };
+            let Some(entry) = self.entries.get_mut(name) else { continue };
             let now = entry.claimed();
             let before = std::mem::replace(&mut entry.ids, now.clone());
-            for id in before.difference(&now) {
-                if let Some(claimants) = self.claims.get_mut(id) {
-                    claimants.remove(name);
-                    if claimants.is_empty() {
-                        self.claims.remove(id);
-                    }
+            for id in before.iter().filter(|id| now.binary_search(id).is_err()) {
+                if let Some(rest) = self.claims.remove(id).and_then(|claimants| claimants.without(name)) {
+                    self.claims.insert(id.clone(), rest);
                 }
             }
-            for id in &now {
-                self.claims.entry(id.clone()).or_default().insert(name.clone());
+            for id in now.iter().filter(|id| before.binary_search(id).is_err()) {
+                self.claims
+                    .entry(id.clone())
+                    .and_modify(|claimants| claimants.insert(name.clone()))
+                    .or_insert_with(|| Few::One(name.clone()));
             }
             ids.extend(before);
             ids.extend(now);
         }
-        ids.iter().filter_map(|id| self.claims.get(id)).flatten().cloned().collect()
+        ids.iter().filter_map(|id| self.claims.get(id)).flat_map(Few::iter).cloned().collect()
     }
 
     /// Decides what is in force for one name, and notes what differs from what was said before.
-    fn judge(&mut self, name: AppName, at: Timestamp, changes: &mut Changes) {
-        let Some(entry) = self.objects.get(&name) else { return };
+    fn judge(&mut self, name: &AppName, at: Timestamp, changes: &mut Changes) {
+        let Some(entry) = self.entries.get(name) else { return };
         if entry.gone() {
-            let entry = self.objects.remove(&name);
-            self.disputes.remove(&name);
+            let entry = self.entries.remove(name);
+            self.troubles += u64::from(self.disputes.remove(name));
             if entry.is_some_and(|entry| entry.said.is_some()) {
-                changes.removed.push(name);
+                changes.removed.push(name.clone());
             }
             return;
         }
@@ -285,14 +573,17 @@ impl Catalog {
             Some(Standing::Invalid { since, .. }) => *since,
             Some(Standing::Sound | Standing::Conflicting { .. }) | None => at,
         };
-        let standing = self.standing(&name, entry, since);
-        let declared = Self::declare(&name, entry, standing);
-        if matches!(declared.standing, Standing::Conflicting { .. }) {
+        let standing = self.standing(name, entry, since);
+        let declared = Self::declare(name, entry, standing);
+        let disputed = if matches!(declared.standing, Standing::Conflicting { .. }) {
             self.disputes.insert(name.clone());
+            true
         } else {
-            self.disputes.remove(&name);
-        }
-        let Some(entry) = self.objects.get_mut(&name) else { return };
+            self.disputes.remove(name)
+        };
+        // Even where it was one before: its places, or those of its rivals, may be others now.
+        self.troubles += u64::from(disputed);
+        let Some(entry) = self.entries.get_mut(name) else { return };
         if declared.standing == Standing::Sound
             && let Some((spot, _, object)) = entry.sole()
         {
@@ -308,8 +599,8 @@ impl Catalog {
 
     /// `since`: since when it is invalid, if it is.
     fn standing(&self, name: &AppName, entry: &Entry, since: Timestamp) -> Standing {
-        let places = entry.places();
-        if places.len() > 1 {
+        if entry.bearers.len() + entry.held.len() > 1 {
+            let places: Vec<Place> = entry.places().collect();
             let message =
                 format!("the name {name} is declared {} times: {}", places.len(), told(&places, Place::to_string));
             return Standing::Conflicting { reason: Reason::DuplicateName, message: message.into() };
@@ -319,7 +610,7 @@ impl Catalog {
             let spots: Vec<(&AppName, Place)> = claimants
                 .iter()
                 .take(PLACES_TOLD)
-                .filter_map(|name| Some((name, self.objects.get(name)?.places().first()?.clone())))
+                .filter_map(|name| Some((name, self.entries.get(name)?.places().next()?)))
                 .collect();
             let mut message = format!(
                 "the appId {id} is claimed by {} apps: {}",
@@ -331,17 +622,20 @@ impl Catalog {
             }
             return Standing::Conflicting { reason: Reason::DuplicateAppId, message: message.into() };
         }
-        match entry.bearers.first_key_value() {
+        match entry.bearers.first() {
             Some((_, Bearer { content: Content::Good(_), .. })) => Standing::Sound,
             Some((_, Bearer { content: Content::Bad(message), .. })) => {
                 Standing::Invalid { message: message.clone(), since }
             }
-            None => Standing::Invalid { message: entry.held.values().next().cloned().unwrap_or_default(), since },
+            None => {
+                let trouble = entry.held.first().map(|(_, trouble)| trouble.clone());
+                Standing::Invalid { message: trouble.unwrap_or_default(), since }
+            }
         }
     }
 
     fn declare(name: &AppName, entry: &Entry, standing: Standing) -> Declared {
-        let place = entry.places().into_iter().next().unwrap_or(Place { file: "".into(), line: 0 });
+        let place = entry.places().next().unwrap_or(Place { file: "".into(), line: 0 });
         let object = match entry.sole().filter(|_| standing == Standing::Sound) {
             Some((_, _, object)) => Some(object),
             None => entry.last_good.as_ref().map(|(object, _)| object),
@@ -356,13 +650,14 @@ impl Catalog {
         let by_name = reason == Reason::DuplicateName;
         let others: Vec<Related> = if by_name {
             let related = |place| Related { place, message: format!("also named {name}").into() };
-            entry.places().into_iter().map(related).collect()
+            entry.places().map(related).collect()
         } else {
-            let rivals = entry.ids.iter().filter_map(|id| self.claims.get(id)).flatten().filter(|rival| *rival != name);
+            let claimants = entry.ids.iter().filter_map(|id| self.claims.get(id)).flat_map(Few::iter);
+            let rivals = claimants.filter(|rival| *rival != name);
             rivals
                 .take(PLACES_TOLD)
                 .filter_map(|rival| {
-                    let place = self.objects.get(rival)?.places().into_iter().next()?;
+                    let place = self.entries.get(rival)?.places().next()?;
                     Some(Related { place, message: format!("also claimed by {rival}").into() })
                 })
                 .collect()
@@ -399,7 +694,7 @@ impl Catalog {
             });
         }
         if entry.bearers.is_empty() {
-            for file in entry.held.keys() {
+            for (file, _) in &entry.held {
                 all.push(Diagnostic { reason, ..Diagnostic::about_file(file, message.clone(), Some(hint)) });
             }
         }
@@ -615,6 +910,71 @@ mod tests {
         ");
     }
 
+    #[test]
+    fn an_object_that_is_sound_and_alone_is_kept_in_little() {
+        let kept = |catalog: &Catalog| (catalog.settled.len(), catalog.entries.len());
+        let mut catalog = Catalog::new();
+        let batch = [read("a.yaml", &good("a", "1a", "Running")), read("b.yaml", &good("b", "1b", "Running"))];
+        assert_eq!(changed(&catalog.apply(batch)), ["a", "b"]);
+        assert_eq!(kept(&catalog), (2, 0));
+        catalog.apply([read("c.yaml", &good("c", "1c", "Running"))]);
+        catalog.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
+        assert_eq!(kept(&catalog), (3, 0));
+        catalog.apply([read("b.yaml", &bad("b"))]);
+        assert_eq!(kept(&catalog), (2, 1));
+        catalog.apply([read("d.yaml", &good("d", "1a", "Running"))]);
+        assert_eq!(kept(&catalog), (1, 3));
+        catalog.apply([gone("d.yaml"), read("b.yaml", &good("b", "1b", "Running"))]);
+        assert_eq!(kept(&catalog), (3, 0));
+        assert_eq!(shown(&catalog).matches("Sound").count(), 3);
+        catalog.apply([gone("a.yaml"), gone("b.yaml"), gone("c.yaml")]);
+        assert_eq!((kept(&catalog), catalog.files.len(), catalog.claims.len()), ((0, 0), 0, 0));
+    }
+
+    #[test]
+    fn where_a_dispute_is_told_does_not_depend_on_how_it_is_kept() {
+        let far = |name: &str, id: &str| {
+            let (blank, wide) = ("\n".repeat(70_000), " ".repeat(300));
+            format!(
+                "apiVersion: campos-operator.dev/v1\n{blank}kind: App\nmetadata: {{{wide}name: {name}}}\nspec: {{{wide}appId: {id}, state: Stopped}}\n"
+            )
+        };
+        let marks = |texts: [String; 2]| {
+            let mut catalog = Catalog::new();
+            for (file, text) in ["a.yaml", "b.yaml"].iter().zip(texts) {
+                catalog.apply([read(file, &text)]);
+            }
+            let at = |told: &Diagnostic| (told.line, told.column, told.length);
+            catalog.diagnostics().iter().map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(marks([good("a", "1a", "Running"), good("a", "2a", "Running")]), [(3, 18, 1), (3, 18, 1)]);
+        assert_eq!(marks([good("a", "1a", "Running"), good("b", "1a", "Running")]), [(4, 15, 2), (4, 15, 2)]);
+        assert_eq!(marks([far("a", "1a"), far("a", "2a")]), [(70_003, 318, 1), (70_003, 318, 1)]);
+        assert_eq!(marks([far("a", "1a"), far("b", "1a")]), [(70_004, 315, 2), (70_004, 315, 2)]);
+    }
+
+    #[test]
+    fn who_asks_for_troubles_only_when_they_may_have_changed_misses_none() {
+        let mut catalog = Catalog::new();
+        let mut before = (catalog.troubles(), catalog.diagnostics());
+        let mut told = |(file, state): (Arc<str>, FileState)| {
+            catalog.apply([(file, state)]);
+            let after = (catalog.troubles(), catalog.diagnostics());
+            let same = after.0 == before.0;
+            assert!(!same || after.1 == before.1);
+            before = after;
+            !same
+        };
+        assert!(told(read("b.yaml", "][")));
+        assert!(!told(read("a.yaml", &good("a", "1a", "Running"))), "what is wrong elsewhere does not matter");
+        assert!(!told(read("a.yaml", &good("a", "1a", "Stopped"))));
+        assert!(told(read("c.yaml", &good("c", "1a", "Stopped"))));
+        assert!(told(read("a.yaml", &format!("# moved\n{}", good("a", "1a", "Stopped")))), "a rival has moved");
+        assert!(told(gone("c.yaml")));
+        assert!(told(gone("b.yaml")));
+        assert!(!told(gone("a.yaml")));
+    }
+
     fn states() -> impl Strategy<Value = Vec<(u8, u8, u8, u8)>> {
         prop::collection::vec((0..4u8, 0..7u8, 0..4u8, 0..4u8), 1..40)
     }
@@ -642,6 +1002,19 @@ mod tests {
             let (mut one, mut other) = (Catalog::new(), Catalog::new());
             prop_assert_eq!(one.apply(batch), other.apply(shuffled));
             prop_assert_eq!(one.diagnostics(), other.diagnostics());
+        }
+
+        /// The first batch of all goes a shorter way; it leads to the same.
+        #[test]
+        fn the_first_batch_is_as_any_other(steps in states()) {
+            let batch: BTreeMap<Arc<str>, FileState> = steps.iter().copied().map(state).collect();
+            let (mut first, mut second) = (Catalog::new(), Catalog::new());
+            second.apply([read("other.yaml", &good("other", "other", "Running"))]);
+            prop_assert_eq!(first.apply(batch.clone()), second.apply(batch));
+            second.apply([gone("other.yaml")]);
+            prop_assert_eq!(first.declared(), second.declared());
+            prop_assert_eq!(first.diagnostics(), second.diagnostics());
+            prop_assert_eq!((first.settled.len(), first.entries.len()), (second.settled.len(), second.entries.len()));
         }
 
         /// Where nothing is held, history leaves no trace but the last good spec: names, standings and places are those

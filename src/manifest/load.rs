@@ -94,7 +94,8 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
         empty.severity = Severity::Warning;
         return ParsedFile::rejected(empty);
     }
-    let mut parsed = ParsedFile::default();
+    // Nearly always there is one document: the usual growth would begin with room for four.
+    let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
     for chunk in documents(&text) {
         for (document, findings) in judge_all(&chunk) {
@@ -305,7 +306,11 @@ fn judged_by(root: &Node, agree: impl FnOnce(&Manifest) -> Result<Object, Findin
         Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
     if let Some(manifest) = reading.manifest {
         match agree(&manifest) {
-            Ok(object) => judged.object = Some(Arc::new(object)),
+            Ok(object) => {
+                // One text for both, for as long as the object is kept.
+                judged.name = judged.name.map(|_| object.name.clone());
+                judged.object = Some(Arc::new(object));
+            }
             Err(finding) => findings.push(finding),
         }
     }
