@@ -6,5 +6,6 @@
 pub mod client;
 pub mod error;
 pub mod governor;
+mod picked;
 pub mod token;
 pub mod wire;

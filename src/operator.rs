@@ -443,10 +443,16 @@ impl<P: Platform> Operator<P> {
     ) {
         let wall = self.clock.wall();
         let finished = match result {
-            Ok(answered) => {
-                for seen in &answered.value.apps {
-                    self.fleet.see_listed(seen.clone(), sent_at, now, wall);
+            Ok(mut answered) => {
+                let mut unchanged = Vec::new();
+                for seen in &mut answered.value.apps {
+                    let (id, settled) = self.fleet.see_listed(seen, sent_at, now, wall);
+                    // One text for each id, however many lists it comes with.
+                    seen.id = id;
+                    unchanged.extend(settled);
                 }
+                let when = self.when(now, wall);
+                self.board.touch_apps(&unchanged, |app| describe::seen_again(app, when));
                 self.rounds.page(answered.value, now, wall)
             }
             Err(failure) => self.rounds.page_failed(&failure, now, wall),

@@ -215,15 +215,26 @@ impl Board {
                 Some(placed) => Some(std::mem::replace(placed, Placed { app, version }).app),
                 None => seen.apps.insert(name.clone(), Placed { app, version }).map(|placed| placed.app),
             };
-            seen.recent.push_back((version, name.clone()));
-            if seen.recent.len() > seen.apps.len().max(RECENT)
-                && let Some((forgotten, _)) = seen.recent.pop_front()
-            {
-                seen.recent_after = forgotten;
-            }
+            seen.note_recent(version, name);
             seen.apps_version = version;
             (before, true)
         })
+    }
+
+    /// Changes what is known of each of `names` that is on the board.
+    pub fn touch_apps(&self, names: &[AppName], change: impl Fn(&mut App)) {
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *seen;
+        let mut version = seen.version;
+        for name in names {
+            let Some(placed) = seen.apps.get_mut(name) else { continue };
+            version += 1;
+            change(Arc::make_mut(&mut placed.app));
+            placed.version = version;
+            seen.note_recent(version, name);
+            (seen.version, seen.apps_version) = (version, version);
+        }
+        self.version.send_if_modified(|told| std::mem::replace(told, version) != version);
     }
 
     /// Takes an app off the board.
@@ -447,6 +458,15 @@ impl Seen {
         changed.into_iter().take(limit).map(told).collect()
     }
 
+    fn note_recent(&mut self, version: u64, name: &AppName) {
+        self.recent.push_back((version, name.clone()));
+        if self.recent.len() > self.apps.len().max(RECENT)
+            && let Some((forgotten, _)) = self.recent.pop_front()
+        {
+            self.recent_after = forgotten;
+        }
+    }
+
     fn remember(&mut self, version: u64, entry: Arc<Entry>) {
         self.history.push_back((version, entry));
         if self.history.len() > history::KEPT {
@@ -537,7 +557,7 @@ mod tests {
         /// However it is cut into batches, and wherever it is picked up again: who follows ends up with what is there.
         #[test]
         fn following_along_leads_to_what_is_there(
-            steps in prop::collection::vec((0_u8..5, 0_u8..4, any::<bool>()), 0..60),
+            steps in prop::collection::vec((0_u8..5, 0_u8..5, any::<bool>()), 0..60),
             batch in 1_usize..5,
         ) {
             let board = Board::default();
@@ -547,6 +567,7 @@ mod tests {
                 let generation = n as u64;
                 match kind {
                     0 => board.remove_app(&name(app_number)),
+                    2 => board.touch_apps(&[name(app_number)], |app| app.generation = generation),
                     1 => board.set_daemon(Daemon { policy: if n % 2 == 0 { "a" } else { "b" }, ..Daemon::default() }),
                     _ => drop(board.set_app(&name(app_number), app(&format!("app-{app_number}"), generation))),
                 }

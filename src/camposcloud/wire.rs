@@ -7,8 +7,10 @@
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
+use serde::de::DeserializeSeed as _;
 use serde_json::{Map, Value};
 
+use super::picked::Pick;
 use crate::platform::{Page, Pagination, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::{Observed, Reading};
@@ -35,7 +37,7 @@ pub enum Odd {
 
 /// One app out of an answer to get, stop, start or restart.
 pub fn app(body: &[u8]) -> Result<Seen, Odd> {
-    match json(body)? {
+    match json(body, Pick::App)? {
         Value::Object(fields) => seen(&fields).ok_or(Odd::Shape("an app without a usable _id")),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(Odd::Shape("not an object"))
@@ -46,7 +48,7 @@ pub fn app(body: &[u8]) -> Result<Seen, Odd> {
 /// One page of the list: `{"applications": [..], "pagination": {..}}` (v2, both SDKs) or a bare array (v1 documents).
 /// v2's file nests `pagination` inside each item; both places are read.
 pub fn page(body: &[u8]) -> Result<Page, Odd> {
-    let (items, outer) = match json(body)? {
+    let (items, outer) = match json(body, Pick::Page)? {
         Value::Array(items) => (items, None),
         Value::Object(mut fields) => match fields.remove("applications") {
             Some(Value::Array(items)) => {
@@ -68,7 +70,7 @@ pub fn page(body: &[u8]) -> Result<Page, Odd> {
 /// What an error body says, for people: `{"error": ".."}` (documented), `{"message": ".."}` or a bare string (met in
 /// the field). One line, cut to 200 characters; never anything else of the body.
 pub fn message(body: &[u8]) -> Option<String> {
-    let text = match json(body).ok()? {
+    let text = match json(body, Pick::Whole).ok()? {
         Value::String(text) => text,
         Value::Object(fields) => {
             let word = |key: &str| fields.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
@@ -81,12 +83,17 @@ pub fn message(body: &[u8]) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-fn json(body: &[u8]) -> Result<Value, Odd> {
+fn json(body: &[u8], pick: Pick) -> Result<Value, Odd> {
     let start = body.trim_ascii_start();
     match start.first() {
         None => Err(Odd::Empty),
         Some(b'<') => Err(Odd::Html),
-        Some(_) => serde_json::from_slice(start).map_err(|_| Odd::NotJson),
+        Some(_) => {
+            let mut text = serde_json::Deserializer::from_slice(start);
+            let value = pick.deserialize(&mut text).map_err(|_| Odd::NotJson)?;
+            text.end().map_err(|_| Odd::NotJson)?;
+            Ok(value)
+        }
     }
 }
 

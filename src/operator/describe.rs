@@ -80,6 +80,12 @@ pub fn app(
     })
 }
 
+/// A settled app that nobody ever called was seen again as it was: only the times change.
+pub fn seen_again(app: &mut App, when: When) {
+    app.observed_at = Some(when.wall);
+    app.next_look_at = Some(when.wall_at(when.next_list));
+}
+
 /// The daemon as it is shown.
 pub fn daemon(
     source: Option<&SourceReport>,

@@ -192,11 +192,43 @@ impl Fleet {
         }
     }
 
-    /// A page of the list that was asked for at `asked_at` shows an app.
-    pub fn see_listed(&mut self, seen: Seen, asked_at: Moment, now: Moment, wall: Timestamp) {
-        self.known_or_new(&seen.id).listed = true;
-        self.queue_look(&seen.id);
-        self.see(&seen.id, seen.reading, asked_at, now, wall);
+    /// A page of the list that was asked for at `asked_at` shows an app. Returns its id as it is kept here, and the
+    /// object that speaks for it, if that is settled and the reading only says so again: there is nothing to decide.
+    pub fn see_listed(
+        &mut self,
+        seen: &Seen,
+        asked_at: Moment,
+        now: Moment,
+        wall: Timestamp,
+    ) -> (AppId, Option<AppName>) {
+        let kept = self.apps.get_key_value(&seen.id).map(|(id, known)| (id.clone(), known.listed));
+        let (id, listed) = kept.unwrap_or_else(|| (seen.id.clone(), false));
+        if !listed {
+            self.known_or_new(&id).listed = true;
+            self.queue_look(&id);
+        }
+        if let Some(owner) = self.see_again(&id, &seen.reading, asked_at, wall) {
+            return (id, Some(owner));
+        }
+        self.see(&id, seen.reading.clone(), asked_at, now, wall);
+        (id, None)
+    }
+
+    /// Notes a reading that says what the last one said, of an app that was never called and is as it shall be: of a
+    /// settled fleet, all of them. Returns the object that speaks for it; `None` where it may be news.
+    fn see_again(&mut self, id: &AppId, reading: &Reading, asked_at: Moment, wall: Timestamp) -> Option<AppName> {
+        let known = self.apps.get_mut(id).filter(|known| known.untried())?;
+        let owner = known.owner.clone()?;
+        let sighting = known.sighting.as_mut().filter(|last| {
+            let Sighting { reading: last, asked_at: before, .. } = last;
+            *before <= asked_at && (last.observed, last.online) == (reading.observed, reading.online)
+        })?;
+        let object = self.objects.get_mut(&owner)?;
+        if !matches!(object.decision, Some(Decision::Settled(_))) || object.observed != reading.observed {
+            return None;
+        }
+        *sighting = Sighting { reading: reading.clone(), asked_at, seen_at: wall };
+        Some(owner)
     }
 
     /// A reading came, by a page of the list or a single read that was sent at `asked_at`.

@@ -29,6 +29,11 @@ impl Known {
         self.past.as_deref().unwrap_or(&NOTHING_TRIED)
     }
 
+    /// Whether nothing is remembered: then a reading like the last one changes nothing at all.
+    pub fn untried(&self) -> bool {
+        self.past.is_none()
+    }
+
     /// Changes what is remembered of it.
     pub fn remember<T>(&mut self, change: impl FnOnce(&mut Attempts) -> T) -> T {
         let nothing = Attempts::new(self.salt);

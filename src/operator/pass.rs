@@ -1,11 +1,19 @@
 //! One pass: note what was seen, plan for the apps that are due, take the plan in, put up their status.
 
+use jiff::Timestamp;
+
 use crate::operator::{Operator, describe, journal, report};
 use crate::platform::Platform;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::plan;
 
 impl<P: Platform> Operator<P> {
+    /// The moment at which something is told.
+    pub(super) fn when(&self, now: Moment, wall: Timestamp) -> describe::When {
+        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        describe::When { now, wall, next_list: self.rounds.expected_start(interval) }
+    }
+
     /// Decides for every app that is due. Costs in proportion to those, not to the fleet.
     pub(super) fn pass(&mut self, now: Moment) {
         let due = self.fleet.take_due(now);
@@ -19,8 +27,7 @@ impl<P: Platform> Operator<P> {
         let plan = plan(self.fleet.subjects(&due, wall), self.gates, now);
         let source_available = self.source.as_ref().is_none_or(|source| source.available);
         let revision = self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone());
-        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
-        let when = describe::When { now, wall, next_list: self.rounds.expected_start(interval) };
+        let when = self.when(now, wall);
         for entry in &plan.entries {
             let before = self.fleet.decided(entry, now, wall);
             if self.fleet.is_newly_unreadable(entry) {

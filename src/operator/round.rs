@@ -152,7 +152,7 @@ impl Rounds {
     /// Begins a round; its first page waits from `now` on.
     pub fn start(&mut self, lane: Lane, now: Moment) {
         self.started_at = now;
-        self.current = Some(Round { listing: Listing::new(self.limit), lane, waiting: Some(now), arrived: 0 });
+        self.current = Some(Round { listing: Listing::of_ids(self.limit), lane, waiting: Some(now), arrived: 0 });
     }
 
     /// Since when a page waits in `lane`.
@@ -192,7 +192,7 @@ impl Rounds {
             // The page size may be what is refused: nobody documents its maximum.
             Verdict::LookAgain if round.listing.may_have_been_refused() => {
                 self.limit = None;
-                round.listing = Listing::new(None);
+                round.listing = Listing::of_ids(None);
                 round.waiting = Some(now);
                 return None;
             }
@@ -221,7 +221,7 @@ impl Rounds {
         let round = self.current.take()?;
         let pages = round.arrived.max(1);
         let some_came = round.arrived > 0;
-        let (seen, flaw) = round.listing.finish();
+        let (seen, flaw) = round.listing.finish_ids();
         self.finished += 1;
         // The cause is told with it: "a page did not arrive" alone helps nobody to mend a certificate.
         let trouble: Option<Arc<str>> = flaw.map(|flaw| match failure {
@@ -246,7 +246,7 @@ impl Rounds {
             self.incomplete_in_a_row += 1;
         }
         let apps = seen.len();
-        let complete = flaw.is_none().then(|| seen.into_iter().map(|seen| seen.id).collect());
+        let complete = flaw.is_none().then_some(seen);
         Some(Finished {
             complete,
             trouble: trouble.map(|trouble| (trouble, apps)),

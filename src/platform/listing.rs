@@ -3,7 +3,7 @@
 //! Not knowing is a value: a list that came in part updates what it showed and concludes nothing about the rest.
 //! Pages that shift, repeat, loop or lie about their number only ever make a list incomplete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Page, PageRequest, Seen};
@@ -19,10 +19,15 @@ const MAX_PAGES: u32 = 1_000;
 #[derive(Debug, Clone)]
 pub struct Listing {
     next: PageRequest,
-    seen: BTreeMap<AppId, (Option<Arc<str>>, Reading)>,
+    seen: BTreeMap<AppId, Option<Box<Told>>>,
+    /// Whether what is told of each app is kept until the end, or its id alone.
+    whole: bool,
     total: Option<u64>,
     flaw: Option<Flaw>,
 }
+
+/// What a list tells of an app, besides its id.
+type Told = (Option<Arc<str>>, Reading);
 
 /// What to do after a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +75,13 @@ impl Default for Listing {
 impl Listing {
     /// An empty list that asks for `limit` items a page.
     pub fn new(limit: Option<u32>) -> Self {
-        Self { next: PageRequest { number: 1, limit }, seen: BTreeMap::new(), total: None, flaw: None }
+        let next = PageRequest { number: 1, limit };
+        Self { next, seen: BTreeMap::new(), whole: true, total: None, flaw: None }
+    }
+
+    /// The same for whoever takes in each page as it comes: only which apps there were is kept.
+    pub fn of_ids(limit: Option<u32>) -> Self {
+        Self { whole: false, ..Self::new(limit) }
     }
 
     /// The page to ask for.
@@ -88,14 +99,14 @@ impl Listing {
         for Seen { id, name, mut reading } in page.apps {
             match self.seen.get(&id) {
                 None => fresh += 1,
-                Some((_, earlier)) => {
+                Some(earlier) => {
                     again = true;
-                    if earlier.observed != reading.observed {
+                    if earlier.as_ref().is_some_and(|earlier| earlier.1.observed != reading.observed) {
                         reading.observed = Observed::Unknown; // two readings that disagree prove nothing
                     }
                 }
             }
-            self.seen.insert(id, (name, reading));
+            self.seen.insert(id, self.whole.then(|| Box::new((name, reading))));
         }
         // A server that knows no pages answers the second one with the first: that list is whole.
         let unpaged = page.pagination.is_none() && fresh == 0;
@@ -139,16 +150,29 @@ impl Listing {
     }
 
     /// The apps that came, and why they are not all of them, if they are not.
-    pub fn finish(mut self) -> (Vec<Seen>, Option<Flaw>) {
+    pub fn finish(self) -> (Vec<Seen>, Option<Flaw>) {
+        let (seen, flaw) = self.add_up();
+        let seen = seen.into_iter().filter_map(|(id, told)| {
+            let (name, reading) = *told?;
+            Some(Seen { id, name, reading })
+        });
+        (seen.collect(), flaw)
+    }
+
+    /// The same, of the ids alone.
+    pub fn finish_ids(self) -> (BTreeSet<AppId>, Option<Flaw>) {
+        let (seen, flaw) = self.add_up();
+        (seen.into_keys().collect(), flaw)
+    }
+
+    fn add_up(mut self) -> (BTreeMap<AppId, Option<Box<Told>>>, Option<Flaw>) {
         if let Some(told) = self.total
             && told != self.found()
         {
             let found = self.found();
             self.flaw(Flaw::Short { found, told });
         }
-        let flaw = self.flaw;
-        let seen = self.seen.into_iter().map(|(id, (name, reading))| Seen { id, name, reading }).collect();
-        (seen, flaw)
+        (self.seen, self.flaw)
     }
 
     fn found(&self) -> u64 {
