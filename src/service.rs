@@ -51,7 +51,7 @@ fn notify(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     let Some(name) = socket.as_bytes().strip_prefix(b"@") else { return sd_notify::notify(states) };
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let text = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(drop)
 }
 
