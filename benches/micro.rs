@@ -159,6 +159,6 @@ fn wish(desired: Desired) -> Wish {
 
 fn scheduled() -> (campos_operator::reconcile::desired::Spec, jiff::Timestamp) {
     let (declared, _) = source::load_text(&"ticket-bot.yaml".into(), SCHEDULED.as_bytes());
-    let spec = declared.into_iter().next().and_then(|declared| declared.spec).expect("the manifest is sound");
-    (spec, "2026-11-24T12:30:00Z".parse().expect("a time"))
+    let spec = declared.first().and_then(|declared| declared.spec()).expect("the manifest is sound");
+    (spec.clone(), "2026-11-24T12:30:00Z".parse().expect("a time"))
 }

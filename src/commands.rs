@@ -88,7 +88,9 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);
-            print(&String::from_utf8_lossy(&script))?;
+            // Of a name with a hyphen bash would complete the verbs and nothing after them: clap-rs/clap#6421.
+            let script = String::from_utf8_lossy(&script).replace("campos__subcmd__operator", "campos__operator");
+            print(&script)?;
             Ok(Exit::Done)
         }
         Command::Man(args) => man::man(args),

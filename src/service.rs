@@ -6,6 +6,7 @@
 //!
 //! Told from a thread of its own: a service manager that does not read must not hold the operator's loop up.
 
+use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
@@ -25,16 +26,14 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the service manager of the board, until the process ends. Does nothing where there is none.
 pub fn start(board: Board, clock: Clock, shutdown: Shutdown) -> io::Result<()> {
-    if std::env::var_os(SOCKET_VARIABLE).is_none() {
-        return Ok(());
-    }
+    let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else { return Ok(()) };
     // Half of what it allows, as `sd_watchdog_enabled(3)` asks. Zero would be a timer that never rests.
     let beat = sd_notify::watchdog_enabled().map(|allowed| allowed / 2).filter(|beat| !beat.is_zero());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("service".into()).spawn(move || {
         let mut told = false;
         runtime.block_on(tell(board, clock, shutdown, beat, |states| {
-            if let Err(error) = sd_notify::notify(states)
+            if let Err(error) = notify(&socket, states)
                 && !std::mem::replace(&mut told, true)
             {
                 tracing::warn!(%error, "the service manager cannot be told; the operator goes on");
@@ -42,6 +41,23 @@ pub fn start(board: Board, clock: Clock, shutdown: Shutdown) -> io::Result<()> {
         }));
     })?;
     Ok(())
+}
+
+/// `@name` is a socket of Linux's abstract namespace, which the library takes for a path.
+#[cfg(target_os = "linux")]
+fn notify(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let Some(name) = socket.as_bytes().strip_prefix(b"@") else { return sd_notify::notify(states) };
+    let text = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn notify(_: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
+    sd_notify::notify(states)
 }
 
 /// Sends what there is to tell: READY once the loop has gone round, WATCHDOG each `beat` while it goes on doing so, STATUS

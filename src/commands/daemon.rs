@@ -273,6 +273,15 @@ impl Follow {
         Ok(follow)
     }
 
+    /// Whether the apps are all that are declared, on a list made after the daemon had read its manifests.
+    pub(super) async fn whole(&mut self) -> anyhow::Result<bool> {
+        let loaded = self.daemon.loaded().await?;
+        if loaded {
+            self.look_again().await?;
+        }
+        Ok(loaded)
+    }
+
     /// The list, then the events that came after it.
     async fn look_again(&mut self) -> anyhow::Result<()> {
         self.pending.clear();

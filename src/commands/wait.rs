@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 
-use super::daemon::{App, Daemon, Follow};
+use super::daemon::{App, Daemon, Follow, NOT_LOADED};
 use super::get::{missing_names, tell};
 use super::table::tame;
 use super::{Exit, print, runtime};
@@ -17,8 +17,9 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
         let mut follow = Follow::start(daemon).await?;
         let mut told = false;
         let holds = async {
-            // A daemon that has just been started knows of no app yet; a name is wrong only once it does.
-            while !missing(&follow.apps, &args.names).is_empty() && !follow.daemon.loaded().await? {
+            // A daemon that has just been started knows of no app yet, then of some: a name is wrong, and all are all, only
+            // once it has read its manifests.
+            while !follow.whole().await? {
                 follow.next().await;
             }
             missing_names(missing(&follow.apps, &args.names), &follow.apps)?;
@@ -28,18 +29,24 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
                     told = true;
                     tell(&format!("lost the daemon, trying again: {why}"));
                 }
+                if awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
+                    // It may have been started anew meanwhile, and these be some of its apps again.
+                    while !follow.whole().await.unwrap_or(false) {
+                        follow.next().await;
+                    }
+                }
             }
             anyhow::Ok(())
         };
-        let in_time = match tokio::time::timeout(args.timeout, holds).await {
-            Ok(ended) => ended.map(|()| true)?,
-            Err(_) => false,
-        };
-        let laggards = awaiting(&follow.apps, &args.names, args.awaited);
-        if laggards.is_empty() || in_time {
+        if let Ok(ended) = tokio::time::timeout(args.timeout, holds).await {
+            ended?;
             let names: Vec<&str> = chosen(&follow.apps, &args.names);
             print(&names.iter().fold(String::new(), |text, name| text + &tame(name) + " condition met\n"))?;
             return Ok(Exit::Done);
+        }
+        let mut laggards = awaiting(&follow.apps, &args.names, args.awaited);
+        if laggards.is_empty() {
+            laggards.push(NOT_LOADED.into());
         }
         if let Some(why) = &follow.lost {
             tell(&format!("the daemon does not answer, what follows is the last that it said: {why}"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use campos_operator::simulator::faults::Endpoint;
 use campos_operator::simulator::world::Config;
@@ -255,4 +255,27 @@ fn help_and_completions_go_to_stdout() {
     }
     assert_eq!(code(&output(&[])), 1);
     assert_eq!(code(&output(&["no-such-verb"])), 1);
+}
+
+#[test]
+fn bash_completes_verbs_flags_and_values() {
+    let script = r#"
+        eval "$SCRIPT"
+        complete=$(complete -p campos-operator) && complete=${complete##*-F } && complete=${complete%% *}
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        "$complete" campos-operator "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        echo "${COMPREPLY[*]}"
+    "#;
+    let completions = stdout(&output(&["completions", "bash"]));
+    for (words, expected) in [
+        (&["hea"][..], "health"),
+        (&["run", "--pol"], "--policy"),
+        (&["run", "--policy", ""], "full stop-only observe-only"),
+        (&["get", "-o", "w"], "wide"),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script, "bash", "campos-operator"]).args(words).env("SCRIPT", &completions);
+        let output = bash.output().unwrap();
+        assert_eq!((stdout(&output).trim_end(), &*stderr(&output)), (expected, ""), "{words:?}");
+    }
 }

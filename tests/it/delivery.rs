@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::{Arc, Mutex};
@@ -94,6 +95,7 @@ async fn a_port_for_everybody_answers_probes_by_whatever_name() {
 /// What systemd would hear, and the socket at which it does.
 struct ServiceManager {
     _directory: TempDir,
+    /// Its address, as in `NOTIFY_SOCKET`.
     path: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,
 }
@@ -103,6 +105,19 @@ impl ServiceManager {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
+        Self::listening(directory, path, socket)
+    }
+
+    /// At a name that is no file's.
+    fn abstract_name() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Nobody else's: it begins with the name of a directory that was just made.
+        let name = directory.path().join("notify").to_str().unwrap().to_owned();
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        Self::listening(directory, format!("@{name}").into(), socket)
+    }
+
+    fn listening(directory: TempDir, path: PathBuf, socket: UnixDatagram) -> Self {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let lines = heard.clone();
         thread::spawn(move || {
@@ -147,6 +162,17 @@ fn systemd_hears_of_the_start_the_work_and_the_end() {
     assert_eq!(daemon.ends().code(), Some(0));
     systemd.wait_for("STOPPING=1", 1);
     assert_eq!(systemd.heard().iter().filter(|heard| *heard == "READY=1").count(), 1);
+}
+
+#[test]
+fn an_abstract_socket_hears_the_same() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("bot", A, "Stopped")]);
+    let systemd = ServiceManager::abstract_name();
+    let daemon = systemd.daemon(&simulator.url(), manifests.path(), Duration::from_millis(100));
+    systemd.wait_for("READY=1", 1);
+    systemd.wait_for("WATCHDOG=1", 2);
+    drop(daemon);
 }
 
 #[test]

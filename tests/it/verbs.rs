@@ -3,9 +3,17 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 
+use campos_operator::reconcile::app::AppName;
+use campos_operator::reconcile::condition::{Conditions, Reason, Truth};
+use campos_operator::reconcile::desired::{Declared, Place, Standing};
+use campos_operator::reconcile::observed::Observed;
 use campos_operator::simulator::world::Config;
+use campos_operator::status::app::App;
+use campos_operator::status::{Board, SourceStatus};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::harness::{A, B, Daemon, Manifests, Simulator, Watch, assert_no_secrets, binary, http, manifest};
@@ -259,10 +267,10 @@ fn a_watch_tells_each_change_on_a_line() {
 
 #[test]
 fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
-    let board = campos_operator::status::Board::default();
+    let board = Board::default();
     let listener = campos_operator::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
-    campos_operator::http::start(listener, board, campos_operator::operator::clock::Clock::system()).unwrap();
+    campos_operator::http::start(listener, board.clone(), campos_operator::operator::clock::Clock::system()).unwrap();
     let run = |arguments: &[&str]| finished(&binary().args(arguments).args(["--server", &server]).output().unwrap());
     let (code, stdout, stderr) = run(&["get"]);
     assert!((code, &*stdout) == (0, "") && stderr.contains("has not read its manifests yet"), "{stderr}");
@@ -272,6 +280,44 @@ fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
         let (code, _, stderr) = run(&["wait", names, "--timeout", "200ms"]);
         assert!(code == 1 && stderr.contains("after 200ms"), "{stderr}");
     }
+
+    // Nor is the first app of many all of them.
+    let ready = |name: &str| {
+        let place = Place { file: "f".into(), line: 1 };
+        let name: AppName = name.parse().unwrap();
+        let (ready, reconciling, stalled) = (Truth::True, Truth::False, Truth::False);
+        let app = App {
+            declared: Arc::new(Declared { name: name.clone(), object: None, place, standing: Standing::Sound }),
+            generation: 1,
+            revision: "r".into(),
+            wish: None,
+            observed: Observed::Stopped,
+            observed_at: None,
+            conditions: Conditions { ready, reconciling, stalled, reason: Reason::Settled },
+            since: [Timestamp::UNIX_EPOCH; 3],
+            message: "m".into(),
+            last_action: None,
+            next_look_at: None,
+            next_transition: None,
+        };
+        board.set_app(&name, app);
+    };
+    ready("first");
+    let (code, stdout, stderr) = run(&["wait", "--all", "--timeout", "200ms"]);
+    assert!(code == 1 && stdout.is_empty() && stderr.contains("has not read its manifests yet"), "{stdout}{stderr}");
+    let waiting = binary()
+        .args(["wait", "--all", "--timeout", "30s", "--server", &server])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ready("second");
+    board.set_daemon(campos_operator::status::Daemon {
+        source: SourceStatus { loaded: true, available: true, ..SourceStatus::default() },
+        ..campos_operator::status::Daemon::default()
+    });
+    let (code, stdout, stderr) = finished(&waiting.wait_with_output().unwrap());
+    assert_eq!((code, &*stdout), (0, "first condition met\nsecond condition met\n"), "{stderr}");
 }
 
 /// A daemon of a later version: it has events and a history. Serves what `answer` says, one connection at a time.
