@@ -66,6 +66,10 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         for key in &due {
             self.set(key, None);
         }
+        if self.slots.is_empty() {
+            // Whoever was due at once, as at the first load, is not to keep room for as many for ever.
+            self.slots = HashMap::new();
+        }
         due
     }
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use campos_operator::camposcloud::governor::Budget;
+use campos_operator::http::metrics::scrape;
 use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
+use campos_operator::reconcile::app::AppId;
 use campos_operator::reconcile::desired::Update;
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
@@ -21,6 +23,7 @@ pub(crate) struct Account {
     pub(crate) clock: Clock,
     files: Files,
     updates: UnboundedSender<Update>,
+    board: Board,
     _stopper: shutdown::Stopper,
 }
 
@@ -44,12 +47,13 @@ impl Account {
         let update = files.change(named.collect());
         let token = lock(&world).config().token.clone();
         let platform = InProcess::new(world.clone(), clock, token);
-        let operator = Operator::new(platform.into(), settings, clock, Board::default());
+        let board = Board::default();
+        let operator = Operator::new(platform.into(), settings, clock, board.clone());
         let (updates, inbox) = unbounded_channel();
         let (stopper, signals) = shutdown::pair();
         updates.send(update).unwrap();
         tokio::spawn(operator.run(inbox, signals));
-        Self { world, clock, files, updates, _stopper: stopper }
+        Self { world, clock, files, updates, board, _stopper: stopper }
     }
 
     fn edit(&mut self, index: usize, state: &str) {
@@ -119,6 +123,35 @@ fn a_settled_fleet_costs_its_list_and_an_edit_one_call_and_its_confirmation() {
     let (settled, [_, looks, stops, starts]) = steady(10_000);
     assert_eq!(settled, [1_000, 0, 0, 0], "a hundred pages each time");
     assert_eq!([looks, stops, starts], [1, 1, 0]);
+}
+
+/// Decisions since the start, by result, as the metrics tell them.
+fn decisions(board: &Board) -> Vec<String> {
+    let text = scrape(board).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("campos_operator_reconcile_total"));
+    lines.map(str::to_owned).collect()
+}
+
+/// A list that only says again what is settled is not decided on, app by app; it is shown all the same, and news is news.
+#[test]
+fn a_settled_app_that_is_seen_again_is_fresh_and_one_that_was_meddled_with_is_found() {
+    on_a_paused_clock(async {
+        let account = Account::begin(150, 0, settings(Budget::PerMinute(120)), Config::default());
+        account.pass(300).await;
+        let decided = decisions(&account.board);
+        account.pass(300).await;
+        assert_eq!(decisions(&account.board), decided, "nothing was there to decide");
+        for app in account.board.apps() {
+            let age = account.clock.wall().duration_since(app.observed_at.unwrap());
+            assert!(age <= jiff::SignedDuration::from_secs(61), "{}: seen {age:?} ago", app.name());
+            let ahead = app.next_look_at.unwrap().duration_since(account.clock.wall());
+            assert!(ahead >= jiff::SignedDuration::ZERO, "{}: the next look was {ahead:?} ago", app.name());
+        }
+        let meddled: AppId = id(42).parse().unwrap();
+        lock(&account.world).set_online(&meddled, false, account.clock.wall());
+        let log = account.pass(63).await;
+        assert_eq!(count(&log)[2..], [0, 1], "somebody stopped it, and it was started again");
+    });
 }
 
 #[test]
