@@ -21,6 +21,7 @@ mod mistakes;
 mod scan;
 pub mod schema;
 pub mod source;
+mod tracked;
 mod watch;
 mod windows;
 mod yaml;

@@ -62,6 +62,7 @@ pub struct Catalog {
 }
 
 /// Some values, each once and in order; nearly always one, which then needs no room of its own.
+#[expect(clippy::box_collection, reason = "two words instead of four, twice for each object")]
 #[derive(Debug, Clone)]
 enum Few<T> {
     One(T),

@@ -1,15 +1,19 @@
 //! Which manifest files are there, and what are their bytes?
 //!
-//! Looks at the disk and remembers nothing. Never blocks on what is not a regular file, never follows a link out of the
+//! Looks at the disk and remembers nothing; what its caller knows already is compared on the way and not listed. Never blocks on what is not a regular file, never follows a link out of the
 //! tree, and says "cannot be read" where it cannot: absence is reported only for what a whole listing does not show.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use super::diagnostic::Diagnostic;
 use super::load::MAX_FILE;
@@ -43,37 +47,81 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     unique.into_iter().map(|given| Root { prefix: prefix(&given), given }).collect()
 }
 
-/// What identifies a file's content without reading it. Trusted only for a while: see `source`.
+/// What identifies a file's content, or a directory's names, without reading it. Trusted only for a while: see `source`.
+///
+/// There is one for each file: moments are nanoseconds (until 2262), sizes end at 4 GiB, of which no manifest comes near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Print {
-    device: u64,
     inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: i64,
+    changed: i64,
+    size: u32,
+    device: u32,
+}
+
+/// One moment as a number. What does not fit is at the end of time, and nothing that is in the future is trusted.
+fn moment(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// A device in 32 bits, which is what Linux has: the upper half of its number in user space is empty.
+#[expect(clippy::cast_possible_truncation, reason = "both halves count")]
+fn device(device: u64) -> u32 {
+    (device ^ (device >> 32)) as u32
 }
 
 impl Print {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
-            device: metadata.dev(),
             inode: metadata.ino(),
-            size: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: moment(metadata.mtime(), metadata.mtime_nsec()),
+            changed: moment(metadata.ctime(), metadata.ctime_nsec()),
+            size: u32::try_from(metadata.len()).unwrap_or(u32::MAX),
+            device: device(metadata.dev()),
+        }
+    }
+
+    #[expect(clippy::useless_conversion, reason = "the types of these fields differ from one processor to the next")]
+    fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        let nanoseconds = |nanoseconds| i64::try_from(nanoseconds).unwrap_or_default();
+        Self {
+            inode: stat.st_ino.into(),
+            modified: moment(stat.st_mtime.into(), nanoseconds(stat.st_mtime_nsec)),
+            changed: moment(stat.st_ctime.into(), nanoseconds(stat.st_ctime_nsec)),
+            size: u32::try_from(stat.st_size).unwrap_or(u32::MAX),
+            device: device(stat.st_dev.into()),
         }
     }
 
     /// What stays when a file is renamed.
-    pub(super) fn file(&self) -> (u64, u64) {
+    pub(super) fn file(&self) -> (u32, u64) {
         (self.device, self.inode)
     }
 
     /// Whether it was modified within `span` before `wall`, or after it.
     pub(super) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
-        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(span);
-        self.modified.0 >= i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+        self.modified >= before(span, wall)
     }
+
+    /// The same of anything about it. No call sets this moment to another one than now.
+    fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
+        self.changed.max(self.modified) >= before(span, wall)
+    }
+}
+
+/// The whole second that lies `span` before `wall`.
+fn before(span: Duration, wall: SystemTime) -> i64 {
+    let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(span);
+    moment(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX), 0)
+}
+
+/// What the caller of a listing knows already.
+pub(super) trait Known {
+    /// The listing begins, perhaps anew.
+    fn begin(&mut self);
+
+    /// A file is there. Whether it is known at this very path with this print, so that nothing needs to be done.
+    fn is_same(&mut self, name: &str, path: &Path, print: &Print) -> bool;
 }
 
 /// A file that a listing shows.
@@ -136,7 +184,7 @@ impl Outside {
 /// What one look at all roots showed.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Manifest files by name.
+    /// Manifest files by name, but for those that are the same as before.
     pub(super) files: BTreeMap<Arc<str>, Found>,
     /// What has a manifest's name, or hides manifests, and cannot be read.
     pub(super) oddities: BTreeMap<Arc<str>, Diagnostic>,
@@ -148,22 +196,89 @@ pub(super) struct Listing {
     pub(super) linked: bool,
     /// Directories out of the tree that links lead to, or into.
     pub(super) outside: Outside,
+    /// Every directory that was listed, with its print from before.
+    directories: Vec<(PathBuf, Print)>,
+    /// Whether a file has names elsewhere, or is itself what was given: it can change without its directory telling.
+    apart: bool,
     /// How the tree hangs together.
     pub(super) layout: Layout,
 }
 
-/// Lists every root; with `follow_links`, also what links out of it lead to. The listing is of one tree: if a link is swapped meanwhile, it is made again.
+/// How long directories must have been at rest for their modification times to tell of the next change.
+const AT_REST: Duration = Duration::from_secs(2);
+
+/// A tree as it was listed, for as long as its directories are the same: no name in it came, went or was replaced.
+#[derive(Debug)]
+pub(super) struct Rest {
+    layout: Layout,
+    directories: Vec<(PathBuf, Print)>,
+}
+
+impl Rest {
+    /// Whether all directories and the links on the way to them are still as they were. A few calls, however many files.
+    pub(super) fn lasts(&self, roots: &[Root]) -> bool {
+        let same = |(path, print): &(PathBuf, Print)| fs::metadata(path).is_ok_and(|now| Print::of(&now) == *print);
+        layout(roots).is_ok_and(|layout| layout == self.layout) && self.directories.iter().all(same)
+    }
+}
+
+impl Listing {
+    /// Whether the kernel sees whatever is written to this tree, and says so in events and metadata.
+    ///
+    /// Others write to a network's file system without it. And only for plain trees: what links lead to, or hard links,
+    /// can be changed elsewhere.
+    pub(super) fn is_told(&self) -> bool {
+        let mut devices = HashSet::new();
+        let mut local = |(path, print): &(PathBuf, Print)| !devices.insert(print.device) || is_local(path);
+        let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
+        plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
+    }
+
+    /// The tree as something whose directories tell of the next name that comes or goes, if they were at rest at `wall`,
+    /// when the listing began: one that was changed a moment ago could change again without a trace.
+    pub(super) fn at_rest(&self, wall: SystemTime) -> Option<Rest> {
+        let rests = !self.directories.iter().any(|(_, print)| print.changed_within(AT_REST, wall));
+        rests.then(|| Rest { layout: self.layout.clone(), directories: self.directories.clone() })
+    }
+}
+
+/// Whether a directory is on a file system that only this kernel writes to. What is not known is not.
+fn is_local(path: &Path) -> bool {
+    const LOCAL: [u32; 8] = [
+        0x0000_ef53, // ext2, ext3, ext4
+        0x5846_5342, // XFS
+        0x9123_683e, // Btrfs
+        0x0102_1994, // tmpfs
+        0x8584_58f6, // ramfs
+        0xf2f5_2010, // F2FS
+        0x2fc1_2fc1, // ZFS
+        0xca45_1a4e, // bcachefs
+    ];
+    #[cfg(target_os = "linux")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the kernel's magic numbers have 32 bits"
+    )]
+    let kind = rustix::fs::statfs(path).map(|found| found.f_type as u32).ok();
+    #[cfg(not(target_os = "linux"))]
+    let kind: Option<u32> = None;
+    kind.is_some_and(|kind| LOCAL.contains(&kind))
+}
+
+/// Lists every root; with `follow_links`, also what links out of it lead to. Files that are `known` to be the same are
+/// left out. The listing is of one tree: if a link is swapped meanwhile, it is made again.
 ///
 /// # Errors
 /// Why a root cannot be listed, for people: nothing may be concluded about any file then.
-pub(super) fn list(roots: &[Root], follow_links: bool) -> Result<Listing, String> {
+pub(super) fn list(roots: &[Root], follow_links: bool, known: &mut dyn Known) -> Result<Listing, String> {
     for _ in 0..5 {
+        known.begin();
         let mut listing = Listing { layout: layout(roots)?, ..Listing::default() };
         let reals = listing.layout.reals.clone();
-        let mut entries = HashSet::new();
+        let mut others = Others::default();
         for (root, (real, ..)) in roots.iter().zip(&reals) {
-            let entries = (roots.len() > 1).then_some(&mut entries);
-            list_root(root, real, follow_links, &mut listing, entries)?;
+            list_root(root, real, follow_links, &mut listing, &mut others, known)?;
         }
         let mut after = layout(roots)?;
         for (link, target) in &listing.layout.links {
@@ -218,73 +333,103 @@ pub(super) fn links_on(path: &Path, links: &mut BTreeMap<PathBuf, PathBuf>) {
     }
 }
 
-/// `entries`: what other roots listed already, where there are several. A root may lie in another, or be named twice.
+/// What other roots listed already, where there are several. A root may lie in another, or be named twice.
+#[derive(Debug, Default)]
+struct Others {
+    directories: HashSet<PathBuf>,
+    files: HashSet<PathBuf>,
+}
+
 fn list_root(
     root: &Root,
     real: &Path,
     follow_links: bool,
     listing: &mut Listing,
-    entries: Option<&mut HashSet<PathBuf>>,
+    others: &mut Others,
+    known: &mut dyn Known,
 ) -> Result<(), String> {
     let describe = |error: io::Error| format!("cannot read {}: {}", root.given.display(), reason(&error));
     let metadata = fs::metadata(real).map_err(describe)?;
     if metadata.is_file() {
-        if entries.is_some_and(|entries| !entries.insert(real.to_owned())) {
+        let listed = real.parent().is_some_and(|above| others.directories.contains(above));
+        if listed || !others.files.insert(real.to_owned()) {
             return Ok(());
         }
-        let name: Arc<str> = root.given.to_string_lossy().into();
-        listing.files.insert(name, Found { path: root.given.clone(), print: Print::of(&metadata) });
+        listing.apart = true;
+        let (name, print) = (root.given.to_string_lossy(), Print::of(&metadata));
+        if !known.is_same(&name, &root.given, &print) {
+            listing.files.insert(name.into(), Found { path: root.given.clone(), print });
+        }
         return Ok(());
     }
     if !metadata.is_dir() {
-        return Err(format!("{} is {}, not a directory", root.given.display(), kind(&metadata)));
+        return Err(format!("{} is {}, not a directory", root.given.display(), kind(metadata.mode())));
     }
-    let mut walk = Walk { real, follow_links, listing, entries, ancestors: Vec::new() };
-    walk.directory(real, &root.prefix, &metadata).map_err(describe)
+    let (path, name) = (real.to_owned(), root.prefix.clone());
+    let mut walk = Walk { real, follow_links, listing, others, known, ancestors: Vec::new(), path, name };
+    walk.directory().map_err(describe)
 }
 
 struct Walk<'a> {
     real: &'a Path,
     follow_links: bool,
     listing: &'a mut Listing,
-    entries: Option<&'a mut HashSet<PathBuf>>,
+    others: &'a mut Others,
+    known: &'a mut dyn Known,
     /// Device and inode of the directories above: a link to one of them is a loop.
-    ancestors: Vec<(u64, u64)>,
+    ancestors: Vec<(u32, u64)>,
+    /// The directory or the entry that is looked at, and what it is called. One of each for the whole walk.
+    path: PathBuf,
+    name: String,
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, path: &Path, name: &str, metadata: &Metadata) -> io::Result<()> {
-        let entries = fs::read_dir(path)?;
-        self.ancestors.push((metadata.dev(), metadata.ino()));
-        for entry in entries {
-            match entry {
-                Ok(entry) => self.entry(&entry, name),
-                Err(error) => {
-                    self.ancestors.pop();
-                    return Err(error);
-                }
-            }
-        }
+    /// Lists the directory at `path`; `name` is what the names of its files begin with.
+    fn directory(&mut self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let mut entries = Dir::new(rustix::fs::open(&self.path, flags, Mode::empty())?)?;
+        // Before the entries: whatever changes them afterwards changes it as well.
+        let print = Print::of_stat(&entries.stat()?);
+        self.listing.directories.push((self.path.clone(), print));
+        let listed = !self.others.directories.insert(self.path.clone());
+        self.ancestors.push(print.file());
+        let done = self.entries(&mut entries, listed);
         self.ancestors.pop();
+        done
+    }
+
+    /// `listed`: whether another root has told of this directory's files.
+    fn entries(&mut self, entries: &mut Dir, listed: bool) -> io::Result<()> {
+        let above = self.name.len();
+        while let Some(entry) = entries.read() {
+            let entry = entry?;
+            let file_name = entry.file_name().to_bytes();
+            if matches!(file_name, b"." | b"..") {
+                continue;
+            }
+            self.path.push(OsStr::from_bytes(file_name));
+            self.entry(entries, &entry, listed);
+            self.path.pop();
+            self.name.truncate(above);
+        }
         Ok(())
     }
 
-    fn entry(&mut self, entry: &fs::DirEntry, above: &str) {
-        let file_name = entry.file_name();
-        let path = entry.path();
-        let below = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !below && self.entries.as_mut().is_some_and(|entries| !entries.insert(path.clone())) {
+    fn entry(&mut self, above: &Dir, entry: &rustix::fs::DirEntry, listed: bool) {
+        let below = entry.file_type() == FileType::Directory;
+        let others = || !self.others.files.is_empty() && self.others.files.contains(&self.path);
+        if !below && (listed || others()) {
             return;
         }
-        let Some(plain) = file_name.to_str() else {
-            let shown: Arc<str> = format!("{above}{}", file_name.to_string_lossy()).into();
-            self.odd(&shown, "the file's name is not UTF-8", Some("rename it"));
+        let Ok(plain) = entry.file_name().to_str() else {
+            self.name.push_str(&entry.file_name().to_string_lossy());
+            self.odd("the file's name is not UTF-8", Some("rename it"));
             return;
         };
         if plain == "..data"
-            && let Ok(target) = fs::read_link(&path)
+            && let Ok(target) = fs::read_link(&self.path)
         {
-            self.listing.layout.links.insert(path, target);
+            self.listing.layout.links.insert(self.path.clone(), target);
             self.listing.skipped += 1;
             return;
         }
@@ -292,26 +437,30 @@ impl Walk<'_> {
             self.listing.skipped += 1;
             return;
         }
-        let name: Arc<str> = format!("{above}{plain}").into();
-        let Ok(kind_here) = entry.file_type() else { return };
-        if kind_here.is_symlink() {
-            self.link(&path, plain, &name);
-        } else if kind_here.is_dir() && !is_manifest(plain) {
-            if let Ok(metadata) = fs::symlink_metadata(&path) {
-                self.below(&path, &name, &metadata);
-            }
+        self.name.push_str(plain);
+        let look = || rustix::fs::statat(above.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+        let mut kind_here = entry.file_type();
+        if kind_here == FileType::Unknown {
+            // Some file systems do not say; one that is not there any more has no kind.
+            let Ok(stat) = look() else { return };
+            kind_here = FileType::from_raw_mode(stat.st_mode);
+        }
+        if kind_here == FileType::Symlink {
+            self.link(plain);
+        } else if kind_here == FileType::Directory && !is_manifest(plain) {
+            self.below();
         } else if is_manifest(plain) {
-            match fs::symlink_metadata(&path) {
-                Ok(metadata) => self.file(&path, &name, &metadata),
-                Err(error) => self.unreadable(&name, &error),
+            match look() {
+                Ok(stat) => self.file(stat.st_mode, stat.st_nlink > 1, Print::of_stat(&stat)),
+                Err(error) => self.unreadable(&error.into()),
             }
         } else {
             self.listing.skipped += 1;
         }
     }
 
-    fn link(&mut self, path: &Path, plain: &str, name: &Arc<str>) {
-        let resolved = fs::canonicalize(path).and_then(|target| Ok((fs::metadata(&target)?, target)));
+    fn link(&mut self, plain: &str) {
+        let resolved = fs::canonicalize(&self.path).and_then(|target| Ok((fs::metadata(&target)?, target)));
         let (metadata, target) = match resolved {
             Ok(resolved) => resolved,
             Err(error) if !is_manifest(plain) && error.kind() == io::ErrorKind::NotFound => {
@@ -325,7 +474,7 @@ impl Walk<'_> {
                 } else {
                     format!("the link cannot be followed: {}", reason(&error))
                 };
-                self.odd(name, &what, Some("mend the link, or remove it"));
+                self.odd(&what, Some("mend the link, or remove it"));
                 return;
             }
         };
@@ -336,7 +485,6 @@ impl Walk<'_> {
         if !target.starts_with(self.real) {
             if !self.follow_links {
                 self.odd(
-                    name,
                     "the link leads out of the directory of manifests",
                     Some("copy what it leads to, give that as another --manifests, or --follow-links"),
                 );
@@ -350,53 +498,65 @@ impl Walk<'_> {
         }
         if metadata.is_dir() && !is_manifest(plain) {
             self.listing.linked = true;
-            if self.ancestors.contains(&(metadata.dev(), metadata.ino())) {
-                self.odd(name, "the link leads to a directory above itself", Some("remove the link"));
+            if self.ancestors.contains(&Print::of(&metadata).file()) {
+                self.odd("the link leads to a directory above itself", Some("remove the link"));
             } else {
-                self.below(path, name, &metadata);
+                self.below();
             }
         } else {
             self.listing.linked = true;
-            self.file(path, name, &metadata);
+            self.file(metadata.mode(), metadata.nlink() > 1, Print::of(&metadata));
         }
     }
 
-    fn below(&mut self, path: &Path, name: &Arc<str>, metadata: &Metadata) {
+    fn below(&mut self) {
         if self.ancestors.len() >= MAX_DEPTH {
-            self.odd(name, "directories are nested too deeply", None);
+            self.odd("directories are nested too deeply", None);
             return;
         }
-        let inside = format!("{name}/");
-        match self.directory(path, &inside, metadata) {
+        let end = self.name.len();
+        self.name.push('/');
+        let listed = self.directory();
+        match listed {
             Ok(()) => {}
             // It went between the listing above it and now; whether its files are gone is for the next look to confirm.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
+                let inside = self.name.clone();
+                self.name.truncate(end);
+                let name: Arc<str> = self.name.as_str().into();
                 let diagnostic =
-                    Diagnostic::about_file(name, format!("the directory cannot be read: {}", reason(&error)), None);
-                self.listing.oddities.insert(name.clone(), diagnostic.clone());
+                    Diagnostic::about_file(&name, format!("the directory cannot be read: {}", reason(&error)), None);
+                self.listing.oddities.insert(name, diagnostic.clone());
                 self.listing.unlisted.push((inside, diagnostic));
             }
         }
+        self.name.truncate(end);
     }
 
-    fn file(&mut self, path: &Path, name: &Arc<str>, metadata: &Metadata) {
-        if metadata.is_file() {
-            self.listing.files.insert(name.clone(), Found { path: path.to_owned(), print: Print::of(metadata) });
+    /// `named_twice`: whether it has hard links.
+    fn file(&mut self, mode: rustix::fs::RawMode, named_twice: bool, print: Print) {
+        if FileType::from_raw_mode(mode) == FileType::RegularFile {
+            self.listing.apart |= named_twice;
+            if !self.known.is_same(&self.name, &self.path, &print) {
+                self.listing.files.insert(self.name.as_str().into(), Found { path: self.path.clone(), print });
+            }
         } else {
-            let what = format!("this is {}, not a file", kind(metadata));
-            self.odd(name, &what, Some("a manifest is a regular file"));
+            let what = format!("this is {}, not a file", kind(mode));
+            self.odd(&what, Some("a manifest is a regular file"));
         }
     }
 
-    fn unreadable(&mut self, name: &Arc<str>, error: &io::Error) {
+    fn unreadable(&mut self, error: &io::Error) {
         if error.kind() != io::ErrorKind::NotFound {
-            self.odd(name, &format!("the file cannot be read: {}", reason(error)), None);
+            self.odd(&format!("the file cannot be read: {}", reason(error)), None);
         }
     }
 
-    fn odd(&mut self, name: &Arc<str>, message: &str, hint: Option<&str>) {
-        self.listing.oddities.insert(name.clone(), Diagnostic::about_file(name, message, hint));
+    fn odd(&mut self, message: &str, hint: Option<&str>) {
+        let name: Arc<str> = self.name.as_str().into();
+        let diagnostic = Diagnostic::about_file(&name, message, hint);
+        self.listing.oddities.insert(name, diagnostic);
     }
 }
 
@@ -445,7 +605,7 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
     let mut file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let before = file.metadata()?;
     if !before.is_file() {
-        return Err(io::Error::other(format!("it is {}, not a file", kind(&before))));
+        return Err(io::Error::other(format!("it is {}, not a file", kind(before.mode()))));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1);
     // One byte more than allowed: enough for `load` to see that it is too large.
@@ -456,18 +616,13 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
     Ok(whole.then(|| (bytes, Print::of(&after))))
 }
 
-fn kind(metadata: &Metadata) -> &'static str {
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        "a directory"
-    } else if kind.is_fifo() {
-        "a fifo"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_char_device() || kind.is_block_device() {
-        "a device"
-    } else {
-        "something else"
+fn kind(mode: rustix::fs::RawMode) -> &'static str {
+    match FileType::from_raw_mode(mode) {
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::RegularFile | FileType::Symlink | FileType::Unknown => "something else",
     }
 }
 
@@ -491,10 +646,21 @@ mod tests {
 
     use super::*;
 
+    /// Knows no file.
+    struct Nothing;
+
+    impl Known for Nothing {
+        fn begin(&mut self) {}
+
+        fn is_same(&mut self, _: &str, _: &Path, _: &Print) -> bool {
+            false
+        }
+    }
+
     fn tree(make: impl FnOnce(&Path)) -> (Vec<String>, Vec<String>, usize) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         make(dir.path());
-        let listing = list(&roots(vec![dir.path().to_owned()]), false).expect("it can be listed");
+        let listing = list(&roots(vec![dir.path().to_owned()]), false, &mut Nothing).expect("it can be listed");
         let files = listing.files.keys().map(ToString::to_string).collect();
         let odd = listing.oddities.values().map(Diagnostic::one_line).collect();
         (files, odd, listing.skipped)
@@ -584,6 +750,6 @@ mod tests {
 
     #[test]
     fn a_missing_root_is_an_error_not_an_empty_listing() {
-        assert!(list(&roots(vec!["/nowhere/at/all".into()]), false).is_err());
+        assert!(list(&roots(vec!["/nowhere/at/all".into()]), false, &mut Nothing).is_err());
     }
 }

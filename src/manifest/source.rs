@@ -4,14 +4,14 @@
 //! truth: an event only says which file to look at first. A text is acted on once it has settled, and an object is
 //! released once a second look still does not show it; neither keeps any other file waiting.
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,8 +21,9 @@ use tracing::{info, warn};
 use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::{Diagnostic, printable};
-use super::load::{self, Content};
-use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
+use super::load::{self, Content, ParsedFile};
+use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Rest, Root};
+use super::tracked::{Again, Compare, Files, Tracked};
 use super::watch::{Signal, Unwatched, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
 
@@ -39,8 +40,22 @@ const GONE_AFTER: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Rescans that events ask for lie at least this far apart.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
-/// Every so many periodic scans every byte is read again: no modification time is trusted for ever.
+/// Every so many periodic scans the bytes of files are read again that look the same: no metadata are trusted for ever.
+/// All bytes, where scanning has to find everything. Where events tell of each write to a tree that only this kernel
+/// writes to, the scans between look at directories alone (see `Rest`), and these read one share of the files each.
 const FULL_EVERY: u32 = 6;
+/// In what time all shares are read once. The kernel sets the change time (ctime) at each write and takes it from nobody,
+/// so what is guarded against here are faults of the disk and of its driver.
+const ALL_WITHIN: Duration = Duration::from_secs(3600);
+
+/// So few files are not worth waking another core for.
+const FEW: usize = 32;
+/// So many files are read before any of them is taken in: more would only need more room.
+const AT_ONCE: usize = 1024;
+/// So many files one core takes at a time.
+const HANDFUL: usize = 16;
+/// More cores than this wait for the one that takes in what they have read.
+const MOST_CORES: usize = 16;
 
 /// So many signals are taken in before the loop looks at its deadlines again: a flood of them is no excuse.
 const MOST_AT_ONCE: usize = 10_000;
@@ -134,7 +149,7 @@ pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>
     let started = clock::now();
     loop {
         let patient = clock::now().duration_since(started) < PATIENCE;
-        engine.scan(clock::now(), Look { full: false, trusting: !patient });
+        engine.scan(clock::now(), Look { again: Again::None, trusting: !patient });
         if engine.pending.is_empty() || !patient {
             break;
         }
@@ -161,21 +176,10 @@ pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diag
 /// How to look at the tree.
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
-    /// Read every byte, whatever the metadata say.
-    full: bool,
+    /// Which files to read, whatever the metadata say.
+    again: Again,
     /// Take every text as settled.
     trusting: bool,
-}
-
-/// What is in the catalog of one file.
-#[derive(Debug)]
-struct Tracked {
-    path: PathBuf,
-    /// Hash of the bytes, or of what keeps them from being read.
-    hash: u64,
-    /// With this print the bytes need not be read again; `None` where the file was modified too shortly before.
-    print: Option<Print>,
-    inode: Option<Print>,
 }
 
 /// A text that is not taken yet.
@@ -196,21 +200,27 @@ struct Engine {
     follow_links: bool,
     outside: Outside,
     catalog: Catalog,
-    tracked: HashMap<Arc<str>, Tracked>,
+    tracked: Files,
     pending: BTreeMap<Arc<str>, Pending>,
     missing: BTreeMap<Arc<str>, Instant>,
     /// Files with a writer, and when it last wrote.
     written: HashMap<Arc<str>, Instant>,
     layout: Layout,
+    /// Whether the kernel sees every change of the tree.
+    told: bool,
+    /// The tree, if its directories tell of the next change.
+    rest: Option<Rest>,
     skipped: usize,
     linked: bool,
     loaded: bool,
     trouble: Option<Arc<str>>,
-    /// Sum of the hashes of all names and contents: changes when any of them does.
-    revision: u64,
     batch: BTreeMap<Arc<str>, FileState>,
     changes: Changes,
     problems: Vec<Diagnostic>,
+    /// The same, for the report.
+    lines: Arc<[Arc<str>]>,
+    /// What the catalog counted when it told them.
+    troubles: u64,
     /// Whether problems are not logged: whoever loads once prints them.
     silent: bool,
 }
@@ -222,26 +232,34 @@ impl Engine {
             follow_links,
             outside: Outside::default(),
             catalog: Catalog::new(),
-            tracked: HashMap::new(),
+            tracked: Files::default(),
             pending: BTreeMap::new(),
             missing: BTreeMap::new(),
             written: HashMap::new(),
             layout: Layout::default(),
+            told: false,
+            rest: None,
             skipped: 0,
             linked: false,
             loaded: false,
             trouble: None,
-            revision: 0,
             batch: BTreeMap::new(),
             changes: Changes::default(),
             problems: Vec::new(),
+            lines: Arc::default(),
+            troubles: 0,
             silent: false,
         }
     }
 
     /// Looks at the whole tree. Nothing is concluded from a tree that cannot be listed.
     fn scan(&mut self, now: Instant, look: Look) {
-        let listing = match scan::list(&self.roots, self.follow_links) {
+        let wall = clock::wall();
+        self.rest = None;
+        let pending = &self.pending;
+        let open = |file: &str| !pending.is_empty() && pending.contains_key(file);
+        let mut known = Compare { files: &mut self.tracked, again: look.again, open };
+        let listing = match scan::list(&self.roots, self.follow_links, &mut known) {
             Ok(listing) => listing,
             Err(trouble) => {
                 self.trouble = Some(trouble.into());
@@ -251,25 +269,24 @@ impl Engine {
         self.trouble = None;
         let swapped = listing.layout.swapped_since(&self.layout);
         let trusting = look.trusting || swapped;
-        let mut inodes = None;
-        for (file, found) in &listing.files {
-            self.missing.remove(file);
-            let known = self.tracked.get(file).filter(|known| known.path == found.path);
-            if !look.full
-                && !self.pending.contains_key(file)
-                && known.is_some_and(|known| known.print == Some(found.print))
-            {
-                continue;
-            }
-            let moved =
-                known.is_none() && absent_inodes(&mut inodes, &self.tracked, &listing).contains(&found.print.file());
-            self.look(file, &found.path, now, trusting || moved);
+        self.missing.retain(|file, _| !is_listed(&self.tracked, &listing, file));
+        if self.tracked.len() == 0 {
+            self.tracked.reserve(listing.files.len());
         }
+        let mut inodes = None;
+        let mut due = Vec::new();
+        for (file, found) in &listing.files {
+            let moved = !self.tracked.is_at(file, &found.path)
+                && absent_inodes(&mut inodes, &self.tracked, &listing).contains(&found.print.file());
+            due.push(Due { file: file.clone(), path: found.path.clone(), settled: trusting || moved });
+        }
+        self.look_at_all(&due, now);
         for (file, diagnostic) in &listing.oddities {
-            self.missing.remove(file);
             self.unreadable(file, diagnostic.clone());
         }
         self.absent(now, &listing);
+        self.told = listing.is_told();
+        self.rest = listing.at_rest(wall).filter(|_| self.told);
         self.layout = listing.layout;
         self.skipped = listing.skipped;
         self.linked = listing.linked;
@@ -278,12 +295,24 @@ impl Engine {
         self.commit();
     }
 
+    /// Whether nothing in the tree has another name or place than at the last scan, going by its directories alone.
+    fn rests(&self) -> bool {
+        self.pending.is_empty()
+            && self.missing.is_empty()
+            && self.trouble.is_none()
+            && self.rest.as_ref().is_some_and(|rest| rest.lasts(&self.roots))
+    }
+
     /// What is known and was not listed: held, if its directory could not be; gone, if a second look agrees.
     fn absent(&mut self, now: Instant, listing: &Listing) {
-        let listed = |file: &Arc<str>| listing.files.contains_key(file) || listing.oddities.contains_key(file);
-        self.pending.retain(|file, _| listed(file));
-        self.written.retain(|file, _| listed(file));
-        let unlisted: Vec<Arc<str>> = self.tracked.keys().filter(|file| !listed(file)).cloned().collect();
+        let tracked = &self.tracked;
+        self.pending.retain(|file, _| is_listed(tracked, listing, file));
+        self.written.retain(|file, _| is_listed(tracked, listing, file));
+        let unlisted: Vec<Arc<str>> = tracked
+            .iter()
+            .filter(|(file, known)| !tracked.sees(known) && !listing.oddities.contains_key(*file))
+            .map(|(file, _)| file.clone())
+            .collect();
         for file in unlisted {
             if let Some((_, diagnostic)) = listing.unlisted.iter().find(|(below, _)| file.starts_with(below.as_str())) {
                 let mut diagnostic = diagnostic.clone();
@@ -299,11 +328,42 @@ impl Engine {
         }
     }
 
+    /// Looks at many files, in this order. Reading and parsing them is work for every core; what comes of it is taken in
+    /// by one, so that nothing depends on who was faster.
+    fn look_at_all(&mut self, due: &[Due], now: Instant) {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_CORES);
+        for some in due.chunks(AT_ONCE) {
+            let expected = |due: &Due| self.pending.get(&due.file).map(|pending| pending.hash);
+            let known = |due: &Due| self.tracked.get(&due.file).map(|known| known.hash);
+            let take = |due: &Due| {
+                let text = Text::read(&due.file, &due.path);
+                let worth = |hash, print: &Print| {
+                    let settled = due.settled || !print.modified_within(RECENT, clock::wall());
+                    known(due) != Some(hash) && (settled || expected(due) == Some(hash))
+                };
+                text.parsed_if(&due.file, worth)
+            };
+            let texts = if cores < 2 || some.len() < FEW {
+                some.iter().map(take).collect()
+            } else {
+                in_parallel(cores, some, take)
+            };
+            for (due, text) in some.iter().zip(texts) {
+                self.take_in(&due.file, &due.path, text, now, due.settled);
+            }
+        }
+    }
+
     /// Looks at one file. `settled`: whether its text is known to be complete.
     fn look(&mut self, file: &Arc<str>, path: &Path, now: Instant, settled: bool) {
-        let (bytes, print) = match scan::read(file, path) {
-            Bytes::Whole(bytes, print) => (bytes, print),
-            Bytes::Torn => {
+        self.take_in(file, path, Text::read(file, path), now, settled);
+    }
+
+    /// Takes in what was read of a file.
+    fn take_in(&mut self, file: &Arc<str>, path: &Path, text: Text, now: Instant, settled: bool) {
+        let (hash, print, content) = match text {
+            Text::Whole(hash, print, content) => (hash, print, content),
+            Text::Torn => {
                 // Whoever writes it has not finished; the next look comes with the pending ones.
                 if let Ok(metadata) = fs::metadata(path) {
                     let pending = Pending {
@@ -318,20 +378,16 @@ impl Engine {
                 return;
             }
             // For a whole listing to confirm.
-            Bytes::Absent => return,
-            Bytes::Unreadable(diagnostic) => {
-                self.unreadable(file, diagnostic);
+            Text::Absent => return,
+            Text::Unreadable(diagnostic) => {
+                self.unreadable(file, *diagnostic);
                 return;
             }
         };
-        let hash = hash(&bytes);
         let wall = clock::wall();
         let trusted = (!print.modified_within(RECENT, wall)).then_some(print);
-        if let Some(known) = self.tracked.get_mut(file)
-            && known.hash == hash
-        {
-            (known.print, known.inode) = (trusted, Some(print));
-            path.clone_into(&mut known.path);
+        if self.tracked.get(file).is_some_and(|known| known.hash == hash) {
+            self.tracked.track(file, Some(path), hash, Some(print), trusted.is_some());
             self.pending.remove(file);
             return;
         }
@@ -353,24 +409,28 @@ impl Engine {
         }
         self.pending.remove(file);
         self.written.remove(file);
-        let parsed = load::parse(file, &bytes);
-        if !parsed.conclusive && !self.tracked.contains_key(file) {
+        let parsed = match content {
+            Read::Parsed(parsed) => parsed,
+            Read::Bytes(bytes) => load::parse(file, &bytes),
+        };
+        if !parsed.conclusive && self.tracked.get(file).is_none() {
             self.settle_broken_move(file, hash, &print);
         }
         self.settle_moves(file, &parsed);
-        self.track(file, Tracked { path: path.to_owned(), hash, print: trusted, inode: Some(print) });
+        self.missing.remove(file);
+        self.tracked.track(file, Some(path), hash, Some(print), trusted.is_some());
         self.batch.insert(file.clone(), FileState::Read(Arc::new(parsed)));
     }
 
     /// If an object of this file was in another that is gone from the disk, the two are one change: a move.
-    fn settle_moves(&mut self, file: &Arc<str>, parsed: &load::ParsedFile) {
+    fn settle_moves(&mut self, file: &Arc<str>, parsed: &ParsedFile) {
         let mut left = BTreeSet::new();
         for document in &parsed.documents {
             let (Content::Good(_), Some(name)) = (&document.content, &document.name) else { continue };
             left.extend(self.catalog.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
-            if self.tracked.get(&other).is_some_and(|known| is_absent(&known.path))
+            if self.tracked.path(&other).is_some_and(|path| is_absent(&path))
                 && self.roots.iter().all(|root| root.given.exists())
             {
                 self.gone(&other);
@@ -386,45 +446,34 @@ impl Engine {
             reals.any(|real| path.starts_with(real))
         };
         // The inode first: of a thousand empty files not each is to be compared with all the others on the disk.
-        let same = |(_, known): &(&Arc<str>, &Tracked)| {
-            known.hash == hash
-                && known.inode.is_some_and(|known| known.file() == print.file())
-                && is_absent(&known.path)
-                && in_place(&known.path)
+        let same = |(from, known): &(&Arc<str>, &Tracked)| {
+            known.hash == hash && known.print.is_some_and(|known| known.file() == print.file()) && {
+                let path = self.tracked.path_of(from, known);
+                is_absent(&path) && in_place(&path)
+            }
         };
         let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
         // What is known of it may not have reached the catalog yet.
         self.commit();
         self.catalog.rename(&from, file);
         self.missing.remove(&from);
-        if let Some(before) = self.tracked.remove(&from) {
-            self.revision = self.revision.wrapping_sub(mark(&from, before.hash));
-        }
+        self.tracked.forget(&from);
     }
 
     fn unreadable(&mut self, file: &Arc<str>, diagnostic: Diagnostic) {
         let hash = hash(diagnostic.message.as_bytes());
         self.pending.remove(file);
-        if self.tracked.get(file).is_some_and(|known| known.hash == hash && known.inode.is_none()) {
+        if self.tracked.get(file).is_some_and(|known| known.hash == hash && known.print.is_none()) {
             return;
         }
-        let path = self.tracked.get(file).map_or_else(PathBuf::new, |known| known.path.clone());
-        self.track(file, Tracked { path, hash, print: None, inode: None });
-        self.batch.insert(file.clone(), FileState::Unreadable(diagnostic));
-    }
-
-    fn track(&mut self, file: &Arc<str>, tracked: Tracked) {
         self.missing.remove(file);
-        self.revision = self.revision.wrapping_add(mark(file, tracked.hash));
-        if let Some(before) = self.tracked.insert(file.clone(), tracked) {
-            self.revision = self.revision.wrapping_sub(mark(file, before.hash));
-        }
+        self.tracked.track(file, None, hash, None, false);
+        self.batch.insert(file.clone(), FileState::Unreadable(diagnostic));
     }
 
     fn gone(&mut self, file: &Arc<str>) {
         self.missing.remove(file);
-        if let Some(before) = self.tracked.remove(file) {
-            self.revision = self.revision.wrapping_sub(mark(file, before.hash));
+        if self.tracked.forget(file).is_some() {
             self.batch.insert(file.clone(), FileState::Gone);
         }
     }
@@ -435,16 +484,25 @@ impl Engine {
             return;
         }
         let changes = self.catalog.take(std::mem::take(&mut self.batch), clock::timestamp());
-        // Of what was not told yet, the newest counts.
-        let newer: BTreeSet<_> =
-            changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).cloned().collect();
-        self.changes.changed.retain(|declared| !newer.contains(&declared.name));
-        self.changes.removed.retain(|name| !newer.contains(name));
-        self.changes.changed.extend(changes.changed);
-        self.changes.removed.extend(changes.removed);
-        let problems = self.catalog.diagnostics();
-        self.tell(&problems);
-        self.problems = problems;
+        if self.changes == Changes::default() {
+            self.changes = changes;
+        } else {
+            // Of what was not told yet, the newest counts.
+            let newer: BTreeSet<_> =
+                changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).cloned().collect();
+            self.changes.changed.retain(|declared| !newer.contains(&declared.name));
+            self.changes.removed.retain(|name| !newer.contains(name));
+            self.changes.changed.extend(changes.changed);
+            self.changes.removed.extend(changes.removed);
+        }
+        // A thousand files that are wrong are no reason for an edit of another one to wait.
+        if self.troubles != self.catalog.troubles() {
+            self.troubles = self.catalog.troubles();
+            let problems = self.catalog.diagnostics();
+            self.tell(&problems);
+            self.lines = problems.iter().map(|problem| problem.one_line().into()).collect();
+            self.problems = problems;
+        }
     }
 
     /// One line for each problem that is new, and one for each file that has none any more.
@@ -470,7 +528,8 @@ impl Engine {
     }
 
     fn report(&self) -> SourceReport {
-        let revision = self.layout.revision().map_or_else(|| format!("{:016x}", self.revision), ToOwned::to_owned);
+        let revision =
+            self.layout.revision().map_or_else(|| format!("{:016x}", self.tracked.revision()), ToOwned::to_owned);
         SourceReport {
             available: self.trouble.is_none(),
             trouble: self.trouble.clone(),
@@ -478,7 +537,7 @@ impl Engine {
             revision: revision.into(),
             files: self.tracked.len(),
             skipped: self.skipped,
-            problems: self.problems.iter().map(|problem| problem.one_line().into()).collect(),
+            problems: self.lines.clone(),
         }
     }
 
@@ -515,8 +574,8 @@ impl Engine {
     /// Fills in the line a diagnostic is about, where the catalog could not know it.
     fn add_excerpt(&self, diagnostic: &mut Diagnostic) {
         if diagnostic.excerpt.is_none()
-            && let Some(known) = self.tracked.get(&diagnostic.file)
-            && let Bytes::Whole(bytes, _) = scan::read(&diagnostic.file, &known.path)
+            && let Some(path) = self.tracked.path(&diagnostic.file)
+            && let Bytes::Whole(bytes, _) = scan::read(&diagnostic.file, &path)
         {
             excerpt(diagnostic, &bytes);
         }
@@ -530,15 +589,97 @@ fn excerpt(diagnostic: &mut Diagnostic, bytes: &[u8]) {
     }
 }
 
+/// What came of reading a file.
+#[derive(Debug)]
+enum Text {
+    /// The hash of its bytes, and what they are.
+    Whole(u64, Print, Read),
+    /// It changed while it was read.
+    Torn,
+    /// There is no such file.
+    Absent,
+    /// It is there and cannot be read.
+    Unreadable(Box<Diagnostic>),
+}
+
+#[derive(Debug)]
+enum Read {
+    Bytes(Vec<u8>),
+    Parsed(ParsedFile),
+}
+
+impl Text {
+    fn read(file: &Arc<str>, path: &Path) -> Self {
+        match scan::read(file, path) {
+            Bytes::Whole(bytes, print) => Self::Whole(hash(&bytes), print, Read::Bytes(bytes)),
+            Bytes::Torn => Self::Torn,
+            Bytes::Absent => Self::Absent,
+            Bytes::Unreadable(diagnostic) => Self::Unreadable(Box::new(diagnostic)),
+        }
+    }
+
+    /// The same, parsed, if it is whole and `worth` it.
+    fn parsed_if(self, file: &Arc<str>, worth: impl FnOnce(u64, &Print) -> bool) -> Self {
+        if let Self::Whole(hash, print, Read::Bytes(bytes)) = &self
+            && worth(*hash, print)
+        {
+            return Self::Whole(*hash, *print, Read::Parsed(load::parse(file, bytes)));
+        }
+        self
+    }
+}
+
+/// What `work` makes of each item, in their order, by so many threads of which this is one.
+fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let part = || {
+        let mut done = Vec::with_capacity(items.len() / threads + HANDFUL);
+        loop {
+            let from = next.fetch_add(HANDFUL, Ordering::Relaxed);
+            let Some(some) = items.get(from..).filter(|some| !some.is_empty()) else { return done };
+            done.extend((from..).zip(some.iter().take(HANDFUL).map(&work)));
+        }
+    };
+    let mut all = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().name("load".into()).spawn_scoped(scope, part);
+        // Where no thread is to be had, this one does all of it.
+        let others: Vec<_> = (1..threads).filter_map(|at| start(at).ok()).collect();
+        let mut all = part();
+        for other in others {
+            match other.join() {
+                Ok(part) => all.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_unstable_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+/// A file to look at.
+#[derive(Debug)]
+struct Due {
+    file: Arc<str>,
+    path: PathBuf,
+    /// Whether its text is known to be complete.
+    settled: bool,
+}
+
+/// Whether a listing shows a file, as it was or otherwise.
+fn is_listed(tracked: &Files, listing: &Listing, file: &str) -> bool {
+    tracked.is_seen(file) || listing.files.contains_key(file) || listing.oddities.contains_key(file)
+}
+
 /// Device and inode of the known files that are not listed: one of them under another name is complete, since it was.
 fn absent_inodes<'a>(
-    inodes: &'a mut Option<HashSet<(u64, u64)>>,
-    tracked: &HashMap<Arc<str>, Tracked>,
+    inodes: &'a mut Option<HashSet<(u32, u64)>>,
+    tracked: &Files,
     listing: &Listing,
-) -> &'a HashSet<(u64, u64)> {
+) -> &'a HashSet<(u32, u64)> {
     inodes.get_or_insert_with(|| {
-        let absent = tracked.iter().filter(|(file, _)| !listing.files.contains_key(*file));
-        absent.filter_map(|(_, known)| known.inode.map(|print| print.file())).collect()
+        let absent = tracked.iter().filter(|(file, known)| !tracked.sees(known) && !listing.files.contains_key(*file));
+        absent.filter_map(|(_, known)| known.print.map(|print| print.file())).collect()
     })
 }
 
@@ -549,12 +690,6 @@ fn is_absent(path: &Path) -> bool {
 fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn mark(file: &str, content: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (file, content).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -583,9 +718,14 @@ impl<F: FnMut(Update)> Thread<F> {
             let now = clock::now();
             let due = now >= periodic;
             if due || wanted.is_some_and(|at| now >= at) {
+                let watched = self.watch.is_some() && !self.is_watch_stale();
                 self.arm(due);
-                let look = Look { full: due && rounds % FULL_EVERY == FULL_EVERY - 1, trusting: false };
-                self.engine.scan(now, look);
+                let all = rounds % FULL_EVERY == FULL_EVERY - 1;
+                // With events from before the last scan until now, of a tree of which they tell everything.
+                if all || !(due && watched && self.engine.rests()) {
+                    let again = if due && all { self.again(watched && self.engine.told, rounds) } else { Again::None };
+                    self.engine.scan(now, Look { again, trusting: false });
+                }
                 if self.engine.trouble.is_none() {
                     let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                     self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -626,9 +766,9 @@ impl<F: FnMut(Update)> Thread<F> {
                     let more: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
                     for signal in std::iter::once(signal).chain(more) {
                         match self.take(signal) {
-                            Again::Stop => return,
-                            Again::Scan => wanted = Some(wanted.map_or(not_before, |at| at.min(not_before))),
-                            Again::No => {}
+                            Next::Stop => return,
+                            Next::Scan => wanted = Some(wanted.map_or(not_before, |at| at.min(not_before))),
+                            Next::No => {}
                         }
                     }
                     self.engine.commit();
@@ -643,6 +783,16 @@ impl<F: FnMut(Update)> Thread<F> {
         }
     }
 
+    /// Which files the scan of this round reads again; `told`: whether events and metadata tell of every change.
+    fn again(&self, told: bool, round: u32) -> Again {
+        if !told {
+            return Again::All;
+        }
+        let between = self.options.scan_interval.max(Duration::from_millis(1)) * FULL_EVERY;
+        let shares = u64::try_from(ALL_WITHIN.as_millis() / between.as_millis()).unwrap_or(1).max(1);
+        Again::Share(u64::from(round / FULL_EVERY) % shares, shares)
+    }
+
     /// Whether what is watched is not what there is to watch, and can be had.
     fn is_watch_stale(&self) -> bool {
         match &self.watch {
@@ -653,37 +803,34 @@ impl<F: FnMut(Update)> Thread<F> {
 
     /// Files that were not settled when last seen, and are due.
     fn look_at_pending(&mut self, now: Instant) {
-        let due: Vec<(Arc<str>, PathBuf)> = self
-            .engine
-            .pending
-            .iter()
-            .filter(|(_, pending)| now >= pending.since + pending.quiet)
-            .map(|(file, pending)| (file.clone(), pending.path.clone()))
+        let pending = self.engine.pending.iter().filter(|(_, pending)| now >= pending.since + pending.quiet);
+        let due: Vec<Due> = pending
+            .map(|(file, pending)| Due { file: file.clone(), path: pending.path.clone(), settled: false })
             .collect();
-        for (file, path) in due {
-            self.engine.look(&file, &path, now, false);
-            if !path.exists() {
-                self.engine.pending.remove(&file);
+        self.engine.look_at_all(&due, now);
+        for due in due {
+            if !due.path.exists() {
+                self.engine.pending.remove(&due.file);
             }
         }
         self.engine.commit();
     }
 
     /// Takes in one signal. A finished file is read at once; everything else asks for a scan.
-    fn take(&mut self, signal: Signal) -> Again {
+    fn take(&mut self, signal: Signal) -> Next {
         let now = clock::now();
         let engine = &mut self.engine;
         match signal {
-            Signal::Stop => Again::Stop,
+            Signal::Stop => Next::Stop,
             Signal::Lost(trouble) => {
                 warn!(trouble, "file-system events were lost; scanning everything");
                 self.watch = None;
-                Again::Scan
+                Next::Scan
             }
             Signal::Finished(path) | Signal::Written(path) | Signal::Created(path) | Signal::Moved(path)
                 if !engine.concerns(&path) || engine.is_noise(&path) =>
             {
-                Again::No
+                Next::No
             }
             Signal::Finished(path) => {
                 let plain = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
@@ -691,27 +838,27 @@ impl<F: FnMut(Update)> Thread<F> {
                     Some(file) => {
                         engine.written.remove(&file);
                         engine.look(&file, &path, now, true);
-                        if engine.linked { Again::Scan } else { Again::No }
+                        if engine.linked { Next::Scan } else { Next::No }
                     }
                     // A renamed directory or link, a file that moved on; or just a file that is no manifest.
-                    None if plain && !engine.linked => Again::No,
-                    None => Again::Scan,
+                    None if plain && !engine.linked => Next::No,
+                    None => Next::Scan,
                 }
             }
             Signal::Written(path) => {
                 if let Some(file) = engine.name_of(&path) {
                     engine.written.insert(file, now);
                 }
-                Again::No
+                Next::No
             }
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {
                 use std::os::unix::fs::MetadataExt as _;
                 let fresh =
                     fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
-                if fresh { Again::No } else { Again::Scan }
+                if fresh { Next::No } else { Next::Scan }
             }
-            Signal::Moved(_) => Again::Scan,
+            Signal::Moved(_) => Next::Scan,
         }
     }
 
@@ -767,11 +914,131 @@ impl<F: FnMut(Update)> Thread<F> {
 
 /// What a signal asks of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Again {
+enum Next {
     /// Nothing.
     No,
     /// A look at the whole tree, soon.
     Scan,
     /// To end.
     Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn manifest(name: &str, state: &str) -> String {
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: id-{name}, state: {state}}}\n"
+        )
+    }
+
+    /// Scans until it holds, for as long as a directory takes to come to rest.
+    #[track_caller]
+    fn until(engine: &mut Engine, holds: impl Fn(&Engine) -> bool) {
+        let deadline = clock::now() + Duration::from_secs(20);
+        while !holds(engine) {
+            assert!(clock::now() < deadline, "it never came to that");
+            engine.scan(clock::now(), Look::default());
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn directories_at_rest_tell_of_every_name() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = dir.path().join("manifests");
+        fs::create_dir_all(root.join("team")).expect("mkdir");
+        fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
+        fs::write(root.join("team/b.yaml"), manifest("b", "Running")).expect("write");
+        let mut engine = Engine::new(vec![root.clone()], false);
+        engine.scan(clock::now(), Look::default());
+        assert!(!engine.rests(), "it has only just been written");
+        if !engine.told {
+            // On a file system that others may write to there is nothing to rely on, and nothing more to test.
+            return;
+        }
+        until(&mut engine, Engine::rests);
+        fs::write(root.join("a.yaml"), manifest("a", "Stopped")).expect("write");
+        assert!(engine.rests(), "that is for events to tell");
+        fs::write(root.join("team/new"), "").expect("write");
+        assert!(!engine.rests());
+        until(&mut engine, Engine::rests);
+        fs::rename(&root, dir.path().join("away")).expect("rename");
+        assert!(!engine.rests());
+        fs::create_dir(&root).expect("mkdir");
+        assert!(!engine.rests(), "another directory under the name");
+    }
+
+    #[test]
+    fn what_can_change_elsewhere_is_looked_at_each_time() {
+        let told = |change: &dyn Fn(&Path)| {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let root = dir.path().join("manifests");
+            fs::create_dir(&root).expect("mkdir");
+            fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
+            change(&root);
+            let mut engine = Engine::new(vec![root], false);
+            engine.scan(clock::now(), Look::default());
+            engine.told
+        };
+        if !told(&|_| {}) {
+            return;
+        }
+        assert!(!told(&|root| fs::hard_link(root.join("a.yaml"), root.join("../a")).expect("link")));
+        assert!(!told(&|root| symlink("a.yaml", root.join("b.yaml")).expect("symlink")));
+        assert!(!told(&|root| symlink("nowhere", root.join("b.yaml")).expect("symlink")));
+    }
+
+    #[test]
+    fn which_files_are_read_again() {
+        let thread = |scan_interval| {
+            let (signals, inbox) = channel();
+            Thread {
+                engine: Engine::new(Vec::new(), false),
+                options: Options { scan_interval, watch: true, follow_links: false },
+                signals,
+                inbox,
+                deliver: |_| {},
+                watch: None,
+                watch_trouble: None,
+                scans: Arc::default(),
+            }
+        };
+        let every_ten = thread(Duration::from_secs(10));
+        assert_eq!(every_ten.again(false, 5), Again::All);
+        assert_eq!(every_ten.again(true, 5), Again::Share(0, 60));
+        assert_eq!(every_ten.again(true, 11), Again::Share(1, 60));
+        assert_eq!(every_ten.again(true, 365), Again::Share(0, 60));
+        assert_eq!(thread(Duration::from_secs(3600)).again(true, 11), Again::Share(0, 1));
+        assert_eq!(thread(Duration::ZERO).again(true, 5), Again::Share(0, 600_000));
+    }
+
+    #[test]
+    fn many_files_give_the_same_on_any_number_of_cores() {
+        let items: Vec<usize> = (0..5000).collect();
+        for threads in [1, 2, 7] {
+            assert_eq!(
+                in_parallel(threads, &items, |item| item * 2),
+                items.iter().map(|item| item * 2).collect::<Vec<_>>()
+            );
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for at in 0..300 {
+            let text = if at % 50 == 7 { "][".into() } else { manifest(&format!("app-{}", at % 290), "Running") };
+            fs::write(dir.path().join(format!("{at:03}.yaml")), text).expect("write");
+        }
+        let (declared, diagnostics, report) = load(vec![dir.path().to_owned()]);
+        let mut alone = Catalog::new();
+        for at in 0..300 {
+            let file: Arc<str> = format!("{at:03}.yaml").into();
+            let bytes = fs::read(dir.path().join(&*file)).expect("read");
+            alone.apply([(file.clone(), FileState::Read(Arc::new(load::parse(&file, &bytes))))]);
+        }
+        assert_eq!(declared.len(), alone.declared().len());
+        assert_eq!(diagnostics.len(), alone.diagnostics().len());
+        assert_eq!(report.files, 300);
+    }
 }

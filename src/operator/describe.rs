@@ -104,7 +104,7 @@ pub fn daemon(
             revision: source.revision.clone(),
             files: source.files,
             skipped: source.skipped,
-            problems: source.problems.clone(),
+            problems: source.problems.to_vec(),
         }),
         observation: Observation {
             complete_once: rounds.complete_once(),

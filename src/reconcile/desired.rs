@@ -255,7 +255,7 @@ pub struct SourceReport {
     /// How many entries were passed over (dotfiles, other endings, backups).
     pub skipped: usize,
     /// What is wrong with the files, each as one printable text with its place, in order of file and line.
-    pub problems: Vec<Arc<str>>,
+    pub problems: Arc<[Arc<str>]>,
 }
 
 /// What the source says when something changed: the port through which manifests reach the operator.

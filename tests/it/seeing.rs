@@ -650,7 +650,7 @@ async fn a_loop_that_stands_still_is_not_alive() {
         revision: "r".into(),
         files: 0,
         skipped: 0,
-        problems: Vec::new(),
+        problems: [].into(),
     };
     updates.send(Update { changed: Vec::new(), removed: Vec::new(), source }).unwrap();
     let router = routes(board, clock, true);

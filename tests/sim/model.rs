@@ -79,7 +79,7 @@ impl Files {
             revision: "simulated".into(),
             files: self.texts.len(),
             skipped: 0,
-            problems: Vec::new(),
+            problems: Arc::default(),
         }
     }
 }
