@@ -23,6 +23,7 @@ mod startup;
 mod stats;
 mod wire;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -164,12 +165,18 @@ fn main() -> anyhow::Result<()> {
     let mut results = Results::new();
     for part in parts {
         part.run(&plan, &mut results)?;
+        // After each: what was measured is not lost with what fails later.
+        if let Some(directory) = &arguments.out {
+            write(&results, directory)?;
+        }
     }
-    if let Some(directory) = &arguments.out {
-        std::fs::create_dir_all(directory)?;
-        std::fs::write(directory.join("results.json"), serde_json::to_string_pretty(&results)? + "\n")?;
-        std::fs::write(directory.join("results.md"), results.markdown())?;
-        std::fs::write(directory.join("results.svg"), plot::svg(&results))?;
-    }
+    Ok(())
+}
+
+fn write(results: &Results, directory: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join("results.json"), serde_json::to_string_pretty(results)? + "\n")?;
+    fs::write(directory.join("results.md"), results.markdown())?;
+    fs::write(directory.join("results.svg"), plot::svg(results))?;
     Ok(())
 }

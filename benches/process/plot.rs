@@ -125,7 +125,7 @@ fn latencies(results: &Results) -> String {
         .zip(of(p99))
         .map(|(median, high)| (&*median.subject, median.summary.value, high.summary.value))
         .collect();
-    let ends = (MARGIN.0 + 30.0, WIDTH - 80.0);
+    let ends = (MARGIN.0 + 50.0, WIDTH - 80.0);
     let Some(axis) = Axis::over(rows.iter().flat_map(|(_, median, high)| [*median, *high]), ends) else {
         return String::new();
     };
@@ -155,11 +155,13 @@ fn latencies(results: &Results) -> String {
 /// Curves over the number of apps.
 fn lines(panel: &Panel) -> String {
     let points = || panel.series.iter().flat_map(|series| &series.points);
+    // Marks at round numbers of what people count memory in.
+    let base = if panel.unit == Unit::Bytes { 1_048_576.0 } else { 1.0 };
     let (left, right) = (MARGIN.0, WIDTH - MARGIN.2);
     let (top, bottom) = (MARGIN.1, HEIGHT - MARGIN.3);
     let (Some(across), Some(up)) = (
         Axis::over(points().map(|(apps, _)| *apps), (left, right)),
-        Axis::over(points().map(|(_, cost)| cost.value), (bottom, top)),
+        Axis::over(points().map(|(_, cost)| cost.value / base), (bottom, top)),
     ) else {
         return String::new();
     };
@@ -171,20 +173,20 @@ fn lines(panel: &Panel) -> String {
     }
     for mark in up.marks() {
         line(&mut drawn, (left, up.at(mark)), (right, up.at(mark)));
-        text(&mut drawn, (left - 6.0, up.at(mark) + 4.0), "end", &shown(mark, panel.unit));
+        text(&mut drawn, (left - 6.0, up.at(mark) + 4.0), "end", &shown(mark * base, panel.unit));
     }
     let mut names = Vec::new();
     for (series, colour) in panel.series.iter().zip(COLOURS) {
         let mut path = String::new();
         for (apps, cost) in &series.points {
-            let (x, y) = (across.at(*apps), up.at(cost.value));
+            let (x, y) = (across.at(*apps), up.at(cost.value / base));
             let _ = write!(path, "{x:.1},{y:.1} ");
             let _ = writeln!(drawn, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>");
         }
         let path = path.trim_end();
         let _ = writeln!(drawn, "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>");
         if let Some((_, last)) = series.points.last() {
-            names.push((up.at(last.value), &series.name, colour));
+            names.push((up.at(last.value / base), &series.name, colour));
         }
     }
     names.sort_by(|one, other| one.0.total_cmp(&other.0));
