@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the results are what the bench is run for")]
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
@@ -80,9 +80,17 @@ impl Machine {
         Self {
             processor: model.map_or("unknown", |(_, model)| model).to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            // The release; what follows it is whoever built it's.
+            kernel: read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default().to_owned(),
             filesystem: crate::fleet::filesystem(&std::env::temp_dir()),
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, cores, kernel, filesystem } = self;
+        write!(f, "{cores} cores, {processor}, Linux {kernel}; manifests on {filesystem}")
     }
 }
 
@@ -98,10 +106,7 @@ pub(crate) struct Results {
 impl Results {
     pub(crate) fn new() -> Self {
         let machine = Machine::here();
-        println!(
-            "{} cores, {}, Linux {}; manifests on {}",
-            machine.cores, machine.processor, machine.kernel, machine.filesystem
-        );
+        println!("{machine}");
         Self { machine, rows: Vec::new(), left_out: Vec::new() }
     }
 
@@ -130,14 +135,17 @@ impl Results {
 
     /// A table for people, by part.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = String::new();
+        let mut text = format!(
+            "# Results\n\nOf one run of `cargo bench --bench process`; see [README.md](README.md) for what they mean.\n\n{}\n",
+            self.machine
+        );
         let mut part = "";
         for row in &self.rows {
             if row.part != part {
                 part = row.part;
                 let _ = write!(
                     text,
-                    "\n### {part}\n\n| measure | of | apps | value | least | most | runs | ratio |\n\
+                    "\n## {part}\n\n| measure | of | apps | value | least | most | runs | ratio |\n\
                      | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |\n"
                 );
             }
