@@ -24,6 +24,11 @@ impl Looks {
         [self.listed.next(), self.unlisted.next()].into_iter().flatten().min()
     }
 
+    /// When the next one is due that is not due at `now`.
+    pub fn next_after(&self, now: Moment) -> Option<Moment> {
+        [self.listed.next_after(now), self.unlisted.next_after(now)].into_iter().flatten().min()
+    }
+
     /// The one that goes next, and since when it is due; of apps that no list shows only, if `unlisted_only`.
     pub fn first(&self, now: Moment, unlisted_only: bool) -> Option<(Moment, &AppId)> {
         let listed = self.listed.due(now).next().filter(|_| !unlisted_only);

@@ -45,6 +45,11 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.order.first().map(|(at, _)| *at)
     }
 
+    /// The earliest time after `now` at which something is due.
+    pub fn next_after(&self, now: Moment) -> Option<Moment> {
+        self.order.iter().map(|(at, _)| *at).find(|at| *at > now)
+    }
+
     /// How many keys wait.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -8,6 +8,7 @@ use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::reconcile::app::AppId;
 use campos_operator::reconcile::desired::Update;
+use campos_operator::reconcile::observed::Observed;
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Config, Logged, World};
@@ -167,6 +168,30 @@ fn a_bulk_of_stops_costs_its_calls_and_lists_and_no_single_reads() {
         assert!(lists <= 60, "{lists} pages");
         assert_eq!(log.iter().filter(|logged| logged.status == 429).count(), 0);
         println!("300 stops: {lists} pages, {looks} single reads, {stops} stops");
+    });
+}
+
+/// Fifty edits a millisecond apart, in a fleet of ten pages: their calls, and one list that verifies them all.
+#[test]
+fn edits_saved_at_once_are_verified_by_one_list() {
+    on_a_paused_clock(async {
+        let config = Config { account_limit: None, ..Config::default() };
+        let mut account = Account::begin(1_000, 0, settings(Budget::Unlimited), config);
+        account.pass(130).await;
+        for index in 0..50 {
+            account.edit(index, "Stopped");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let log = account.pass(10).await;
+        // The calls were made while the edits came.
+        assert_eq!(count(&log), [10, 0, 0, 0]);
+        let verified = account.board.apps().iter().filter(|app| app.observed == Observed::Stopped).count();
+        assert_eq!(verified, 50);
+        // A few edits are cheaper to look at one by one, and wait for nobody.
+        for index in 50..55 {
+            account.edit(index, "Stopped");
+        }
+        assert_eq!(count(&account.pass(3).await), [0, 5, 5, 0]);
     });
 }
 
