@@ -102,11 +102,6 @@ impl Print {
     pub(super) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified >= before(span, wall)
     }
-
-    /// The same of anything about it. No call sets this moment to another one than now.
-    fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
-        self.changed.max(self.modified) >= before(span, wall)
-    }
 }
 
 /// The whole second that lies `span` before `wall`.
@@ -204,24 +199,6 @@ pub(super) struct Listing {
     pub(super) layout: Layout,
 }
 
-/// How long directories must have been at rest for their modification times to tell of the next change.
-const AT_REST: Duration = Duration::from_secs(2);
-
-/// A tree as it was listed, for as long as its directories are the same: no name in it came, went or was replaced.
-#[derive(Debug)]
-pub(super) struct Rest {
-    layout: Layout,
-    directories: Vec<(PathBuf, Print)>,
-}
-
-impl Rest {
-    /// Whether all directories and the links on the way to them are still as they were. A few calls, however many files.
-    pub(super) fn lasts(&self, roots: &[Root]) -> bool {
-        let same = |(path, print): &(PathBuf, Print)| fs::metadata(path).is_ok_and(|now| Print::of(&now) == *print);
-        layout(roots).is_ok_and(|layout| layout == self.layout) && self.directories.iter().all(same)
-    }
-}
-
 impl Listing {
     /// Whether the kernel sees whatever is written to this tree, and says so in events and metadata.
     ///
@@ -232,13 +209,6 @@ impl Listing {
         let mut local = |(path, print): &(PathBuf, Print)| !devices.insert(print.device) || is_local(path);
         let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
-    }
-
-    /// The tree as something whose directories tell of the next name that comes or goes, if they were at rest at `wall`,
-    /// when the listing began: one that was changed a moment ago could change again without a trace.
-    pub(super) fn at_rest(&self, wall: SystemTime) -> Option<Rest> {
-        let rests = !self.directories.iter().any(|(_, print)| print.changed_within(AT_REST, wall));
-        rests.then(|| Rest { layout: self.layout.clone(), directories: self.directories.clone() })
     }
 }
 

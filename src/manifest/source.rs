@@ -22,7 +22,7 @@ use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::{Diagnostic, printable};
 use super::load::{self, Content, ParsedFile};
-use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Rest, Root};
+use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
 use super::tracked::{Again, Compare, Files, Tracked};
 use super::watch::{Signal, Unwatched, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Rescans that events ask for lie at least this far apart.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
 /// Every so many periodic scans the bytes of files are read again that look the same: no metadata are trusted for ever.
-/// All bytes, where scanning has to find everything. Where events tell of each write to a tree that only this kernel
-/// writes to, the scans between look at directories alone (see `Rest`), and these read one share of the files each.
+/// All of them, where scanning has to find everything; one share each time, where events tell of each write to a tree
+/// that only this kernel writes to. Each scan looks at the metadata of all files either way.
 const FULL_EVERY: u32 = 6;
 /// In what time all shares are read once. The kernel sets the change time (ctime) at each write and takes it from nobody,
 /// so what is guarded against here are faults of the disk and of its driver.
@@ -208,8 +208,6 @@ struct Engine {
     layout: Layout,
     /// Whether the kernel sees every change of the tree.
     told: bool,
-    /// The tree, if its directories tell of the next change.
-    rest: Option<Rest>,
     skipped: usize,
     linked: bool,
     loaded: bool,
@@ -238,7 +236,6 @@ impl Engine {
             written: HashMap::new(),
             layout: Layout::default(),
             told: false,
-            rest: None,
             skipped: 0,
             linked: false,
             loaded: false,
@@ -254,8 +251,6 @@ impl Engine {
 
     /// Looks at the whole tree. Nothing is concluded from a tree that cannot be listed.
     fn scan(&mut self, now: Instant, look: Look) {
-        let wall = clock::wall();
-        self.rest = None;
         let pending = &self.pending;
         let open = |file: &str| !pending.is_empty() && pending.contains_key(file);
         let mut known = Compare { files: &mut self.tracked, again: look.again, open };
@@ -286,21 +281,12 @@ impl Engine {
         }
         self.absent(now, &listing);
         self.told = listing.is_told();
-        self.rest = listing.at_rest(wall).filter(|_| self.told);
         self.layout = listing.layout;
         self.skipped = listing.skipped;
         self.linked = listing.linked;
         self.outside = listing.outside;
         self.loaded = true;
         self.commit();
-    }
-
-    /// Whether nothing in the tree has another name or place than at the last scan, going by its directories alone.
-    fn rests(&self) -> bool {
-        self.pending.is_empty()
-            && self.missing.is_empty()
-            && self.trouble.is_none()
-            && self.rest.as_ref().is_some_and(|rest| rest.lasts(&self.roots))
     }
 
     /// What is known and was not listed: held, if its directory could not be; gone, if a second look agrees.
@@ -720,12 +706,9 @@ impl<F: FnMut(Update)> Thread<F> {
             if due || wanted.is_some_and(|at| now >= at) {
                 let watched = self.watch.is_some() && !self.is_watch_stale();
                 self.arm(due);
-                let all = rounds % FULL_EVERY == FULL_EVERY - 1;
-                // With events from before the last scan until now, of a tree of which they tell everything.
-                if all || !(due && watched && self.engine.rests()) {
-                    let again = if due && all { self.again(watched && self.engine.told, rounds) } else { Again::None };
-                    self.engine.scan(now, Look { again, trusting: false });
-                }
+                let full = due && rounds % FULL_EVERY == FULL_EVERY - 1;
+                let again = if full { self.again(watched && self.engine.told, rounds) } else { Again::None };
+                self.engine.scan(now, Look { again, trusting: false });
                 if self.engine.trouble.is_none() {
                     let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                     self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -933,43 +916,6 @@ mod tests {
         format!(
             "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: id-{name}, state: {state}}}\n"
         )
-    }
-
-    /// Scans until it holds, for as long as a directory takes to come to rest.
-    #[track_caller]
-    fn until(engine: &mut Engine, holds: impl Fn(&Engine) -> bool) {
-        let deadline = clock::now() + Duration::from_secs(20);
-        while !holds(engine) {
-            assert!(clock::now() < deadline, "it never came to that");
-            engine.scan(clock::now(), Look::default());
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn directories_at_rest_tell_of_every_name() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = dir.path().join("manifests");
-        fs::create_dir_all(root.join("team")).expect("mkdir");
-        fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
-        fs::write(root.join("team/b.yaml"), manifest("b", "Running")).expect("write");
-        let mut engine = Engine::new(vec![root.clone()], false);
-        engine.scan(clock::now(), Look::default());
-        assert!(!engine.rests(), "it has only just been written");
-        if !engine.told {
-            // On a file system that others may write to there is nothing to rely on, and nothing more to test.
-            return;
-        }
-        until(&mut engine, Engine::rests);
-        fs::write(root.join("a.yaml"), manifest("a", "Stopped")).expect("write");
-        assert!(engine.rests(), "that is for events to tell");
-        fs::write(root.join("team/new"), "").expect("write");
-        assert!(!engine.rests());
-        until(&mut engine, Engine::rests);
-        fs::rename(&root, dir.path().join("away")).expect("rename");
-        assert!(!engine.rests());
-        fs::create_dir(&root).expect("mkdir");
-        assert!(!engine.rests(), "another directory under the name");
     }
 
     #[test]
