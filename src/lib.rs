@@ -25,8 +25,8 @@
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
 //! | `tls` | whom does https trust? |
 //!
-//! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells systemd, `commands`
-//! wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
+//! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells
+//! systemd, `commands` wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
 
 pub mod camposcloud;
 pub mod cli;

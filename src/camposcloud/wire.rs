@@ -37,7 +37,11 @@ pub enum Odd {
 
 /// One app out of an answer to get, stop, start or restart.
 pub fn app(body: &[u8]) -> Result<Seen, Odd> {
-    match json(body, Pick::App)? {
+    app_of(json(body, Pick::App)?)
+}
+
+fn app_of(value: Value) -> Result<Seen, Odd> {
+    match value {
         Value::Object(fields) => seen(&fields).ok_or(Odd::Shape("an app without a usable _id")),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(Odd::Shape("not an object"))
@@ -48,7 +52,11 @@ pub fn app(body: &[u8]) -> Result<Seen, Odd> {
 /// One page of the list: `{"applications": [..], "pagination": {..}}` (v2, both SDKs) or a bare array (v1 documents).
 /// v2's file nests `pagination` inside each item; both places are read.
 pub fn page(body: &[u8]) -> Result<Page, Odd> {
-    let (items, outer) = match json(body, Pick::Page)? {
+    page_of(json(body, Pick::Page)?)
+}
+
+fn page_of(value: Value) -> Result<Page, Odd> {
+    let (items, outer) = match value {
         Value::Array(items) => (items, None),
         Value::Object(mut fields) => match fields.remove("applications") {
             Some(Value::Array(items)) => {
@@ -239,7 +247,35 @@ mod tests {
         assert_eq!(message(br#"{"detail":"x"}"#), None);
     }
 
+    /// JSON of whatever shape, in which the keys that are read turn up in right and wrong places.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let key = "_id|status|name|currentResourceMetrics|online|timestamp|applications|pagination|totalItems|env";
+        let word = "active|a1|2025-07-19T17:57:05.069Z|[a-z]{0,3}";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i16>().prop_map(Value::from),
+            word.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 60, 5, move |inner| {
+            let fields = prop::collection::btree_map(key, inner.clone(), 0..5);
+            let object = fields.prop_map(|fields| Value::Object(fields.into_iter().collect()));
+            prop_oneof![1 => prop::collection::vec(inner, 0..4).prop_map(Value::from), 3 => object]
+        })
+    }
+
     proptest! {
+        /// What is passed over while a body is parsed would not have been read.
+        #[test]
+        fn what_is_picked_reads_like_the_whole(value in any_json()) {
+            let list = Value::Object(Map::from_iter([("applications".to_owned(), Value::from(vec![value.clone()]))]));
+            for value in [value, list] {
+                let body = value.to_string();
+                prop_assert_eq!(app(body.as_bytes()), app_of(value.clone()));
+                prop_assert_eq!(page(body.as_bytes()), page_of(value));
+            }
+        }
+
         #[test]
         fn reading_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = (app(&body), page(&body), message(&body));

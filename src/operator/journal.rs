@@ -154,7 +154,7 @@ impl<P: Platform> Operator<P> {
 
     /// Makes the entry of an app that no manifest declares any more: since when it is nobody's is a question of audits.
     pub(super) fn released(&self, name: &AppName, id: Option<&AppId>, revision: Arc<str>, wall: Timestamp) {
-        let Some((app, _)) = self.board.app_version(name.as_str()) else { return };
+        let Some(app) = self.board.app_named(name) else { return };
         self.board.record(Entry {
             time: wall,
             app: name.as_str().into(),
