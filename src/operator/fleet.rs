@@ -214,16 +214,13 @@ impl Fleet {
         (id, None)
     }
 
-    /// Notes a reading that says what the last one said, of an app that was never called and is as it shall be: of a
-    /// settled fleet, all of them. Returns the object that speaks for it; `None` where it may be news.
+    /// Notes a reading that says what the last decision was made of, of an app that was never called and is as it shall
+    /// be: of a settled fleet, all of them. Returns the object that speaks for it; `None` where it may be news.
     fn see_again(&mut self, id: &AppId, reading: &Reading, asked_at: Moment, wall: Timestamp) -> Option<AppName> {
         let known = self.apps.get_mut(id).filter(|known| known.untried())?;
         let owner = known.owner.clone()?;
-        let sighting = known.sighting.as_mut().filter(|last| {
-            let Sighting { reading: last, asked_at: before, .. } = last;
-            *before <= asked_at && (last.observed, last.online) == (reading.observed, reading.online)
-        })?;
-        let object = self.objects.get_mut(&owner)?;
+        let sighting = known.sighting.as_mut().filter(|last| last.asked_at <= asked_at)?;
+        let object = self.objects.get(&owner)?;
         if !matches!(object.decision, Some(Decision::Settled(_))) || object.observed != reading.observed {
             return None;
         }
