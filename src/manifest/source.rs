@@ -22,7 +22,7 @@ use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::{Diagnostic, printable};
 use super::load::{self, Content, ParsedFile};
-use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Rest, Root};
+use super::scan::{self, Bytes, Found, Layout, Listing, Outside, Print, Rest, Root};
 use super::tracked::{Again, Compare, Files, Tracked};
 use super::watch::{Signal, Unwatched, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
@@ -259,7 +259,7 @@ impl Engine {
         let pending = &self.pending;
         let open = |file: &str| !pending.is_empty() && pending.contains_key(file);
         let mut known = Compare { files: &mut self.tracked, again: look.again, open };
-        let listing = match scan::list(&self.roots, self.follow_links, &mut known) {
+        let mut listing = match scan::list(&self.roots, self.follow_links, &mut known) {
             Ok(listing) => listing,
             Err(trouble) => {
                 self.trouble = Some(trouble.into());
@@ -268,23 +268,30 @@ impl Engine {
         };
         self.trouble = None;
         let swapped = listing.layout.swapped_since(&self.layout);
-        let trusting = look.trusting || swapped;
-        self.missing.retain(|file, _| !is_listed(&self.tracked, &listing, file));
+        let settled = look.trusting || swapped;
+        // In order of their names, and the first time all of them: moved, not copied.
+        let files = std::mem::take(&mut listing.files);
+        let mut due: Vec<Due> =
+            files.into_iter().map(|(file, Found { path, print })| Due { file, path, print, settled }).collect();
         if self.tracked.len() == 0 {
-            self.tracked.reserve(listing.files.len());
-        }
-        let mut inodes = None;
-        let mut due = Vec::new();
-        for (file, found) in &listing.files {
-            let moved = !self.tracked.is_at(file, &found.path)
-                && absent_inodes(&mut inodes, &self.tracked, &listing).contains(&found.print.file());
-            due.push(Due { file: file.clone(), path: found.path.clone(), settled: trusting || moved });
+            self.tracked.reserve(due.len());
+        } else if !settled {
+            let mut inodes = None;
+            let mut moved = |due: &Due, all: &[Due]| {
+                !self.tracked.is_at(&due.file, &due.path)
+                    && absent_inodes(&mut inodes, &self.tracked, all).contains(&due.print.file())
+            };
+            let moved: Vec<bool> = due.iter().map(|one| moved(one, &due)).collect();
+            for (due, moved) in due.iter_mut().zip(moved) {
+                due.settled = moved;
+            }
         }
         self.look_at_all(&due, now);
         for (file, diagnostic) in &listing.oddities {
             self.unreadable(file, diagnostic.clone());
         }
-        self.absent(now, &listing);
+        self.absent(now, &listing, &due);
+        drop(due);
         self.told = listing.is_told();
         self.rest = listing.at_rest(wall).filter(|_| self.told);
         self.layout = listing.layout;
@@ -304,13 +311,17 @@ impl Engine {
     }
 
     /// What is known and was not listed: held, if its directory could not be; gone, if a second look agrees.
-    fn absent(&mut self, now: Instant, listing: &Listing) {
+    fn absent(&mut self, now: Instant, listing: &Listing, due: &[Due]) {
         let tracked = &self.tracked;
-        self.pending.retain(|file, _| is_listed(tracked, listing, file));
-        self.written.retain(|file, _| is_listed(tracked, listing, file));
+        let listed = |file: &str| tracked.is_seen(file) || is_among(due, file) || listing.oddities.contains_key(file);
+        self.missing.retain(|file, _| !listed(file));
+        self.pending.retain(|file, _| listed(file));
+        self.written.retain(|file, _| listed(file));
         let unlisted: Vec<Arc<str>> = tracked
             .iter()
-            .filter(|(file, known)| !tracked.sees(known) && !listing.oddities.contains_key(*file))
+            .filter(|(file, known)| {
+                !tracked.sees(known) && !is_among(due, file) && !listing.oddities.contains_key(*file)
+            })
             .map(|(file, _)| file.clone())
             .collect();
         for file in unlisted {
@@ -468,7 +479,7 @@ impl Engine {
         }
         self.missing.remove(file);
         self.tracked.track(file, None, hash, None, false);
-        self.batch.insert(file.clone(), FileState::Unreadable(diagnostic));
+        self.batch.insert(file.clone(), FileState::Unreadable(diagnostic.into()));
     }
 
     fn gone(&mut self, file: &Arc<str>) {
@@ -662,23 +673,25 @@ fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) 
 struct Due {
     file: Arc<str>,
     path: PathBuf,
+    /// Its print when it was listed.
+    print: Print,
     /// Whether its text is known to be complete.
     settled: bool,
 }
 
-/// Whether a listing shows a file, as it was or otherwise.
-fn is_listed(tracked: &Files, listing: &Listing, file: &str) -> bool {
-    tracked.is_seen(file) || listing.files.contains_key(file) || listing.oddities.contains_key(file)
+/// Whether a file is one of these, which are in order.
+fn is_among(due: &[Due], file: &str) -> bool {
+    due.binary_search_by(|due| (*due.file).cmp(file)).is_ok()
 }
 
 /// Device and inode of the known files that are not listed: one of them under another name is complete, since it was.
 fn absent_inodes<'a>(
     inodes: &'a mut Option<HashSet<(u32, u64)>>,
     tracked: &Files,
-    listing: &Listing,
+    due: &[Due],
 ) -> &'a HashSet<(u32, u64)> {
     inodes.get_or_insert_with(|| {
-        let absent = tracked.iter().filter(|(file, known)| !tracked.sees(known) && !listing.files.contains_key(*file));
+        let absent = tracked.iter().filter(|(file, known)| !tracked.sees(known) && !is_among(due, file));
         absent.filter_map(|(_, known)| known.print.map(|print| print.file())).collect()
     })
 }
@@ -719,7 +732,10 @@ impl<F: FnMut(Update)> Thread<F> {
             let due = now >= periodic;
             if due || wanted.is_some_and(|at| now >= at) {
                 let watched = self.watch.is_some() && !self.is_watch_stale();
-                self.arm(due);
+                let first = rounds == 0;
+                if !first {
+                    self.arm(due);
+                }
                 let all = rounds % FULL_EVERY == FULL_EVERY - 1;
                 // With events from before the last scan until now, of a tree of which they tell everything.
                 if all || !(due && watched && self.engine.rests()) {
@@ -737,7 +753,12 @@ impl<F: FnMut(Update)> Thread<F> {
                     rounds += 1;
                     periodic = after + self.options.scan_interval;
                 }
-                if self.is_watch_stale() {
+                if first && self.options.watch {
+                    // Not sooner: our own reading would have woken the watch ten thousand times. What happened meanwhile
+                    // is found by another scan, at once.
+                    self.arm(due);
+                    wanted = Some(after);
+                } else if self.is_watch_stale() {
                     // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
                     wanted = Some(not_before);
                 }
@@ -805,7 +826,12 @@ impl<F: FnMut(Update)> Thread<F> {
     fn look_at_pending(&mut self, now: Instant) {
         let pending = self.engine.pending.iter().filter(|(_, pending)| now >= pending.since + pending.quiet);
         let due: Vec<Due> = pending
-            .map(|(file, pending)| Due { file: file.clone(), path: pending.path.clone(), settled: false })
+            .map(|(file, pending)| Due {
+                file: file.clone(),
+                path: pending.path.clone(),
+                print: pending.print,
+                settled: false,
+            })
             .collect();
         self.engine.look_at_all(&due, now);
         for due in due {
