@@ -197,7 +197,7 @@ pub(super) struct Listing {
     /// Directories out of the tree that links lead to, or into.
     pub(super) outside: Outside,
     /// Every directory that was listed, with its print from before.
-    directories: Vec<(PathBuf, Print)>,
+    pub(super) directories: Vec<(PathBuf, Print)>,
     /// Whether a file has names elsewhere, or is itself what was given: it can change without its directory telling.
     apart: bool,
     /// How the tree hangs together.
@@ -207,19 +207,11 @@ pub(super) struct Listing {
 /// How long directories must have been at rest for their modification times to tell of the next change.
 const AT_REST: Duration = Duration::from_secs(2);
 
-/// A tree as it was listed, for as long as its directories are the same: no name in it came, went or was replaced.
-#[derive(Debug)]
-pub(super) struct Rest {
-    layout: Layout,
-    directories: Vec<(PathBuf, Print)>,
-}
-
-impl Rest {
-    /// Whether all directories and the links on the way to them are still as they were. A few calls, however many files.
-    pub(super) fn lasts(&self, roots: &[Root]) -> bool {
-        let same = |(path, print): &(PathBuf, Print)| fs::metadata(path).is_ok_and(|now| Print::of(&now) == *print);
-        layout(roots).is_ok_and(|layout| layout == self.layout) && self.directories.iter().all(same)
-    }
+/// Whether these directories, and the links on the way to the roots, are still as they were listed: if they were at rest,
+/// no name in them came, went or was replaced. A few calls, however many files.
+pub(super) fn is_same(roots: &[Root], before: &Layout, directories: &[(PathBuf, Print)]) -> bool {
+    let same = |(path, print): &(PathBuf, Print)| fs::metadata(path).is_ok_and(|now| Print::of(&now) == *print);
+    layout(roots).is_ok_and(|layout| layout == *before) && directories.iter().all(same)
 }
 
 impl Listing {
@@ -234,11 +226,10 @@ impl Listing {
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
     }
 
-    /// The tree as something whose directories tell of the next name that comes or goes, if they were at rest at `wall`,
-    /// when the listing began: one that was changed a moment ago could change again without a trace.
-    pub(super) fn at_rest(&self, wall: SystemTime) -> Option<Rest> {
-        let rests = !self.directories.iter().any(|(_, print)| print.changed_within(AT_REST, wall));
-        rests.then(|| Rest { layout: self.layout.clone(), directories: self.directories.clone() })
+    /// Whether the directories were at rest at `wall`, when the listing began. One that was changed a moment ago could
+    /// change again without a trace.
+    pub(super) fn at_rest(&self, wall: SystemTime) -> bool {
+        !self.directories.iter().any(|(_, print)| print.changed_within(AT_REST, wall))
     }
 }
 
@@ -607,9 +598,18 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
     if !before.is_file() {
         return Err(io::Error::other(format!("it is {}, not a file", kind(before.mode()))));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1);
-    // One byte more than allowed: enough for `load` to see that it is too large.
-    (&mut file).take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    // One byte more than allowed: enough for `load` to see that it is too large. And one more than there are: a single
+    // call shows that this is the end.
+    let mut bytes = vec![0; usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1];
+    let read = match file.read(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+        read => read?,
+    };
+    let end = read < bytes.len() && read as u64 == before.len();
+    bytes.truncate(read);
+    if !end {
+        (&mut file).take((MAX_FILE + 1).saturating_sub(read) as u64).read_to_end(&mut bytes)?;
+    }
     let after = file.metadata()?;
     let whole =
         Print::of(&before) == Print::of(&after) && (bytes.len() as u64 == after.len() || bytes.len() > MAX_FILE);
