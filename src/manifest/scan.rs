@@ -47,7 +47,7 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     unique.into_iter().map(|given| Root { prefix: prefix(&given), given }).collect()
 }
 
-/// What identifies a file's content, or a directory's names, without reading it. Trusted only for a while: see `source`.
+/// What identifies a file's content without reading it. Trusted only for a while: see `source`.
 ///
 /// There is one for each file: moments are nanoseconds (until 2262), sizes end at 4 GiB, of which no manifest comes near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +101,6 @@ impl Print {
     /// Whether it was modified within `span` before `wall`, or after it.
     pub(super) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified >= before(span, wall)
-    }
-
-    /// The same of anything about it. No call sets this moment to another one than now.
-    fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
-        self.changed.max(self.modified) >= before(span, wall)
     }
 }
 
@@ -196,22 +191,12 @@ pub(super) struct Listing {
     pub(super) linked: bool,
     /// Directories out of the tree that links lead to, or into.
     pub(super) outside: Outside,
-    /// Every directory that was listed, with its print from before.
-    pub(super) directories: Vec<(PathBuf, Print)>,
+    /// Every directory that was listed, and the device it is on.
+    pub(super) directories: Vec<(PathBuf, u32)>,
     /// Whether a file has names elsewhere, or is itself what was given: it can change without its directory telling.
     apart: bool,
     /// How the tree hangs together.
     pub(super) layout: Layout,
-}
-
-/// How long directories must have been at rest for their modification times to tell of the next change.
-const AT_REST: Duration = Duration::from_secs(2);
-
-/// Whether these directories, and the links on the way to the roots, are still as they were listed: if they were at rest,
-/// no name in them came, went or was replaced. A few calls, however many files.
-pub(super) fn is_same(roots: &[Root], before: &Layout, directories: &[(PathBuf, Print)]) -> bool {
-    let same = |(path, print): &(PathBuf, Print)| fs::metadata(path).is_ok_and(|now| Print::of(&now) == *print);
-    layout(roots).is_ok_and(|layout| layout == *before) && directories.iter().all(same)
 }
 
 impl Listing {
@@ -221,15 +206,9 @@ impl Listing {
     /// can be changed elsewhere.
     pub(super) fn is_told(&self) -> bool {
         let mut devices = HashSet::new();
-        let mut local = |(path, print): &(PathBuf, Print)| !devices.insert(print.device) || is_local(path);
+        let mut local = |(path, device): &(PathBuf, u32)| !devices.insert(*device) || is_local(path);
         let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
-    }
-
-    /// Whether the directories were at rest at `wall`, when the listing began. One that was changed a moment ago could
-    /// change again without a trace.
-    pub(super) fn at_rest(&self, wall: SystemTime) -> bool {
-        !self.directories.iter().any(|(_, print)| print.changed_within(AT_REST, wall))
     }
 }
 
@@ -379,9 +358,8 @@ impl Walk<'_> {
     fn directory(&mut self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut entries = Dir::new(rustix::fs::open(&self.path, flags, Mode::empty())?)?;
-        // Before the entries: whatever changes them afterwards changes it as well.
         let print = Print::of_stat(&entries.stat()?);
-        self.listing.directories.push((self.path.clone(), print));
+        self.listing.directories.push((self.path.clone(), print.device));
         let listed = !self.others.directories.insert(self.path.clone());
         self.ancestors.push(print.file());
         let done = self.entries(&mut entries, listed);

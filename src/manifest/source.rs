@@ -10,6 +10,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -42,8 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Rescans that events ask for lie at least this far apart.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
 /// Every so many periodic scans the bytes of files are read again that look the same: no metadata are trusted for ever.
-/// All bytes, where scanning has to find everything. Where events tell of each write to a tree that only this kernel
-/// writes to, the scans between look at directories alone (see `Engine::rests`), and these read one share of the files each.
+/// All of them, where scanning has to find everything; one share each time, where events tell of each write to a tree
+/// that only this kernel writes to. Each scan looks at the metadata of all files either way.
 const FULL_EVERY: u32 = 6;
 /// In what time all shares are read once. The kernel sets the change time (ctime) at each write and takes it from nobody,
 /// so what is guarded against here are faults of the disk and of its driver.
@@ -201,10 +202,8 @@ struct Engine {
     layout: Layout,
     /// Whether the kernel sees every change of the tree.
     told: bool,
-    /// Every directory that was listed, with its print from before.
-    directories: Vec<(PathBuf, Print)>,
-    /// Whether they tell of the next name that comes or goes.
-    at_rest: bool,
+    /// Every directory that was listed.
+    directories: Vec<(PathBuf, u32)>,
     skipped: usize,
     linked: bool,
     loaded: bool,
@@ -234,7 +233,6 @@ impl Engine {
             layout: Layout::default(),
             told: false,
             directories: Vec::new(),
-            at_rest: false,
             skipped: 0,
             linked: false,
             loaded: false,
@@ -250,8 +248,6 @@ impl Engine {
 
     /// Looks at the whole tree. Nothing is concluded from a tree that cannot be listed.
     fn scan(&mut self, now: Instant, look: Look) {
-        let wall = clock::wall();
-        self.at_rest = false;
         let pending = &self.pending;
         let open = |file: &str| !pending.is_empty() && pending.contains_key(file);
         let mut known = Compare { files: &mut self.tracked, again: look.again, open };
@@ -289,7 +285,6 @@ impl Engine {
         self.absent(now, &listing, &due);
         drop(due);
         self.told = listing.is_told();
-        self.at_rest = self.told && listing.at_rest(wall);
         self.directories = listing.directories;
         self.layout = listing.layout;
         self.skipped = listing.skipped;
@@ -297,15 +292,6 @@ impl Engine {
         self.outside = listing.outside;
         self.loaded = true;
         self.commit();
-    }
-
-    /// Whether nothing in the tree has another name or place than at the last scan, going by its directories alone.
-    fn rests(&self) -> bool {
-        self.pending.is_empty()
-            && self.missing.is_empty()
-            && self.trouble.is_none()
-            && self.at_rest
-            && scan::is_same(&self.roots, &self.layout, &self.directories)
     }
 
     /// What is known and was not listed: held, if its directory could not be; gone, if a second look agrees.
@@ -753,8 +739,9 @@ fn hear<F: FnMut(Update)>(shared: &Shared<F>, signals: &Sender<Signal>, thread: 
     if signals.send(signal).is_err() {
         return;
     }
-    let taken = shared.try_lock().is_ok_and(|mut work| work.as_mut().is_some_and(Work::take_in_passing));
-    if !taken {
+    // A panic is to end the source, and in good order: `notify` cannot end a watch whose thread has gone.
+    let take = || shared.try_lock().is_ok_and(|mut work| work.as_mut().is_some_and(Work::take_in_passing));
+    if !catch_unwind(AssertUnwindSafe(take)).unwrap_or(false) {
         thread.unpark();
     }
 }
@@ -850,12 +837,9 @@ impl<F: FnMut(Update)> Work<F> {
         if !first {
             self.arm(due, hear);
         }
-        let all = self.rounds % FULL_EVERY == FULL_EVERY - 1;
-        // With events from before the last scan until now, of a tree of which they tell everything.
-        if all || !(due && watched && self.engine.rests()) {
-            let again = if due && all { self.again(watched && self.engine.told, self.rounds) } else { Again::None };
-            self.engine.scan(now, Look { again, trusting: false });
-        }
+        let full = due && self.rounds % FULL_EVERY == FULL_EVERY - 1;
+        let again = if full { self.again(watched && self.engine.told, self.rounds) } else { Again::None };
+        self.engine.scan(now, Look { again, trusting: false });
         if self.engine.trouble.is_none() {
             let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -1074,50 +1058,15 @@ enum Next {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
+    use crate::reconcile::desired::Desired;
 
     fn manifest(name: &str, state: &str) -> String {
         format!(
             "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: id-{name}, state: {state}}}\n"
         )
-    }
-
-    /// Scans until it holds, for as long as a directory takes to come to rest.
-    #[track_caller]
-    fn until(engine: &mut Engine, holds: impl Fn(&Engine) -> bool) {
-        let deadline = clock::now() + Duration::from_secs(20);
-        while !holds(engine) {
-            assert!(clock::now() < deadline, "it never came to that");
-            engine.scan(clock::now(), Look::default());
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn directories_at_rest_tell_of_every_name() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = dir.path().join("manifests");
-        fs::create_dir_all(root.join("team")).expect("mkdir");
-        fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
-        fs::write(root.join("team/b.yaml"), manifest("b", "Running")).expect("write");
-        let mut engine = Engine::new(vec![root.clone()], false);
-        engine.scan(clock::now(), Look::default());
-        assert!(!engine.rests(), "it has only just been written");
-        if !engine.told {
-            // On a file system that others may write to there is nothing to rely on, and nothing more to test.
-            return;
-        }
-        until(&mut engine, Engine::rests);
-        fs::write(root.join("a.yaml"), manifest("a", "Stopped")).expect("write");
-        assert!(engine.rests(), "that is for events to tell");
-        fs::write(root.join("team/new"), "").expect("write");
-        assert!(!engine.rests());
-        until(&mut engine, Engine::rests);
-        fs::rename(&root, dir.path().join("away")).expect("rename");
-        assert!(!engine.rests());
-        fs::create_dir(&root).expect("mkdir");
-        assert!(!engine.rests(), "another directory under the name");
     }
 
     #[test]
@@ -1168,6 +1117,27 @@ mod tests {
         }
         fs::rename(root.join("team"), root.join("away")).expect("rename");
         assert!(!engine.is_beside(&root.join("team")), "what was below it is gone");
+    }
+
+    /// Whichever thread it was that took the change in.
+    #[test]
+    fn who_waits_for_a_source_that_breaks_down_learns_of_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("a.yaml"), manifest("a", "Running")).expect("write");
+        let options = Options { scan_interval: Duration::from_millis(100), watch: true, follow_links: false };
+        let (sender, updates) = channel();
+        let deliver = move |update: Update| {
+            let stopped = |declared: &Arc<Declared>| declared.spec().is_some_and(|spec| spec.state == Desired::Stopped);
+            assert!(!update.changed.iter().any(stopped), "this breaks down over a stopped app");
+            sender.send(()).expect("somebody listens");
+        };
+        let source = Source::start(vec![dir.path().to_owned()], options, deliver).expect("it starts");
+        let deadline = Duration::from_secs(20);
+        updates.recv_timeout(deadline).expect("the first set");
+        fs::write(dir.path().join("new"), manifest("a", "Stopped")).expect("write");
+        fs::rename(dir.path().join("new"), dir.path().join("a.yaml")).expect("rename");
+        while updates.recv_timeout(deadline) != Err(RecvTimeoutError::Disconnected) {}
+        drop(source);
     }
 
     #[test]
