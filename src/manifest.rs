@@ -6,8 +6,8 @@
 //! disk --scan--> bytes of changed files --load--> documents --catalog--> which objects are in force --source--> Update
 //! ```
 //! A scan of the tree is the truth; the watch only makes it prompt. `schema`, `yaml`, `load`, `diagnostic` and `catalog`
-//! are pure; only `scan` and `watch` touch the disk, only `source` owns a thread. `json_schema` tells editors what
-//! `schema` reads.
+//! are pure; only `scan` and `watch` touch the disk, only `source` owns a thread, `tracked` is what it knows of each file.
+//! `json_schema` tells editors what `schema` reads.
 //! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
 
 pub mod catalog;

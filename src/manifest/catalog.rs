@@ -29,7 +29,7 @@ pub enum FileState {
     /// It was read, well or not.
     Read(Arc<ParsedFile>),
     /// It is there and cannot be read: whatever it declared stays.
-    Unreadable(Diagnostic),
+    Unreadable(Box<Diagnostic>),
     /// It is not there any more: whatever it declared is released.
     Gone,
 }
@@ -502,7 +502,7 @@ impl Catalog {
             FileState::Gone => return,
             FileState::Unreadable(diagnostic) => {
                 let trouble: Arc<str> = diagnostic.one_line().into();
-                self.problems.insert(file.clone(), vec![diagnostic]);
+                self.problems.insert(file.clone(), vec![*diagnostic]);
                 self.troubles += 1;
                 (None, Some(trouble))
             }
@@ -741,7 +741,7 @@ mod tests {
 
     fn unreadable(file: &str) -> (Arc<str>, FileState) {
         let file: Arc<str> = file.into();
-        (file.clone(), FileState::Unreadable(Diagnostic::about_file(&file, "permission denied", None)))
+        (file.clone(), FileState::Unreadable(Diagnostic::about_file(&file, "permission denied", None).into()))
     }
 
     /// `name state standing place`, a line for each object.

@@ -47,7 +47,7 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     unique.into_iter().map(|given| Root { prefix: prefix(&given), given }).collect()
 }
 
-/// What identifies a file's content, or a directory's names, without reading it. Trusted only for a while: see `source`.
+/// What identifies a file's content without reading it. Trusted only for a while: see `source`.
 ///
 /// There is one for each file: moments are nanoseconds (until 2262), sizes end at 4 GiB, of which no manifest comes near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,8 +191,8 @@ pub(super) struct Listing {
     pub(super) linked: bool,
     /// Directories out of the tree that links lead to, or into.
     pub(super) outside: Outside,
-    /// Every directory that was listed, with its print from before.
-    directories: Vec<(PathBuf, Print)>,
+    /// Every directory that was listed, and the device it is on.
+    pub(super) directories: Vec<(PathBuf, u32)>,
     /// Whether a file has names elsewhere, or is itself what was given: it can change without its directory telling.
     apart: bool,
     /// How the tree hangs together.
@@ -206,7 +206,7 @@ impl Listing {
     /// can be changed elsewhere.
     pub(super) fn is_told(&self) -> bool {
         let mut devices = HashSet::new();
-        let mut local = |(path, print): &(PathBuf, Print)| !devices.insert(print.device) || is_local(path);
+        let mut local = |(path, device): &(PathBuf, u32)| !devices.insert(*device) || is_local(path);
         let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
     }
@@ -358,9 +358,8 @@ impl Walk<'_> {
     fn directory(&mut self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut entries = Dir::new(rustix::fs::open(&self.path, flags, Mode::empty())?)?;
-        // Before the entries: whatever changes them afterwards changes it as well.
         let print = Print::of_stat(&entries.stat()?);
-        self.listing.directories.push((self.path.clone(), print));
+        self.listing.directories.push((self.path.clone(), print.device));
         let listed = !self.others.directories.insert(self.path.clone());
         self.ancestors.push(print.file());
         let done = self.entries(&mut entries, listed);
@@ -577,9 +576,18 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
     if !before.is_file() {
         return Err(io::Error::other(format!("it is {}, not a file", kind(before.mode()))));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1);
-    // One byte more than allowed: enough for `load` to see that it is too large.
-    (&mut file).take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    // One byte more than allowed: enough for `load` to see that it is too large. And one more than there are: a single
+    // call shows that this is the end.
+    let mut bytes = vec![0; usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1];
+    let read = match file.read(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+        read => read?,
+    };
+    let end = read < bytes.len() && read as u64 == before.len();
+    bytes.truncate(read);
+    if !end {
+        (&mut file).take((MAX_FILE + 1).saturating_sub(read) as u64).read_to_end(&mut bytes)?;
+    }
     let after = file.metadata()?;
     let whole =
         Print::of(&before) == Print::of(&after) && (bytes.len() as u64 == after.len() || bytes.len() > MAX_FILE);

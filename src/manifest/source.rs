@@ -1,7 +1,8 @@
 //! What do the manifests declare now, and when does that change?
 //!
-//! One thread owns the scan, the catalog and the watch, and hands each change to a callback. The disk's content is the
-//! truth: an event only says which file to look at first. A text is acted on once it has settled, and an object is
+//! One thread scans, keeps the catalog and the watch, and hands each change to a callback. The thread that hears of an
+//! event takes it in itself where that is one file to read, since a second thread is longer in waking than that takes;
+//! whoever works holds the one lock over all of it. The disk's content is the truth: an event only says which file to look at first. A text is acted on once it has settled, and an object is
 //! released once a second look still does not show it; neither keeps any other file waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -9,10 +10,11 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +24,7 @@ use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::{Diagnostic, printable};
 use super::load::{self, Content, ParsedFile};
-use super::scan::{self, Bytes, Layout, Listing, Outside, Print, Root};
+use super::scan::{self, Bytes, Found, Layout, Listing, Outside, Print, Root};
 use super::tracked::{Again, Compare, Files, Tracked};
 use super::watch::{Signal, Unwatched, Watch};
 use crate::reconcile::desired::{Declared, SourceReport, Update};
@@ -48,6 +50,8 @@ const FULL_EVERY: u32 = 6;
 /// so what is guarded against here are faults of the disk and of its driver.
 const ALL_WITHIN: Duration = Duration::from_secs(3600);
 
+/// The watch's own thread reads a file at most this often. More of them come at once, and are for another one to read.
+const BETWEEN_FILES: Duration = Duration::from_millis(1);
 /// So few files are not worth waking another core for.
 const FEW: usize = 32;
 /// So many files are read before any of them is taken in: more would only need more room.
@@ -95,22 +99,11 @@ impl Source {
         deliver: impl FnMut(Update) + Send + 'static,
     ) -> io::Result<SourceHandle> {
         let (signals, inbox) = channel();
-        let own = signals.clone();
         let scanned = Arc::new(AtomicU64::new(0));
-        let scans = scanned.clone();
-        let thread = thread::Builder::new().name("source".into()).spawn(move || {
-            Thread {
-                engine: Engine::new(roots, options.follow_links),
-                options,
-                signals: own,
-                inbox,
-                deliver,
-                watch: None,
-                watch_trouble: None,
-                scans,
-            }
-            .run();
-        })?;
+        let work = Work::new(Engine::new(roots, options.follow_links), options, inbox, deliver, scanned.clone());
+        let shared = Arc::new(Mutex::new(Some(work)));
+        let own = signals.clone();
+        let thread = thread::Builder::new().name("source".into()).spawn(move || run(&shared, &own))?;
         Ok(SourceHandle { signals, thread: Some(thread), scanned })
     }
 }
@@ -129,10 +122,11 @@ impl Drop for SourceHandle {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nobody to tell.
         let _ = self.signals.send(Signal::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the source of manifests broke down");
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                warn!("the source of manifests broke down");
+            }
         }
     }
 }
@@ -208,6 +202,8 @@ struct Engine {
     layout: Layout,
     /// Whether the kernel sees every change of the tree.
     told: bool,
+    /// Every directory that was listed.
+    directories: Vec<(PathBuf, u32)>,
     skipped: usize,
     linked: bool,
     loaded: bool,
@@ -236,6 +232,7 @@ impl Engine {
             written: HashMap::new(),
             layout: Layout::default(),
             told: false,
+            directories: Vec::new(),
             skipped: 0,
             linked: false,
             loaded: false,
@@ -254,7 +251,7 @@ impl Engine {
         let pending = &self.pending;
         let open = |file: &str| !pending.is_empty() && pending.contains_key(file);
         let mut known = Compare { files: &mut self.tracked, again: look.again, open };
-        let listing = match scan::list(&self.roots, self.follow_links, &mut known) {
+        let mut listing = match scan::list(&self.roots, self.follow_links, &mut known) {
             Ok(listing) => listing,
             Err(trouble) => {
                 self.trouble = Some(trouble.into());
@@ -263,24 +260,32 @@ impl Engine {
         };
         self.trouble = None;
         let swapped = listing.layout.swapped_since(&self.layout);
-        let trusting = look.trusting || swapped;
-        self.missing.retain(|file, _| !is_listed(&self.tracked, &listing, file));
+        let settled = look.trusting || swapped;
+        // In order of their names, and the first time all of them: moved, not copied.
+        let files = std::mem::take(&mut listing.files);
+        let mut due: Vec<Due> =
+            files.into_iter().map(|(file, Found { path, print })| Due { file, path, print, settled }).collect();
         if self.tracked.len() == 0 {
-            self.tracked.reserve(listing.files.len());
-        }
-        let mut inodes = None;
-        let mut due = Vec::new();
-        for (file, found) in &listing.files {
-            let moved = !self.tracked.is_at(file, &found.path)
-                && absent_inodes(&mut inodes, &self.tracked, &listing).contains(&found.print.file());
-            due.push(Due { file: file.clone(), path: found.path.clone(), settled: trusting || moved });
+            self.tracked.reserve(due.len());
+        } else if !settled {
+            let mut inodes = None;
+            let mut moved = |due: &Due, all: &[Due]| {
+                !self.tracked.is_at(&due.file, &due.path)
+                    && absent_inodes(&mut inodes, &self.tracked, all).contains(&due.print.file())
+            };
+            let moved: Vec<bool> = due.iter().map(|one| moved(one, &due)).collect();
+            for (due, moved) in due.iter_mut().zip(moved) {
+                due.settled = moved;
+            }
         }
         self.look_at_all(&due, now);
         for (file, diagnostic) in &listing.oddities {
             self.unreadable(file, diagnostic.clone());
         }
-        self.absent(now, &listing);
+        self.absent(now, &listing, &due);
+        drop(due);
         self.told = listing.is_told();
+        self.directories = listing.directories;
         self.layout = listing.layout;
         self.skipped = listing.skipped;
         self.linked = listing.linked;
@@ -290,13 +295,17 @@ impl Engine {
     }
 
     /// What is known and was not listed: held, if its directory could not be; gone, if a second look agrees.
-    fn absent(&mut self, now: Instant, listing: &Listing) {
+    fn absent(&mut self, now: Instant, listing: &Listing, due: &[Due]) {
         let tracked = &self.tracked;
-        self.pending.retain(|file, _| is_listed(tracked, listing, file));
-        self.written.retain(|file, _| is_listed(tracked, listing, file));
+        let listed = |file: &str| tracked.is_seen(file) || is_among(due, file) || listing.oddities.contains_key(file);
+        self.missing.retain(|file, _| !listed(file));
+        self.pending.retain(|file, _| listed(file));
+        self.written.retain(|file, _| listed(file));
         let unlisted: Vec<Arc<str>> = tracked
             .iter()
-            .filter(|(file, known)| !tracked.sees(known) && !listing.oddities.contains_key(*file))
+            .filter(|(file, known)| {
+                !tracked.sees(known) && !is_among(due, file) && !listing.oddities.contains_key(*file)
+            })
             .map(|(file, _)| file.clone())
             .collect();
         for file in unlisted {
@@ -317,7 +326,6 @@ impl Engine {
     /// Looks at many files, in this order. Reading and parsing them is work for every core; what comes of it is taken in
     /// by one, so that nothing depends on who was faster.
     fn look_at_all(&mut self, due: &[Due], now: Instant) {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_CORES);
         for some in due.chunks(AT_ONCE) {
             let expected = |due: &Due| self.pending.get(&due.file).map(|pending| pending.hash);
             let known = |due: &Due| self.tracked.get(&due.file).map(|known| known.hash);
@@ -329,10 +337,11 @@ impl Engine {
                 };
                 text.parsed_if(&due.file, worth)
             };
-            let texts = if cores < 2 || some.len() < FEW {
+            let texts = if some.len() < FEW {
                 some.iter().map(take).collect()
             } else {
-                in_parallel(cores, some, take)
+                let cores = thread::available_parallelism().map_or(1, NonZero::get);
+                in_parallel(cores.min(MOST_CORES), some, take)
             };
             for (due, text) in some.iter().zip(texts) {
                 self.take_in(&due.file, &due.path, text, now, due.settled);
@@ -454,7 +463,7 @@ impl Engine {
         }
         self.missing.remove(file);
         self.tracked.track(file, None, hash, None, false);
-        self.batch.insert(file.clone(), FileState::Unreadable(diagnostic));
+        self.batch.insert(file.clone(), FileState::Unreadable(diagnostic.into()));
     }
 
     fn gone(&mut self, file: &Arc<str>) {
@@ -548,6 +557,19 @@ impl Engine {
             || self.layout.links().any(|link| link.starts_with(path))
             || self.outside.concerns(path)
             || self.roots.iter().any(given)
+    }
+
+    /// Whether something that came or went at a path inside the tree is neither a manifest nor anything that could hold
+    /// one: the file that an editor writes before it is renamed, for which nobody needs to look at the whole tree.
+    fn is_beside(&self, path: &Path) -> bool {
+        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !scan::is_manifest(name));
+        let inside = self.layout.reals().any(|real| path != real && path.starts_with(real));
+        let known = || self.directories.iter().any(|(directory, _)| directory.starts_with(path));
+        let other = || match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.is_file(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        named && inside && !self.linked && !known() && other()
     }
 
     /// Whether an event at a path inside the tree is only the noise of hidden files.
@@ -648,23 +670,25 @@ fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) 
 struct Due {
     file: Arc<str>,
     path: PathBuf,
+    /// Its print when it was listed.
+    print: Print,
     /// Whether its text is known to be complete.
     settled: bool,
 }
 
-/// Whether a listing shows a file, as it was or otherwise.
-fn is_listed(tracked: &Files, listing: &Listing, file: &str) -> bool {
-    tracked.is_seen(file) || listing.files.contains_key(file) || listing.oddities.contains_key(file)
+/// Whether a file is one of these, which are in order.
+fn is_among(due: &[Due], file: &str) -> bool {
+    due.binary_search_by(|due| (*due.file).cmp(file)).is_ok()
 }
 
 /// Device and inode of the known files that are not listed: one of them under another name is complete, since it was.
 fn absent_inodes<'a>(
     inodes: &'a mut Option<HashSet<(u32, u64)>>,
     tracked: &Files,
-    listing: &Listing,
+    due: &[Due],
 ) -> &'a HashSet<(u32, u64)> {
     inodes.get_or_insert_with(|| {
-        let absent = tracked.iter().filter(|(file, known)| !tracked.sees(known) && !listing.files.contains_key(*file));
+        let absent = tracked.iter().filter(|(file, known)| !tracked.sees(known) && !is_among(due, file));
         absent.filter_map(|(_, known)| known.print.map(|print| print.file())).collect()
     })
 }
@@ -679,91 +703,208 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// What the source's thread and the watch's share. Gone once the source has ended.
+type Shared<F> = Mutex<Option<Work<F>>>;
+
+/// The source's thread: works whenever something is due, and whenever it is woken.
+fn run<F: FnMut(Update) + Send + 'static>(shared: &Arc<Shared<F>>, signals: &Sender<Signal>) {
+    let thread = thread::current();
+    let hear: Arc<dyn Fn(Signal) + Send + Sync> = {
+        let (shared, signals) = (shared.clone(), signals.clone());
+        Arc::new(move |signal| hear(&shared, &signals, &thread, signal))
+    };
+    let _end = End(shared);
+    loop {
+        // Whoever broke down while holding it left it in a state that nothing may be concluded from.
+        let until = shared.lock().ok().and_then(|mut work| work.as_mut()?.step(&hear));
+        let Some(until) = until else { break };
+        thread::park_timeout(until.saturating_duration_since(clock::now()));
+    }
+    assert!(!shared.is_poisoned(), "a manifest could not be taken in");
+}
+
+/// Ends a source, however its thread does: nothing is delivered afterwards, and whoever waits for that learns of it.
+struct End<'a, F>(&'a Shared<F>);
+
+impl<F> Drop for End<'_, F> {
+    fn drop(&mut self) {
+        // With the watch, which holds on to all this.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// What the watch's thread does with a signal: takes it in if nobody else works, and wakes the source's thread if that
+/// has something to do sooner than it knows. Never waits: the source may be waiting for the watch.
+fn hear<F: FnMut(Update)>(shared: &Shared<F>, signals: &Sender<Signal>, thread: &thread::Thread, signal: Signal) {
+    if signals.send(signal).is_err() {
+        return;
+    }
+    // A panic is to end the source, and in good order: `notify` cannot end a watch whose thread has gone.
+    let take = || shared.try_lock().is_ok_and(|mut work| work.as_mut().is_some_and(Work::take_in_passing));
+    if !catch_unwind(AssertUnwindSafe(take)).unwrap_or(false) {
+        thread.unpark();
+    }
+}
+
 /// The waiting: when to look at what, and whom to tell.
-struct Thread<F> {
+struct Work<F> {
     engine: Engine,
     options: Options,
-    signals: Sender<Signal>,
     inbox: Receiver<Signal>,
     deliver: F,
     watch: Option<Watch>,
     watch_trouble: Option<String>,
     /// When the last scan that could read the tree ended.
     scans: Arc<AtomicU64>,
+    started: Instant,
+    told: Option<SourceReport>,
+    /// When the next periodic scan is due.
+    periodic: Instant,
+    /// When a scan is due that something asked for.
+    wanted: Option<Instant>,
+    /// Before this such a scan is not due.
+    not_before: Instant,
+    /// Periodic scans so far.
+    rounds: u32,
+    /// Until then the watch's thread leaves signals to the source's.
+    busy_until: Instant,
+    /// Whether more is signalled than was taken in at once.
+    more: bool,
+    stopped: bool,
 }
 
-impl<F: FnMut(Update)> Thread<F> {
-    fn run(mut self) {
+impl<F: FnMut(Update)> Work<F> {
+    fn new(engine: Engine, options: Options, inbox: Receiver<Signal>, deliver: F, scans: Arc<AtomicU64>) -> Self {
         let started = clock::now();
-        let mut told: Option<SourceReport> = None;
-        let mut periodic = started;
-        let mut wanted: Option<Instant> = Some(started);
-        let mut not_before = started;
-        let mut rounds = 0;
-        loop {
-            let now = clock::now();
-            let due = now >= periodic;
-            if due || wanted.is_some_and(|at| now >= at) {
-                let watched = self.watch.is_some() && !self.is_watch_stale();
-                self.arm(due);
-                let full = due && rounds % FULL_EVERY == FULL_EVERY - 1;
-                let again = if full { self.again(watched && self.engine.told, rounds) } else { Again::None };
-                self.engine.scan(now, Look { again, trusting: false });
-                if self.engine.trouble.is_none() {
-                    let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                    self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Self {
+            engine,
+            options,
+            inbox,
+            deliver,
+            watch: None,
+            watch_trouble: None,
+            scans,
+            started,
+            told: None,
+            periodic: started,
+            wanted: Some(started),
+            not_before: started,
+            rounds: 0,
+            busy_until: started,
+            more: false,
+            stopped: false,
+        }
+    }
+
+    /// Does whatever is due. Returns when the next thing will be, or nothing once it is to end.
+    fn step(&mut self, hear: &Arc<dyn Fn(Signal) + Send + Sync>) -> Option<Instant> {
+        self.take_all();
+        if self.stopped {
+            return None;
+        }
+        let now = clock::now();
+        let due = now >= self.periodic;
+        if due || self.wanted.is_some_and(|at| now >= at) {
+            self.scan(due, now, hear);
+        }
+        self.look_at_pending(now);
+        let ready = self.told.is_some()
+            || self.engine.trouble.is_some()
+            || (self.engine.loaded && (self.engine.pending.is_empty() || now.duration_since(self.started) > PATIENCE));
+        if ready {
+            self.tell();
+        }
+        if !self.engine.missing.is_empty() && self.wanted.is_none() {
+            self.wanted = Some(self.not_before.max(clock::now() + GONE_AFTER / 2));
+        }
+        if self.engine.trouble.is_some() && self.wanted.is_none() {
+            self.wanted = Some(clock::now() + Duration::from_secs(1).min(self.options.scan_interval));
+        }
+        Some(self.until())
+    }
+
+    /// When the next thing is due.
+    fn until(&self) -> Instant {
+        let pending = self.engine.pending.values().map(|pending| pending.since + pending.quiet).min();
+        let at_once = self.more.then_some(self.started);
+        [self.wanted, pending, at_once].into_iter().flatten().fold(self.periodic, Instant::min)
+    }
+
+    /// Looks at the tree; `due`: because it is time to.
+    fn scan(&mut self, due: bool, now: Instant, hear: &Arc<dyn Fn(Signal) + Send + Sync>) {
+        let watched = self.watch.is_some() && !self.is_watch_stale();
+        let first = self.rounds == 0;
+        if !first {
+            self.arm(due, hear);
+        }
+        let full = due && self.rounds % FULL_EVERY == FULL_EVERY - 1;
+        let again = if full { self.again(watched && self.engine.told, self.rounds) } else { Again::None };
+        self.engine.scan(now, Look { again, trusting: false });
+        if self.engine.trouble.is_none() {
+            let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        let after = clock::now();
+        self.not_before = after + BETWEEN_SCANS.max(2 * after.duration_since(now));
+        self.wanted = None;
+        if due {
+            self.rounds += 1;
+            self.periodic = after + self.options.scan_interval;
+        }
+        if first && self.options.watch {
+            // Not sooner: our own reading would have woken the watch ten thousand times. What happened meanwhile is found
+            // by another scan, at once.
+            self.arm(due, hear);
+            self.wanted = Some(after);
+        } else if self.is_watch_stale() {
+            // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
+            self.wanted = Some(self.not_before);
+        }
+    }
+
+    /// Takes in what was signalled, as one change: what is there already belongs together, as the two halves of a rename
+    /// do and a checkout of many files. Whether a file was looked at for it.
+    fn take_all(&mut self) -> bool {
+        let (mut taken, mut looked) = (0, false);
+        while taken < MOST_AT_ONCE {
+            let Ok(signal) = self.inbox.try_recv() else { break };
+            taken += 1;
+            match self.take(signal) {
+                Next::Stop => self.stopped = true,
+                Next::Scan => {
+                    self.wanted = Some(self.wanted.map_or(self.not_before, |at| at.min(self.not_before)));
                 }
-                let after = clock::now();
-                not_before = after + BETWEEN_SCANS.max(2 * after.duration_since(now));
-                wanted = None;
-                if due {
-                    rounds += 1;
-                    periodic = after + self.options.scan_interval;
-                }
-                if self.is_watch_stale() {
-                    // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
-                    wanted = Some(not_before);
-                }
-            }
-            self.look_at_pending(now);
-            let first = told.is_none();
-            let ready = !first
-                || self.engine.trouble.is_some()
-                || (self.engine.loaded && (self.engine.pending.is_empty() || now.duration_since(started) > PATIENCE));
-            if ready {
-                self.tell(&mut told);
-            }
-            if !self.engine.missing.is_empty() && wanted.is_none() {
-                wanted = Some(not_before.max(clock::now() + GONE_AFTER / 2));
-            }
-            if self.engine.trouble.is_some() && wanted.is_none() {
-                wanted = Some(clock::now() + Duration::from_secs(1).min(self.options.scan_interval));
-            }
-            let mut until = periodic;
-            until = until.min(wanted.unwrap_or(until));
-            until = until
-                .min(self.engine.pending.values().map(|pending| pending.since + pending.quiet).min().unwrap_or(until));
-            match self.inbox.recv_timeout(until.saturating_duration_since(clock::now())) {
-                Ok(signal) => {
-                    // What is there already belongs together: the two halves of a rename, a checkout of many files.
-                    let more: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
-                    for signal in std::iter::once(signal).chain(more) {
-                        match self.take(signal) {
-                            Next::Stop => return,
-                            Next::Scan => wanted = Some(wanted.map_or(not_before, |at| at.min(not_before))),
-                            Next::No => {}
-                        }
+                Next::Looked(scan) => {
+                    looked = true;
+                    if scan {
+                        self.wanted = Some(self.wanted.map_or(self.not_before, |at| at.min(self.not_before)));
                     }
-                    self.engine.commit();
-                    // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
-                    if told.is_some() {
-                        self.tell(&mut told);
-                    }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Next::No => {}
             }
         }
+        self.more = taken == MOST_AT_ONCE;
+        if taken > 0 && !self.stopped {
+            self.engine.commit();
+            // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
+            if self.told.is_some() {
+                self.tell();
+            }
+        }
+        looked
+    }
+
+    /// The same for the thread that heard of it. Whether nothing is left for the source's thread to do sooner than it
+    /// knows. One file at a time: many are read by that thread, while this one goes on emptying the kernel's queue.
+    fn take_in_passing(&mut self) -> bool {
+        if self.told.is_none() || self.stopped || clock::now() < self.busy_until {
+            return false;
+        }
+        let before = self.until();
+        if self.take_all() {
+            self.busy_until = clock::now() + BETWEEN_FILES;
+        }
+        !self.stopped && self.until() >= before
     }
 
     /// Which files the scan of this round reads again; `told`: whether events and metadata tell of every change.
@@ -788,7 +929,12 @@ impl<F: FnMut(Update)> Thread<F> {
     fn look_at_pending(&mut self, now: Instant) {
         let pending = self.engine.pending.iter().filter(|(_, pending)| now >= pending.since + pending.quiet);
         let due: Vec<Due> = pending
-            .map(|(file, pending)| Due { file: file.clone(), path: pending.path.clone(), settled: false })
+            .map(|(file, pending)| Due {
+                file: file.clone(),
+                path: pending.path.clone(),
+                print: pending.print,
+                settled: false,
+            })
             .collect();
         self.engine.look_at_all(&due, now);
         for due in due {
@@ -821,7 +967,7 @@ impl<F: FnMut(Update)> Thread<F> {
                     Some(file) => {
                         engine.written.remove(&file);
                         engine.look(&file, &path, now, true);
-                        if engine.linked { Next::Scan } else { Next::No }
+                        Next::Looked(engine.linked)
                     }
                     // A renamed directory or link, a file that moved on; or just a file that is no manifest.
                     None if plain && !engine.linked => Next::No,
@@ -841,12 +987,13 @@ impl<F: FnMut(Update)> Thread<F> {
                     fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
                 if fresh { Next::No } else { Next::Scan }
             }
+            Signal::Moved(path) if engine.is_beside(&path) => Next::No,
             Signal::Moved(_) => Next::Scan,
         }
     }
 
     /// Watches what there is to watch now. Failing that, scanning has to do: said once, tried again with each scan.
-    fn arm(&mut self, retry: bool) {
+    fn arm(&mut self, retry: bool, hear: &Arc<dyn Fn(Signal) + Send + Sync>) {
         if !self.options.watch
             || self.watch.as_ref().is_some_and(|watch| watch.is_current(&self.engine.roots, &self.engine.outside))
         {
@@ -856,7 +1003,7 @@ impl<F: FnMut(Update)> Thread<F> {
             return;
         }
         self.watch = None;
-        match Watch::arm(&self.engine.roots, &self.engine.outside, self.signals.clone()) {
+        match Watch::arm(&self.engine.roots, &self.engine.outside, hear.clone()) {
             Ok(watch) => {
                 self.watch = Some(watch);
                 if self.watch_trouble.take().is_some() {
@@ -876,9 +1023,9 @@ impl<F: FnMut(Update)> Thread<F> {
     }
 
     /// Hands over what changed since the last time, if anything did.
-    fn tell(&mut self, told: &mut Option<SourceReport>) {
+    fn tell(&mut self) {
         let report = self.engine.report();
-        let before = told.as_ref();
+        let before = self.told.as_ref();
         let changes = std::mem::take(&mut self.engine.changes);
         if before == Some(&report) && changes == Changes::default() {
             return;
@@ -890,7 +1037,7 @@ impl<F: FnMut(Update)> Thread<F> {
                 info!(files = report.files, "the manifests can be read");
             }
         }
-        *told = Some(report.clone());
+        self.told = Some(report.clone());
         (self.deliver)(Update { changed: changes.changed, removed: changes.removed, source: report });
     }
 }
@@ -900,6 +1047,8 @@ impl<F: FnMut(Update)> Thread<F> {
 enum Next {
     /// Nothing.
     No,
+    /// Nothing more, for a file that was looked at; or a look at the whole tree as well.
+    Looked(bool),
     /// A look at the whole tree, soon.
     Scan,
     /// To end.
@@ -909,8 +1058,10 @@ enum Next {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
+    use crate::reconcile::desired::Desired;
 
     fn manifest(name: &str, state: &str) -> String {
         format!(
@@ -939,19 +1090,61 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_beside_the_manifests_asks_for_no_scan() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = fs::canonicalize(dir.path()).expect("it is there").join("manifests");
+        fs::create_dir_all(root.join("team/deep")).expect("mkdir");
+        fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
+        fs::write(root.join("notes"), "x").expect("write");
+        let mut engine = Engine::new(vec![root.clone()], false);
+        engine.scan(clock::now(), Look::default());
+        fs::create_dir(root.join("new")).expect("mkdir");
+        symlink("a.yaml", root.join("link")).expect("symlink");
+        for (path, beside) in [
+            ("sedAbC123", true),
+            ("notes", true),
+            ("team/deep/4913", true),
+            ("a.yaml", false),
+            ("gone.yaml", false),
+            ("team", false),
+            ("team/deep", false),
+            ("new", false),
+            ("link", false),
+            ("", false),
+            ("..", false),
+        ] {
+            assert_eq!(engine.is_beside(&root.join(path)), beside, "{path}");
+        }
+        fs::rename(root.join("team"), root.join("away")).expect("rename");
+        assert!(!engine.is_beside(&root.join("team")), "what was below it is gone");
+    }
+
+    /// Whichever thread it was that took the change in.
+    #[test]
+    fn who_waits_for_a_source_that_breaks_down_learns_of_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("a.yaml"), manifest("a", "Running")).expect("write");
+        let options = Options { scan_interval: Duration::from_millis(100), watch: true, follow_links: false };
+        let (sender, updates) = channel();
+        let deliver = move |update: Update| {
+            let stopped = |declared: &Arc<Declared>| declared.spec().is_some_and(|spec| spec.state == Desired::Stopped);
+            assert!(!update.changed.iter().any(stopped), "this breaks down over a stopped app");
+            sender.send(()).expect("somebody listens");
+        };
+        let source = Source::start(vec![dir.path().to_owned()], options, deliver).expect("it starts");
+        let deadline = Duration::from_secs(20);
+        updates.recv_timeout(deadline).expect("the first set");
+        fs::write(dir.path().join("new"), manifest("a", "Stopped")).expect("write");
+        fs::rename(dir.path().join("new"), dir.path().join("a.yaml")).expect("rename");
+        while updates.recv_timeout(deadline) != Err(RecvTimeoutError::Disconnected) {}
+        drop(source);
+    }
+
+    #[test]
     fn which_files_are_read_again() {
         let thread = |scan_interval| {
-            let (signals, inbox) = channel();
-            Thread {
-                engine: Engine::new(Vec::new(), false),
-                options: Options { scan_interval, watch: true, follow_links: false },
-                signals,
-                inbox,
-                deliver: |_| {},
-                watch: None,
-                watch_trouble: None,
-                scans: Arc::default(),
-            }
+            let options = Options { scan_interval, watch: true, follow_links: false };
+            Work::new(Engine::new(Vec::new(), false), options, channel().1, |_| {}, Arc::default())
         };
         let every_ten = thread(Duration::from_secs(10));
         assert_eq!(every_ten.again(false, 5), Again::All);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
+use std::sync::Arc;
 use std::{fs, io};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
@@ -14,7 +14,7 @@ use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveM
 
 use super::scan::{self, Outside, Root};
 
-/// What reaches the source's thread.
+/// What reaches the source.
 #[derive(Debug)]
 pub(super) enum Signal {
     /// A file was closed after writing, or renamed to this path: it is complete.
@@ -65,12 +65,15 @@ impl Watch {
     ///
     /// # Errors
     /// Why there is no watch. Where that is the kernel's limits, scanning has to do.
-    pub(super) fn arm(roots: &[Root], outside: &Outside, signals: Sender<Signal>) -> Result<Self, Unwatched> {
+    pub(super) fn arm(
+        roots: &[Root],
+        outside: &Outside,
+        hear: Arc<dyn Fn(Signal) + Send + Sync>,
+    ) -> Result<Self, Unwatched> {
         let armed = wanted(roots, outside);
         let forward = move |event: notify::Result<Event>| {
             for signal in signals_of(event) {
-                // The source is gone: nobody is left to tell.
-                let _ = signals.send(signal);
+                hear(signal);
             }
         };
         let config = Config::default().with_follow_symlinks(false);
