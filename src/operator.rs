@@ -96,6 +96,17 @@ impl Default for Settings {
     }
 }
 
+/// What a turn of the loop sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// The moment of the turn.
+    now: Moment,
+    /// Whether anything was sent.
+    any: bool,
+    /// When more may be sent.
+    again: Option<Moment>,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -177,7 +188,12 @@ impl<P: Platform> Operator<P> {
             while let Ok(update) = updates.try_recv() {
                 self.take_update(update);
             }
-            let wake = self.turn();
+            let sent = self.begin_turn();
+            if sent.any {
+                // What was sent goes out before it is told: whoever waits for the call has waited long enough.
+                tokio::task::yield_now().await;
+            }
+            let wake = self.end_turn(sent);
             if let Some(ended) = self.ended(deadline) {
                 return ended;
             }
@@ -209,9 +225,9 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// One turn: decide for whoever is due, send what may be sent. Returns when to come back at the latest.
-    fn turn(&mut self) -> Moment {
-        let now = self.clock.now();
+    /// Decides for whoever is due, and sends what may be sent.
+    fn begin_turn(&mut self) -> Sent {
+        let (now, before) = (self.clock.now(), self.requests);
         self.check_clock(now);
         let gates = Gates {
             account_blocked: self.governor.account_blocked(),
@@ -225,12 +241,17 @@ impl<P: Platform> Operator<P> {
             self.fleet.all_due(now);
         }
         self.pass(now);
-        let sendable = self.dispatch(now);
+        let again = self.dispatch(now);
+        Sent { now, any: self.requests > before, again }
+    }
+
+    /// Tells what came of it. Returns when to come back at the latest.
+    fn end_turn(&mut self, Sent { now, again, .. }: Sent) -> Moment {
         self.pass(now);
         self.report(now);
         self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
-        let wakes = [sendable, self.fleet.next_due(), self.governor.paused_until(now), Some(self.summary_at)];
+        let wakes = [again, self.fleet.next_due(), self.governor.paused_until(now), Some(self.summary_at)];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
         // Never at once: a wake-up that is already past was dealt with above, as far as it could be.
         let soonest = now + Duration::from_millis(1);
@@ -307,8 +328,10 @@ impl<P: Platform> Operator<P> {
             }
             let Some((name, since)) = self.fleet.first_ready() else { break None };
             // Decided again at the last moment: time may have passed since it became ready.
-            self.fleet.due_now(&name, now);
-            self.pass(now);
+            if self.fleet.object(&name).is_none_or(|object| object.decided_at != now) {
+                self.fleet.due_now(&name, now);
+                self.pass(now);
+            }
             if self.fleet.first_ready().is_some_and(|(first, _)| first == name) {
                 break Some(since);
             }

@@ -2,8 +2,9 @@
 //!
 //! One thread scans, keeps the catalog and the watch, and hands each change to a callback. The thread that hears of an
 //! event takes it in itself where that is one file to read, since a second thread is longer in waking than that takes;
-//! whoever works holds the one lock over all of it. The disk's content is the truth: an event only says which file to look at first. A text is acted on once it has settled, and an object is
-//! released once a second look still does not show it; neither keeps any other file waiting.
+//! whoever works holds the one lock over all of it. The disk's content is the truth: an event only says which file to
+//! look at first. A text is acted on once it has settled, and an object is released once a second look still does not
+//! show it; neither keeps any other file waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;

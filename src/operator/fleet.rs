@@ -39,6 +39,8 @@ pub struct Object {
     pub generation: u64,
     /// The last decision.
     pub decision: Option<Decision>,
+    /// When it was made.
+    pub decided_at: Moment,
     /// What was seen when it was made.
     pub observed: Observed,
     /// The last call.
@@ -370,6 +372,7 @@ impl Fleet {
     pub fn decided(&mut self, entry: &Entry, now: Moment, wall: Timestamp) -> Option<Decision> {
         let object = self.objects.get_mut(&entry.name)?;
         let before = object.decision.replace(entry.decision);
+        object.decided_at = now;
         object.observed = entry.observed;
         match entry.decision {
             Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.restless.remove(&entry.name),
@@ -590,6 +593,7 @@ impl Object {
             declared,
             generation: 0,
             decision: None,
+            decided_at: Moment::START,
             observed: Observed::Unknown,
             last_action: None,
             trigger: Trigger::Timer,
