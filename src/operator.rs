@@ -338,7 +338,8 @@ impl<P: Platform> Operator<P> {
         };
         let probing = self.governor.breaker_open();
         // In a bulk, one list verifies half a minute's worth of calls.
-        let gathered = self.fleet.looks().due_listed(now - GATHER, 1) > 0;
+        let looks = self.fleet.looks();
+        let gathered = looks.press() || looks.due_listed(now - GATHER, 1) > 0;
         let since = if self.in_a_bulk() { now - LOOKS.cap } else { now };
         if !probing && gathered && self.rounds.may_start_confirming(self.due_listed_looks(since)) {
             self.rounds.start(Lane::Confirm, now);
@@ -473,6 +474,7 @@ impl<P: Platform> Operator<P> {
         let wall = self.clock.wall();
         let finished = match result {
             Ok(mut answered) => {
+                self.rounds.doubt(&mut answered.value);
                 let mut unchanged = Vec::new();
                 for seen in &mut answered.value.apps {
                     let (id, settled) = self.fleet.see_listed(seen, sent_at, now, wall);

@@ -29,6 +29,8 @@ use crate::reconcile::desired::{Declared, SourceReport, Update};
 
 /// Rescans that events ask for lie at least this far apart.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
+/// How long after a file came into being that nobody closes the tree is looked at.
+const LATER: Duration = Duration::from_secs(1);
 /// Every so many periodic scans the bytes of files are read again that look the same: no metadata are trusted for ever.
 /// All of them, where scanning has to find everything; one share each time, where events tell of each write to a tree
 /// that only this kernel writes to. Each scan looks at the metadata of all files either way.
@@ -315,6 +317,10 @@ impl<F: FnMut(Update)> Work<F> {
                 Next::Scan => {
                     self.wanted = Some(self.wanted.map_or(self.not_before, |at| at.min(self.not_before)));
                 }
+                Next::ScanLater => {
+                    let at = clock::now() + LATER;
+                    self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
+                }
                 Next::Looked(scan) => {
                     looked = true;
                     if scan {
@@ -406,7 +412,18 @@ impl<F: FnMut(Update)> Work<F> {
                 use std::os::unix::fs::MetadataExt as _;
                 let fresh =
                     fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
-                if fresh { Next::No } else { Next::Scan }
+                match engine.name_of(&path) {
+                    _ if !fresh => Next::Scan,
+                    // Of one that was written before it had this name (O_TMPFILE), no close is told.
+                    Some(_) => Next::ScanLater,
+                    None => Next::No,
+                }
+            }
+            // What is watched itself is gone from where it was. A new one in its place may have its very inode, on which
+            // no watch lies.
+            Signal::Moved(path) if self.watch.as_ref().is_some_and(|watch| watch.watches(&path)) => {
+                self.watch = None;
+                Next::Scan
             }
             Signal::Moved(path) if engine.is_beside(&path) => Next::No,
             Signal::Moved(_) => Next::Scan,
@@ -472,6 +489,8 @@ enum Next {
     Looked(bool),
     /// A look at the whole tree, soon.
     Scan,
+    /// The same, in a second: what comes by then may make it needless, and none of it waits for this.
+    ScanLater,
     /// To end.
     Stop,
 }

@@ -85,6 +85,11 @@ impl Watch {
         Ok(Self { _watcher: watcher, armed })
     }
 
+    /// Whether `path` itself is watched, and not only as a part of something.
+    pub(super) fn watches(&self, path: &Path) -> bool {
+        self.armed.iter().any(|(armed, ..)| armed == path)
+    }
+
     /// Whether it still watches what there is to watch.
     pub(super) fn is_current(&self, roots: &[Root], outside: &Outside) -> bool {
         self.armed == wanted(roots, outside)

@@ -548,8 +548,9 @@ impl Fleet {
     /// Puts the look that is owed to an app into its queue. Nothing is owed to an app that nobody declares.
     fn queue_look(&mut self, id: &AppId) {
         let known = self.apps.get(id).filter(|known| known.owner.is_some());
-        let (listed, at) = known.map_or((false, None), |known| (known.listed, known.past().look_at()));
-        self.looks.set(id, listed, at);
+        let (listed, at, pressing) =
+            known.map_or((false, None, false), |known| (known.listed, known.past().look_at(), known.past().pressing()));
+        self.looks.set(id, listed, at, pressing);
     }
 
     fn owner_due(&mut self, id: &AppId, now: Moment) {

@@ -1,6 +1,8 @@
 //! Which apps are owed a single read, and when? Those on the list apart from the others, since a list serves the former
 //! all at once.
 
+use std::collections::BTreeSet;
+
 use crate::operator::queue::Queue;
 use crate::reconcile::app::AppId;
 use crate::reconcile::moment::Moment;
@@ -10,11 +12,18 @@ use crate::reconcile::moment::Moment;
 pub struct Looks {
     listed: Queue<AppId>,
     unlisted: Queue<AppId>,
+    /// Those for which a call waits.
+    pressing: BTreeSet<AppId>,
 }
 
 impl Looks {
-    /// One read of an app is owed at `at`, or none.
-    pub fn set(&mut self, id: &AppId, listed: bool, at: Option<Moment>) {
+    /// One read of an app is owed at `at`, or none; `pressing`: a call waits for it.
+    pub fn set(&mut self, id: &AppId, listed: bool, at: Option<Moment>, pressing: bool) {
+        if pressing && at.is_some() {
+            self.pressing.insert(id.clone());
+        } else {
+            self.pressing.remove(id);
+        }
         self.listed.set(id, at.filter(|_| listed));
         self.unlisted.set(id, at.filter(|_| !listed));
     }
@@ -33,6 +42,11 @@ impl Looks {
     pub fn first(&self, now: Moment, unlisted_only: bool) -> Option<(Moment, &AppId)> {
         let listed = self.listed.due(now).next().filter(|_| !unlisted_only);
         [listed, self.unlisted.due(now).next()].into_iter().flatten().min()
+    }
+
+    /// Whether a call waits for any of them.
+    pub fn press(&self) -> bool {
+        !self.pressing.is_empty()
     }
 
     /// How many that a list would serve are due since `until` or before; counts no further than `enough`.

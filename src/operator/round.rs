@@ -167,6 +167,13 @@ impl Rounds {
         Some(round.listing.next())
     }
 
+    /// Makes unknown what a page says of an app otherwise than this round has said already.
+    pub fn doubt(&self, page: &mut Page) {
+        if let Some(round) = &self.current {
+            round.listing.doubt(page);
+        }
+    }
+
     /// A page came.
     pub fn page(&mut self, page: Page, now: Moment, wall: Timestamp) -> Option<Finished> {
         let round = self.current.as_mut()?;

@@ -3,7 +3,7 @@
 //! Not knowing is a value: a list that came in part updates what it showed and concludes nothing about the rest.
 //! Pages that shift, repeat, loop or lie about their number only ever make a list incomplete.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Page, PageRequest, Seen};
@@ -19,12 +19,15 @@ const MAX_PAGES: u32 = 1_000;
 #[derive(Debug, Clone)]
 pub struct Listing {
     next: PageRequest,
-    seen: BTreeMap<AppId, Option<Box<Told>>>,
+    seen: Shown,
     /// Whether what is told of each app is kept until the end, or its id alone.
     whole: bool,
     total: Option<u64>,
     flaw: Option<Flaw>,
 }
+
+/// What was shown of each app: by what later pages are compared, and the rest where it is kept.
+type Shown = BTreeMap<AppId, (Observed, Option<Box<Told>>)>;
 
 /// What a list tells of an app, besides its id.
 type Told = (Option<Arc<str>>, Reading);
@@ -89,24 +92,35 @@ impl Listing {
         self.next
     }
 
+    /// Makes unknown what this page says of an app otherwise than it, or a page before it, has said already: two readings
+    /// that disagree prove nothing. For whoever takes in what a page shows before [`Listing::add`] does.
+    pub fn doubt(&self, page: &mut Page) {
+        let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
+        for Seen { id, reading, .. } in &page.apps {
+            let before = said.get(id).copied().or_else(|| self.seen.get(id).map(|(observed, _)| *observed));
+            let agreed = before.is_none_or(|before| before == reading.observed);
+            said.insert(id.clone(), if agreed { reading.observed } else { Observed::Unknown });
+        }
+        for Seen { id, reading, .. } in &mut page.apps {
+            reading.observed = said.get(id).copied().unwrap_or(Observed::Unknown);
+        }
+    }
+
     /// Takes a page in and says what to ask for next.
-    pub fn add(&mut self, page: Page) -> Next {
+    pub fn add(&mut self, mut page: Page) -> Next {
+        self.doubt(&mut page);
         let items = page.apps.len() as u64 + u64::from(page.unreadable);
         if page.unreadable > 0 {
             self.flaw(Flaw::UnreadableItem);
         }
         let (mut fresh, mut again) = (0_u64, false);
-        for Seen { id, name, mut reading } in page.apps {
-            match self.seen.get(&id) {
+        for Seen { id, name, reading } in page.apps {
+            let observed = reading.observed;
+            let told = (observed, self.whole.then(|| Box::new((name, reading))));
+            match self.seen.insert(id, told) {
                 None => fresh += 1,
-                Some(earlier) => {
-                    again = true;
-                    if earlier.as_ref().is_some_and(|earlier| earlier.1.observed != reading.observed) {
-                        reading.observed = Observed::Unknown; // two readings that disagree prove nothing
-                    }
-                }
+                Some(_) => again = true,
             }
-            self.seen.insert(id, self.whole.then(|| Box::new((name, reading))));
         }
         // A server that knows no pages answers the second one with the first: that list is whole.
         let unpaged = page.pagination.is_none() && fresh == 0;
@@ -152,7 +166,7 @@ impl Listing {
     /// The apps that came, and why they are not all of them, if they are not.
     pub fn finish(self) -> (Vec<Seen>, Option<Flaw>) {
         let (seen, flaw) = self.add_up();
-        let seen = seen.into_iter().filter_map(|(id, told)| {
+        let seen = seen.into_iter().filter_map(|(id, (_, told))| {
             let (name, reading) = *told?;
             Some(Seen { id, name, reading })
         });
@@ -165,7 +179,7 @@ impl Listing {
         (seen.into_keys().collect(), flaw)
     }
 
-    fn add_up(mut self) -> (BTreeMap<AppId, Option<Box<Told>>>, Option<Flaw>) {
+    fn add_up(mut self) -> (Shown, Option<Flaw>) {
         if let Some(told) = self.total
             && told != self.found()
         {
@@ -226,6 +240,23 @@ mod tests {
         // hasNextPage lies in either direction: the count decides
         case(vec![page(&["a"], Some(2), Some(false)), page(&["b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true))], 2, None);
+    }
+
+    #[test]
+    fn two_readings_that_disagree_prove_nothing() {
+        let states = |page: &Page| page.apps.iter().map(|seen| seen.reading.observed).collect::<Vec<_>>();
+        let (running, stopped, unknown) = (Observed::Running, Observed::Stopped, Observed::Unknown);
+        for mut listing in [Listing::new(None), Listing::of_ids(None)] {
+            let mut first = page(&["a", "b", "b", "c", "c"], Some(9), None);
+            first.apps[2].reading.observed = stopped;
+            listing.doubt(&mut first);
+            assert_eq!(states(&first), [running, unknown, unknown, running, running], "on one page");
+            listing.add(first);
+            let mut second = page(&["a", "b", "c", "d"], Some(9), None);
+            second.apps[0].reading.observed = stopped;
+            listing.doubt(&mut second);
+            assert_eq!(states(&second), [unknown, unknown, running, running], "on two");
+        }
     }
 
     #[test]

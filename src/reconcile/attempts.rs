@@ -70,6 +70,8 @@ pub struct Attempts {
     verifying: Option<Verifying>,
     look_at: Option<Moment>,
     looks: u32,
+    /// Whether a call waits for the look that is owed.
+    pressing: bool,
     settled_by_us: bool,
     returns: Vec<Moment>,
 }
@@ -85,6 +87,7 @@ pub static NOTHING_TRIED: Attempts = Attempts {
     verifying: None,
     look_at: None,
     looks: 0,
+    pressing: false,
     settled_by_us: false,
     returns: Vec::new(),
 };
@@ -124,6 +127,11 @@ impl Attempts {
     /// When the app should be read singly, if it should.
     pub fn look_at(&self) -> Option<Moment> {
         self.look_at
+    }
+
+    /// Whether that look is not to wait for others: what is asked of the app changed while a call was not proven yet.
+    pub fn pressing(&self) -> bool {
+        self.pressing && self.look_at.is_some()
     }
 
     /// When time alone changes something here: the end of the backoff or of a verification.
@@ -173,7 +181,7 @@ impl Attempts {
         self.in_flight = Some((action, basis.and_then(|sighting| sighting.reading.taken_at)));
         self.settled_by_us = false;
         self.verifying = None;
-        self.look_at = None;
+        self.owe_no_look();
     }
 
     /// The call was accepted. Its effect shall be seen within `confirm_timeout`.
@@ -223,7 +231,7 @@ impl Attempts {
             // or that of a lost one until it may be repeated.
             let lost = self.in_flight.is_none() && self.not_before.is_some_and(|until| now < until);
             if self.verifying.is_none_or(|call| !call.accepted && !lost) {
-                self.look_at = None;
+                self.owe_no_look();
             }
             if satisfies(observed, desired) {
                 return self.agreed(desired);
@@ -243,7 +251,7 @@ impl Attempts {
             return None;
         }
         self.verifying = None;
-        self.look_at = None;
+        self.owe_no_look();
         let reason = match verifying.action {
             Action::Stop => Reason::StopNotEffective,
             Action::Start => Reason::StartNotEffective,
@@ -266,10 +274,16 @@ impl Attempts {
         self.look_at = Some(self.look_at.map_or(now, |at| at.min(now)));
     }
 
+    fn owe_no_look(&mut self) {
+        self.look_at = None;
+        self.pressing = false;
+    }
+
     /// A single look was sent: the next one is due later, should this one prove nothing.
     pub fn looked(&mut self, now: Moment) {
         self.looks = self.looks.saturating_add(1);
         self.look_at = Some(now + LOOKS.ceiling(self.looks));
+        self.pressing = false;
     }
 
     /// What is asked of the app changed: failures and stalls of the old wish do not count against the new one. What
@@ -283,11 +297,10 @@ impl Attempts {
         self.because = None;
         self.settled_by_us = false;
         self.returns.clear();
-        if self.verifying.is_none() {
-            self.look_at = None;
-        }
+        // A look that is owed stays so: where the last call is not proven yet, nothing else tells what there is to do.
         if unproven {
             self.owe_look(now);
+            self.pressing = true;
         }
     }
 
@@ -310,7 +323,7 @@ impl Attempts {
         self.failures = 0;
         self.not_before = None;
         self.because = None;
-        self.look_at = None;
+        self.owe_no_look();
         let verified = self.verifying.take().filter(|verifying| verifying.action.aims_at() == desired)?;
         self.settled_by_us = true;
         Some(Turn::Verified(verified.action))

@@ -432,6 +432,26 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_that_is_taken_back_and_made_again_still_waits_for_a_look() {
+        let mut past = Attempts::new(0);
+        past.begin(Action::Stop, None);
+        past.accepted(None, CONFIRM, NOW);
+        assert!(!past.pressing(), "what verifies a call may wait for others");
+        past.wish_changed(Desired::Running, NOW);
+        assert!(past.pressing());
+        // What this look showed was older than the stop.
+        past.looked(NOW);
+        past.note(Desired::Running, Observed::Unknown, NOW);
+        assert!(!past.pressing());
+        for desired in [Desired::Stopped, Desired::Running, Desired::Stopped] {
+            past.wish_changed(desired, NOW);
+            assert!(past.look_at().is_some(), "nothing else tells what the stop did");
+        }
+        past.note(Desired::Stopped, Observed::Stopped, NOW);
+        assert_eq!((past.look_at(), past.pressing()), (None, false));
+    }
+
+    #[test]
     fn an_app_that_keeps_coming_back_is_contested_and_still_enforced() {
         let mut past = Attempts::new(0);
         let mut now = NOW;

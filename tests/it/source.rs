@@ -304,6 +304,40 @@ fn the_root_is_deleted_and_made_again() {
     bench.until_state("b", "Running");
 }
 
+/// File systems give the number of a directory that was just removed to the next one: it is another all the same.
+#[test]
+fn a_root_that_is_made_anew_is_watched_anew() {
+    let bench = Bench::with_a();
+    for round in 0..4 {
+        fs::remove_dir_all(&bench.root).expect("remove");
+        fs::create_dir(&bench.root).expect("mkdir");
+        let name = format!("n{round}");
+        fs::write(bench.path("a.yaml"), app("a", "Running")).expect("write");
+        fs::write(bench.path("n.yaml"), app(&name, "Running")).expect("write");
+        bench.until_state(&name, "Running");
+        for state in ["Stopped", "Running"] {
+            fs::write(bench.path(".tmp"), app("a", state)).expect("write");
+            fs::rename(bench.path(".tmp"), bench.path("a.yaml")).expect("rename");
+            bench.until_state("a", state);
+        }
+    }
+}
+
+/// A file that was written before it had a name: no event tells that it is complete.
+#[test]
+fn a_file_that_is_given_its_name_when_it_is_written() {
+    let bench = Bench::with_a();
+    let (flags, mode) = (rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR, rustix::fs::Mode::from(0o644));
+    // Not every file system has such files.
+    let Ok(file) = rustix::fs::open(&bench.root, flags, mode) else { return };
+    let mut file = fs::File::from(file);
+    file.write_all(app("b", "Stopped").as_bytes()).expect("write");
+    let from = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+    rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, bench.path("b.yaml"), follow).expect("link");
+    bench.until_state("b", "Stopped");
+}
+
 #[test]
 fn the_root_appears_later() {
     let bench = Bench::start("not/yet", EVENTS_ONLY, |_| {});

@@ -195,6 +195,44 @@ fn edits_saved_at_once_are_verified_by_one_list() {
     });
 }
 
+/// Metrics lag, and an edit is taken back and made again before they show what its call did.
+#[test]
+fn edits_that_are_taken_back_end_as_was_asked_last() {
+    for last in ["Running", "Stopped"] {
+        on_a_paused_clock(async {
+            let config = Config { telemetry_lag: Duration::from_secs(4), ..Config::default() };
+            let mut account = Account::begin(10, 0, settings(Budget::PerMinute(120)), config);
+            account.pass(130).await;
+            for round in 0..6 {
+                account.edit(0, if round % 2 == 0 { "Stopped" } else { "Running" });
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+            account.edit(0, last);
+            let log = account.pass(20).await;
+            assert_eq!(count(&log)[0], 0, "no list came to help");
+            let online = lock(&account.world).online(&id(0).parse::<AppId>().unwrap(), account.clock.wall());
+            assert_eq!(online, Some(last == "Running"), "{last}: {:?}", count(&log));
+        });
+    }
+}
+
+/// A look that a call waits for does not wait for others, however many there are: one list is begun at once.
+#[test]
+fn edits_that_are_taken_back_together_are_acted_on_at_once() {
+    on_a_paused_clock(async {
+        let config = Config { account_limit: None, ..Config::default() };
+        let mut account = Account::begin(10, 0, settings(Budget::Unlimited), config);
+        account.pass(130).await;
+        (0..5).for_each(|index| account.edit(index, "Stopped"));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        lock(&account.world).clear_log();
+        (0..5).for_each(|index| account.edit(index, "Running"));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let log: Vec<Logged> = lock(&account.world).log().cloned().collect();
+        assert_eq!(count(&log)[3], 5, "{:?}", count(&log));
+    });
+}
+
 #[test]
 fn an_edit_in_the_middle_of_a_bulk_goes_first() {
     on_a_paused_clock(async {
