@@ -6,6 +6,8 @@ use campos_operator::camposcloud::governor::Budget;
 use campos_operator::http::metrics::scrape;
 use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
+use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
+use campos_operator::reconcile::action::{Action, Failure, Receipt};
 use campos_operator::reconcile::app::AppId;
 use campos_operator::reconcile::desired::Update;
 use campos_operator::reconcile::observed::Observed;
@@ -37,6 +39,16 @@ impl Account {
 
     /// With one app for each manifest, `id(0)`, `id(1)` and so on.
     pub(crate) fn with(texts: Vec<String>, settings: Settings, config: Config) -> Self {
+        Self::through(texts, settings, config, |platform| platform)
+    }
+
+    /// The same, whose operator sees what `through` makes of the platform.
+    fn through<P: Platform>(
+        texts: Vec<String>,
+        settings: Settings,
+        config: Config,
+        through: impl FnOnce(InProcess) -> P,
+    ) -> Self {
         let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
         let mut world = World::new(config, clock.wall());
         for index in 0..texts.len() {
@@ -47,7 +59,7 @@ impl Account {
         let named = texts.into_iter().enumerate().map(|(index, text)| (format!("{index}.yaml"), Some(text)));
         let update = files.change(named.collect());
         let token = lock(&world).config().token.clone();
-        let platform = InProcess::new(world.clone(), clock, token);
+        let platform = through(InProcess::new(world.clone(), clock, token));
         let board = Board::default();
         let operator = Operator::new(platform.into(), settings, clock, board.clone());
         let (updates, inbox) = unbounded_channel();
@@ -230,6 +242,45 @@ fn edits_that_are_taken_back_together_are_acted_on_at_once() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let log: Vec<Logged> = lock(&account.world).log().cloned().collect();
         assert_eq!(count(&log)[3], 5, "{:?}", count(&log));
+    });
+}
+
+/// A platform whose list shows each app twice: as it is, and as it is not.
+struct Contradicting(InProcess);
+
+impl Platform for Contradicting {
+    async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
+        let mut answered = self.0.list(page).await?;
+        let mut others = answered.value.apps.clone();
+        for other in &mut others {
+            other.reading.observed = Observed::Stopped;
+        }
+        answered.value.apps.extend(others);
+        Ok(answered)
+    }
+
+    async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
+        self.0.get(id).await
+    }
+
+    async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
+        self.0.act(action, id).await
+    }
+
+    async fn whoami(&self) -> Result<Answered<()>, Failure> {
+        self.0.whoami().await
+    }
+}
+
+#[test]
+fn an_app_that_a_list_shows_twice_and_differently_is_not_called() {
+    on_a_paused_clock(async {
+        let texts = (0..10).map(|index| manifest(&format!("app-{index}"), &id(index), "Running", "")).collect();
+        let config = Config::default();
+        let account = Account::through(texts, settings(Budget::PerMinute(120)), config, Contradicting);
+        let [lists, _, stops, starts] = count(&account.pass(130).await);
+        assert!(lists >= 2, "{lists}");
+        assert_eq!((stops, starts), (0, 0));
     });
 }
 
