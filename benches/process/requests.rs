@@ -49,13 +49,15 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
 
 /// Requests of each list: the pages that come between two pauses. A pause is told by nothing coming for a while.
 fn resyncs(plan: &Plan, fleet: &Fleet, server: &Server) -> anyhow::Result<Vec<f64>> {
-    let interval = format!("{}s", INTERVAL.as_secs());
-    let mut daemon = Daemon::start(fleet, server, &["--listen", "off", "--interval", &interval])?;
+    // The more there is to read, the longer until there is a pause.
+    let interval = INTERVAL.max(Duration::from_millis(u64::from(fleet.apps()) / 10));
+    let seconds = format!("{}s", interval.as_secs());
+    let mut daemon = Daemon::start(fleet, server, &["--listen", "off", "--interval", &seconds])?;
     daemon.settle()?;
     let quiet = || -> anyhow::Result<Requests> {
         let mut last = server.requests();
         for _ in 0..10_000 {
-            thread::sleep(INTERVAL / 5);
+            thread::sleep(interval / 5);
             let now = server.requests();
             if now == last {
                 return Ok(now);
@@ -67,7 +69,7 @@ fn resyncs(plan: &Plan, fleet: &Fleet, server: &Server) -> anyhow::Result<Vec<f6
     let mut counted = Vec::new();
     let mut before = quiet()?;
     while counted.len() < plan.runs {
-        thread::sleep(INTERVAL / 20);
+        thread::sleep(interval / 20);
         if server.requests() == before {
             continue;
         }
