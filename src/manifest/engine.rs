@@ -610,14 +610,15 @@ fn hash(bytes: &[u8]) -> u64 {
     bytes.hash(&mut hasher);
     hasher.finish()
 }
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
     use crate::manifest::source::load;
 
-    fn manifest(name: &str, state: &str) -> String {
+    pub(in crate::manifest) fn manifest(name: &str, state: &str) -> String {
         format!(
             "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: id-{name}, state: {state}}}\n"
         )

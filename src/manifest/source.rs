@@ -259,13 +259,18 @@ impl<F: FnMut(Update)> Work<F> {
         if ready {
             self.tell();
         }
-        if !self.engine.missing.is_empty() && self.wanted.is_none() {
-            self.wanted = Some(self.not_before.max(clock::now() + GONE_AFTER / 2));
+        if !self.engine.missing.is_empty() {
+            self.want(self.not_before.max(clock::now() + GONE_AFTER / 2));
         }
-        if self.engine.trouble.is_some() && self.wanted.is_none() {
-            self.wanted = Some(clock::now() + Duration::from_secs(1).min(self.options.scan_interval));
+        if self.engine.trouble.is_some() {
+            self.want(clock::now() + Duration::from_secs(1).min(self.options.scan_interval));
         }
         Some(self.until())
+    }
+
+    /// Asks for a scan at `at`, if none is asked for sooner.
+    fn want(&mut self, at: Instant) {
+        self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
     }
 
     /// When the next thing is due.
@@ -314,17 +319,12 @@ impl<F: FnMut(Update)> Work<F> {
             taken += 1;
             match self.take(signal) {
                 Next::Stop => self.stopped = true,
-                Next::Scan => {
-                    self.wanted = Some(self.wanted.map_or(self.not_before, |at| at.min(self.not_before)));
-                }
-                Next::ScanLater => {
-                    let at = clock::now() + LATER;
-                    self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
-                }
+                Next::Scan => self.want(self.not_before),
+                Next::ScanLater => self.want(clock::now() + LATER),
                 Next::Looked(scan) => {
                     looked = true;
                     if scan {
-                        self.wanted = Some(self.wanted.map_or(self.not_before, |at| at.min(self.not_before)));
+                        self.want(self.not_before);
                     }
                 }
                 Next::No => {}
@@ -499,14 +499,9 @@ enum Next {
 mod tests {
     use std::sync::mpsc::RecvTimeoutError;
 
+    use super::super::engine::tests::manifest;
     use super::*;
     use crate::reconcile::desired::Desired;
-
-    fn manifest(name: &str, state: &str) -> String {
-        format!(
-            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: id-{name}, state: {state}}}\n"
-        )
-    }
 
     /// Whichever thread it was that took the change in.
     #[test]
