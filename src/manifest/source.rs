@@ -310,13 +310,13 @@ impl<F: FnMut(Update)> Work<F> {
         }
     }
 
-    /// Takes in what was signalled, as one change: what is there already belongs together, as the two halves of a rename
-    /// do and a checkout of many files. Whether a file was looked at for it.
+    /// Takes in what is signalled by now, as one change: what is there already belongs together, as the two halves of a
+    /// rename do and a checkout of many files. What comes meanwhile is another change, which this one is not to wait for.
+    /// Whether a file was looked at for it.
     fn take_all(&mut self) -> bool {
-        let (mut taken, mut looked) = (0, false);
-        while taken < MOST_AT_ONCE {
-            let Ok(signal) = self.inbox.try_recv() else { break };
-            taken += 1;
+        let signals: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
+        let (taken, mut looked) = (signals.len(), false);
+        for signal in signals {
             match self.take(signal) {
                 Next::Stop => self.stopped = true,
                 Next::Scan => self.want(self.not_before),
