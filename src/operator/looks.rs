@@ -19,7 +19,7 @@ pub struct Looks {
 impl Looks {
     /// One read of an app is owed at `at`, or none; `pressing`: a call waits for it.
     pub fn set(&mut self, id: &AppId, listed: bool, at: Option<Moment>, pressing: bool) {
-        if pressing && at.is_some() {
+        if pressing {
             self.pressing.insert(id.clone());
         } else {
             self.pressing.remove(id);

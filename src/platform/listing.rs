@@ -93,7 +93,8 @@ impl Listing {
     }
 
     /// Makes unknown what this page says of an app otherwise than it, or a page before it, has said already: two readings
-    /// that disagree prove nothing. For whoever takes in what a page shows before [`Listing::add`] does.
+    /// that disagree prove nothing. [`Listing::add`] does it where it keeps readings; whoever takes them in itself asks
+    /// for it before.
     pub fn doubt(&self, page: &mut Page) {
         let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
         for Seen { id, reading, .. } in &page.apps {
@@ -108,7 +109,9 @@ impl Listing {
 
     /// Takes a page in and says what to ask for next.
     pub fn add(&mut self, mut page: Page) -> Next {
-        self.doubt(&mut page);
+        if self.whole {
+            self.doubt(&mut page);
+        }
         let items = page.apps.len() as u64 + u64::from(page.unreadable);
         if page.unreadable > 0 {
             self.flaw(Flaw::UnreadableItem);

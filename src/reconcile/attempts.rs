@@ -131,7 +131,7 @@ impl Attempts {
 
     /// Whether that look is not to wait for others: what is asked of the app changed while a call was not proven yet.
     pub fn pressing(&self) -> bool {
-        self.pressing && self.look_at.is_some()
+        self.pressing
     }
 
     /// When time alone changes something here: the end of the backoff or of a verification.
