@@ -12,19 +12,20 @@ mod man;
 mod plan;
 mod run;
 mod simulate;
-mod table;
+mod text;
 mod validate;
 mod wait;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command};
 use crate::manifest::json_schema::json_schema;
 use crate::{settings, telemetry};
+use text::{escape, print_data, tell, tell_error};
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +53,13 @@ pub fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Where even that cannot be printed there is nobody to tell.
-            let _ = error.print();
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if asked_for || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                // Where even that cannot be printed there is nobody to tell.
+                let _ = error.print();
+            } else {
+                tell(usage(error).trim_end());
+            }
             return if asked_for { Exit::Done } else { Exit::Failed };
         }
     };
@@ -63,10 +68,39 @@ pub fn main() -> Exit {
         // A reader that went away (`| head`) is not an error of ours.
         Err(error) if broken_pipe(&error) => Exit::Done,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            tell_error(&error);
             Exit::Failed
         }
     }
+}
+
+/// What is wrong with the command line. Arguments are repeated in it, each on one line and escaped.
+fn usage(mut error: clap::Error) -> String {
+    let repeated = error.context().filter_map(|(kind, value)| {
+        let escaped = |text: &String| escape(text).into_owned();
+        Some((
+            kind,
+            match value {
+                ContextValue::String(text) => ContextValue::String(escaped(text)),
+                ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(escaped).collect()),
+                ContextValue::StyledStrs(texts) => {
+                    ContextValue::StyledStrs(texts.iter().map(|text| escaped(&text.to_string()).into()).collect())
+                }
+                // Ours, like the usage: no argument is in them.
+                ContextValue::None
+                | ContextValue::Bool(_)
+                | ContextValue::StyledStr(_)
+                | ContextValue::Number(_)
+                | _ => {
+                    return None;
+                }
+            },
+        ))
+    });
+    for (kind, value) in repeated.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
+    error.render().to_string()
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
@@ -79,7 +113,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Validate(args) => validate::validate(args, cli.log.color),
         Command::Import(args) => import::import(args),
         Command::Schema => {
-            print(&json_schema())?;
+            print_data(&json_schema())?;
             Ok(Exit::Done)
         }
         Command::Simulate(args) => simulate::simulate(args),
@@ -90,7 +124,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);
             // Of a name with a hyphen bash would complete the verbs and nothing after them: clap-rs/clap#6421.
             let script = String::from_utf8_lossy(&script).replace("campos__subcmd__operator", "campos__operator");
-            print(&script)?;
+            print_data(&script)?;
             Ok(Exit::Done)
         }
         Command::Man(args) => man::man(args),
@@ -100,13 +134,6 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Wait(args) => wait::wait(args),
         Command::Health(args) => health::health(args),
     }
-}
-
-/// Writes data to stdout.
-fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 /// A runtime of one thread: the loop is one thread's work, and a hop to another costs more than it gains (a POST's
@@ -121,4 +148,36 @@ fn environment(name: &str) -> Option<String> {
 
 fn broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::text::tests::assert_page;
+    use crate::printable::tests::hostile;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_wrong_with_an_argument_is_told_harmlessly(text in hostile()) {
+            let text = text + "\nINJECTED";
+            for arguments in [
+                vec![text.clone()],
+                vec!["get".into(), format!("--{text}")],
+                vec!["get".into(), "-o".into(), text.clone()],
+                vec!["run".into(), "--interval".into(), text.clone()],
+                vec!["run".into(), "--api-budget".into(), text.clone()],
+                vec!["run".into(), "--listen".into(), text.clone()],
+                vec!["get".into(), "-l".into(), text.clone()],
+                vec!["wait".into(), format!("--for={text}"), "a".into()],
+                vec!["schema".into(), text.clone()],
+            ] {
+                let arguments = std::iter::once("campos-operator".to_owned()).chain(arguments);
+                if let Err(error) = Cli::try_parse_from(arguments) {
+                    let page = usage(error);
+                    assert_page(&page, &page);
+                    assert!(!page.lines().any(|line| line.starts_with("INJECTED")), "{page}");
+                }
+            }
+        }
+    }
 }

@@ -24,6 +24,7 @@
 //! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
 //! | `tls` | whom does https trust? |
+//! | [`printable`] | which characters of other people's texts may reach a terminal, a log or a forge? |
 //!
 //! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells
 //! systemd, `commands` wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
@@ -35,6 +36,7 @@ pub mod http;
 pub mod manifest;
 pub mod operator;
 pub mod platform;
+pub mod printable;
 pub mod reconcile;
 pub mod service;
 pub mod settings;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::operator::clock::Clock;
 use crate::operator::shutdown::{Shutdown, Stage};
+use crate::printable::escape;
 use crate::reconcile::condition::Truth;
 use crate::status::app::App;
 use crate::status::{Board, Daemon};
@@ -126,5 +127,6 @@ fn summary(board: &Board) -> String {
         text.push_str("; ");
         text.push_str(trouble);
     }
-    text
+    // A line break would begin a message of its own to the service manager.
+    escape(&text).into_owned()
 }

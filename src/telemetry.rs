@@ -1,12 +1,21 @@
 //! Where does the log go, and how does it look? To stderr, as text or JSON; stdout is for data.
+//!
+//! An event is one line, whatever its texts hold: what acts on a terminal is escaped (`printable`).
 
+use std::fmt;
+use std::io::{self, Write};
 use std::sync::OnceLock;
 
+use tracing::field::Field;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
 use crate::cli::{Color, LogArgs, LogFormat};
 use crate::operator::clock::Clock;
+use crate::printable;
 
 /// The filter that was asked for cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +58,16 @@ pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let _ = LOST.set(writer.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
         // A closed stderr must not take the operator down with it.
         .log_internal_errors(false)
         .with_target(false);
     match args.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).with_timer(Stamp).init(),
+        LogFormat::Json => {
+            builder.with_writer(ValidJson(writer)).json().flatten_event(true).with_timer(Stamp).init();
+        }
         LogFormat::Text => {
-            let builder = builder.with_ansi(colour(args.color, &std::io::stderr()));
+            let builder =
+                builder.with_writer(writer).fmt_fields(text_fields()).with_ansi(colour(args.color, &std::io::stderr()));
             // The journal stamps every line itself.
             if std::env::var_os("JOURNAL_STREAM").is_some() {
                 builder.without_time().init();
@@ -66,6 +77,46 @@ pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
         }
     }
     Ok(guard)
+}
+
+/// Formats the message and the fields of an event as text: `message name=value`, as `tracing` does, each escaped.
+fn text_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let value = format!("{value:?}");
+        let value = printable::escape(&value);
+        match field.name() {
+            "message" => writer.write_str(&value),
+            // Where a line of the `log` crate came from.
+            name if name.starts_with("log.") => Ok(()),
+            name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+            name => write!(writer, "{name}={value}"),
+        }
+    })
+    .delimited(" ")
+}
+
+/// Escapes in lines of JSON what JSON itself would pass: DEL, C1, format characters.
+#[derive(Debug, Clone)]
+struct ValidJson<W>(W);
+
+impl<W: Write> Write for ValidJson<W> {
+    /// Takes a whole line, as the subscriber writes it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all(printable::json(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for ValidJson<W> {
+    type Writer = ValidJson<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        ValidJson(self.0.make_writer())
+    }
 }
 
 /// Whether colour goes to `stream`.
@@ -83,5 +134,74 @@ struct Stamp;
 impl tracing_subscriber::fmt::time::FormatTime for Stamp {
     fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
         write!(w, "{:.3}", Clock::wall_now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+    use tracing_subscriber::fmt::SubscriberBuilder;
+
+    use super::*;
+    use crate::printable::tests::{assert_harmless, hostile};
+
+    /// What one event with `text` in its message and in fields of each kind looks like.
+    fn logged(text: &str, json: bool, ansi: bool) -> String {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let log = || {
+            let fields = (text, std::fmt::Error);
+            tracing::warn!(name = fields.0, shown = %fields.0, dumped = ?fields.0, error = %fields.1, "said {text}");
+        };
+        let builder = SubscriberBuilder::default().with_ansi(ansi).without_time().with_target(false);
+        let sink = written.clone();
+        let writer = move || Sink(sink.clone());
+        if json {
+            let log_as_json = builder.with_writer(ValidJson(writer)).json().flatten_event(true).finish();
+            tracing::subscriber::with_default(log_as_json, log);
+        } else {
+            tracing::subscriber::with_default(builder.with_writer(writer).fmt_fields(text_fields()).finish(), log);
+        }
+        let written = written.lock().unwrap().clone();
+        String::from_utf8(written).unwrap()
+    }
+
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_looks_as_before() {
+        assert_eq!(
+            logged("a \"b\"", false, false),
+            " WARN said a \"b\" name=\"a \\\"b\\\"\" shown=a \"b\" dumped=\"a \\\"b\\\"\" error=an error occurred when \
+             formatting an argument\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn one_event_is_one_harmless_line(text in hostile()) {
+            for ansi in [false, true] {
+                let line = logged(&text, false, ansi);
+                let plain = line.replace("\x1b[3m", "").replace("\x1b[2m", "").replace("\x1b[0m", "").replace("\x1b[33m", "");
+                assert_harmless(&plain);
+                prop_assert_eq!(line.matches('\n').count(), 1, "{}", line);
+            }
+            let line = logged(&text, true, false);
+            prop_assert!(!line.trim_end().contains(printable::acts), "{}", line);
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(&value["shown"], &text);
+        }
     }
 }

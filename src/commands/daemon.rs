@@ -10,7 +10,6 @@ use anyhow::{Context as _, anyhow, bail};
 use reqwest::{RequestBuilder, Response, Url, redirect};
 use serde_json::Value;
 
-use super::table::tame;
 use crate::status::API_VERSION;
 use crate::tls;
 
@@ -124,7 +123,7 @@ impl Daemon {
             let response = self.send(self.http.get(self.at(&["livez"]))).await?;
             let status = response.status().as_u16();
             let body = body(response).await.with_context(|| format!("asking the daemon at {}", self.base))?;
-            anyhow::Ok((status, tame(String::from_utf8_lossy(&body).lines().next().unwrap_or_default())))
+            anyhow::Ok((status, String::from_utf8_lossy(&body).lines().next().unwrap_or_default().to_owned()))
         };
         let Ok(answer) = tokio::time::timeout(deadline, exchange).await else {
             bail!("unhealthy: no whole answer from {} within {deadline:?}", self.base);
@@ -155,7 +154,7 @@ impl Daemon {
             Some(value) if status == 200 && value.is_object() => Ok(Some(value)),
             Some(value) if status == 404 && value["error"].is_string() => Ok(None),
             Some(Value::Object(value)) if value.contains_key("error") => {
-                let said = tame(value["error"].as_str().unwrap_or("no reason"));
+                let said = value["error"].as_str().unwrap_or("no reason");
                 bail!("{} answers HTTP {status}, {said:?}; is that a campos-operator? see --server", self.base)
             }
             _ => bail!("what answers at {} (HTTP {status}) is not a campos-operator; see --server", self.base),

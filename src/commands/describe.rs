@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::daemon::{App, Daemon};
 use super::get::moment;
-use super::table::{span, tame};
-use super::{Exit, history, print, runtime};
+use super::text::{escape, print, span};
+use super::{Exit, history, runtime};
 use crate::cli::{Color, DescribeArgs};
 use crate::operator::clock::Clock;
 use crate::reconcile::condition::Reason;
@@ -38,7 +38,7 @@ struct Page {
 impl Page {
     fn line(&mut self, title: &str, text: &str) {
         // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{:<13}{}", format!("{title}:"), tame(text).trim_end());
+        let _ = writeln!(self.text, "{:<13}{}", format!("{title}:"), escape(text).trim_end());
     }
 
     fn heading(&mut self, title: &str) {
@@ -154,14 +154,14 @@ fn conditions(page: &mut Page, app: &App, now: Timestamp) {
         let since = condition["lastTransitionTime"].as_str().map(|at| format!("since {}", ago(at, now)));
         let since = since.unwrap_or_default().replace(" ago", "");
         let line = format!("  {:<12} {:<8} {:<20} {since}", text("type"), text("status"), text("reason"));
-        let _ = writeln!(page.text, "{}", tame(&line).trim_end());
+        let _ = writeln!(page.text, "{}", escape(&line).trim_end());
         // One message for all three, as a rule: once is enough.
         if !messages.contains(&text("message")) {
             messages.push(text("message"));
         }
     }
     for message in messages {
-        let _ = writeln!(page.text, "  {}", tame(message));
+        let _ = writeln!(page.text, "  {}", escape(message));
     }
 }
 
@@ -181,7 +181,7 @@ fn advice(reason: &str, file: Option<&str>) -> String {
         return "see the message above".into();
     };
     let nothing = |why: &str| format!("Nothing: {why}.");
-    let file = tame(file.unwrap_or("the manifest"));
+    let file = escape(file.unwrap_or("the manifest"));
     match reason {
         Reason::Settled => nothing("the app is as declared"),
         Reason::Drifted => nothing("the call goes out as soon as the budget allows"),
@@ -235,6 +235,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::commands::text::tests::{assert_page, of_others};
+    use crate::printable::tests::hostile;
 
     #[test]
     fn one_app_in_plain_words() {
@@ -256,14 +258,14 @@ mod tests {
             }
         }));
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(&app, Some(&[]), now, false), @"
+        insta::assert_snapshot!(page(&app, Some(&[]), now, false), @r"
         Name:        ticket-bot
         App id:      60c72b2f9b1e8d001c8e4f3a
         Declared in: bots/ticket-bot.yaml:7, revision 9f2c41d, generation 3
         Labels:      team=support, tier=1
         Desired:     Stopped, as window 2 (Fri 21:00-Mon 06:00) says
         Observed:    Running, seen 2s ago (2026-11-24T11:59:58Z)
-        Last action: stop, try 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; stopping app:  down
+        Last action: stop, try 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; stopping app: \u{7}down
         Next look:   in 5s (2026-11-24T12:00:05Z)
         Next change: Running is asked for in 2d (2026-11-27T06:00:00Z)
 
@@ -281,6 +283,17 @@ mod tests {
         ");
         let bare = page(&App(json!({"metadata": {"name": "x"}})), None, now, false);
         assert!(bare.contains("nothing can be told") && bare.contains("keeps none"), "{bare}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_page_is_harmless(text in hostile()) {
+            let page = |text: &str| {
+                let entry = history::tests::of_others(text);
+                page(&of_others(text), Some(&[entry]), Timestamp::UNIX_EPOCH, false)
+            };
+            assert_page(&page(&text), &page("x"));
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp, Unit, Zoned};
 use serde_json::json;
 
 use super::daemon::{App, Daemon};
-use super::{Exit, print, runtime};
+use super::text::{escape, json_pretty, print, print_data, tell};
+use super::{Exit, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::manifest::load::{self, Content};
 use crate::operator::clock::Clock;
@@ -49,7 +50,7 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
         ExplainOutput::Json => {
             let mut values: Vec<serde_json::Value> = explained.iter().map(Explained::json).collect();
             let value = if values.len() == 1 { values.remove(0) } else { values.into() };
-            print(&(serde_json::to_string_pretty(&value)? + "\n"))?;
+            print_data(&json_pretty(&value)?)?;
         }
     }
     Ok(Exit::Done)
@@ -58,8 +59,10 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
 fn read(file: &str, bytes: &[u8]) -> anyhow::Result<Vec<Arc<Object>>> {
     let parsed = load::parse(&Arc::from(file), bytes);
     if !parsed.diagnostics.is_empty() {
-        let told: String = parsed.diagnostics.iter().map(|diagnostic| diagnostic.render(false) + "\n").collect();
-        bail!("{file} is not sound:\n{told}");
+        for diagnostic in &parsed.diagnostics {
+            tell(&diagnostic.render(false));
+        }
+        bail!("{file} is not sound");
     }
     let good = |document: load::Document| match document.content {
         Content::Good(object) => Some(object),
@@ -110,7 +113,7 @@ impl<'a> Explained<'a> {
             (Because::Window(index), Some(schedule), _) => schedule.windows[index].reason.clone(),
             (Because::State | Because::Window(_), ..) => None,
         };
-        spec.explain(wish) + &reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+        spec.explain(wish) + &reason.map(|reason| format!(": {}", escape(&reason))).unwrap_or_default()
     }
 
     fn text(&self) -> String {
@@ -127,7 +130,7 @@ impl<'a> Explained<'a> {
             text.push_str("\nWindows, the first that contains the moment decides:\n");
             for (index, window) in schedule.windows.iter().enumerate() {
                 let here = if self.wish.because == Because::Window(index) { '>' } else { ' ' };
-                let reason = window.reason.as_deref().unwrap_or_default();
+                let reason = escape(window.reason.as_deref().unwrap_or_default());
                 let line =
                     format!("{here} {:>2}  {:<8} {:<34} {reason}", index + 1, window.state, window.span.to_string());
                 let _ = writeln!(text, "{}", line.trim_end());
@@ -211,5 +214,40 @@ fn moment(text: &str, spec: &Spec) -> anyhow::Result<Timestamp> {
     match &spec.schedule {
         Some(schedule) => schedule.reached(wall).context("beyond the calendar"),
         None => Ok(TimeZone::UTC.to_timestamp(wall)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::text::tests::assert_page;
+    use crate::printable::{tests::hostile, with_escapes};
+
+    proptest::proptest! {
+        #[test]
+        fn an_explanation_is_harmless(reason in hostile()) {
+            let args = ExplainArgs {
+                name: None,
+                file: None,
+                at: Some("2026-12-24T02:00:00Z".into()),
+                next: 3,
+                server: String::new(),
+                output: ExplainOutput::Text,
+            };
+            let page = |reason: &str| {
+                let manifest = json!({
+                    "apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": {"name": "a"},
+                    "spec": {
+                        "appId": "x", "state": "Running", "suspend": {"reason": reason},
+                        "schedule": {"timeZone": "UTC", "windows": [{"state": "Stopped", "from": "22:00", "to": "06:00", "reason": reason}]}
+                    }
+                });
+                let manifest = manifest.to_string();
+                let manifest = with_escapes(&manifest, |safe, c| write!(safe, "\\U{:08x}", u32::from(c)).unwrap());
+                let objects = read("a.yaml", manifest.as_bytes()).unwrap();
+                Explained::of(&objects[0], &args).unwrap().text()
+            };
+            assert_page(&page(&reason), &page("x"));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `get`: what is asked, what is seen and why, for many apps at a glance.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use terminal_size::{Height, Width, terminal_size};
 
 use super::daemon::{App, Daemon, Follow, NOT_LOADED, unknown};
-use super::table::{Cell, Layout, clip, lines, render, span, tame};
-use super::{Exit, print, runtime};
+use super::text::{
+    Cell, Layout, clip, escape, json, json_pretty, lines, print, print_data, render, span, tell, tell_error, yaml,
+};
+use super::{Exit, runtime};
 use crate::cli::{Color, GetArgs, GetOutput, Selector};
 use crate::operator::clock::Clock;
 use crate::status::API_VERSION;
@@ -39,7 +41,7 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
         };
         let (chosen, missing) = choose(&all, args);
         if !chosen.is_empty() || missing.is_empty() {
-            print(&view.page(&chosen, Clock::wall_now())?)?;
+            view.print(&view.page(&chosen, Clock::wall_now())?)?;
         }
         if chosen.is_empty() && missing.is_empty() && matches!(args.output, None | Some(GetOutput::Wide)) {
             tell(match (all.is_empty(), daemon.loaded().await?) {
@@ -79,7 +81,7 @@ pub(super) fn missing_names(missing: Vec<&str>, all: &BTreeMap<String, App>) -> 
     let mut errors = missing.into_iter().map(|name| unknown(name, all.keys().map(String::as_str)));
     let Some(last) = errors.next_back() else { return Ok(Exit::Done) };
     for error in errors {
-        tell(&format!("error: {error:#}"));
+        tell_error(&error);
     }
     Err(last)
 }
@@ -99,16 +101,23 @@ impl View {
         Layout { colour: self.colour, width: self.terminal.then(|| size().0) }
     }
 
+    fn print(self, page: &str) -> io::Result<()> {
+        match self.output {
+            None | Some(GetOutput::Wide | GetOutput::Name) => print(page),
+            Some(GetOutput::Json | GetOutput::Yaml) => print_data(page),
+        }
+    }
+
     /// Everything about `apps`, ready to be printed.
     fn page(self, apps: &[&App], now: Timestamp) -> anyhow::Result<String> {
         Ok(match (self.output, apps) {
             (None | Some(GetOutput::Wide), []) => String::new(),
             (None | Some(GetOutput::Wide), _) => lines(self.table(apps, now)),
-            (Some(GetOutput::Name), _) => lines(apps.iter().map(|app| tame(app.name()))),
-            (Some(GetOutput::Json), [app]) if self.single => serde_json::to_string_pretty(&app.0)? + "\n",
-            (Some(GetOutput::Json), _) => serde_json::to_string_pretty(&list(apps))? + "\n",
-            (Some(GetOutput::Yaml), [app]) if self.single => serde_yaml::to_string(&app.0)?,
-            (Some(GetOutput::Yaml), _) => serde_yaml::to_string(&list(apps))?,
+            (Some(GetOutput::Name), _) => lines(apps.iter().map(|app| escape(app.name()))),
+            (Some(GetOutput::Json), [app]) if self.single => json_pretty(&app.0)?,
+            (Some(GetOutput::Json), _) => json_pretty(&list(apps))?,
+            (Some(GetOutput::Yaml), [app]) if self.single => yaml(&app.0)?,
+            (Some(GetOutput::Yaml), _) => yaml(&list(apps))?,
         })
     }
 
@@ -124,15 +133,15 @@ impl View {
         let removed = || json!({"apiVersion": API_VERSION, "kind": "App", "metadata": {"name": name}, "removed": true});
         let object = || app.map_or_else(removed, |app| app.0.clone());
         Ok(match self.output {
-            Some(GetOutput::Name) => format!("{}\n", tame(name)),
-            Some(GetOutput::Json) => serde_json::to_string(&object())? + "\n",
-            Some(GetOutput::Yaml) => format!("---\n{}", serde_yaml::to_string(&object())?),
+            Some(GetOutput::Name) => format!("{}\n", escape(name)),
+            Some(GetOutput::Json) => json(&object())?,
+            Some(GetOutput::Yaml) => format!("---\n{}", yaml(&object())?),
             None | Some(GetOutput::Wide) => {
                 let wide = self.output == Some(GetOutput::Wide);
                 let gone = || ["-", "-", "-", "Removed", "-", "-"].map(Cell::from);
                 let row = match app {
                     Some(app) => row(app, wide, now),
-                    None => std::iter::once(tame(name).into()).chain(gone()).collect(),
+                    None => std::iter::once(name.into()).chain(gone()).collect(),
                 };
                 // Padded like the table before, so that the columns stay where they are.
                 let pad = widths.iter().map(|width| Cell::from(" ".repeat(*width))).collect();
@@ -157,7 +166,7 @@ fn header(wide: bool) -> Vec<Cell> {
 }
 
 fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
-    let text = |pointer| tame(app.text(pointer).unwrap_or("-"));
+    let text = |pointer| app.text(pointer).unwrap_or("-");
     let ready = app.truth("Ready");
     let colour = Some(match ready {
         "True" => "32",
@@ -168,8 +177,8 @@ fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
         text("/metadata/name").into(),
         text("/status/desired").into(),
         text("/status/observed").into(),
-        Cell { text: tame(ready), colour },
-        tame(app.ready("reason").unwrap_or("-")).into(),
+        Cell::new(ready, colour),
+        app.ready("reason").unwrap_or("-").into(),
         next(app, now).into(),
         app.ready("lastTransitionTime").and_then(moment).map_or_else(|| "-".into(), |since| span(since, now).into()),
     ];
@@ -177,8 +186,8 @@ fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
         let line = app.0.pointer("/status/source/line").and_then(Value::as_u64);
         let line = line.map(|line| format!(":{line}")).unwrap_or_default();
         row.push(text("/spec/appId").into());
-        row.push((text("/status/source/file") + &line).into());
-        row.push(tame(app.ready("message").unwrap_or("-")).into());
+        row.push((text("/status/source/file").to_owned() + &line).into());
+        row.push(app.ready("message").unwrap_or("-").into());
     }
     row
 }
@@ -190,7 +199,7 @@ fn next(app: &App, now: Timestamp) -> String {
         (Some(at), _) => match app.text("/status/nextTransition/state") {
             Some("Stopped") => format!("stop {}", span(now, at)),
             Some("Running") => format!("start {}", span(now, at)),
-            _ => format!("{} {}", tame(app.text("/status/nextTransition/state").unwrap_or("?")), span(now, at)),
+            _ => format!("{} {}", app.text("/status/nextTransition/state").unwrap_or("?"), span(now, at)),
         },
         (None, Some(at)) => format!("look {}", span(now, at)),
         (None, None) => "-".into(),
@@ -219,18 +228,18 @@ async fn watch(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result
             let news =
                 chosen.iter().filter(|(name, app)| shown.get(*name).is_none_or(|before| differs(before, app, view)));
             for (name, app) in gone.chain(news.map(|(name, app)| (name, Some(app)))) {
-                print(&view.change(name, app, widths, now)?)?;
+                view.print(&view.change(name, app, widths, now)?)?;
             }
         } else {
             let apps: Vec<&App> = chosen.values().collect();
             let (text, columns) = first(view, &apps, now)?;
-            print(&text)?;
+            view.print(&text)?;
             widths = Some(columns);
         }
         shown = chosen;
         if follow.lost != lost {
             match &follow.lost {
-                Some(why) if lost.is_none() => tell(&format!("lost the daemon, trying again: {why}")),
+                Some(why) if lost.is_none() => tell(&format!("lost the daemon, trying again: {}", escape(why))),
                 None => tell("the daemon answers again"),
                 Some(_) => {}
             }
@@ -249,8 +258,7 @@ fn first(view: View, apps: &[&App], now: Timestamp) -> anyhow::Result<(String, V
     let wide = view.output == Some(GetOutput::Wide);
     let rows: Vec<Vec<Cell>> =
         std::iter::once(header(wide)).chain(apps.iter().map(|app| row(app, wide, now))).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count()).max();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Cell::length).max();
     let widths = (0..rows[0].len()).map(|column| width(column).unwrap_or(0)).collect();
     Ok((lines(render(&rows, view.layout())), widths))
 }
@@ -284,7 +292,8 @@ async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Resul
         loop {
             let frame = frame(view, &apps, lost.as_deref());
             let up = if drawn > 0 { format!("\x1b[{drawn}A\r\x1b[J") } else { String::new() };
-            print(&(up + &lines(&frame)))?;
+            print_data(&up)?;
+            print(&lines(&frame))?;
             drawn = frame.len();
             tokio::select! {
                 () = &mut news => break,
@@ -304,20 +313,16 @@ fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
     if hidden > 0 {
         frame.push(clip(&format!("... and {hidden} more; a taller window or -l shows them"), width));
     }
-    let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED, trying again: {}", tame(why)));
+    let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED, trying again: {}", escape(why)));
     frame.push(clip(&state, width));
     frame
-}
-
-/// Writes for a person beside the data.
-pub(super) fn tell(text: &str) {
-    // With stderr gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::text::tests::{assert_page, of_others};
+    use crate::printable::{acts, tests::hostile};
 
     pub(super) fn example() -> App {
         App(json!({
@@ -354,6 +359,29 @@ mod tests {
         let view = View { output: Some(GetOutput::Wide), single: false, colour: false, terminal: false };
         let page = view.page(&[&example()], at_noon()).unwrap();
         assert!(!page.contains('\x1b') && page.contains("bots/ticket-bot.yaml:1"), "{page}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_output_is_harmless(text in hostile()) {
+            let app = of_others(&text);
+            for output in [None, Some(GetOutput::Wide), Some(GetOutput::Name)] {
+                let view = View { output, single: false, colour: false, terminal: false };
+                assert_page(&view.page(&[&app], at_noon()).unwrap(), &view.page(&[&of_others("x")], at_noon()).unwrap());
+                assert_page(&lines(frame(view, &[&app], Some(&text))), &lines(frame(view, &[&app], Some("x"))));
+            }
+            for output in [GetOutput::Json, GetOutput::Yaml] {
+                let view = View { output: Some(output), single: true, colour: false, terminal: false };
+                let page = view.page(&[&app], at_noon()).unwrap();
+                assert!(!page.contains(|c| c != '\n' && acts(c)), "{page:?}");
+                let read: Value = if output == GetOutput::Json {
+                    serde_json::from_str(&page).unwrap()
+                } else {
+                    serde_yaml::from_str(&page).unwrap()
+                };
+                assert_eq!(read, app.0);
+            }
+        }
     }
 
     #[test]

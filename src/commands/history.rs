@@ -4,9 +4,8 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::daemon::{Daemon, unknown};
-use super::get::tell;
-use super::table::{Cell, Layout, clip, lines, render, tame};
-use super::{Exit, print, runtime};
+use super::text::{Cell, Layout, clip, escape, json, lines, print, print_data, render, tell};
+use super::{Exit, runtime};
 use crate::cli::{HistoryArgs, HistoryOutput};
 
 pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
@@ -14,7 +13,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let name = args.name.as_deref();
         let Some(entries) = daemon.history(name, args.limit).await? else {
-            let version = daemon.status().await?["version"].as_str().map(tame).unwrap_or_default();
+            let version = daemon.status().await?["version"].as_str().unwrap_or_default().to_owned();
             bail!("the daemon (version {version}) keeps no history");
         };
         if let Some(name) = name.filter(|_| entries.is_empty()) {
@@ -27,7 +26,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
         match args.output {
             HistoryOutput::Text if entries.is_empty() => tell("no entry is kept"),
             HistoryOutput::Text => print(&table(&entries, name.is_none()))?,
-            HistoryOutput::Json => print(&lines(entries.iter().map(Value::to_string)))?,
+            HistoryOutput::Json => print_data(&entries.iter().map(json).collect::<Result<String, _>>()?)?,
         }
         Ok(Exit::Done)
     })
@@ -38,7 +37,7 @@ pub(super) fn table(entries: &[Value], with_app: bool) -> String {
     let mut rows =
         vec![row(["TIME", "APP", "TRIGGER", "DESIRED", "OBSERVED", "REASON", "ANSWER"].map(Cell::from), with_app)];
     rows.extend(entries.iter().map(|entry| {
-        let text = |pointer: &str| tame(entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-"));
+        let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
         let change = |field: &str| {
             let [before, after] = ["before", "after"].map(|side| text(&format!("/{side}/{field}")));
             if before == after || before == "-" { after } else { format!("{before} -> {after}") }
@@ -66,22 +65,40 @@ fn row(cells: [Cell; 7], with_app: bool) -> Vec<Cell> {
 
 /// What was called and what was answered: `stop: Accepted, HTTP 200, status active, online`.
 fn answer(entry: &Value) -> String {
-    let text = |pointer| entry.pointer(pointer).and_then(Value::as_str).map(tame);
+    let text = |pointer| entry.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let Some(action) = text("/action") else { return "-".into() };
     let http = entry.pointer("/answer/httpStatus").and_then(Value::as_u64).map(|code| format!("HTTP {code}"));
     let status = text("/answer/status").map(|status| format!("status {status}"));
     let online = entry.pointer("/answer/online").and_then(Value::as_bool);
     let online = online.map(|online| if online { "online" } else { "offline" }.to_owned());
-    let error = text("/answer/error").map(|error| clip(&error, 120));
+    let error = text("/answer/error").map(|error| clip(&escape(&error), 120));
     let said: Vec<String> = [text("/answer/result"), http, status, online, error].into_iter().flatten().collect();
     if said.is_empty() { action } else { format!("{action}: {}", said.join(", ")) }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::commands::text::tests::assert_page;
+    use crate::printable::tests::hostile;
+
+    /// An entry, each of its texts a hostile one.
+    pub(in super::super) fn of_others(text: &str) -> Value {
+        let state = |desired: &str| json!({"desired": desired, "observed": text, "reason": text});
+        json!({
+            "time": text, "app": text, "trigger": text, "before": state("a"), "after": state(text), "action": text,
+            "answer": {"result": text, "status": text, "error": text}
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_table_is_harmless(text in hostile()) {
+            assert_page(&table(&[of_others(&text)], true), &table(&[of_others("x")], true));
+        }
+    }
 
     #[test]
     fn entries_as_lines() {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use super::{Exit, environment, print, runtime};
+use super::text::{escape, print, tell};
+use super::{Exit, environment, runtime};
 use crate::camposcloud::client::Client;
 use crate::camposcloud::governor::Governor;
 use crate::cli::ImportArgs;
-use crate::manifest::diagnostic::printable;
 use crate::manifest::json_schema::json_schema;
 use crate::manifest::load::{self, Content};
 use crate::manifest::schema::{API_VERSION, KIND, as_name, text_needs_quotes};
@@ -54,7 +54,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
         let done = if args.force { replace(&path, &draft.text) } else { create(&path, &draft.text) };
         match done {
             Ok(()) => {
-                print(&format!("wrote {}\n", path.display()))?;
+                print(&format!("wrote {}\n", escape(&path.to_string_lossy())))?;
                 written += 1;
                 unknown += usize::from(draft.suspended);
             }
@@ -80,8 +80,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
 
 /// Says something beside the data.
 fn complain(text: &str) {
-    // With stderr gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "warning: {text}");
+    tell(&format!("warning: {}", escape(text)));
 }
 
 /// What the directory declares already.
@@ -204,7 +203,7 @@ fn word(text: &str) -> String {
 
 /// Somebody else's words, fit for a comment: on one line, without what YAML or a terminal would act on.
 fn shown(text: &str) -> String {
-    printable(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
+    escape(text).into_owned()
 }
 
 /// What is written must say what was meant, whatever an app is called.
@@ -236,6 +235,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::text::tests::assert_page;
+    use crate::printable::tests::hostile;
     use crate::reconcile::observed::Reading;
 
     fn seen(id: &str, name: Option<&str>, observed: Observed) -> Seen {
@@ -288,6 +289,17 @@ mod tests {
         x-y-z.yaml
         ");
         assert!(given.iter().all(|file| file.len() <= MAX_APP_NAME + ".yaml".len()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_harmless(text in hostile()) {
+            let mut app = seen("a1", Some(&text), Observed::Running);
+            app.reading.status = Some(text.as_str().into());
+            let draft = drafts(&[app], &Known::default(), false).unwrap().remove(0);
+            assert_page(&draft.text, &drafts(&[seen("a1", Some("x"), Observed::Running)], &Known::default(), false).unwrap()[0].text);
+            assert!(draft.file.to_string_lossy().is_ascii());
+        }
     }
 
     #[test]

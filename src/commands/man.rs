@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
-use super::{Exit, print};
+use super::Exit;
+use super::text::print_data;
 use crate::cli::{Cli, ManArgs};
 
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
@@ -16,7 +17,7 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     } else {
         let mut page = Vec::new();
         Man::new(Cli::command()).render(&mut page)?;
-        print(&String::from_utf8_lossy(&page))?;
+        print_data(&String::from_utf8_lossy(&page))?;
     }
     Ok(Exit::Done)
 }

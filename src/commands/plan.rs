@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::json;
 
-use super::table::clip;
-use super::{Exit, environment, print, runtime};
+use super::text::{clip, escape, json_pretty, print, print_data, tell};
+use super::{Exit, environment, runtime};
 use crate::camposcloud::client::Client;
 use crate::camposcloud::governor::Governor;
 use crate::cli::{Color, PlanArgs, PlanOutput};
@@ -39,7 +39,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     }
     for diagnostic in &diagnostics {
         // The plan is data; what is wrong with the manifests belongs beside it, not into it.
-        anstderr(&diagnostic.render(telemetry::colour(color, &std::io::stderr())));
+        tell(&diagnostic.render(telemetry::colour(color, &std::io::stderr())));
     }
     let clock = Clock::system();
     let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
@@ -52,7 +52,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let summary = Summary::of(&plan, &observation, interval, diagnostics.len());
     match args.output {
         PlanOutput::Text => print(&text(&plan, &summary, telemetry::colour(color, &std::io::stdout())))?,
-        PlanOutput::Json => print(&json(&plan, &summary)?)?,
+        PlanOutput::Json => print_data(&json(&plan, &summary)?)?,
         PlanOutput::Markdown => {
             let mistakes: Vec<String> = diagnostics.iter().map(Diagnostic::one_line).collect();
             print(&markdown(&plan, &summary, &notes(&declared), &mistakes))?;
@@ -225,7 +225,7 @@ fn markdown_row(entry: &Entry, notes: &BTreeMap<&AppName, &str>) -> Option<Strin
 
 /// Text of others as a code span on one line: within one nothing is markup, a link or a mention, whatever it says.
 fn code(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = escape(text);
     // A run of backticks ends a span that was begun with as many, so it is begun with one more than the longest.
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
@@ -259,19 +259,14 @@ fn json(plan: &Plan, summary: &Summary) -> serde_json::Result<String> {
     let page = json!({
         "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps, "summary": summary,
     });
-    Ok(serde_json::to_string_pretty(&page)? + "\n")
-}
-
-/// Writes for a person beside the data.
-fn anstderr(text: &str) {
-    use std::io::Write as _;
-    // With stderr gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    json_pretty(&page)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::text::tests::assert_page;
+    use crate::printable::tests::hostile;
     use crate::reconcile::action::Action;
 
     fn entry(name: &str, decision: Decision) -> Entry {
@@ -304,7 +299,7 @@ mod tests {
         | | app | now | asked for | why |
         | --- | --- | --- | --- | --- |
         | **stop** | `down` | Running | Stopped |  |
-        | held | `held` | Running | Stopped | Suspended: ``ask @ana \| `rm` <b>`` |
+        | held | `held` | Running | Stopped | Suspended: ``ask @ana \| `rm`\n<b>`` |
         | **stuck** | `gone` | Running | Stopped | AppNotFound |
 
         3 settled, 2 other.
@@ -316,6 +311,26 @@ mod tests {
         3 settled, 2 other.
         Watching takes 1.0 a minute.
         ");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_comment_is_harmless(text in hostile()) {
+            let held = "held".parse().unwrap();
+            let page = |text: &str| {
+                let plan = Plan {
+                    entries: vec![entry("held", Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop })],
+                };
+                markdown(&plan, &summary(0, 1), &BTreeMap::from([(&held, text)]), &[text.to_owned()])
+            };
+            assert_page(&page(&text), &page("x"));
+            // Nothing of it is markup: with its code spans taken away, the pages are one and the same.
+            let bare = |text: &str| page(text).replace(&code(&clip(text, LONGEST)), "").replace(&code(text), "");
+            assert_eq!(bare(&text), bare("x"));
+            let fence = code(&text).chars().take_while(|c| *c == '`').count();
+            let inner = &code(&text)[fence..code(&text).len() - fence];
+            assert!(inner.split(|c| c != '`').all(|run| run.len() != fence), "{inner}");
+        }
     }
 
     #[test]
@@ -333,7 +348,7 @@ mod tests {
             ("a`b", "``a`b``"),
             ("``", "``` `` ```"),
             ("a|b", "`a\\|b`"),
-            ("two\nlines", "`two lines`"),
+            ("two\nlines", "`two\\nlines`"),
             ("", "`  `"),
         ] {
             assert_eq!(code(text), span, "{text:?}");

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, bail};
 
-use super::{Exit, print, runtime};
+use super::text::print;
+use super::{Exit, runtime};
 use crate::cli::SimulateArgs;
 use crate::manifest::source;
 use crate::operator::clock::Clock;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{Exit, print};
+use super::Exit;
+use super::text::{escape, json_pretty, print, print_data};
 use crate::cli::{Color, ValidateArgs, ValidateOutput};
-use crate::manifest::diagnostic::{Diagnostic, Severity, printable};
+use crate::manifest::diagnostic::{Diagnostic, Severity};
 use crate::manifest::doubts::doubts;
 use crate::manifest::{load, source};
 use crate::operator::clock::Clock;
@@ -29,11 +30,12 @@ pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit>
         of_files(&args.paths, args.follow_links)?
     };
     let colour = telemetry::colour(when, &io::stdout());
-    print(&match args.output {
-        ValidateOutput::Text => text(&findings, colour),
-        ValidateOutput::Json => json(&findings)?,
-        ValidateOutput::Github => github(&findings),
-    })?;
+    match args.output {
+        ValidateOutput::Text => print(&text(&findings, colour))?,
+        ValidateOutput::Json => print_data(&json(&findings)?)?,
+        // Its lines are commands on purpose.
+        ValidateOutput::Github => print_data(&github(&findings))?,
+    }
     Ok(if findings.count(Severity::Error) == 0 { Exit::Done } else { Exit::Failed })
 }
 
@@ -132,37 +134,40 @@ fn json(findings: &Findings) -> serde_json::Result<String> {
         "warnings": findings.count(Severity::Warning),
         "diagnostics": findings.diagnostics.iter().map(one).collect::<Vec<_>>(),
     });
-    Ok(serde_json::to_string_pretty(&report)? + "\n")
+    json_pretty(&report)
 }
 
 /// Workflow commands, which GitHub shows beside the lines of a pull request.
 fn github(findings: &Findings) -> String {
     let one = |diagnostic: &Diagnostic| {
-        let file = property(&diagnostic.file);
+        let file = property(&escape(&diagnostic.file));
         let (line, column) = (diagnostic.line, diagnostic.column);
         let end = column.saturating_add(diagnostic.length.max(1));
         let place = match line {
             0 => format!("file={file}"),
             _ => format!("file={file},line={line},col={column},endColumn={end}"),
         };
-        let mut lines = vec![printable(&diagnostic.message)];
+        let mut lines = vec![escape(&diagnostic.message).into_owned()];
         lines.extend(Some(diagnostic.label()).filter(|label| !label.is_empty()));
-        lines.extend(diagnostic.related.iter().map(|related| format!("{}: {}", related.place, related.message)));
-        lines.extend(diagnostic.hint.as_ref().map(|hint| format!("help: {}", printable(hint))));
+        lines.extend(diagnostic.related.iter().map(|related| {
+            let told = format!("{}: {}", related.place, related.message);
+            escape(&told).into_owned()
+        }));
+        lines.extend(diagnostic.hint.as_ref().map(|hint| format!("help: {}", escape(hint))));
         let (severity, title) = (diagnostic.severity.as_str(), property(diagnostic.reason.as_str()));
-        format!("::{severity} {place},title={title}::{}\n", escaped(&lines.join("\n")))
+        format!("::{severity} {place},title={title}::{}\n", encoded(&lines.join("\n")))
     };
     findings.diagnostics.iter().map(one).collect::<String>() + &findings.summary()
 }
 
 /// A workflow command ends with its line, and `%` begins an escape.
-fn escaped(text: &str) -> String {
+fn encoded(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// The same for a property, which a comma or a colon would end.
 fn property(text: &str) -> String {
-    escaped(text).replace(':', "%3A").replace(',', "%2C")
+    encoded(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 fn plural(count: usize, word: &str) -> String {
@@ -172,6 +177,10 @@ fn plural(count: usize, word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::text::tests::assert_page;
+    use crate::manifest::diagnostic::Related;
+    use crate::printable::{acts, tests::hostile};
+    use crate::reconcile::desired::Place;
 
     fn findings() -> Findings {
         let text =
@@ -181,14 +190,44 @@ mod tests {
         Findings { apps: declared.len(), files: 2, diagnostics }
     }
 
+    fn of_others(text: &str) -> Findings {
+        let mut diagnostic = Diagnostic::about_file(&text.into(), text, Some(text));
+        diagnostic.found = Some(text.into());
+        diagnostic.fits = Some(text.into());
+        let place = Place { file: text.into(), line: 1 };
+        diagnostic.related = vec![Related { place, message: text.into() }];
+        let mut at_a_line = diagnostic.clone();
+        (at_a_line.line, at_a_line.column, at_a_line.excerpt) = (1, 1, Some(text.into()));
+        Findings { apps: 1, files: 1, diagnostics: vec![diagnostic, at_a_line] }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_output_is_harmless(name in hostile()) {
+            let findings = of_others(&name);
+            assert_page(&text(&findings, false), &text(&of_others("x"), false));
+            let page = github(&findings);
+            assert_eq!(page.lines().count(), 3, "{page}");
+            for line in page.lines() {
+                assert!(!line.contains(acts), "{line:?}");
+                let command = line.strip_prefix("::error file=");
+                let (properties, _) = command.map_or(("", ""), |command| command.split_once("::").unwrap());
+                assert!(properties.matches(',').count() <= 4 && !properties.contains("title=x"), "{line}");
+            }
+            let json = json(&findings).unwrap();
+            assert!(!json.contains(|c| c != '\n' && acts(c)), "{json:?}");
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["diagnostics"][0]["path"], name);
+        }
+    }
+
     #[test]
     fn annotations_are_escaped() {
         insta::assert_snapshot!(github(&findings()), @r#"
         ::error file=odd%2C name%3A 100%25.yaml,line=4,col=25,endColumn=30,title=InvalidManifest::unknown state "50%25"%0ARunning or Stopped fits
-        ::error file=b.yaml,title=InvalidManifest::the file is �[2Jodd
+        ::error file=b.yaml,title=InvalidManifest::the file is \u{1b}[2Jodd
         1 app in 2 files: 2 errors, 0 warnings
         "#);
-        assert_eq!(escaped("50% a\r\nb"), "50%25 a%0D%0Ab");
+        assert_eq!(encoded("50% a\r\nb"), "50%25 a%0D%0Ab");
     }
 
     #[test]

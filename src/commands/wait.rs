@@ -1,14 +1,11 @@
 //! `wait`: until a condition holds for every app that was named. Text and exit code come from the same list of laggards.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use anyhow::bail;
 
 use super::daemon::{App, Daemon, Follow, NOT_LOADED};
-use super::get::{missing_names, tell};
-use super::table::tame;
-use super::{Exit, print, runtime};
+use super::get::missing_names;
+use super::text::{escape, print, tell};
+use super::{Exit, runtime};
 use crate::cli::{Awaited, WaitArgs};
 
 pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
@@ -27,7 +24,7 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
                 follow.next().await;
                 if let Some(why) = follow.lost.as_ref().filter(|_| !told) {
                     told = true;
-                    tell(&format!("lost the daemon, trying again: {why}"));
+                    tell(&format!("lost the daemon, trying again: {}", escape(why)));
                 }
                 if awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
                     // It may have been started anew meanwhile, and these be some of its apps again.
@@ -41,7 +38,7 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
         if let Ok(ended) = tokio::time::timeout(args.timeout, holds).await {
             ended?;
             let names: Vec<&str> = chosen(&follow.apps, &args.names);
-            print(&names.iter().fold(String::new(), |text, name| text + &tame(name) + " condition met\n"))?;
+            print(&names.iter().fold(String::new(), |text, name| text + &escape(name) + " condition met\n"))?;
             return Ok(Exit::Done);
         }
         let mut laggards = awaiting(&follow.apps, &args.names, args.awaited);
@@ -49,16 +46,18 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
             laggards.push(NOT_LOADED.into());
         }
         if let Some(why) = &follow.lost {
-            tell(&format!("the daemon does not answer, what follows is the last that it said: {why}"));
+            tell(&format!("the daemon does not answer, what follows is the last that it said: {}", escape(why)));
         }
         let Awaited { condition, status } = args.awaited;
-        let list = laggards.iter().fold(String::new(), |mut list, laggard| {
-            // Writing to a String cannot fail.
-            let _ = write!(list, "\n  {laggard}");
-            list
-        });
-        bail!("after {:?} condition {condition}={status} does not hold for:{list}", args.timeout)
+        let after = args.timeout;
+        tell(&format!("error: after {after:?} condition {condition}={status} does not hold for:{}", list(&laggards)));
+        Ok(Exit::Failed)
     })
+}
+
+/// Each on a line of its own.
+fn list(laggards: &[String]) -> String {
+    laggards.iter().fold(String::new(), |list, laggard| list + "\n  " + &escape(laggard))
 }
 
 fn missing<'a>(apps: &BTreeMap<String, App>, names: &'a [String]) -> Vec<&'a str> {
@@ -83,7 +82,7 @@ fn awaiting(apps: &BTreeMap<String, App>, names: &[String], awaited: Awaited) ->
     }
     let missing = |name: &str| {
         let Some(app) = apps.get(name) else {
-            return Some(format!("{}: no manifest declares it", tame(name)));
+            return Some(format!("{name}: no manifest declares it"));
         };
         let truth = app.truth(awaited.condition);
         // What is known of an older text of the manifest says nothing about the newest.
@@ -91,9 +90,8 @@ fn awaiting(apps: &BTreeMap<String, App>, names: &[String], awaited: Awaited) ->
         if truth == awaited.status && current {
             return None;
         }
-        let said =
-            |field| tame(app.condition(awaited.condition).and_then(|known| known[field].as_str()).unwrap_or("-"));
-        Some(format!("{}: {}={} {}: {}", tame(name), awaited.condition, tame(truth), said("reason"), said("message")))
+        let said = |field| app.condition(awaited.condition).and_then(|known| known[field].as_str()).unwrap_or("-");
+        Some(format!("{name}: {}={truth} {}: {}", awaited.condition, said("reason"), said("message")))
     };
     chosen.into_iter().filter_map(missing).collect()
 }
@@ -103,6 +101,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::commands::text::tests::{assert_page, of_others};
+    use crate::printable::tests::hostile;
 
     const READY: Awaited = Awaited { condition: "Ready", status: "True" };
 
@@ -113,6 +113,17 @@ mod tests {
             (name.to_owned(), App(json!({"metadata": {"name": name, "generation": 2}, "status": status})))
         };
         apps.iter().map(app).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn who_is_missing_is_named_harmlessly(text in hostile()) {
+            let told = |text: &str| {
+                let apps = BTreeMap::from([("a".to_owned(), of_others(text))]);
+                list(&awaiting(&apps, &["a".into(), text.into()], READY))
+            };
+            assert_page(&told(&text), &told("x"));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::printable::{aligned, escape};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::Place;
 
@@ -108,17 +109,17 @@ impl Diagnostic {
     /// `file:line:column`, or just the file where the file as a whole is meant.
     pub fn location(&self) -> String {
         if self.line == 0 {
-            printable(&self.file)
+            escape(&self.file).into_owned()
         } else {
-            format!("{}:{}:{}", printable(&self.file), self.line, self.column)
+            format!("{}:{}:{}", escape(&self.file), self.line, self.column)
         }
     }
 
     /// `file:line:column: message (hint)`: for logs and conditions.
     pub fn one_line(&self) -> String {
-        let mut line = format!("{}: {}", self.location(), printable(&self.message));
+        let mut line = format!("{}: {}", self.location(), escape(&self.message));
         if let Some(hint) = &self.hint {
-            let _ = write!(line, " ({})", printable(hint));
+            let _ = write!(line, " ({})", escape(hint));
         }
         line
     }
@@ -131,11 +132,8 @@ impl Diagnostic {
             Severity::Error => "1;31",
             Severity::Warning => "1;33",
         };
-        let mut out = format!(
-            "{}{}\n",
-            paint(head, self.severity.as_str()),
-            paint("1", &format!(": {}", printable(&self.message)))
-        );
+        let mut out =
+            format!("{}{}\n", paint(head, self.severity.as_str()), paint("1", &format!(": {}", escape(&self.message))));
         let gutter = if self.line == 0 { 1 } else { self.line.to_string().len() };
         let bar = paint("1;34", "|");
         let _ = writeln!(out, "{:gutter$}{} {}", "", paint("1;34", "-->"), self.location());
@@ -157,8 +155,8 @@ impl Diagnostic {
                 "{:gutter$}{} {}: {}",
                 "",
                 paint("1;34", ":::"),
-                related.place,
-                printable(&related.message)
+                escape(&related.place.to_string()),
+                escape(&related.message)
             );
         }
         if let Some(hint) = &self.hint {
@@ -167,7 +165,7 @@ impl Diagnostic {
                 "{:gutter$} {} {}",
                 "",
                 paint("1;34", "="),
-                format_args!("{} {}", paint("1", "help:"), printable(hint))
+                format_args!("{} {}", paint("1", "help:"), escape(hint))
             );
         }
         out
@@ -176,9 +174,9 @@ impl Diagnostic {
     /// What was found and what would fit, as far as that is known.
     pub fn label(&self) -> String {
         match (&self.found, &self.fits) {
-            (Some(found), Some(fits)) => printable(&format!("found {found}; {fits}")),
-            (Some(found), None) => printable(&format!("found {found}")),
-            (None, Some(fits)) => printable(fits),
+            (Some(found), Some(fits)) => escape(&format!("found {found}; {fits}")).into_owned(),
+            (Some(found), None) => escape(&format!("found {found}")).into_owned(),
+            (None, Some(fits)) => escape(fits).into_owned(),
             (None, None) => String::new(),
         }
     }
@@ -189,19 +187,7 @@ fn window(excerpt: &str, column: u32) -> (String, usize) {
     let column = (column as usize).saturating_sub(1);
     let skip = column.saturating_sub(EXCERPT_WIDTH / 2);
     let shown: String = excerpt.chars().skip(skip).take(EXCERPT_WIDTH).collect();
-    (printable(&shown), column - skip)
-}
-
-/// A text with every character that could act on a terminal replaced, each by one character so that columns stay.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
-            c => c,
-        })
-        .collect()
+    (aligned(&shown), column - skip)
 }
 
 /// The word of `known` that a person most likely meant by `typed`.

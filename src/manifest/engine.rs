@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
-use super::diagnostic::{Diagnostic, printable};
+use super::diagnostic::Diagnostic;
 use super::load::{self, Content, ParsedFile};
 use super::scan::{self, Bytes, Found, Layout, Listing, Outside, Print, Root};
 use super::tracked::{Again, Compare, Files, Tracked};
@@ -417,8 +417,7 @@ impl Engine {
         let before: BTreeSet<_> = self.problems.iter().map(key).collect();
         for problem in problems.iter().filter(|problem| !before.contains(&key(problem))) {
             let hint = problem.hint.as_deref().unwrap_or_default();
-            // The name of a file is anybody's text.
-            let (file, reason) = (printable(&problem.file), problem.reason.as_str());
+            let (file, reason) = (&*problem.file, problem.reason.as_str());
             let (line, column) = (problem.line, problem.column);
             warn!(file, line, column, reason, hint, severity = problem.severity.as_str(), "{}", problem.message);
         }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
-use super::diagnostic::{Diagnostic, printable};
+use super::diagnostic::Diagnostic;
 use super::engine::{Engine, GONE_AFTER, Look, PATIENCE, QUIET, excerpt};
 use super::load;
 use super::tracked::Again;
@@ -470,7 +470,7 @@ impl<F: FnMut(Update)> Work<F> {
         }
         if before.and_then(|before| before.trouble.as_ref()) != report.trouble.as_ref() {
             if let Some(trouble) = &report.trouble {
-                warn!(trouble = printable(trouble), "the manifests cannot be read; the last good ones stay in force");
+                warn!(trouble = &**trouble, "the manifests cannot be read; the last good ones stay in force");
             } else {
                 info!(files = report.files, "the manifests can be read");
             }

@@ -8,6 +8,7 @@ mod daemon;
 mod delivery;
 mod docs;
 mod harness;
+mod hostile;
 mod import;
 mod schedules;
 mod schema;

@@ -1,0 +1,273 @@
+//! The one writer of text for people: escapes, tables, spans of time. What it prints stays readable in a pipe.
+//!
+//! Text of others (a manifest, a server, an argument) becomes a field by [`escape`]; a page of fields passes
+//! `printable::page` on its way out. Machine formats go through [`print_data`].
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::printable;
+pub(super) use crate::printable::escape;
+
+/// Writes a page for a person to stdout.
+pub(super) fn print(page: &str) -> io::Result<()> {
+    print_data(&printable::page(page))
+}
+
+/// Writes to stdout what a machine reads, and what moves the cursor of a terminal that is drawn upon.
+pub(super) fn print_data(data: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(data.as_bytes())?;
+    stdout.flush()
+}
+
+/// Writes a page for a person to stderr, beside the data.
+pub(super) fn tell(page: &str) {
+    // With stderr gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{}", printable::page(page));
+}
+
+/// Writes an error and its causes to stderr, on one line.
+pub(super) fn tell_error(error: &anyhow::Error) {
+    tell(&format!("error: {}", escape(&format!("{error:#}"))));
+}
+
+/// JSON for machines, and for the terminals it is shown on.
+pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(printable::json(&serde_json::to_string(value)?).into_owned() + "\n")
+}
+
+/// The same over several lines.
+pub(super) fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(printable::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
+}
+
+/// YAML for machines, and for the terminals it is shown on. A text that needs escapes stands between quotes, since YAML
+/// has them nowhere else: as a block each of its lines would be one of the page.
+pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
+    let (mut value, mut quoted) = (value.clone(), Vec::new());
+    set_aside(&mut value, &mut quoted);
+    let page = serde_yaml::to_string(&value)?;
+    let mut parts = page.split(MARK);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    while let (Some(number), Some(rest)) = (parts.next(), parts.next()) {
+        text += number.parse::<usize>().ok().and_then(|number| quoted.get(number)).map_or("", String::as_str);
+        text += rest;
+    }
+    Ok(text)
+}
+
+/// Stands around the number of a text that was set aside. A text that holds it is set aside itself.
+const MARK: char = '\u{e000}';
+
+fn set_aside(value: &mut Value, quoted: &mut Vec<String>) {
+    let mut quote = |text: &str| {
+        // Of a character beyond the first plane JSON makes two, which YAML does not put together again.
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        let escaped = printable::with_escapes(&text, |safe, c| {
+            let _ = write!(safe, "\\U{:08x}", u32::from(c));
+        });
+        quoted.push(format!("\"{escaped}\""));
+        format!("{MARK}{}{MARK}", quoted.len() - 1)
+    };
+    let set_apart = |text: &str| !printable::is_harmless(text) || text.trim_start().starts_with("::");
+    match value {
+        Value::String(text) if set_apart(text) => *text = quote(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| set_aside(value, quoted)),
+        Value::Object(fields) => {
+            for key in fields.keys().filter(|key| set_apart(key)).cloned().collect::<Vec<_>>() {
+                if let Some(value) = fields.remove(&key) {
+                    fields.insert(quote(&key), value);
+                }
+            }
+            fields.values_mut().for_each(|value| set_aside(value, quoted));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// One cell: what it says, and the SGR code of its colour on a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cell {
+    text: String,
+    colour: Option<&'static str>,
+}
+
+impl Cell {
+    /// A coloured cell.
+    pub(super) fn new(text: &str, colour: Option<&'static str>) -> Self {
+        Self { text: escape(text).into_owned(), colour }
+    }
+
+    /// How many characters it shows.
+    pub(super) fn length(&self) -> usize {
+        self.text.chars().count()
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::new(text, None)
+    }
+}
+
+/// How a table is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Whether cells are coloured.
+    pub(super) colour: bool,
+    /// The width to fit in; in a pipe nothing is ever cut off.
+    pub(super) width: Option<usize>,
+}
+
+/// Lines rows up, two blanks between columns. What does not fit the width is cut off the first column, which is the name,
+/// and then off the end of the line.
+pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let length = |text: &str| text.chars().count();
+    let mut widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| length(&cell.text)).max().unwrap_or(0))
+        .collect();
+    if let (Some(width), Some(first)) = (layout.width, widths.first().copied()) {
+        let total = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
+        widths[0] = first.saturating_sub(total.saturating_sub(width)).max(first.min(12));
+    }
+    let line = |row: &Vec<Cell>| {
+        let (mut line, mut used) = (String::new(), 0);
+        for (column, cell) in row.iter().enumerate() {
+            let left = layout.width.map_or(usize::MAX, |width| width.saturating_sub(used));
+            let most = if column == 0 { widths[0].min(left) } else { left };
+            let text = clip(&cell.text, most);
+            // The last column is not padded: nobody needs blanks at the end of a line.
+            let pad = if column + 1 == row.len() { 0 } else { widths[column] + 2 - length(&text).min(widths[column]) };
+            used += length(&text) + pad;
+            // Writing to a String cannot fail.
+            let _ = match cell.colour.filter(|_| layout.colour) {
+                Some(colour) => write!(line, "\x1b[{colour}m{text}\x1b[0m{:pad$}", ""),
+                None => write!(line, "{text}{:pad$}", ""),
+            };
+        }
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Each line with its end.
+pub(super) fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> String {
+    lines.into_iter().fold(String::new(), |text, line| text + line.as_ref() + "\n")
+}
+
+/// At most `most` characters of a text, the last one telling that there were more.
+pub(super) fn clip(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain((most > 0).then_some('…')).collect()
+}
+
+/// A span of time as Kubernetes' tools write it: short, and exact enough. Never negative.
+pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{minutes}m"),
+        7_200..172_800 => format!("{hours}h"),
+        _ => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::daemon::App;
+    use super::*;
+    use crate::printable::tests::{assert_harmless, hostile};
+
+    /// An app as a daemon shows it, each of its texts a hostile one.
+    pub(in super::super) fn of_others(text: &str) -> App {
+        let condition = |kind: &str| json!({"type": kind, "status": text, "reason": text, "message": text, "lastTransitionTime": text});
+        App(json!({
+            "metadata": {"name": text, "labels": {text: text, "a": text}, "annotations": {"b": text}, "generation": 1},
+            "spec": {"appId": text, "policy": text, "suspend": {"reason": text, "until": text}},
+            "status": {
+                "revision": text, "source": {"file": text, "line": 1}, "desired": text, "desiredBecause": text,
+                "observed": text, "observedAt": text, "conditions": [condition("Ready"), condition("Stalled")],
+                "lastAction": {"action": text, "at": text, "result": text, "returnedStatus": text, "error": text},
+                "nextLookAt": text, "nextTransition": {"at": "2026-11-24T15:00:00Z", "state": text}
+            }
+        }))
+    }
+
+    /// Fails unless a page, as it is printed, is harmless and has as many lines as that of a harmless text.
+    #[track_caller]
+    pub(in super::super) fn assert_page(page: &str, plain: &str) {
+        let printed = printable::page(page);
+        assert_harmless(&printed);
+        assert_eq!(printed.lines().count(), plain.lines().count(), "{printed}");
+    }
+
+    proptest! {
+        #[test]
+        fn yaml_is_the_same_yaml_and_harmless(text in hostile(), other in hostile()) {
+            let value = json!({"a": [&text, {&*other: "\u{e000}0\u{e000}"}], "b": {"plain": "x: y"}, &*text: &other});
+            let page = yaml(&value).unwrap();
+            prop_assert_eq!(serde_yaml::from_str::<Value>(&page).unwrap(), value, "{}", page);
+            prop_assert!(!page.contains(|c| c != '\n' && printable::acts(c)), "{:?}", page);
+            assert_harmless(&page);
+        }
+    }
+
+    #[test]
+    fn plain_yaml_looks_as_serde_writes_it() {
+        let value = json!({"a": "1", "b": ["x y", true, null], "c": "caf\u{e9}"});
+        assert_eq!(yaml(&value).unwrap(), serde_yaml::to_string(&value).unwrap());
+        assert_eq!(yaml(&json!({"a": "two\nlines \"q\""})).unwrap(), "a: \"two\\U0000000alines \\\"q\\\"\"\n");
+    }
+
+    fn rows() -> Vec<Vec<Cell>> {
+        let red = Cell::new("False", Some("31"));
+        vec![
+            vec!["NAME".into(), "READY".into(), "REASON".into()],
+            vec!["a-name-that-is-rather-long".into(), red, "Stopping".into()],
+        ]
+    }
+
+    #[test]
+    fn a_pipe_gets_everything() {
+        let lines = render(&rows(), Layout { colour: false, width: None });
+        assert_eq!(lines, ["NAME                        READY  REASON", "a-name-that-is-rather-long  False  Stopping"]);
+    }
+
+    #[test]
+    fn a_terminal_gets_what_fits() {
+        let lines = render(&rows(), Layout { colour: true, width: Some(34) });
+        assert_eq!(lines[0], "NAME               READY  REASON");
+        assert_eq!(lines[1], "a-name-that-is-r…  \x1b[31mFalse\x1b[0m  Stopping");
+        let narrow = render(&rows(), Layout { colour: false, width: Some(20) });
+        assert!(narrow.iter().all(|line| line.chars().count() <= 20), "{narrow:?}");
+    }
+
+    #[test]
+    fn spans() {
+        let at = |seconds: i64| Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(seconds.unsigned_abs());
+        for (seconds, text) in
+            [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (172_800, "2d"), (8_640_000, "100d")]
+        {
+            assert_eq!(span(at(0), at(seconds)), text);
+        }
+        assert_eq!(span(at(5), at(0)), "0s", "clocks differ");
+    }
+}
