@@ -17,6 +17,7 @@ use campos_operator::reconcile::desired::{Because, Desired, Policy, Wish};
 use campos_operator::reconcile::moment::Moment;
 use campos_operator::reconcile::observed::Observed;
 use campos_operator::reconcile::plan::{Subject, plan};
+use campos_operator::reconcile::redacted::Secrets;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
@@ -134,9 +135,13 @@ fn page_of_100_apps(bencher: Bencher<'_, '_>) {
     let mut page = format!(r#"{{"applications":[{}],"#, apps.join(","));
     write!(page, r#""pagination":{{"totalItems":100,"totalPages":1,"currentPage":1,"hasNextPage":false}}}}"#)
         .expect("a String takes everything");
-    let page = page.into_bytes();
-    assert_eq!(wire::page(&page).expect("a page").apps.len(), 100, "what is measured is the reading of 100 apps");
-    bencher.counter(BytesCount::of_slice(&page)).bench(|| wire::page(black_box(&page)));
+    let (page, secrets) = (page.into_bytes(), Secrets::default());
+    assert_eq!(
+        wire::page(&page, &secrets).expect("a page").apps.len(),
+        100,
+        "what is measured is the reading of 100 apps"
+    );
+    bencher.counter(BytesCount::of_slice(&page)).bench(|| wire::page(black_box(&page), &secrets));
 }
 
 /// What a schedule of four windows asks for at a moment.

@@ -6,12 +6,12 @@
 pub mod listing;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::reconcile::action::{Action, Failure, Limits, Receipt};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::Reading;
+use crate::reconcile::redacted::Redacted;
 
 /// Deadline for a connection, TLS included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub struct Seen {
     /// Its `_id`.
     pub id: AppId,
     /// Its display name.
-    pub name: Option<Arc<str>>,
+    pub name: Option<Redacted>,
     /// What was read of its state.
     pub reading: Reading,
 }

@@ -13,4 +13,5 @@ pub mod labels;
 pub mod moment;
 pub mod observed;
 pub mod plan;
+pub mod redacted;
 pub mod schedule;

@@ -74,31 +74,37 @@ impl Client {
         deadline: Duration,
         cap: usize,
     ) -> Result<RawAnswer, Failure> {
-        let authorization = self
-            .token
-            .authorization()
-            .map_err(|error| error::transport(doing, Verdict::AccountBlocked, &chain(&error)))?;
+        let token = self.token.current().map_err(|error| {
+            error::transport(doing, Verdict::AccountBlocked, &chain(&error), &self.token.secrets(None))
+        })?;
         let exchange = async {
-            let request = self.http.request(method, url).header(reqwest::header::AUTHORIZATION, authorization);
-            let response = request.send().await.map_err(|error| failed(doing, &error))?;
-            read(response, doing, cap).await
+            let request = self.http.request(method, url).header(reqwest::header::AUTHORIZATION, token.header);
+            let mut response = request.send().await.map_err(|error| failed(&error))?;
+            let status = response.status().as_u16();
+            let headers = std::mem::take(response.headers_mut());
+            Ok((status, headers, read(response, cap).await?))
         };
-        match tokio::time::timeout(deadline, exchange).await {
+        let result = match tokio::time::timeout(deadline, exchange).await {
             Ok(result) => result,
-            Err(_) => {
-                Err(error::transport(doing, Verdict::LostAnswer, &format!("no whole answer within {deadline:?}")))
+            Err(_) => Err((Verdict::LostAnswer, format!("no whole answer within {deadline:?}"))),
+        };
+        // Whatever became of it may quote the token: the one it was sent with, which need not be the present one.
+        let secrets = self.token.secrets(Some(&token.token));
+        match result {
+            Ok((status, headers, body)) => {
+                let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+                Ok(RawAnswer::new(status, header, body, secrets))
             }
+            Err((verdict, why)) => Err(error::transport(doing, verdict, &why, &secrets)),
         }
     }
 
-    /// Passes a result on; a 401 makes the next request read the token file again, and an echoed token is blotted out.
+    /// Passes a result on; a 401 makes the next request read the token file again.
     fn settle<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result.map_err(|mut failure| {
+        result.inspect_err(|failure| {
             if failure.verdict == Verdict::AccountBlocked {
                 self.token.refused();
             }
-            failure.message = self.token.blot(&failure.message).into();
-            failure
         })
     }
 }
@@ -145,22 +151,22 @@ impl Platform for Client {
     }
 }
 
-async fn read(mut response: Response, doing: &str, cap: usize) -> Result<RawAnswer, Failure> {
-    let status = response.status().as_u16();
-    let headers = std::mem::take(response.headers_mut());
+async fn read(mut response: Response, cap: usize) -> Result<Vec<u8>, Trouble> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(doing, &error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
         if body.len() + chunk.len() > cap {
-            let why = format!("the answer is larger than {} KiB", cap >> 10);
-            return Err(error::transport(doing, Verdict::LostAnswer, &why));
+            return Err((Verdict::LostAnswer, format!("the answer is larger than {} KiB", cap >> 10)));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(RawAnswer::new(status, |name| headers.get(name).and_then(|value| value.to_str().ok()), body))
+    Ok(body)
 }
 
-/// A transport error as a failure. Only a connection that never came about proves that nothing was done.
-fn failed(doing: &str, error: &reqwest::Error) -> Failure {
+/// Why no answer came; not redacted yet.
+type Trouble = (Verdict, String);
+
+/// A transport error with its verdict. Only a connection that never came about proves that nothing was done.
+fn failed(error: &reqwest::Error) -> Trouble {
     let verdict = if error.is_builder() {
         Verdict::Unexpected
     } else if error.is_connect() {
@@ -168,7 +174,7 @@ fn failed(doing: &str, error: &reqwest::Error) -> Failure {
     } else {
         Verdict::LostAnswer
     };
-    error::transport(doing, verdict, &chain(error))
+    (verdict, chain(error))
 }
 
 /// An error with its causes on one line. reqwest's own text names the URL, which the log line has already.

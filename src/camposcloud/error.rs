@@ -12,13 +12,14 @@ use super::wire::{self, Odd};
 use crate::platform::{Answered, Page, Seen};
 use crate::reconcile::action::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::AppId;
+use crate::reconcile::redacted::Secrets;
 
 /// The longest pause that a server's `Retry-After` or `X-RateLimit-Reset` can ask for. The documented window is a
 /// minute; a header that asks for a week is a mistake, and obeying it would leave the account unattended.
 pub const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 
 /// An HTTP answer, read whole, with the few headers that matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct RawAnswer {
     /// The status code.
     pub status: u16,
@@ -30,11 +31,13 @@ pub struct RawAnswer {
     pub limits: Limits,
     /// The body, up to the caller's cap.
     pub body: Vec<u8>,
+    /// The tokens that nothing of it may show: the one that the request was sent with, and those before it.
+    pub secrets: Secrets,
 }
 
 impl RawAnswer {
     /// Reads the headers that matter through `header(name)`; unreadable ones count as absent.
-    pub fn new<'a>(status: u16, header: impl Fn(&str) -> Option<&'a str>, body: Vec<u8>) -> Self {
+    pub fn new<'a>(status: u16, header: impl Fn(&str) -> Option<&'a str>, body: Vec<u8>, secrets: Secrets) -> Self {
         let date = header("date").and_then(http_date);
         let number = |name: &str| header(name).and_then(|text| text.trim().parse::<u32>().ok());
         let limits = Limits {
@@ -44,7 +47,7 @@ impl RawAnswer {
         };
         let retry_after =
             header("retry-after").and_then(|text| seconds(text).or_else(|| until(http_date(text)?, date)));
-        Self { status, date, retry_after, limits, body }
+        Self { status, date, retry_after, limits, body, secrets }
     }
 
     /// How long the server asks to be left alone: `Retry-After`, else the reset of an exhausted budget.
@@ -70,7 +73,7 @@ pub const fn verdict(status: u16) -> Option<Verdict> {
 /// A page of the list, or why not.
 pub fn page(answer: &RawAnswer) -> Result<Answered<Page>, Failure> {
     accepted(answer, "listing apps")?;
-    let value = wire::page(&answer.body).map_err(|odd| odd_answer(answer, "listing apps", &odd))?;
+    let value = wire::page(&answer.body, &answer.secrets).map_err(|odd| odd_answer(answer, "listing apps", &odd))?;
     Ok(Answered { value, limits: answer.limits })
 }
 
@@ -78,7 +81,7 @@ pub fn page(answer: &RawAnswer) -> Result<Answered<Page>, Failure> {
 pub fn app(answer: &RawAnswer, id: &AppId) -> Result<Answered<Seen>, Failure> {
     let doing = format!("reading app {id}");
     accepted(answer, &doing)?;
-    let value = wire::app(&answer.body).map_err(|odd| odd_answer(answer, &doing, &odd))?;
+    let value = wire::app(&answer.body, &answer.secrets).map_err(|odd| odd_answer(answer, &doing, &odd))?;
     if value.id == *id { Ok(Answered { value, limits: answer.limits }) } else { Err(another_app(answer, &doing)) }
 }
 
@@ -90,14 +93,16 @@ pub fn receipt(answer: &RawAnswer, doing: &str, id: &AppId) -> Result<Answered<R
     accepted(answer, doing)?;
     let mut receipt =
         Receipt { http_status: answer.status, status: None, online: None, date: answer.date, oddity: None };
-    match wire::app(&answer.body) {
+    match wire::app(&answer.body, &answer.secrets) {
         Ok(seen) if seen.id == *id => {
             receipt.status = seen.reading.status;
             receipt.online = seen.reading.online;
         }
         Ok(_) => return Err(another_app(answer, doing)),
         Err(Odd::Html) => return Err(odd_answer(answer, doing, &Odd::Html)),
-        Err(odd @ (Odd::Empty | Odd::NotJson | Odd::Shape(_))) => receipt.oddity = Some(odd.to_string().into()),
+        Err(odd @ (Odd::Empty | Odd::NotJson | Odd::Shape(_))) => {
+            receipt.oddity = Some(answer.secrets.redact(&odd.to_string()));
+        }
     }
     Ok(Answered { value: receipt, limits: answer.limits })
 }
@@ -109,8 +114,9 @@ pub fn identity(answer: &RawAnswer) -> Result<Answered<()>, Failure> {
 }
 
 /// A failure without an answer.
-pub fn transport(doing: &str, verdict: Verdict, why: &dyn Display) -> Failure {
-    let message = format!("{doing}: {why}").into();
+pub fn transport(doing: &str, verdict: Verdict, why: &dyn Display, secrets: &Secrets) -> Failure {
+    // Certificates and protocol errors may quote the server, too.
+    let message = secrets.redact(&format!("{doing}: {why}"));
     Failure { verdict, http_status: None, message, limits: Limits::default() }
 }
 
@@ -122,18 +128,18 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
         (Verdict::Retry, 503) if answer.retry_after.is_some() => Verdict::RateLimited { after: answer.retry_after },
         (other, _) => other,
     };
-    let said = wire::message(&answer.body).map(|text| format!(": {text}")).unwrap_or_default();
-    let message = format!("{doing}: the server answered {}{said}", answer.status).into();
+    let said = wire::message(&answer.body, &answer.secrets).map(|text| format!(": {text}")).unwrap_or_default();
+    let message = answer.secrets.redact(&format!("{doing}: the server answered {}{said}", answer.status));
     Err(Failure { verdict, http_status: Some(answer.status), message, limits: answer.limits })
 }
 
 fn odd_answer(answer: &RawAnswer, doing: &str, odd: &Odd) -> Failure {
-    let message = format!("{doing}: the server answered {} with {odd}", answer.status).into();
+    let message = answer.secrets.redact(&format!("{doing}: the server answered {} with {odd}", answer.status));
     Failure { verdict: Verdict::LostAnswer, http_status: Some(answer.status), message, limits: answer.limits }
 }
 
 fn another_app(answer: &RawAnswer, doing: &str) -> Failure {
-    let message = format!("{doing}: the server answered {} about another app", answer.status).into();
+    let message = answer.secrets.redact(&format!("{doing}: the server answered {} about another app", answer.status));
     Failure { verdict: Verdict::LostAnswer, http_status: Some(answer.status), message, limits: answer.limits }
 }
 
@@ -193,7 +199,7 @@ mod tests {
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> RawAnswer {
         let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        RawAnswer::new(status, header, body.as_bytes().to_vec())
+        RawAnswer::new(status, header, body.as_bytes().to_vec(), Secrets::default())
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@
 //! `required` list), strict on what decides: `online` counts only as a JSON boolean. Only the fields picked here are
 //! kept; the rest of a body, environment variables and invite codes among it, is dropped with the parse.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde::de::DeserializeSeed as _;
@@ -14,9 +14,12 @@ use super::picked::Pick;
 use crate::platform::{Page, Pagination, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::redacted::{Redacted, Secrets};
 
 /// The longest server word (`status`, `name`) that is kept, in characters; a longer one is cut.
 const MAX_WORD: usize = 64;
+/// The longest message of an error body that is kept, in characters.
+const MAX_MESSAGE: usize = 200;
 
 /// What a body turned out to be when it is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,13 +39,13 @@ pub enum Odd {
 }
 
 /// One app out of an answer to get, stop, start or restart.
-pub fn app(body: &[u8]) -> Result<Seen, Odd> {
-    app_of(json(body, Pick::App)?)
+pub fn app(body: &[u8], secrets: &Secrets) -> Result<Seen, Odd> {
+    app_of(json(body, Pick::App)?, secrets)
 }
 
-fn app_of(value: Value) -> Result<Seen, Odd> {
+fn app_of(value: Value, secrets: &Secrets) -> Result<Seen, Odd> {
     match value {
-        Value::Object(fields) => seen(&fields).ok_or(Odd::Shape("an app without a usable _id")),
+        Value::Object(fields) => seen(&fields, secrets).ok_or(Odd::Shape("an app without a usable _id")),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Err(Odd::Shape("not an object"))
         }
@@ -51,11 +54,11 @@ fn app_of(value: Value) -> Result<Seen, Odd> {
 
 /// One page of the list: `{"applications": [..], "pagination": {..}}` (v2, both SDKs) or a bare array (v1 documents).
 /// v2's file nests `pagination` inside each item; both places are read.
-pub fn page(body: &[u8]) -> Result<Page, Odd> {
-    page_of(json(body, Pick::Page)?)
+pub fn page(body: &[u8], secrets: &Secrets) -> Result<Page, Odd> {
+    page_of(json(body, Pick::Page)?, secrets)
 }
 
-fn page_of(value: Value) -> Result<Page, Odd> {
+fn page_of(value: Value, secrets: &Secrets) -> Result<Page, Odd> {
     let (items, outer) = match value {
         Value::Array(items) => (items, None),
         Value::Object(mut fields) => match fields.remove("applications") {
@@ -70,14 +73,14 @@ fn page_of(value: Value) -> Result<Page, Odd> {
             return Err(Odd::Shape("neither an array nor an object"));
         }
     };
-    let apps: Vec<Seen> = items.iter().filter_map(|item| item.as_object().and_then(seen)).collect();
+    let apps: Vec<Seen> = items.iter().filter_map(|item| seen(item.as_object()?, secrets)).collect();
     let unreadable = u32::try_from(items.len() - apps.len()).unwrap_or(u32::MAX);
     Ok(Page { apps, unreadable, pagination: outer })
 }
 
 /// What an error body says, for people: `{"error": ".."}` (documented), `{"message": ".."}` or a bare string (met in
-/// the field). One line, cut to 200 characters; never anything else of the body.
-pub fn message(body: &[u8]) -> Option<String> {
+/// the field). One line, redacted and then cut; never anything else of the body.
+pub fn message(body: &[u8], secrets: &Secrets) -> Option<Redacted> {
     let text = match json(body, Pick::Whole).ok()? {
         Value::String(text) => text,
         Value::Object(fields) => {
@@ -86,9 +89,7 @@ pub fn message(body: &[u8]) -> Option<String> {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => return None,
     };
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-    let line = line.trim();
-    (!line.is_empty()).then(|| line.to_owned())
+    secrets.redact(&text).line(MAX_MESSAGE)
 }
 
 fn json(body: &[u8], pick: Pick) -> Result<Value, Odd> {
@@ -105,14 +106,17 @@ fn json(body: &[u8], pick: Pick) -> Result<Value, Odd> {
     }
 }
 
-fn seen(fields: &Map<String, Value>) -> Option<Seen> {
-    let id: AppId = fields.get("_id")?.as_str()?.parse().ok()?;
-    let status = fields.get("status").and_then(word);
+fn seen(fields: &Map<String, Value>, secrets: &Secrets) -> Option<Seen> {
+    // An id is shown as it is wherever the app is, so that one that holds a token cannot be an id.
+    let id: AppId = fields.get("_id")?.as_str().filter(|id| !secrets.are_in(id))?.parse().ok()?;
+    let text = |key: &str| fields.get(key).and_then(Value::as_str);
+    let word = |key: &str| text(key).map(|text| word(text, secrets));
     let metrics = fields.get("currentResourceMetrics").unwrap_or(&Value::Null);
     let online = metrics.get("online").and_then(Value::as_bool);
     let taken_at = metrics.get("timestamp").and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
-    let observed = observed(status.as_deref(), metrics);
-    Some(Seen { id, name: fields.get("name").and_then(word), reading: Reading { observed, status, online, taken_at } })
+    // Decided on the word as the server said it; what is kept of it is redacted.
+    let observed = observed(text("status"), metrics);
+    Some(Seen { id, name: word("name"), reading: Reading { observed, status: word("status"), online, taken_at } })
 }
 
 /// `online` says whether an app runs; `status` is a lifecycle word (`active`, `creating`, `suspended`) and only tells
@@ -136,15 +140,14 @@ fn observed(status: Option<&str>, metrics: &Value) -> Observed {
 }
 
 /// The words that are documented: shared, since each of ten thousand apps has one.
-static LIFECYCLE: LazyLock<[Arc<str>; 3]> = LazyLock::new(|| ["active", "creating", "suspended"].map(Arc::from));
+static LIFECYCLE: LazyLock<[Redacted; 3]> = LazyLock::new(|| ["active", "creating", "suspended"].map(Redacted::from));
 
-fn word(value: &Value) -> Option<Arc<str>> {
-    let text = value.as_str()?;
-    if let Some(known) = LIFECYCLE.iter().find(|known| &***known == text) {
-        return Some(known.clone());
+fn word(text: &str, secrets: &Secrets) -> Redacted {
+    let redacted = secrets.redact(text);
+    if let Some(known) = LIFECYCLE.iter().find(|known| **known == redacted) {
+        return known.clone();
     }
-    let clean: String = text.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect();
-    Some(clean.into())
+    redacted.line(MAX_WORD).unwrap_or_else(|| Redacted::from(""))
 }
 
 fn pagination(fields: &Map<String, Value>) -> Pagination {
@@ -162,11 +165,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::reconcile::redacted::Token;
+
+    static NONE: LazyLock<Secrets> = LazyLock::new(Secrets::default);
 
     #[track_caller]
     fn case(status: &str, metrics: &str, expected: Observed) {
         let body = format!(r#"{{"_id":"a1",{status}"name":"x","teamId":null{metrics}}}"#);
-        assert_eq!(app(body.as_bytes()).unwrap().reading.observed, expected, "{body}");
+        assert_eq!(app(body.as_bytes(), &NONE).unwrap().reading.observed, expected, "{body}");
     }
 
     #[test]
@@ -202,7 +208,7 @@ mod tests {
         let body = br#"{"_id":"60c72b2f9b1e8d001c8e4f3a","name":"My App","status":"active","teamId":{"_id":"t"},
             "currentResourceMetrics":{"online":true,"timestamp":"2026-07-19T17:57:05.069Z"},
             "environmentVariables":[{"key":"K","value":"V"}]}"#;
-        let seen = app(body).unwrap();
+        let seen = app(body, &NONE).unwrap();
         assert_eq!(seen.id.as_str(), "60c72b2f9b1e8d001c8e4f3a");
         assert_eq!(seen.name.as_deref(), Some("My App"));
         assert_eq!(seen.reading.status.as_deref(), Some("active"));
@@ -215,36 +221,54 @@ mod tests {
         let v2 = page(
             br#"{"applications":[{"_id":"a"},{"_id":7},{}],"totalUsedRAM":"1","pagination":
             {"totalItems":12,"totalPages":2,"currentPage":1,"itemsPerPage":10,"hasNextPage":true}}"#,
+            &NONE,
         )
         .unwrap();
         assert_eq!((v2.apps.len(), v2.unreadable), (1, 2));
         let pagination = v2.pagination.unwrap();
         assert_eq!((pagination.total_items, pagination.has_next_page), (Some(12), Some(true)));
 
-        let nested = page(br#"{"applications":[{"_id":"a","pagination":{"totalItems":1}}]}"#).unwrap();
+        let nested = page(br#"{"applications":[{"_id":"a","pagination":{"totalItems":1}}]}"#, &NONE).unwrap();
         assert_eq!(nested.pagination.unwrap().total_items, Some(1));
 
-        let v1 = page(br#"[{"_id":"a"},{"_id":"b"}]"#).unwrap();
+        let v1 = page(br#"[{"_id":"a"},{"_id":"b"}]"#, &NONE).unwrap();
         assert_eq!((v1.apps.len(), v1.pagination), (2, None));
     }
 
     #[test]
+    fn decisions_use_the_word_and_what_is_kept_is_redacted() {
+        let token = "creating";
+        let secrets = Secrets::from_iter([Token::new(secrecy::SecretString::from(token))]);
+        let body = format!(r#"{{"_id":"a1","name":"x{token}","status":"{token}"}}"#);
+        let seen = app(body.as_bytes(), &secrets).unwrap();
+        assert_eq!(seen.reading.observed, Observed::Creating);
+        assert_eq!((seen.reading.status.as_deref(), seen.name.as_deref()), (Some("***"), Some("x***")));
+        // An id is shown wherever its app is.
+        assert!(matches!(app(br#"{"_id":"1-creating"}"#, &secrets), Err(Odd::Shape(_))));
+        // Characters are not dropped, so that what stands on both sides of one does not become the token.
+        let split = app(br#"{"_id":"a1","status":"crea\u0001ting"}"#, &secrets).unwrap();
+        assert_eq!(split.reading.status.as_deref(), Some("crea ting"));
+        let cut = format!(r#"{{"error":"{}{token}"}}"#, "x".repeat(195));
+        assert_eq!(message(cut.as_bytes(), &secrets).as_deref(), Some(&*format!("{}***", "x".repeat(195))));
+    }
+
+    #[test]
     fn what_is_not_an_answer_is_named() {
-        assert_eq!(app(b""), Err(Odd::Empty));
-        assert_eq!(app(b"  <!doctype html>"), Err(Odd::Html));
-        assert_eq!(app(br#"{"_id":"a""#), Err(Odd::NotJson));
-        assert!(matches!(app(b"[]"), Err(Odd::Shape(_))));
-        assert!(matches!(app(br#"{"_id":"../x"}"#), Err(Odd::Shape(_))));
-        assert!(matches!(page(br#"{"apps":[]}"#), Err(Odd::Shape(_))));
+        assert_eq!(app(b"", &NONE), Err(Odd::Empty));
+        assert_eq!(app(b"  <!doctype html>", &NONE), Err(Odd::Html));
+        assert_eq!(app(br#"{"_id":"a""#, &NONE), Err(Odd::NotJson));
+        assert!(matches!(app(b"[]", &NONE), Err(Odd::Shape(_))));
+        assert!(matches!(app(br#"{"_id":"../x"}"#, &NONE), Err(Odd::Shape(_))));
+        assert!(matches!(page(br#"{"apps":[]}"#, &NONE), Err(Odd::Shape(_))));
     }
 
     #[test]
     fn only_the_message_of_an_error_body_is_kept() {
-        assert_eq!(message(br#"{"error":"Not found","x":"secret"}"#).as_deref(), Some("Not found"));
-        assert_eq!(message(br#"{"message":"a\nb"}"#).as_deref(), Some("a b"));
-        assert_eq!(message(br#""plain""#).as_deref(), Some("plain"));
-        assert_eq!(message(b"<html>"), None);
-        assert_eq!(message(br#"{"detail":"x"}"#), None);
+        assert_eq!(message(br#"{"error":"Not found","x":"secret"}"#, &NONE).as_deref(), Some("Not found"));
+        assert_eq!(message(br#"{"message":"a\nb"}"#, &NONE).as_deref(), Some("a b"));
+        assert_eq!(message(br#""plain""#, &NONE).as_deref(), Some("plain"));
+        assert_eq!(message(b"<html>", &NONE), None);
+        assert_eq!(message(br#"{"detail":"x"}"#, &NONE), None);
     }
 
     /// JSON of whatever shape.
@@ -304,20 +328,20 @@ mod tests {
         ) {
             for value in [Value::from(vec![app_said.clone()]), app_said, page_said, odd] {
                 let body = value.to_string();
-                prop_assert_eq!(app(body.as_bytes()), app_of(value.clone()));
-                prop_assert_eq!(page(body.as_bytes()), page_of(value));
+                prop_assert_eq!(app(body.as_bytes(), &NONE), app_of(value.clone(), &NONE));
+                prop_assert_eq!(page(body.as_bytes(), &NONE), page_of(value, &NONE));
             }
         }
 
         #[test]
         fn reading_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (app(&body), page(&body), message(&body));
+            let _ = (app(&body, &NONE), page(&body, &NONE), message(&body, &NONE));
         }
 
         #[test]
         fn not_knowing_is_never_stopped(online in "\"[a-z]{0,6}\"|[1-9][0-9]{0,2}|\\[\\]|\\{\\}|null", status in "[a-z]{0,9}") {
             let body = format!(r#"{{"_id":"a","status":"{status}","currentResourceMetrics":{{"online":{online}}}}}"#);
-            let observed = app(body.as_bytes()).unwrap().reading.observed;
+            let observed = app(body.as_bytes(), &NONE).unwrap().reading.observed;
             prop_assert!(!matches!(observed, Observed::Stopped | Observed::Running));
         }
     }

@@ -238,10 +238,11 @@ mod tests {
     use crate::commands::text::tests::assert_page;
     use crate::printable::tests::hostile;
     use crate::reconcile::observed::Reading;
+    use crate::reconcile::redacted::Secrets;
 
     fn seen(id: &str, name: Option<&str>, observed: Observed) -> Seen {
         let reading = Reading { observed, status: Some("active".into()), online: None, taken_at: None };
-        Seen { id: id.parse().unwrap(), name: name.map(Into::into), reading }
+        Seen { id: id.parse().unwrap(), name: name.map(|name| Secrets::default().redact(name)), reading }
     }
 
     #[track_caller]
@@ -295,7 +296,7 @@ mod tests {
         #[test]
         fn what_is_written_is_harmless(text in hostile()) {
             let mut app = seen("a1", Some(&text), Observed::Running);
-            app.reading.status = Some(text.as_str().into());
+            app.reading.status = Some(Secrets::default().redact(&text));
             let draft = drafts(&[app], &Known::default(), false).unwrap().remove(0);
             assert_page(&draft.text, &drafts(&[seen("a1", Some("x"), Observed::Running)], &Known::default(), false).unwrap()[0].text);
             assert!(draft.file.to_string_lossy().is_ascii());

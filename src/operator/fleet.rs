@@ -24,6 +24,7 @@ use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject};
+use crate::reconcile::redacted::Redacted;
 use crate::status::app::LastAction;
 use crate::status::history::Trigger;
 
@@ -303,13 +304,13 @@ impl Fleet {
                 Ok(Answered { value: receipt, .. }) => {
                     last.result = "Accepted";
                     last.http_status = Some(receipt.http_status);
-                    last.returned_status.clone_from(&receipt.status);
+                    last.returned_status = receipt.status.as_ref().map(Redacted::shared);
                     last.returned_online = receipt.online;
                 }
                 Err(failure) => {
                     last.result = failure.verdict.as_str();
                     last.http_status = failure.http_status;
-                    last.error = Some(failure.message.clone());
+                    last.error = Some(failure.message.shared());
                 }
             }
         }

@@ -15,6 +15,7 @@ use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::Decision;
 use crate::reconcile::plan::Entry as Planned;
+use crate::reconcile::redacted::Redacted;
 use crate::status::app::App;
 use crate::status::history::{Answer, Entry, State, Trigger};
 
@@ -76,7 +77,7 @@ impl<P: Platform> Operator<P> {
             Ok(Answered { value: receipt, .. }) => Answer {
                 result: "Accepted".into(),
                 http_status: Some(receipt.http_status),
-                status: receipt.status.clone(),
+                status: receipt.status.as_ref().map(Redacted::shared),
                 online: receipt.online,
                 error: None,
             },
@@ -85,7 +86,7 @@ impl<P: Platform> Operator<P> {
                 http_status: failure.http_status,
                 status: None,
                 online: None,
-                error: Some(failure.message.clone()),
+                error: Some(failure.message.shared()),
             },
         };
         let label = match result {

@@ -4,11 +4,11 @@
 //! Pages that shift, repeat, loop or lie about their number only ever make a list incomplete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::{Page, PageRequest, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::redacted::Redacted;
 
 /// The page size that is asked for. The maximum is undocumented: what comes back is believed, whatever its size.
 pub const PAGE_SIZE: u32 = 100;
@@ -30,7 +30,7 @@ pub struct Listing {
 type Shown = BTreeMap<AppId, (Observed, Option<Box<Told>>)>;
 
 /// What a list tells of an app, besides its id.
-type Told = (Option<Arc<str>>, Reading);
+type Told = (Option<Redacted>, Reading);
 
 /// What to do after a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

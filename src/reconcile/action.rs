@@ -4,13 +4,13 @@
 //! status code or a socket error.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::condition::Reason;
 use super::desired::Desired;
+use super::redacted::Redacted;
 
 /// One call that changes an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +124,7 @@ pub struct Failure {
     /// The HTTP status, where an answer came.
     pub http_status: Option<u16>,
     /// What failed, for people: never holds a body, a token or an address with credentials.
-    pub message: Arc<str>,
+    pub message: Redacted,
     /// The rate-limit headers of the answer, where one came.
     pub limits: Limits,
 }
@@ -143,11 +143,11 @@ pub struct Receipt {
     /// 200, 201, 202 or 204.
     pub http_status: u16,
     /// The word the server returned in `status`.
-    pub status: Option<Arc<str>>,
+    pub status: Option<Redacted>,
     /// The flag the server returned in `currentResourceMetrics.online`.
     pub online: Option<bool>,
     /// The server's `Date`: readings taken before it prove nothing.
     pub date: Option<Timestamp>,
     /// What was odd about the answer (an empty body, no JSON), for the log.
-    pub oddity: Option<Arc<str>>,
+    pub oddity: Option<Redacted>,
 }

@@ -4,9 +4,10 @@
 //! one `Observed`). Telemetry lags behind a stop or a start, so a reading that is older than our own call proves nothing.
 
 use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
+
+use super::redacted::Redacted;
 
 /// The state of an app as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +56,7 @@ pub struct Reading {
     /// What it says.
     pub observed: Observed,
     /// The server's `status` word, for the log only.
-    pub status: Option<Arc<str>>,
+    pub status: Option<Redacted>,
     /// The server's `online` flag, for the log only.
     pub online: Option<bool>,
     /// When the metrics were taken, by the server's clock; absent with null metrics.

@@ -6,12 +6,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::world::{Delivery, Request, World};
 use crate::camposcloud::error::{self, RawAnswer};
 use crate::operator::clock::Clock;
 use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
+use crate::reconcile::redacted::{Secrets, Token};
 
 /// A world that several may hold.
 pub type SharedWorld = Arc<Mutex<World>>;
@@ -27,12 +30,15 @@ pub struct InProcess {
     world: SharedWorld,
     clock: Clock,
     token: String,
+    secrets: Secrets,
 }
 
 impl InProcess {
     /// A platform that sends `token`.
     pub fn new(world: SharedWorld, clock: Clock, token: impl Into<String>) -> Self {
-        Self { world, clock, token: token.into() }
+        let token = token.into();
+        let secrets = Secrets::from_iter([Token::new(SecretString::from(token.as_str()))]);
+        Self { world, clock, token, secrets }
     }
 
     async fn send(
@@ -45,10 +51,12 @@ impl InProcess {
     ) -> Result<RawAnswer, Failure> {
         let request = Request { method: method.to_owned(), path, query, bearer: Some(self.token.clone()) };
         let response = lock(&self.world).handle(&request, self.clock.wall());
-        let lost = |why: &str| error::transport(doing, Verdict::LostAnswer, &why);
+        let lost = |why: &str| error::transport(doing, Verdict::LostAnswer, &why, &self.secrets);
         let drip = Duration::from_millis(100) * u32::try_from(response.body.len()).unwrap_or(u32::MAX);
         let takes = match response.delivery {
-            Delivery::Refused => return Err(error::transport(doing, Verdict::Retry, &"connection refused")),
+            Delivery::Refused => {
+                return Err(error::transport(doing, Verdict::Retry, &"connection refused", &self.secrets));
+            }
             Delivery::Hang => Duration::MAX,
             Delivery::Drip => drip,
             Delivery::Whole | Delivery::Reset | Delivery::Truncated(_) => response.delay,
@@ -64,7 +72,7 @@ impl InProcess {
                 let header = |name: &str| {
                     response.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
                 };
-                Ok(RawAnswer::new(response.status, header, response.body.clone()))
+                Ok(RawAnswer::new(response.status, header, response.body.clone(), self.secrets.clone()))
             }
         }
     }
