@@ -3,9 +3,12 @@
 //! Facts about the server are from the vendor's published `OpenAPI` files (2025-09 "v1", 2026-03 "v2"), its guide pages
 //! and its Python and TypeScript SDKs; what nobody documents is tolerated either way.
 
+mod cause;
 pub mod client;
+mod connect;
 pub mod error;
 pub mod governor;
 mod picked;
 pub mod token;
+mod transport;
 pub mod wire;

@@ -198,7 +198,13 @@ pub enum WatchArg {
 #[derive(Debug, Clone, Args)]
 pub struct ApiArgs {
     /// Address of the API; plain http only to loopback
-    #[arg(long, env = "CAMPOS_OPERATOR_API_URL", default_value = "https://api.camposcloud.com", value_name = "URL")]
+    #[arg(
+        long,
+        env = "CAMPOS_OPERATOR_API_URL",
+        hide_env_values = true,
+        default_value = "https://api.camposcloud.com",
+        value_name = "URL"
+    )]
     pub api_url: String,
     /// Allow plain http to other hosts than loopback; the token then travels unencrypted
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HTTP")]
@@ -355,7 +361,13 @@ pub struct ExplainArgs {
     #[arg(long, env = "CAMPOS_OPERATOR_NEXT", default_value_t = 5, value_name = "N")]
     pub next: usize,
     /// The daemon's port
-    #[arg(long, env = "CAMPOS_OPERATOR_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "CAMPOS_OPERATOR_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub server: String,
     /// What to print
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
@@ -418,7 +430,13 @@ pub enum Listen {
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// Address of the daemon's HTTP port
-    #[arg(long, env = "CAMPOS_OPERATOR_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "CAMPOS_OPERATOR_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub server: String,
 }
 

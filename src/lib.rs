@@ -23,8 +23,8 @@
 //! | [`service`] | what does systemd hear? Ready, alive, stopping, one line of status |
 //! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
 //! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
-//! | `tls` | whom does https trust? |
 //! | [`printable`] | which characters of other people's texts may reach a terminal, a log or a forge? |
+//! | `tls`, `proxy` | which certificate authorities https trusts, and which proxy a request goes through |
 //!
 //! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells
 //! systemd, `commands` wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
@@ -37,6 +37,7 @@ pub mod manifest;
 pub mod operator;
 pub mod platform;
 pub mod printable;
+mod proxy;
 pub mod reconcile;
 pub mod service;
 pub mod settings;

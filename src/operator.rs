@@ -428,6 +428,9 @@ impl<P: Platform> Operator<P> {
         };
         let took = now.since(outcome.sent_at);
         self.board.meters().requested(outcome.job.endpoint(), meters::code(outcome.result.http_status()), took);
+        let repeats = outcome.result.repeats();
+        self.requests += u64::from(repeats);
+        self.governor.charge(repeats, now);
         let shift = match outcome.result.failure() {
             None => self.governor.succeeded(limits, now),
             Some(failure) => self.governor.failed(&call, failure, now),

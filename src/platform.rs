@@ -71,6 +71,8 @@ pub struct Answered<T> {
     pub value: T,
     /// The rate-limit headers that came with it.
     pub limits: Limits,
+    /// How many times the request was sent beyond the first, because a connection was dead.
+    pub repeats: u32,
 }
 
 /// A platform that apps run on. Every error carries one verdict.

@@ -33,10 +33,16 @@ pub enum SettingsError {
         /// The nearest that exists.
         hint: Option<String>,
     },
+    /// An address holds a user or a password.
+    #[error(
+        "{0}: the address holds a user name or a password (its value is not shown); take out everything up to the @, and \
+         put the token into {TOKEN_VARIABLE} or a file (--token-file)"
+    )]
+    Userinfo(&'static str),
     /// The API's address cannot be used.
     #[error("--api-url {url}: {why}")]
     ApiUrl {
-        /// As given, without credentials.
+        /// As given. It holds no user name and no password.
         url: String,
         /// Why.
         why: &'static str,
@@ -100,33 +106,38 @@ pub fn api(args: &ApiArgs, environment: impl Fn(&str) -> Option<String>) -> Resu
 }
 
 fn api_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {
-    let wrong = |why| SettingsError::ApiUrl { url: without_credentials(text), why };
-    let url: Url = text.parse().map_err(|_| wrong("not an address; expected https://HOST[:PORT][/PATH]"))?;
+    let wrong = |why| SettingsError::ApiUrl { url: text.to_owned(), why };
+    without_userinfo("--api-url", text)?;
+    let mut url: Url = text.parse().map_err(|_| wrong("not an address; expected https://HOST[:PORT][/PATH]"))?;
     let host = url.host_str().ok_or_else(|| wrong("has no host; expected https://HOST[:PORT][/PATH]"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("holds credentials; the token goes into CAMPOSCLOUD_TOKEN or --token-file"));
-    }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("has a query or a fragment; expected https://HOST[:PORT][/PATH]"));
     }
     match url.scheme() {
-        "https" => Ok(url),
-        "http" if allow_http || loopback(host) => Ok(url),
-        "http" => Err(wrong("plain http would send the token unencrypted; use https, or --allow-http if you must")),
-        _ => Err(wrong("neither https nor http")),
+        "https" => {}
+        "http" if allow_http || loopback(host) => {}
+        "http" => {
+            return Err(wrong("plain http would send the token unencrypted; use https, or --allow-http if you must"));
+        }
+        _ => return Err(wrong("neither https nor http")),
     }
+    // The vendor's documents give addresses with the version. It is part of every path that the client appends.
+    if let Some(path) = url.path().trim_end_matches('/').strip_suffix("/v1").map(|path| format!("{path}/")) {
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+/// Refuses an address with `user:password@`, and one that could be meant so, without repeating it: addresses end up in
+/// logs and in the list of processes.
+pub fn without_userinfo(flag: &'static str, text: &str) -> Result<(), SettingsError> {
+    // An `@` in a path is refused as well. The text may not parse, and there is no use for one.
+    if text.contains('@') { Err(SettingsError::Userinfo(flag)) } else { Ok(()) }
 }
 
 fn loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn without_credentials(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}://***{}", &text[..scheme], &text[at..]),
-        _ => text.to_owned(),
-    }
 }
 
 /// For a verb that reads the manifests once: a directory that is not there is a mistake, not a state to wait out.
@@ -201,7 +212,40 @@ mod tests {
         url("ftp://x", false, Some("neither"));
         url("api.camposcloud.com", false, Some("not an address"));
         url("https://x/?a=b", false, Some("query"));
-        url("https://user:hush@host", false, Some("https://***@host"));
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_not_repeated() {
+        for text in [
+            "https://user:hush@host",
+            "https://hush@host/v1",
+            "https://user:hush@host:port:port",
+            "https://user:h#u@sh@host",
+            "https://us er:hush@[host",
+            "https:user:hush@host",
+            "user:hush@host",
+            "ftp://user:hush@host",
+            "http://user:hush@10.0.0.1",
+            "user:hush@",
+        ] {
+            let error = api_url(text, false).unwrap_err();
+            assert!(matches!(error, SettingsError::Userinfo("--api-url")), "{error:?}");
+            let (plain, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(plain.contains("user name or a password") && !plain.contains("user:"), "{plain}");
+            assert!(!plain.contains("hush") && !debug.contains("hush"), "{plain} {debug}");
+        }
+    }
+
+    #[test]
+    fn a_trailing_version_is_no_part_of_the_address() {
+        let same = |text: &str, url: &str| assert_eq!(api_url(text, false).unwrap().as_str(), url);
+        same("https://api.test/v1", "https://api.test/");
+        same("https://api.test/v1/", "https://api.test/");
+        same("https://api.test/proxy/v1//", "https://api.test/proxy/");
+        same("https://api.test/proxy", "https://api.test/proxy");
+        same("https://api.test/v10", "https://api.test/v10");
+        same("https://api.test/xv1", "https://api.test/xv1");
+        same("https://v1", "https://v1/");
     }
 
     #[test]

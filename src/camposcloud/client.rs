@@ -1,17 +1,19 @@
 //! How is each endpoint called? One method per endpoint: deadline, body cap, a token that cannot be printed.
 //!
 //! Redirects are never followed and the token goes to the configured origin alone. Neither retries nor pacing happen
-//! here; the one exception is the transport's own replay of a request that a dead pooled connection never took.
+//! here; the one exception is the transport's repeat of a request that met a dead pooled connection.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Method, Response, Url, redirect};
+use hyper::Method;
+use reqwest::Url;
 
 use super::error::{self, RawAnswer};
 use super::token::TokenSource;
-use crate::platform::{ACT_DEADLINE, Answered, CONNECT_DEADLINE, Page, PageRequest, Platform, READ_DEADLINE, Seen};
+use super::transport::{Ask, Exchange, Transport, Whole};
+use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
+use crate::proxy::{Proxies, ProxyError};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 use crate::tls;
@@ -24,31 +26,25 @@ const APP_CAP: usize = 1 << 20;
 /// A client of one CamposCloud account.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    transport: Arc<Transport>,
     base: Url,
     token: Arc<TokenSource>,
     team: Option<String>,
 }
 
 impl Client {
-    /// A client for the API at `base` (a path and a trailing slash are fine). Fails where TLS cannot be set up.
-    pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, reqwest::Error> {
-        let http = tls::client(|| {
-            let mut builder = reqwest::Client::builder();
-            if base.scheme() != "https" {
-                // A proxy of the environment would read the token: plain http goes straight to where it was told to go.
-                // Https goes through the proxy's tunnel unread.
-                builder = builder.no_proxy();
-            }
-            builder
-                .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
-                .redirect(redirect::Policy::none())
-                .connect_timeout(CONNECT_DEADLINE)
-                // Shorter than what common gateways keep an idle connection for, so that a stop rarely meets a dead one.
-                .pool_idle_timeout(Duration::from_secs(50))
-                .tcp_nodelay(true)
-        })?;
-        Ok(Self { http, base, token, team: None })
+    /// A client for the API at `base` (a path and a trailing slash are fine). Fails where a proxy cannot be used.
+    pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, ProxyError> {
+        let https = base.scheme() == "https";
+        let proxies = match Proxies::from_environment(true) {
+            // A proxy would read the token: plain http goes straight to its host. Https goes through the tunnel unread.
+            Ok(_) | Err(ProxyError::Unsupported(_)) if !https => Proxies::none(),
+            proxies => proxies?,
+        };
+        let host = base.host_str().unwrap_or_default();
+        let host = format!("{host}:{}", base.port_or_known_default().unwrap_or_default());
+        let transport = Arc::new(Transport::new(host, proxies, &tls::config(https)));
+        Ok(Self { transport, base, token, team: None })
     }
 
     /// The same client, whose list is that of a team's apps.
@@ -68,7 +64,7 @@ impl Client {
 
     async fn send(
         &self,
-        method: Method,
+        (method, idempotent): (Method, bool),
         url: Url,
         doing: &str,
         deadline: Duration,
@@ -77,25 +73,20 @@ impl Client {
         let token = self.token.current().map_err(|error| {
             error::transport(doing, Verdict::AccountBlocked, &chain(&error), &self.token.secrets(None))
         })?;
-        let exchange = async {
-            let request = self.http.request(method, url).header(reqwest::header::AUTHORIZATION, token.header);
-            let mut response = request.send().await.map_err(|error| failed(&error))?;
-            let status = response.status().as_u16();
-            let headers = std::mem::take(response.headers_mut());
-            Ok((status, headers, read(response, cap).await?))
-        };
-        let result = match tokio::time::timeout(deadline, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err((Verdict::LostAnswer, format!("no whole answer within {deadline:?}"))),
-        };
+        let uri = url
+            .as_str()
+            .parse()
+            .map_err(|error| error::transport(doing, Verdict::Unexpected, &error, &self.token.secrets(None)))?;
+        let ask = Ask { method, uri, authorization: token.header, idempotent, deadline, cap };
+        let Exchange { result, repeats } = self.transport.exchange(&ask).await;
         // Whatever became of it may quote the token: the one it was sent with, which need not be the present one.
         let secrets = self.token.secrets(Some(&token.token));
         match result {
-            Ok((status, headers, body)) => {
+            Ok(Whole { status, headers, body }) => {
                 let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-                Ok(RawAnswer::new(status, header, body, secrets))
+                Ok(RawAnswer { repeats, ..RawAnswer::new(status, header, body, secrets) })
             }
-            Err((verdict, why)) => Err(error::transport(doing, verdict, &why, &secrets)),
+            Err(lost) => Err(Failure { repeats, ..error::transport(doing, lost.verdict, &lost.error, &secrets) }),
         }
     }
 
@@ -120,13 +111,13 @@ impl Platform for Client {
             // The OpenAPI file says `team`, the vendor's Python SDK sends `teamID`: whichever is read, the other is idle.
             url.query_pairs_mut().append_pair("team", team).append_pair("teamID", team);
         }
-        let answer = self.send(Method::GET, url, "listing apps", READ_DEADLINE, PAGE_CAP).await;
+        let answer = self.send((Method::GET, true), url, "listing apps", READ_DEADLINE, PAGE_CAP).await;
         self.settle(answer.and_then(|answer| error::page(&answer)))
     }
 
     async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
         let url = self.url(&["v1", "apps", id.as_str()]);
-        let answer = self.send(Method::GET, url, &format!("reading app {id}"), READ_DEADLINE, APP_CAP).await;
+        let answer = self.send((Method::GET, true), url, &format!("reading app {id}"), READ_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::app(&answer, id)))
     }
 
@@ -136,7 +127,7 @@ impl Platform for Client {
             Action::Stop => format!("stopping app {id}"),
             Action::Start => format!("starting app {id}"),
         };
-        let answer = self.send(Method::POST, url, &doing, ACT_DEADLINE, APP_CAP).await;
+        let answer = self.send((Method::POST, action.is_idempotent()), url, &doing, ACT_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::receipt(&answer, &doing, id)))
     }
 
@@ -146,48 +137,13 @@ impl Platform for Client {
 
     async fn whoami(&self) -> Result<Answered<()>, Failure> {
         let url = self.url(&["v1", "users", "@me"]);
-        let answer = self.send(Method::GET, url, "checking the token", READ_DEADLINE, APP_CAP).await;
+        let answer = self.send((Method::GET, true), url, "checking the token", READ_DEADLINE, APP_CAP).await;
         self.settle(answer.and_then(|answer| error::identity(&answer)))
     }
 }
 
-async fn read(mut response: Response, cap: usize) -> Result<Vec<u8>, Trouble> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-        if body.len() + chunk.len() > cap {
-            return Err((Verdict::LostAnswer, format!("the answer is larger than {} KiB", cap >> 10)));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// Why no answer came; not redacted yet.
-type Trouble = (Verdict, String);
-
-/// A transport error with its verdict. Only a connection that never came about proves that nothing was done.
-fn failed(error: &reqwest::Error) -> Trouble {
-    let verdict = if error.is_builder() {
-        Verdict::Unexpected
-    } else if error.is_connect() {
-        Verdict::Retry
-    } else {
-        Verdict::LostAnswer
-    };
-    (verdict, chain(error))
-}
-
-/// An error with its causes on one line. reqwest's own text names the URL, which the log line has already.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    if let Some(reqwest) = text.split_once(" for url (") {
-        text = reqwest.0.to_owned();
-    }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -33,6 +33,8 @@ pub struct RawAnswer {
     pub body: Vec<u8>,
     /// The tokens that nothing of it may show: the one that the request was sent with, and those before it.
     pub secrets: Secrets,
+    /// How many times the request was sent beyond the first.
+    pub repeats: u32,
 }
 
 impl RawAnswer {
@@ -47,7 +49,7 @@ impl RawAnswer {
         };
         let retry_after =
             header("retry-after").and_then(|text| seconds(text).or_else(|| until(http_date(text)?, date)));
-        Self { status, date, retry_after, limits, body, secrets }
+        Self { status, date, retry_after, limits, body, secrets, repeats: 0 }
     }
 
     /// How long the server asks to be left alone: `Retry-After`, else the reset of an exhausted budget.
@@ -72,9 +74,15 @@ pub const fn verdict(status: u16) -> Option<Verdict> {
 
 /// A page of the list, or why not.
 pub fn page(answer: &RawAnswer) -> Result<Answered<Page>, Failure> {
-    accepted(answer, "listing apps")?;
+    accepted(answer, "listing apps").map_err(|failure| {
+        if failure.verdict != Verdict::NotFound {
+            return failure;
+        }
+        let message = format!("{failure}; the API is not at this URL: check --api-url");
+        Failure { message: answer.secrets.redact(&message), ..failure }
+    })?;
     let value = wire::page(&answer.body, &answer.secrets).map_err(|odd| odd_answer(answer, "listing apps", &odd))?;
-    Ok(Answered { value, limits: answer.limits })
+    Ok(Answered { value, limits: answer.limits, repeats: answer.repeats })
 }
 
 /// One app read directly, or why not. An answer about another app is no answer.
@@ -82,7 +90,11 @@ pub fn app(answer: &RawAnswer, id: &AppId) -> Result<Answered<Seen>, Failure> {
     let doing = format!("reading app {id}");
     accepted(answer, &doing)?;
     let value = wire::app(&answer.body, &answer.secrets).map_err(|odd| odd_answer(answer, &doing, &odd))?;
-    if value.id == *id { Ok(Answered { value, limits: answer.limits }) } else { Err(another_app(answer, &doing)) }
+    if value.id == *id {
+        Ok(Answered { value, limits: answer.limits, repeats: answer.repeats })
+    } else {
+        Err(another_app(answer, &doing))
+    }
 }
 
 /// The receipt of a stop or start, or why not.
@@ -104,20 +116,20 @@ pub fn receipt(answer: &RawAnswer, doing: &str, id: &AppId) -> Result<Answered<R
             receipt.oddity = Some(answer.secrets.redact(&odd.to_string()));
         }
     }
-    Ok(Answered { value: receipt, limits: answer.limits })
+    Ok(Answered { value: receipt, limits: answer.limits, repeats: answer.repeats })
 }
 
 /// Whether the token was accepted.
 pub fn identity(answer: &RawAnswer) -> Result<Answered<()>, Failure> {
     accepted(answer, "checking the token")?;
-    Ok(Answered { value: (), limits: answer.limits })
+    Ok(Answered { value: (), limits: answer.limits, repeats: answer.repeats })
 }
 
 /// A failure without an answer.
 pub fn transport(doing: &str, verdict: Verdict, why: &dyn Display, secrets: &Secrets) -> Failure {
     // Certificates and protocol errors may quote the server, too.
     let message = secrets.redact(&format!("{doing}: {why}"));
-    Failure { verdict, http_status: None, message, limits: Limits::default() }
+    Failure { verdict, http_status: None, message, limits: Limits::default(), repeats: 0 }
 }
 
 fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
@@ -130,17 +142,29 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
     };
     let said = wire::message(&answer.body, &answer.secrets).map(|text| format!(": {text}")).unwrap_or_default();
     let message = answer.secrets.redact(&format!("{doing}: the server answered {}{said}", answer.status));
-    Err(Failure { verdict, http_status: Some(answer.status), message, limits: answer.limits })
+    Err(Failure { verdict, http_status: Some(answer.status), message, limits: answer.limits, repeats: answer.repeats })
 }
 
 fn odd_answer(answer: &RawAnswer, doing: &str, odd: &Odd) -> Failure {
     let message = answer.secrets.redact(&format!("{doing}: the server answered {} with {odd}", answer.status));
-    Failure { verdict: Verdict::LostAnswer, http_status: Some(answer.status), message, limits: answer.limits }
+    Failure {
+        verdict: Verdict::LostAnswer,
+        http_status: Some(answer.status),
+        message,
+        limits: answer.limits,
+        repeats: answer.repeats,
+    }
 }
 
 fn another_app(answer: &RawAnswer, doing: &str) -> Failure {
     let message = answer.secrets.redact(&format!("{doing}: the server answered {} about another app", answer.status));
-    Failure { verdict: Verdict::LostAnswer, http_status: Some(answer.status), message, limits: answer.limits }
+    Failure {
+        verdict: Verdict::LostAnswer,
+        http_status: Some(answer.status),
+        message,
+        limits: answer.limits,
+        repeats: answer.repeats,
+    }
 }
 
 /// Whole or fractional seconds from now, clamped to what is sensible; negative counts as none to wait.
@@ -221,6 +245,16 @@ mod tests {
         pause(&[("retry-after", "NaN")], None);
         pause(&[("x-ratelimit-reset", "12")], Some(12));
         pause(&[], None);
+    }
+
+    #[test]
+    fn a_list_that_is_not_found_says_that_the_address_is_wrong() {
+        let failure = page(&answer(404, &[], r#"{"error":"no such route"}"#)).unwrap_err();
+        assert_eq!(
+            &*failure.message,
+            "listing apps: the server answered 404: no such route; the API is not at this URL: check --api-url"
+        );
+        assert!(!page(&answer(403, &[], "")).unwrap_err().message.contains("--api-url"));
     }
 
     #[test]

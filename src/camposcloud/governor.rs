@@ -286,6 +286,13 @@ impl Governor {
         Admission::Go
     }
 
+    /// Takes requests out of the budget that were sent without waiting for it: repeats after dead connections. They
+    /// leave at most one token below zero, so that a failover does not keep an edit waiting.
+    pub fn charge(&mut self, requests: u32, now: Moment) {
+        self.fill(now);
+        self.tokens = (self.tokens - f64::from(requests)).max(self.tokens.min(-1.0));
+    }
+
     /// A request was answered well.
     pub fn succeeded(&mut self, limits: Limits, now: Moment) -> Option<Shift> {
         self.note_limits(limits, now);
@@ -489,7 +496,7 @@ mod tests {
     use super::*;
 
     fn failure(verdict: Verdict) -> Failure {
-        Failure { verdict, http_status: None, message: "x".into(), limits: Limits::default() }
+        Failure { verdict, http_status: None, message: "x".into(), limits: Limits::default(), repeats: 0 }
     }
 
     fn app(n: usize) -> Call {
@@ -518,6 +525,25 @@ mod tests {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
         drain(&mut governor, Lane::Observe, 0, 60);
         assert!(drain(&mut governor, Lane::Act, 60, 60) >= 120, "what observation leaves is for calls");
+    }
+
+    #[test]
+    fn a_repeat_is_charged_and_leaves_at_most_one_token_below_zero() {
+        let now = Moment::START;
+        let mut governor = Governor::new(Budget::PerMinute(60), 0);
+        while governor.admit(Lane::Act, now) == Admission::Go {}
+        governor.charge(0, now);
+        let unpaid = governor.clone().admit(Lane::Act, now);
+        assert_eq!(unpaid, Admission::At(now + Duration::from_secs(1) + Duration::from_micros(1)));
+        governor.charge(1, now);
+        let owing = Admission::At(now + Duration::from_secs(2) + Duration::from_micros(1));
+        assert_eq!(governor.clone().admit(Lane::Act, now), owing);
+        // Nine connections died at once.
+        (0..8).for_each(|_| governor.charge(1, now));
+        assert_eq!(governor.admit(Lane::Act, now), owing);
+        let mut unlimited = Governor::new(Budget::Unlimited, 0);
+        unlimited.charge(1, now);
+        assert_eq!(unlimited.admit(Lane::Act, now), Admission::Go);
     }
 
     #[test]

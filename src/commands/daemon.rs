@@ -10,8 +10,9 @@ use anyhow::{Context as _, anyhow, bail};
 use reqwest::{RequestBuilder, Response, Url, redirect};
 use serde_json::Value;
 
+use crate::proxy::Proxies;
 use crate::status::API_VERSION;
-use crate::tls;
+use crate::{settings, tls};
 
 /// The daemon is near, or at least on the way: whoever waits longer waits in vain.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -70,20 +71,22 @@ impl App {
 
 impl Daemon {
     pub(super) fn new(server: &str) -> anyhow::Result<Self> {
+        settings::without_userinfo("--server", server)?;
         let fits = "expected http://HOST:PORT, such as http://127.0.0.1:8080";
         let base: Url = server.parse().map_err(|_| anyhow!("--server {server}: not an address; {fits}"))?;
         let host = base.host_str().filter(|_| ["http", "https"].contains(&base.scheme()));
         let Some(host) = host else { bail!("--server {server}: {fits}") };
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         let near = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        let http = tls::client(|| {
-            let http = reqwest::Client::builder()
-                .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
-                .redirect(redirect::Policy::none())
-                .connect_timeout(CONNECT_DEADLINE);
-            // A proxy's own loopback is another machine's.
-            if near { http.no_proxy() } else { http }
-        });
+        let https = base.scheme() == "https";
+        // A proxy's own loopback is another machine's.
+        let proxies = if near { Proxies::none() } else { Proxies::from_environment(https)? };
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_DEADLINE)
+            .tls_backend_preconfigured(tls::config(https));
+        let http = proxies.configure(http).and_then(reqwest::ClientBuilder::build);
         Ok(Self { http: http.context("setting up the HTTP client")?, base })
     }
 

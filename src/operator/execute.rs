@@ -85,6 +85,20 @@ impl Result {
         }
     }
 
+    /// How many times the request was sent beyond the first.
+    pub fn repeats(&self) -> u32 {
+        match self {
+            Self::Acted(Ok(answered)) => answered.repeats,
+            Self::Looked(Ok(answered)) => answered.repeats,
+            Self::Listed(Ok(answered)) => answered.repeats,
+            Self::Known(Ok(answered)) => answered.repeats,
+            Self::Acted(Err(failure))
+            | Self::Looked(Err(failure))
+            | Self::Listed(Err(failure))
+            | Self::Known(Err(failure)) => failure.repeats,
+        }
+    }
+
     /// The rate-limit headers of an answer that was no failure.
     pub fn limits(&self) -> Limits {
         match self {
@@ -130,6 +144,7 @@ pub fn lost(job: Job, now: Moment) -> Outcome {
         http_status: None,
         message: "the task that made the request panicked".into(),
         limits: Limits::default(),
+        repeats: 0,
     };
     let result = match &job {
         Job::Act { .. } => Result::Acted(Err(failure)),

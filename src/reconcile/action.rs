@@ -30,6 +30,13 @@ impl Action {
         }
     }
 
+    /// Whether making the call twice has the effect of making it once.
+    pub const fn is_idempotent(self) -> bool {
+        match self {
+            Self::Stop | Self::Start => true,
+        }
+    }
+
     /// What the app is wanted to be after it.
     pub const fn aims_at(self) -> Desired {
         match self {
@@ -127,6 +134,8 @@ pub struct Failure {
     pub message: Redacted,
     /// The rate-limit headers of the answer, where one came.
     pub limits: Limits,
+    /// How many times the request was sent beyond the first, because a connection was dead.
+    pub repeats: u32,
 }
 
 impl fmt::Display for Failure {
