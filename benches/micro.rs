@@ -13,7 +13,7 @@ use campos_operator::reconcile::action::Limits;
 use campos_operator::reconcile::app::{AppId, AppName};
 use campos_operator::reconcile::attempts::Attempts;
 use campos_operator::reconcile::decide::{Asked, Gates, decide};
-use campos_operator::reconcile::desired::{Because, Desired, Policy, Wish};
+use campos_operator::reconcile::desired::{Because, Desired, Policy, Text, Wish};
 use campos_operator::reconcile::moment::Moment;
 use campos_operator::reconcile::observed::Observed;
 use campos_operator::reconcile::plan::{Subject, plan};
@@ -92,6 +92,7 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
             asked: Asked::For(wish(if app % 100 == 0 { Desired::Stopped } else { Desired::Running })),
             observed: Observed::Running,
             past: &past,
+            text: Text::Settled,
         });
         plan(subjects, Gates::OPEN, Moment::START)
     });

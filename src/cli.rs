@@ -243,6 +243,9 @@ pub struct RunArgs {
     /// Time between full scans of the manifests; file events make changes immediate
     #[arg(long, env = "CAMPOS_OPERATOR_SCAN_INTERVAL", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub scan_interval: Duration,
+    /// Release every app when all manifests of a directory disappear at once, instead of reporting the directory as lost
+    #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_EMPTY")]
+    pub allow_empty: bool,
     /// How changes of the manifests are noticed
     #[arg(long, env = "CAMPOS_OPERATOR_WATCH", default_value = "auto", value_name = "HOW")]
     pub watch: WatchArg,

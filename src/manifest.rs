@@ -6,8 +6,8 @@
 //! disk --scan--> bytes of changed files --load--> documents --catalog--> which objects are in force --source--> Update
 //! ```
 //! A scan of the tree is the truth; the watch only makes it prompt. `schema`, `yaml`, `load`, `diagnostic` and `catalog`
-//! are pure; `scan` and `watch` touch the disk, and `engine`, which takes what they find through all of this and knows
-//! each file by what `tracked` keeps; only `source` owns a thread. `json_schema` tells editors what `schema` reads.
+//! are pure; `scan`, `watch` and `writers` touch the disk, and `engine`, which takes what they find through all of this
+//! and knows each file by what `tracked` keeps; only `source` owns a thread. `json_schema` tells editors what `schema` reads.
 //! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
 
 pub mod catalog;
@@ -25,4 +25,5 @@ pub mod source;
 mod tracked;
 mod watch;
 mod windows;
+mod writers;
 mod yaml;

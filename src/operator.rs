@@ -16,10 +16,12 @@ pub mod pass;
 pub mod queue;
 pub mod report;
 pub mod round;
+mod scans;
 pub mod shutdown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -41,6 +43,7 @@ use clock::Clock;
 use execute::{Job, Outcome, Result as Answer};
 use fleet::Fleet;
 use round::Rounds;
+use scans::Scans;
 use shutdown::{Shutdown, Stage};
 
 /// Stops and starts on the wire at once. The budget is the real bound; this one keeps a private server without a
@@ -131,6 +134,11 @@ pub struct Operator<P> {
     rounds: Rounds,
     gates: Gates,
     source: Option<SourceReport>,
+    /// The last report of the source itself; `source` differs from it while no scan finishes.
+    said: Option<SourceReport>,
+    scans: Option<Scans>,
+    /// Why the source counts as unavailable, while no scan finishes.
+    stalled: Option<Arc<str>>,
     jobs: JoinSet<Outcome>,
     /// What each task is about: a task that panicked can no longer say so itself.
     tasks: HashMap<Id, Job>,
@@ -165,6 +173,9 @@ impl<P: Platform> Operator<P> {
             board,
             rounds: Rounds::default(),
             source: None,
+            said: None,
+            scans: None,
+            stalled: None,
             jobs: JoinSet::new(),
             tasks: HashMap::new(),
             calls: 0,
@@ -177,6 +188,13 @@ impl<P: Platform> Operator<P> {
             told_stalled: 0,
             answers: HashMap::new(),
         }
+    }
+
+    /// Watches that the source goes on: `finished` counts its scans, of which one is made each `interval`.
+    #[must_use]
+    pub fn follow_scans(mut self, finished: Arc<AtomicU64>, interval: Duration) -> Self {
+        self.scans = Some(Scans::new(finished, interval));
+        self
     }
 
     /// Reconciles until a signal comes, or with `once` until nothing is left to do.
@@ -225,10 +243,39 @@ impl<P: Platform> Operator<P> {
         }
     }
 
+    /// A source that hangs cannot say so.
+    fn check_scans(&mut self, now: Moment) {
+        let silent = self.scans.as_mut().and_then(|scans| scans.stalled(now, CLOCK_CHECK));
+        if silent.is_some() == self.stalled.is_some() {
+            return;
+        }
+        self.stalled = silent.map(|silent| {
+            format!("no scan has finished for {} s: their file system does not respond", silent.as_secs()).into()
+        });
+        self.take_report(now);
+    }
+
+    /// Takes in the state of the source, as it is reported and as it is seen from here.
+    fn take_report(&mut self, now: Moment) {
+        let mut source = self.said.clone();
+        if let Some(stalled) = &self.stalled {
+            let source = source.get_or_insert_default();
+            (source.available, source.trouble) = (false, Some(stalled.clone()));
+        }
+        let Some(source) = source else { return };
+        report::source(self.source.as_ref(), &source);
+        if self.source.as_ref().is_none_or(|known| known.available != source.available) {
+            self.fleet.all_due(now);
+        }
+        self.source = Some(source);
+        self.reported = false;
+    }
+
     /// Decides for whoever is due, and sends what may be sent.
     fn begin_turn(&mut self) -> Sent {
         let (now, before) = (self.clock.now(), self.requests);
         self.check_clock(now);
+        self.check_scans(now);
         let gates = Gates {
             account_blocked: self.governor.account_blocked(),
             breaker_open: self.governor.breaker_open(),
@@ -266,14 +313,12 @@ impl<P: Platform> Operator<P> {
             self.released(name, id, update.source.revision.clone(), wall);
             self.board.remove_app(name);
         }
-        report::source(self.source.as_ref(), &update.source);
-        if self.source.as_ref().is_none_or(|known| known.available != update.source.available) {
-            self.fleet.all_due(now);
-        }
         let first = self.source.as_ref().is_none_or(|known| !known.loaded);
-        self.source = Some(update.source);
+        self.said = Some(update.source);
+        self.take_report(now);
         let trigger = if first { Trigger::Start } else { Trigger::Edit };
         self.fleet.take_update(update.changed, &update.removed, self.rounds.finished_any(), trigger, now, wall);
+        self.fleet.take_texts(update.texts, now);
         self.reported = false;
     }
 

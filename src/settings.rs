@@ -159,6 +159,7 @@ pub fn source(args: &RunArgs) -> Options {
         scan_interval: args.scan_interval,
         watch: args.watch == WatchArg::Auto,
         follow_links: args.manifests.follow_links,
+        allow_empty: args.allow_empty,
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
                 scan_interval: Duration::from_secs(10),
                 watch: true,
                 follow_links: args.manifests.follow_links,
+                allow_empty: false,
             },
             api: Api { url, token: Arc::new(TokenSource::fixed(SecretString::from(TOKEN))) },
             settings: Settings { interval: Duration::from_secs(10), salt: salt(), ..Settings::default() },

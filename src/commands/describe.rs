@@ -221,6 +221,7 @@ fn advice(reason: &str, file: Option<&str>) -> String {
             format!("Rename all but one of the apps with the name in {file}; `campos-operator validate` names them.")
         }
         Reason::SourceUnavailable => "Mount the directory of manifests again, or make it readable for the daemon.".into(),
+        Reason::BeingWritten => format!("Close {file} in the program that writes it (`fuser {file}` names it)."),
         Reason::AccountBlocked => "Put a valid token in place (CAMPOSCLOUD_TOKEN, or the --token-file).".into(),
         Reason::ApiUnavailable => "Wait: the operator goes on by itself. CamposCloud's own status page may say more.".into(),
         Reason::RateLimited => {

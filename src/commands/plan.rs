@@ -22,7 +22,7 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::NOTHING_TRIED;
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{Declared, Desired};
+use crate::reconcile::desired::{Declared, Desired, Text};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
@@ -78,6 +78,7 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
             asked: Asked::of(declared, wall),
             observed: app_id.and_then(|id| readings.get(id)).map_or(Observed::Unknown, |reading| reading.observed),
             past: &NOTHING_TRIED,
+            text: Text::Settled,
         }
     });
     make(subjects, gates, Moment::START)

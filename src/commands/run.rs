@@ -77,10 +77,12 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     );
     let once = settings.once.is_some();
     let (sender, updates) = unbounded_channel();
+    let scan_interval = source.scan_interval;
     let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
         .context("starting to watch the manifests")?;
     board.meters().follow_scans(source.scanned());
-    let ended = Operator::new(Arc::new(client), settings, clock, board.clone()).run(updates, shutdown).await;
+    let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
+    let ended = operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await;
     drop(source);
     board.close_history();
     Ok(match ended {

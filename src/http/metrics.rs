@@ -110,7 +110,7 @@ impl Snapshot {
         let help = "1 while the platform does not answer and only probes are sent";
         flag(encoder, "breaker_open", help, governor.breaker_open)?;
         flag(encoder, "account_blocked", "1 while the token is not accepted", governor.account_blocked)?;
-        flag(encoder, "source_up", "1 while the manifests can be read", source.available)?;
+        flag(encoder, "source_up", "Whether the manifests can be read", source.available)?;
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 problems")]
         let problems = source.problems.len() as f64;
         gauge(encoder, "manifest_errors", "Problems with the manifests", None, problems)?;

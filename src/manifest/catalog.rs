@@ -41,6 +41,8 @@ pub struct Changes {
     pub changed: Vec<Arc<Declared>>,
     /// Objects that no file declares any more, by name.
     pub removed: Vec<AppName>,
+    /// Those of the changed objects that ask for something else than before.
+    pub respecified: Vec<AppName>,
 }
 
 /// Everything the manifests declare.
@@ -468,6 +470,16 @@ impl Catalog {
         }
     }
 
+    /// The objects of which a file is a bearer, or which it holds.
+    pub fn members(&self, file: &str) -> impl Iterator<Item = &AppName> {
+        self.files.get(file).into_iter().flat_map(Few::iter)
+    }
+
+    /// Every file with objects, and how many.
+    pub fn files(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.files.iter().map(|(file, members)| (file, members.len()))
+    }
+
     /// Changes whenever what [`Catalog::diagnostics`] tells may have: whoever asks often need not ask in vain.
     pub fn troubles(&self) -> u64 {
         self.troubles
@@ -592,6 +604,9 @@ impl Catalog {
             entry.last_good = Some((object.clone(), place));
         }
         if entry.said.as_deref() != Some(&declared) {
+            if entry.said.as_deref().is_some_and(|said| said.spec() != declared.spec()) {
+                changes.respecified.push(name.clone());
+            }
             let declared = Arc::new(declared);
             entry.said = Some(declared.clone());
             changes.changed.push(declared);

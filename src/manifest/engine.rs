@@ -20,19 +20,33 @@ use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::Diagnostic;
 use super::load::{self, Content, ParsedFile};
-use super::scan::{self, Bytes, Found, Layout, Listing, Outside, Print, Root};
+use super::scan::{self, Bytes, FileId, Found, Layout, Listing, Outside, Print, Root};
 use super::tracked::{Again, Compare, Files, Tracked};
-use crate::reconcile::desired::SourceReport;
+use super::writers::Writers;
+use crate::reconcile::app::AppName;
+use crate::reconcile::condition::Reason;
+use crate::reconcile::desired::{SourceReport, Text};
 
-/// How long a text that only a scan saw must stay the same: a writer in place pauses for less.
-pub(super) const QUIET: Duration = Duration::from_millis(200);
-/// The same, while events tell of a writer that has not closed the file.
-const QUIET_WHILE_OPEN: Duration = Duration::from_secs(2);
-/// A file modified longer ago than this is not being written: taken at once.
+/// Quiet time: a text written in place is accepted when it has not changed for this long after its file was closed.
+/// Scripts write in several steps (`> a.yaml`, `>> a.yaml`), and each step closes the file.
+pub(super) const QUIET: Duration = Duration::from_millis(100);
+/// The same for a text that only a scan saw: no event showed its writer, so a pause in the writing counts as its end.
+pub(super) const QUIET_UNTOLD: Duration = Duration::from_millis(200);
+/// A file that changed longer ago than this needs no quiet time, unless a process has it open for writing.
 const RECENT: Duration = Duration::from_secs(2);
-/// How long a file must be gone. A little more than `QUIET`, so that a file that was copied and removed is seen to have
-/// moved; releasing is never urgent.
+/// A second change of an app within this time waits for the quiet time, whichever way it comes.
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
+/// A file with an open writer is read again this often: its writer may be gone without an event.
+const RELOOK: Duration = Duration::from_secs(1);
+/// A file that is written for longer than this is reported as `BeingWritten`.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
+/// A file that is written for longer than this is worth a warning.
+const WARNED_AFTER: Duration = Duration::from_secs(60);
+/// How long a file must be gone. A little more than `QUIET_UNTOLD`, so that a file that was copied and removed is seen to
+/// have moved; releasing is never urgent.
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(300);
+/// A file that has been gone for this long is released, whatever else happens in its root.
+const GONE_AT_LAST: Duration = Duration::from_secs(1);
 /// How long unsettled files keep others from being found gone, and the first message from being sent.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -54,14 +68,50 @@ pub(super) struct Look {
     pub(super) trusting: bool,
 }
 
-/// A text that is not taken yet.
+/// How a text got to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Not known: a scan or a second look found it.
+    Found,
+    /// Its writer closed the file.
+    Closed,
+    /// By a rename, or as part of a swapped tree: complete.
+    Whole,
+    /// The same, in a tree that changes an app which changed a moment ago.
+    Deferred,
+    /// The caller takes it as it is.
+    Trusted,
+}
+
+/// A root that lost everything at once.
+#[derive(Debug)]
+struct Loss {
+    /// How many objects it held.
+    objects: usize,
+    /// Files that are still there and declare nothing any more.
+    emptied: BTreeSet<Arc<str>>,
+}
+
+/// A text that is not accepted yet.
 #[derive(Debug)]
 struct Pending {
     path: PathBuf,
     hash: u64,
     print: Print,
+    /// When the text was first read as it is.
     since: Instant,
+    /// When the file was first found to differ from what is in force.
+    first: Instant,
+    /// How long the text must stay the same.
     quiet: Duration,
+    /// Whether a process may have the file open for writing.
+    may_be_open: bool,
+    /// Whether it is reported that one does.
+    shown: bool,
+    /// Whether that was logged.
+    warned: bool,
+    /// When to read the file again.
+    look_at: Instant,
 }
 
 /// Everything but the waiting: looks at the disk and keeps the catalog.
@@ -75,8 +125,30 @@ pub(super) struct Engine {
     tracked: Files,
     pending: BTreeMap<Arc<str>, Pending>,
     pub(super) missing: BTreeMap<Arc<str>, Instant>,
-    /// Files with a writer, and when it last wrote.
-    pub(super) written: HashMap<Arc<str>, Instant>,
+    /// Files that events show to be written to and not closed: where they were, and which they are. A rename over one of
+    /// them puts another file in its place, which has no part in this.
+    writing: HashMap<PathBuf, FileId>,
+    /// Files that appeared, and to which no event has shown a write since: where one has content, it was given its name
+    /// when that was complete.
+    created: HashMap<Arc<str>, FileId>,
+    /// Files that are open for writing, as read for the present look.
+    writers: Option<Writers>,
+    /// When the spec of an app changed last, where that is less than `AGAIN_WITHIN` ago.
+    recent: HashMap<AppName, Instant>,
+    /// Apps of files that began or ceased to be pending.
+    restless: BTreeSet<AppName>,
+    /// What was reported of the apps with a pending text.
+    unsettled: HashMap<AppName, Text>,
+    /// Roots that lost everything at once, by their index: what they held stays in force.
+    lost: BTreeMap<usize, Loss>,
+    /// The device that each root was on when it last had manifests.
+    devices: Vec<Option<u64>>,
+    /// Objects that were released lately: when, from which root, how many.
+    released: Vec<(Instant, usize, usize)>,
+    /// Objects that disappear within this time of each other disappear together.
+    pub(super) together: Duration,
+    /// Whether an empty root releases whatever it held.
+    pub(super) allow_empty: bool,
     layout: Layout,
     /// Whether the kernel sees every change of the tree.
     pub(super) told: bool,
@@ -107,7 +179,17 @@ impl Engine {
             tracked: Files::default(),
             pending: BTreeMap::new(),
             missing: BTreeMap::new(),
-            written: HashMap::new(),
+            writing: HashMap::new(),
+            created: HashMap::new(),
+            writers: None,
+            recent: HashMap::new(),
+            restless: BTreeSet::new(),
+            unsettled: HashMap::new(),
+            lost: BTreeMap::new(),
+            devices: Vec::new(),
+            released: Vec::new(),
+            together: Duration::ZERO,
+            allow_empty: false,
             layout: Layout::default(),
             told: false,
             directories: Vec::new(),
@@ -137,23 +219,36 @@ impl Engine {
             }
         };
         self.trouble = None;
+        // Before any file is read: a file that has no writer now and has not changed for long is complete.
+        self.writers = (self.tracked.len() == 0 && !look.trusting).then(Writers::read);
         let swapped = listing.layout.swapped_since(&self.layout);
-        let settled = look.trusting || swapped;
+        let arrival = match (look.trusting, swapped) {
+            (true, _) => Arrival::Trusted,
+            (false, true) => Arrival::Whole,
+            (false, false) => Arrival::Found,
+        };
         // In order of their names, and the first time all of them: moved, not copied.
         let files = std::mem::take(&mut listing.files);
         let mut due: Vec<Due> =
-            files.into_iter().map(|(file, Found { path, print })| Due { file, path, print, settled }).collect();
+            files.into_iter().map(|(file, Found { path, print })| Due { file, path, print, arrival }).collect();
         if self.tracked.len() == 0 {
             self.tracked.reserve(due.len());
-        } else if !settled {
+        } else if arrival == Arrival::Whole {
+            // One tree, one change: none of it goes before the rest.
+            if due.iter().any(|due| self.catalog.members(&due.file).any(|name| self.changed_recently(name, now))) {
+                for due in &mut due {
+                    due.arrival = Arrival::Deferred;
+                }
+            }
+        } else if arrival == Arrival::Found {
             let mut inodes = None;
             let mut moved = |due: &Due, all: &[Due]| {
                 !self.tracked.is_at(&due.file, &due.path)
                     && absent_inodes(&mut inodes, &self.tracked, all).contains(&due.print.file())
             };
             let moved: Vec<bool> = due.iter().map(|one| moved(one, &due)).collect();
-            for (due, moved) in due.iter_mut().zip(moved) {
-                due.settled = moved;
+            for (due, _) in due.iter_mut().zip(moved).filter(|(_, moved)| *moved) {
+                due.arrival = Arrival::Whole;
             }
         }
         self.look_at_all(&due, now);
@@ -168,8 +263,9 @@ impl Engine {
         self.skipped = listing.skipped;
         self.linked = listing.linked;
         self.outside = listing.outside;
-        self.loaded = true;
-        self.commit();
+        self.writers = None;
+        self.commit(now);
+        self.loaded |= self.trouble.is_none();
     }
 
     /// What is known and was not listed: held, if its directory could not be; gone, if a second look agrees.
@@ -177,8 +273,14 @@ impl Engine {
         let tracked = &self.tracked;
         let listed = |file: &str| tracked.is_seen(file) || is_among(due, file) || listing.oddities.contains_key(file);
         self.missing.retain(|file, _| !listed(file));
-        self.pending.retain(|file, _| listed(file));
-        self.written.retain(|file, _| listed(file));
+        // Also what is written beside the manifests, until it moved on or went.
+        self.writing.retain(|path, file| {
+            let is = |print: Print| print.file() == *file;
+            Print::at(path).is_some_and(is)
+                || due.iter().any(|due| is(due.print))
+                || tracked.iter().any(|(_, known)| tracked.sees(known) && known.print.is_some_and(is))
+        });
+        let ceased: Vec<Arc<str>> = self.pending.keys().filter(|file| !listed(file)).cloned().collect();
         let unlisted: Vec<Arc<str>> = tracked
             .iter()
             .filter(|(file, known)| {
@@ -186,6 +288,10 @@ impl Engine {
             })
             .map(|(file, _)| file.clone())
             .collect();
+        for file in ceased {
+            self.accepted(&file);
+        }
+        self.created.retain(|file, _| is_among(due, file) || self.tracked.is_seen(file));
         for file in unlisted {
             if let Some((_, diagnostic)) = listing.unlisted.iter().find(|(below, _)| file.starts_with(below.as_str())) {
                 let mut diagnostic = diagnostic.clone();
@@ -193,12 +299,151 @@ impl Engine {
                 self.unreadable(&file, diagnostic);
                 continue;
             }
-            let since = *self.missing.entry(file.clone()).or_insert(now);
-            let gone_for = now.duration_since(since);
-            if gone_for >= PATIENCE || (gone_for >= GONE_AFTER && self.pending.is_empty()) {
+            self.missing.entry(file).or_insert(now);
+        }
+        let devices: Vec<u64> = listing.layout.devices().collect();
+        self.devices.resize(devices.len(), None);
+        for (root, device) in devices.into_iter().enumerate() {
+            if !self.keeps_lost(root, device, now) {
+                self.release(root, now);
+            }
+        }
+    }
+
+    /// Whether a root lost everything that it held, or has not got any of it back since.
+    ///
+    /// An unmounted directory looks like one from which everybody deleted everything. Two objects are not removed within
+    /// a scan interval by accident of editing; one may well be, unless the device has changed below it.
+    fn keeps_lost(&mut self, root: usize, device: u64, now: Instant) -> bool {
+        let Some(objects) = self.losing(root) else {
+            if self.catalog.files().any(|(file, _)| self.root_of(file) == root) {
+                self.devices[root] = Some(device);
+            }
+            self.regain(root, now);
+            return false;
+        };
+        let unmounted = self.devices[root].is_some_and(|before| before != device);
+        if self.lost.contains_key(&root) || self.is_loss(root, objects, unmounted, now) {
+            self.lost.entry(root).or_insert_with(|| Loss { objects, emptied: BTreeSet::new() });
+            return true;
+        }
+        false
+    }
+
+    fn is_loss(&self, root: usize, objects: usize, unmounted: bool, now: Instant) -> bool {
+        let lately =
+            self.released.iter().filter(|(at, from, _)| *from == root && now.duration_since(*at) <= self.together);
+        let before: usize = lately.map(|(_, _, objects)| objects).sum();
+        !self.allow_empty && objects > 0 && (unmounted || objects + before > 1)
+    }
+
+    /// How many objects a root would lose if everything that is not there any more were released, where it would be left
+    /// with none.
+    fn losing(&self, root: usize) -> Option<usize> {
+        if self.missing.is_empty() && !self.batch.values().any(declares_nothing) && !self.lost.contains_key(&root) {
+            return None;
+        }
+        let declared = |state: &FileState| match state {
+            FileState::Read(parsed) => parsed.documents.iter().filter_map(|document| document.name.clone()).collect(),
+            FileState::Unreadable(_) | FileState::Gone => Vec::new(),
+        };
+        let mut elsewhere = HashSet::new();
+        for (file, state) in &self.batch {
+            let names = declared(state);
+            if !names.is_empty() && self.root_of(file) == root {
+                return None;
+            }
+            elsewhere.extend(names);
+        }
+        let emptied = self.lost.get(&root).map(|loss| &loss.emptied);
+        let mut objects = 0;
+        for (file, _) in self.catalog.files().filter(|(file, _)| self.root_of(file) == root) {
+            let gone = self.missing.contains_key(file)
+                || self.batch.get(file).is_some_and(declares_nothing)
+                || emptied.is_some_and(|emptied| emptied.contains(file));
+            if !gone {
+                return None;
+            }
+            objects += self.catalog.members(file).filter(|name| !elsewhere.contains(*name)).count();
+        }
+        (objects > 0).then_some(objects)
+    }
+
+    /// Some of what a root had is there again: what is still missing now is an edit like any other, and begins now.
+    fn regain(&mut self, root: usize, now: Instant) {
+        let Some(loss) = self.lost.remove(&root) else { return };
+        for file in loss.emptied {
+            // To be read again.
+            self.tracked.track(&file, None, 0, None, false);
+        }
+        let missing: Vec<Arc<str>> = self.missing.keys().filter(|file| self.root_of(file) == root).cloned().collect();
+        self.missing.extend(missing.into_iter().map(|file| (file, now)));
+    }
+
+    /// Releases the files of a root that have been missing for long enough, unless more of them are just disappearing.
+    fn release(&mut self, root: usize, now: Instant) {
+        let missing = self.missing.iter().filter(|(file, _)| self.root_of(file) == root);
+        let missing: Vec<(Arc<str>, Instant)> = missing.map(|(file, since)| (file.clone(), *since)).collect();
+        let newest = missing.iter().map(|(_, since)| *since).max().unwrap_or(now);
+        let at_rest = self.pending.is_empty() && now.duration_since(newest) >= GONE_AFTER;
+        self.released.retain(|(at, ..)| now.duration_since(*at) <= self.together);
+        for (file, since) in missing {
+            if at_rest || now.duration_since(since) >= GONE_AT_LAST {
+                let objects = self.catalog.members(&file).count();
+                self.released.push((now, root, objects));
                 self.gone(&file);
             }
         }
+    }
+
+    /// The root that a file belongs to: the innermost, where one lies in another.
+    fn root_of(&self, file: &str) -> usize {
+        if self.roots.len() < 2 {
+            return 0;
+        }
+        let roots = self.roots.iter().enumerate().filter(|(_, root)| file.starts_with(root.prefix.as_str()));
+        roots.max_by_key(|(_, root)| root.prefix.len()).map_or(0, |(at, _)| at)
+    }
+
+    /// Keeps in force what the last files of a root declared, where their new texts declare nothing.
+    fn hold_emptied(&mut self, now: Instant) {
+        let emptied: Vec<Arc<str>> =
+            self.batch.iter().filter(|(_, state)| is_emptied(state)).map(|(file, _)| file.clone()).collect();
+        let affected: BTreeSet<usize> =
+            emptied.iter().map(|file| self.root_of(file)).chain(self.lost.keys().copied()).collect();
+        for root in affected {
+            let Some(objects) = self.losing(root) else {
+                self.regain(root, now);
+                continue;
+            };
+            if self.lost.contains_key(&root) || self.is_loss(root, objects, false, now) {
+                let mut loss = self.lost.remove(&root).unwrap_or_else(|| Loss { objects, emptied: BTreeSet::new() });
+                loss.emptied.extend(emptied.iter().filter(|file| self.root_of(file) == root).cloned());
+                self.batch.retain(|file, _| !loss.emptied.contains(file));
+                self.lost.insert(root, loss);
+            }
+        }
+    }
+
+    /// Whether a file is about to be released.
+    pub(super) fn is_releasing(&self) -> bool {
+        self.missing.keys().any(|file| !self.lost.contains_key(&self.root_of(file)))
+    }
+
+    /// Whether the manifests cannot be read, or all of a root's disappeared.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.trouble.is_some() || !self.lost.is_empty()
+    }
+
+    /// Roots that declare nothing.
+    pub(super) fn empty_roots(&self) -> impl Iterator<Item = &Root> {
+        let used: HashSet<usize> = self.catalog.files().map(|(file, _)| self.root_of(file)).collect();
+        self.roots.iter().enumerate().filter(move |(at, _)| !used.contains(at)).map(|(_, root)| root)
+    }
+
+    /// Each root has to be a directory.
+    pub(super) fn expect_directories(&mut self) {
+        self.roots.iter_mut().for_each(|root| root.directory = true);
     }
 
     /// Looks at many files, in this order. Reading and parsing them is work for every core; what comes of it is taken in
@@ -208,9 +453,13 @@ impl Engine {
             let expected = |due: &Due| self.pending.get(&due.file).map(|pending| pending.hash);
             let known = |due: &Due| self.tracked.get(&due.file).map(|known| known.hash);
             let take = |due: &Due| {
-                let text = Text::read(&due.file, &due.path);
+                let text = Reading::read(&due.file, &due.path);
                 let worth = |hash, print: &Print| {
-                    let settled = due.settled || !print.modified_within(RECENT, clock::wall());
+                    let settled = match due.arrival {
+                        Arrival::Whole | Arrival::Trusted => true,
+                        Arrival::Closed | Arrival::Deferred => false,
+                        Arrival::Found => !print.changed_within(RECENT, clock::wall()),
+                    };
                     known(due) != Some(hash) && (settled || expected(due) == Some(hash))
                 };
                 text.parsed_if(&due.file, worth)
@@ -222,29 +471,31 @@ impl Engine {
                 in_parallel(cores.min(MOST_CORES), some, take)
             };
             for (due, text) in some.iter().zip(texts) {
-                self.take_in(&due.file, &due.path, text, now, due.settled);
+                self.take_in(&due.file, &due.path, text, now, due.arrival);
             }
         }
     }
 
     /// Files that were not settled when last seen, and are due.
     pub(super) fn look_at_pending(&mut self, now: Instant) {
-        let pending = self.pending.iter().filter(|(_, pending)| now >= pending.since + pending.quiet);
+        let pending = self.pending.iter().filter(|(_, pending)| now >= pending.look_at);
         let due: Vec<Due> = pending
             .map(|(file, pending)| Due {
                 file: file.clone(),
                 path: pending.path.clone(),
                 print: pending.print,
-                settled: false,
+                arrival: Arrival::Found,
             })
             .collect();
+        self.writers = None;
         self.look_at_all(&due, now);
+        self.writers = None;
         for due in due {
             if !due.path.exists() {
-                self.pending.remove(&due.file);
+                self.accepted(&due.file);
             }
         }
-        self.commit();
+        self.commit(now);
     }
 
     /// Whether a text waits until it has settled.
@@ -252,37 +503,80 @@ impl Engine {
         !self.pending.is_empty()
     }
 
-    /// When the next text will have settled, if it stays as it is.
+    /// When to look at the pending texts again.
     pub(super) fn settles_at(&self) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.since + pending.quiet).min()
+        self.pending.values().map(|pending| pending.look_at).min()
     }
 
-    /// Looks at one file. `settled`: whether its text is known to be complete.
-    pub(super) fn look(&mut self, file: &Arc<str>, path: &Path, now: Instant, settled: bool) {
-        self.take_in(file, path, Text::read(file, path), now, settled);
+    /// An event shows that a file appeared.
+    pub(super) fn begin(&mut self, file: Arc<str>, metadata: &fs::Metadata) {
+        self.created.insert(file, Print::of(metadata).file());
+    }
+
+    /// An event shows that a file is being written to.
+    pub(super) fn begin_write(&mut self, path: &Path, now: Instant) {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return };
+        if !metadata.is_file() {
+            return;
+        }
+        let print = Print::of(&metadata);
+        self.writing.insert(path.to_owned(), print.file());
+        let Some(file) = self.name_of(path) else { return };
+        self.created.remove(&file);
+        if self.pending.contains_key(&file) {
+            return;
+        }
+        let pending = Pending {
+            path: path.to_owned(),
+            hash: 0,
+            print,
+            since: now,
+            first: now,
+            quiet: QUIET,
+            may_be_open: true,
+            shown: false,
+            warned: false,
+            look_at: now + RELOOK,
+        };
+        self.wait_for(&file, pending);
+    }
+
+    /// An event shows that a file was closed by a writer.
+    pub(super) fn end_write(&mut self, path: &Path) {
+        self.writing.remove(path);
+        let file = Print::at(path).map(|print| print.file());
+        self.writing.retain(|_, written| Some(*written) != file);
+    }
+
+    /// Events were lost, and with them perhaps that a file was closed.
+    pub(super) fn forget_writers(&mut self) {
+        self.writing.clear();
+        self.created.clear();
+    }
+
+    /// Looks at one file.
+    pub(super) fn look(&mut self, file: &Arc<str>, path: &Path, now: Instant, arrival: Arrival) {
+        self.take_in(file, path, Reading::read(file, path), now, arrival);
     }
 
     /// Takes in what was read of a file.
-    fn take_in(&mut self, file: &Arc<str>, path: &Path, text: Text, now: Instant, settled: bool) {
-        let (hash, print, content) = match text {
-            Text::Whole(hash, print, content) => (hash, print, content),
-            Text::Torn => {
+    fn take_in(&mut self, file: &Arc<str>, path: &Path, text: Reading, now: Instant, arrival: Arrival) {
+        let (hash, print, mut content) = match text {
+            Reading::Whole(hash, print, content) => (hash, print, content),
+            Reading::Torn => {
                 // Whoever writes it has not finished; the next look comes with the pending ones.
-                if let Ok(metadata) = fs::metadata(path) {
-                    let pending = Pending {
-                        path: path.to_owned(),
-                        hash: 0,
-                        print: Print::of(&metadata),
-                        since: now,
-                        quiet: QUIET,
-                    };
-                    self.pending.insert(file.clone(), pending);
+                if let Some(print) = Print::at(path) {
+                    self.has_settled(file, path, (0, print), now, Wait { arrival, quiet: QUIET, may_be_open: true });
                 }
                 return;
             }
             // For a whole listing to confirm.
-            Text::Absent => return,
-            Text::Unreadable(diagnostic) => {
+            Reading::Absent => return,
+            Reading::Exhausted(trouble) => {
+                self.trouble = Some(trouble.into());
+                return;
+            }
+            Reading::Unreadable(diagnostic) => {
                 self.unreadable(file, *diagnostic);
                 return;
             }
@@ -291,38 +585,179 @@ impl Engine {
         let trusted = (!print.modified_within(RECENT, wall)).then_some(print);
         if self.tracked.get(file).is_some_and(|known| known.hash == hash) {
             self.tracked.track(file, Some(path), hash, Some(print), trusted.is_some());
-            self.pending.remove(file);
+            self.accepted(file);
             return;
         }
-        let open = self.written.get(file).is_some_and(|written| now.duration_since(*written) < QUIET_WHILE_OPEN);
-        if !settled && (open || trusted.is_none()) {
-            let quiet = if open { QUIET_WHILE_OPEN } else { QUIET };
-            match self.pending.get_mut(file) {
-                Some(pending) if pending.hash == hash && pending.print == print => {
-                    if now.duration_since(pending.since) < pending.quiet {
-                        return;
-                    }
-                }
-                _ => {
-                    self.pending
-                        .insert(file.clone(), Pending { path: path.to_owned(), hash, print, since: now, quiet });
-                    return;
-                }
-            }
+        if !self.recent.is_empty()
+            && let Read::Bytes(bytes) = &content
+        {
+            content = Read::Parsed(load::parse(file, bytes));
         }
-        self.pending.remove(file);
-        self.written.remove(file);
+        if let Some(wait) = self.wait(file, &content, (hash, &print), now, arrival)
+            && !self.has_settled(file, path, (hash, print), now, wait)
+        {
+            return;
+        }
+        self.accepted(file);
+        self.created.remove(file);
         let parsed = match content {
             Read::Parsed(parsed) => parsed,
             Read::Bytes(bytes) => load::parse(file, &bytes),
         };
         if !parsed.conclusive && self.tracked.get(file).is_none() {
-            self.settle_broken_move(file, hash, &print);
+            self.settle_broken_move(file, hash, &print, now);
         }
         self.settle_moves(file, &parsed);
         self.missing.remove(file);
         self.tracked.track(file, Some(path), hash, Some(print), trusted.is_some());
         self.batch.insert(file.clone(), FileState::Read(Arc::new(parsed)));
+    }
+
+    /// What a new text has to wait for; nothing, if it is complete and the first one for a while.
+    fn wait(
+        &self,
+        file: &Arc<str>,
+        content: &Read,
+        (hash, print): (u64, &Print),
+        now: Instant,
+        arrival: Arrival,
+    ) -> Option<Wait> {
+        let again = || {
+            let read = match content {
+                Read::Parsed(parsed) => Some(&parsed.documents),
+                Read::Bytes(_) => None,
+            };
+            let names = read.into_iter().flatten().filter_map(|document| document.name.as_ref());
+            names.chain(self.catalog.members(file)).any(|name| self.changed_recently(name, now))
+        };
+        let wait = |quiet, may_be_open| Some(Wait { arrival, quiet, may_be_open });
+        match arrival {
+            Arrival::Trusted => None,
+            Arrival::Whole if self.is_written(print) => wait(QUIET, true),
+            Arrival::Whole if again() => wait(QUIET, false),
+            Arrival::Whole => None,
+            Arrival::Deferred => wait(QUIET, false),
+            Arrival::Closed => wait(QUIET, true),
+            Arrival::Found => match self.pending.get(file).filter(|pending| pending.is_of(hash, print)) {
+                Some(pending) => wait(pending.quiet, pending.may_be_open),
+                None if print.changed_within(RECENT, clock::wall()) => {
+                    let named_when_complete = self.created.get(file) == Some(&print.file()) && !print.is_empty();
+                    wait(QUIET_UNTOLD, !named_when_complete)
+                }
+                None if again() => wait(QUIET, true),
+                None => wait(Duration::ZERO, true),
+            },
+        }
+    }
+
+    /// Whether a text has waited long enough. Otherwise it is pending from here on.
+    fn has_settled(
+        &mut self,
+        file: &Arc<str>,
+        path: &Path,
+        (hash, print): (u64, Print),
+        now: Instant,
+        Wait { arrival, quiet, may_be_open }: Wait,
+    ) -> bool {
+        let before = self.pending.get(file);
+        let same = before.filter(|before| arrival == Arrival::Found && before.is_of(hash, &print));
+        let since = same.map_or(now, |same| same.since);
+        let first = before.map_or(now, |before| before.first);
+        let warned = before.is_some_and(|before| before.warned);
+        let quiet_for = now.duration_since(since);
+        let open = may_be_open && self.is_open(path, &print, quiet_for, quiet);
+        // Between the look at its text and the one at its writers it may have been written and closed.
+        let unchanged = !may_be_open || !self.loaded || Print::at(path) == Some(print);
+        if quiet_for >= quiet && !open && unchanged {
+            return true;
+        }
+        let written_for = now.duration_since(first);
+        let warn = open && written_for >= WARNED_AFTER;
+        if warn && !warned && !self.silent {
+            warn!(
+                file = &**file,
+                reason = Reason::BeingWritten.as_str(),
+                "a process has had this file open for writing for a minute; its text counts once the file is closed"
+            );
+        }
+        let pending = Pending {
+            path: path.to_owned(),
+            hash: if unchanged { hash } else { 0 },
+            print,
+            since,
+            first,
+            quiet,
+            may_be_open,
+            shown: open && written_for >= SHOWN_AFTER,
+            warned: warned || warn,
+            look_at: if open || !unchanged { now + if open { RELOOK } else { QUIET } } else { since + quiet },
+        };
+        self.wait_for(file, pending);
+        false
+    }
+
+    /// Whether a writer has a file open: one that events show, or one that the system shows. The latter costs a look at
+    /// every process and is asked only where the answer decides.
+    fn is_open(&mut self, path: &Path, print: &Print, quiet_for: Duration, quiet: Duration) -> bool {
+        let told = self.is_written(print);
+        let decides = if told { quiet_for >= RECENT } else { quiet_for >= quiet };
+        if !decides {
+            return told;
+        }
+        let writers = self.writers.get_or_insert_with(Writers::read);
+        let open = writers.has(print.file(), path);
+        // Who truncates a file by its path alone never opens it, so no event shows that it was closed.
+        if told && !open && writers.complete {
+            self.writing.retain(|_, file| *file != print.file());
+            return false;
+        }
+        told || open
+    }
+
+    /// Whether events show that this file is being written.
+    fn is_written(&self, print: &Print) -> bool {
+        !self.writing.is_empty() && self.writing.values().any(|file| *file == print.file())
+    }
+
+    fn changed_recently(&self, name: &AppName, now: Instant) -> bool {
+        self.recent.get(name).is_some_and(|at| now.duration_since(*at) < AGAIN_WITHIN)
+    }
+
+    fn wait_for(&mut self, file: &Arc<str>, pending: Pending) {
+        let before = self.pending.insert(file.clone(), pending);
+        if before.is_none_or(|before| Some(before.shown) != self.pending.get(file).map(|now| now.shown)) {
+            self.restless.extend(self.catalog.members(file).cloned());
+        }
+    }
+
+    /// Nothing of a file is pending any more.
+    fn accepted(&mut self, file: &Arc<str>) {
+        if self.pending.remove(file).is_some() {
+            self.restless.extend(self.catalog.members(file).cloned());
+        }
+    }
+
+    /// What is new of the apps with a text that is not accepted yet.
+    pub(super) fn take_texts(&mut self) -> Vec<(AppName, Text)> {
+        let restless = std::mem::take(&mut self.restless);
+        let mut news = Vec::new();
+        for name in restless {
+            let files = self.catalog.files_of(&name);
+            let pending = files.iter().filter_map(|file| self.pending.get(file)).map(|pending| pending.shown).max();
+            let text = match pending {
+                None => Text::Settled,
+                Some(false) => Text::Pending,
+                Some(true) => Text::BeingWritten,
+            };
+            let before = match text {
+                Text::Settled => self.unsettled.remove(&name),
+                Text::Pending | Text::BeingWritten => self.unsettled.insert(name.clone(), text),
+            };
+            if before.unwrap_or_default() != text {
+                news.push((name, text));
+            }
+        }
+        news
     }
 
     /// If an object of this file was in another that is gone from the disk, the two are one change: a move.
@@ -342,7 +777,7 @@ impl Engine {
     }
 
     /// If this is another file under a new name, it still holds what it held: its names need not be readable for that.
-    fn settle_broken_move(&mut self, file: &Arc<str>, hash: u64, print: &Print) {
+    fn settle_broken_move(&mut self, file: &Arc<str>, hash: u64, print: &Print, now: Instant) {
         // In a tree that was replaced as a whole every old path is absent, which says nothing of the file.
         let in_place = |path: &Path| {
             let mut reals = self.roots.iter().filter_map(|root| fs::canonicalize(&root.given).ok());
@@ -357,7 +792,7 @@ impl Engine {
         };
         let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
         // What is known of it may not have reached the catalog yet.
-        self.commit();
+        self.commit(now);
         self.catalog.rename(&from, file);
         self.missing.remove(&from);
         self.tracked.forget(&from);
@@ -365,7 +800,7 @@ impl Engine {
 
     fn unreadable(&mut self, file: &Arc<str>, diagnostic: Diagnostic) {
         let hash = hash(diagnostic.message.as_bytes());
-        self.pending.remove(file);
+        self.accepted(file);
         if self.tracked.get(file).is_some_and(|known| known.hash == hash && known.print.is_none()) {
             return;
         }
@@ -382,11 +817,17 @@ impl Engine {
     }
 
     /// Brings what was read into force, as one change.
-    pub(super) fn commit(&mut self) {
+    pub(super) fn commit(&mut self, now: Instant) {
         if self.batch.is_empty() {
             return;
         }
+        self.hold_emptied(now);
         let changes = self.catalog.take(std::mem::take(&mut self.batch), clock::timestamp());
+        self.recent.retain(|_, at| now.duration_since(*at) < AGAIN_WITHIN);
+        // The first load changes nothing: it is what there is.
+        if self.loaded {
+            self.recent.extend(changes.respecified.iter().map(|name| (name.clone(), now)));
+        }
         if self.changes == Changes::default() {
             self.changes = changes;
         } else {
@@ -397,6 +838,7 @@ impl Engine {
             self.changes.removed.retain(|name| !newer.contains(name));
             self.changes.changed.extend(changes.changed);
             self.changes.removed.extend(changes.removed);
+            self.changes.respecified.extend(changes.respecified);
         }
         // A thousand files that are wrong are no reason for an edit of another one to wait.
         if self.troubles != self.catalog.troubles() {
@@ -432,9 +874,19 @@ impl Engine {
     pub(super) fn report(&self) -> SourceReport {
         let revision =
             self.layout.revision().map_or_else(|| format!("{:016x}", self.tracked.revision()), ToOwned::to_owned);
+        let lost = self.lost.iter().map(|(root, loss)| {
+            let root = self.roots.get(*root).map_or(Path::new(""), |root| &root.given).display();
+            let objects = loss.objects;
+            let all = if objects == 1 { "the only manifest".into() } else { format!("all {objects} manifests") };
+            format!("{all} under {root} disappeared; if that is intended, restart, or run with --allow-empty")
+        });
+        let trouble = self.trouble.clone().or_else(|| {
+            let lost: Vec<String> = lost.collect();
+            (!lost.is_empty()).then(|| lost.join("; ").into())
+        });
         SourceReport {
-            available: self.trouble.is_none(),
-            trouble: self.trouble.clone(),
+            available: trouble.is_none(),
+            trouble,
             loaded: self.loaded,
             revision: revision.into(),
             files: self.tracked.len(),
@@ -506,13 +958,15 @@ pub(super) fn excerpt(diagnostic: &mut Diagnostic, bytes: &[u8]) {
 
 /// What came of reading a file.
 #[derive(Debug)]
-enum Text {
+enum Reading {
     /// The hash of its bytes, and what they are.
     Whole(u64, Print, Read),
     /// It changed while it was read.
     Torn,
     /// There is no such file.
     Absent,
+    /// This process has no file descriptor left: says nothing of the file.
+    Exhausted(String),
     /// It is there and cannot be read.
     Unreadable(Box<Diagnostic>),
 }
@@ -523,12 +977,13 @@ enum Read {
     Parsed(ParsedFile),
 }
 
-impl Text {
+impl Reading {
     fn read(file: &Arc<str>, path: &Path) -> Self {
         match scan::read(file, path) {
             Bytes::Whole(bytes, print) => Self::Whole(hash(&bytes), print, Read::Bytes(bytes)),
             Bytes::Torn => Self::Torn,
             Bytes::Absent => Self::Absent,
+            Bytes::Exhausted(trouble) => Self::Exhausted(trouble),
             Bytes::Unreadable(diagnostic) => Self::Unreadable(Box::new(diagnostic)),
         }
     }
@@ -579,8 +1034,37 @@ struct Due {
     path: PathBuf,
     /// Its print when it was listed.
     print: Print,
-    /// Whether its text is known to be complete.
-    settled: bool,
+    /// How it got there.
+    arrival: Arrival,
+}
+
+/// What a text waits for.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    arrival: Arrival,
+    /// How long it must stay the same.
+    quiet: Duration,
+    /// Whether it also waits for its writers to close it.
+    may_be_open: bool,
+}
+
+impl Pending {
+    fn is_of(&self, hash: u64, print: &Print) -> bool {
+        self.hash == hash && self.print == *print
+    }
+}
+
+/// Whether a file was read whole and declares nothing.
+fn is_emptied(state: &FileState) -> bool {
+    match state {
+        FileState::Read(parsed) => parsed.conclusive && parsed.documents.iter().all(|document| document.name.is_none()),
+        FileState::Unreadable(_) | FileState::Gone => false,
+    }
+}
+
+/// The same, or it is gone.
+fn declares_nothing(state: &FileState) -> bool {
+    matches!(state, FileState::Gone) || is_emptied(state)
 }
 
 /// Whether a file is one of these, which are in order.
@@ -697,5 +1181,351 @@ pub(super) mod tests {
         assert_eq!(declared.len(), alone.declared().len());
         assert_eq!(diagnostics.len(), alone.diagnostics().len());
         assert_eq!(report.files, 300);
+    }
+
+    /// A root with these apps, each in a file of its own and running, read by an engine in virtual time.
+    struct Bench {
+        dir: tempfile::TempDir,
+        engine: Engine,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(names: &[&str]) -> Self {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let root = fs::canonicalize(dir.path()).expect("it is there").join("m");
+            fs::create_dir(&root).expect("mkdir");
+            let mut engine = Engine::new(vec![root], false);
+            engine.expect_directories();
+            engine.together = Duration::from_secs(10);
+            let mut bench = Self { dir, engine, now: clock::now() };
+            for name in names {
+                bench.write(&format!("{name}.yaml"), &manifest(name, "Running"));
+            }
+            bench.wait(1000);
+            bench.wait(1000);
+            bench.engine.changes = Changes::default();
+            bench
+        }
+
+        fn path(&self, file: &str) -> PathBuf {
+            self.engine.roots[0].given.join(file)
+        }
+
+        fn write(&self, file: &str, text: &str) {
+            fs::write(self.path(file), text).expect("write");
+        }
+
+        /// Some milliseconds pass; pending files are read again and the tree is scanned.
+        fn wait(&mut self, milliseconds: u64) {
+            self.pause(milliseconds);
+            self.engine.scan(self.now, Look::default());
+        }
+
+        /// The same without a scan.
+        fn pause(&mut self, milliseconds: u64) {
+            self.now += Duration::from_millis(milliseconds);
+            self.engine.look_at_pending(self.now);
+        }
+
+        /// A file was written in place and closed.
+        fn close(&mut self, file: &str) {
+            self.engine.end_write(&self.path(file));
+            self.look(file, Arrival::Closed);
+        }
+
+        fn look(&mut self, file: &str, arrival: Arrival) {
+            self.engine.look(&file.into(), &self.path(file), self.now, arrival);
+            self.engine.commit(self.now);
+        }
+
+        /// Replaces a file as `sed -i` does.
+        fn replace(&mut self, file: &str, text: &str) {
+            self.write(".new", text);
+            fs::rename(self.path(".new"), self.path(file)).expect("rename");
+            self.look(file, Arrival::Whole);
+        }
+
+        fn state(&self, name: &str) -> &'static str {
+            let declared = self.engine.catalog.declared().into_iter().find(|declared| declared.name.as_str() == name);
+            declared.and_then(|declared| Some(declared.spec()?.state.as_str())).unwrap_or("-")
+        }
+
+        fn trouble(&self) -> String {
+            self.engine.report().trouble.map(|trouble| trouble.to_string()).unwrap_or_default()
+        }
+    }
+
+    /// A half-written manifest is a manifest: `suspend: true` is still to come.
+    #[test]
+    fn a_text_is_not_accepted_while_its_file_is_open_however_long_that_takes() {
+        for told in [true, false] {
+            let mut bench = Bench::new(&["a"]);
+            let path = bench.path("a.yaml");
+            let mut writer = fs::File::create(&path).expect("create");
+            std::io::Write::write_all(&mut writer, manifest("a", "Stopped").as_bytes()).expect("write");
+            if told {
+                bench.engine.begin_write(&path, bench.now);
+            }
+            for _ in 0..30 {
+                bench.wait(5000);
+                assert_eq!(bench.state("a"), "Running", "told: {told}");
+            }
+            assert_eq!(bench.engine.take_texts(), [("a".parse().expect("a name"), Text::BeingWritten)], "told: {told}");
+            drop(writer);
+            if told {
+                bench.close("a.yaml");
+            }
+            bench.wait(1100);
+            bench.wait(1100);
+            assert_eq!(bench.state("a"), "Stopped", "told: {told}");
+            assert_eq!(bench.engine.take_texts(), [("a".parse().expect("a name"), Text::Settled)], "told: {told}");
+        }
+    }
+
+    #[test]
+    fn the_first_load_does_not_accept_a_text_whose_file_is_open() {
+        let mut bench = Bench::new(&[]);
+        let mut writer = fs::File::create(bench.path("a.yaml")).expect("create");
+        std::io::Write::write_all(&mut writer, manifest("a", "Stopped").as_bytes()).expect("write");
+        bench.engine = Engine::new(vec![bench.path("")], false);
+        for _ in 0..10 {
+            bench.wait(5000);
+            assert_eq!(bench.state("a"), "-");
+        }
+        drop(writer);
+        bench.wait(2000);
+        assert_eq!(bench.state("a"), "Stopped");
+    }
+
+    #[test]
+    fn one_of_two_writers_closes_the_file() {
+        let mut bench = Bench::new(&["a"]);
+        let path = bench.path("a.yaml");
+        let other = fs::File::options().append(true).open(&path).expect("open");
+        bench.write("a.yaml", &manifest("a", "Stopped"));
+        bench.engine.begin_write(&path, bench.now);
+        bench.close("a.yaml");
+        bench.pause(100);
+        bench.wait(5000);
+        assert_eq!(bench.state("a"), "Running");
+        drop(other);
+        bench.wait(1000);
+        assert_eq!(bench.state("a"), "Stopped");
+    }
+
+    #[test]
+    fn being_written_belongs_to_the_inode() {
+        let mut bench = Bench::new(&["a"]);
+        let path = bench.path("a.yaml");
+        let _writer = fs::File::create(&path).expect("create");
+        bench.engine.begin_write(&path, bench.now);
+        bench.wait(2000);
+        // Another file takes its place: that one has no writer.
+        bench.replace("a.yaml", &manifest("a", "Stopped"));
+        assert_eq!(bench.state("a"), "Stopped");
+
+        // And one that is renamed while it is written takes its writer with it.
+        let mut bench = Bench::new(&["a"]);
+        let (from, to) = (bench.path(".new"), bench.path("a.yaml"));
+        let mut writer = fs::File::create(&from).expect("create");
+        std::io::Write::write_all(&mut writer, manifest("a", "Stopped").as_bytes()).expect("write");
+        bench.engine.begin_write(&from, bench.now);
+        fs::rename(from, to).expect("rename");
+        bench.look("a.yaml", Arrival::Whole);
+        bench.wait(5000);
+        assert_eq!(bench.state("a"), "Running");
+        drop(writer);
+        bench.close("a.yaml");
+        bench.pause(100);
+        assert_eq!(bench.state("a"), "Stopped");
+    }
+
+    #[test]
+    fn a_text_that_does_not_last_for_the_quiet_time_is_not_accepted() {
+        for gap in [0, 1, 50, 99] {
+            let mut bench = Bench::new(&["a"]);
+            bench.write("a.yaml", &manifest("a", "Stopped"));
+            bench.close("a.yaml");
+            bench.pause(gap);
+            bench.write("a.yaml", &(manifest("a", "Running") + "# again\n"));
+            bench.close("a.yaml");
+            bench.pause(99);
+            assert!(bench.engine.changes == Changes::default() && bench.state("a") == "Running", "gap {gap} ms");
+            bench.write("a.yaml", &manifest("a", "Stopped"));
+            bench.close("a.yaml");
+            bench.pause(99);
+            assert_eq!(bench.state("a"), "Running", "gap {gap} ms");
+            bench.pause(1);
+            assert_eq!(bench.state("a"), "Stopped", "gap {gap} ms");
+        }
+    }
+
+    #[test]
+    fn a_rename_is_accepted_at_once_and_a_second_one_waits() {
+        let mut bench = Bench::new(&["a", "b"]);
+        bench.replace("a.yaml", &manifest("a", "Stopped"));
+        assert_eq!(bench.state("a"), "Stopped");
+        bench.pause(500);
+        bench.replace("a.yaml", &manifest("a", "Running"));
+        bench.replace("b.yaml", &manifest("b", "Stopped"));
+        assert_eq!((bench.state("a"), bench.state("b")), ("Stopped", "Stopped"));
+        bench.pause(50);
+        bench.replace("a.yaml", &(manifest("a", "Running") + "# again\n"));
+        bench.pause(99);
+        assert_eq!(bench.state("a"), "Stopped");
+        bench.pause(1);
+        assert_eq!(bench.state("a"), "Running");
+        bench.pause(1000);
+        bench.replace("a.yaml", &manifest("a", "Stopped"));
+        assert_eq!(bench.state("a"), "Stopped");
+    }
+
+    #[test]
+    fn a_swap_is_one_change_and_a_second_one_waits() {
+        let mut bench = Bench::new(&[]);
+        let flip = |bench: &mut Bench, tree: &str, states: [&str; 2]| {
+            let dir = bench.dir.path().join(tree);
+            fs::create_dir(&dir).expect("mkdir");
+            for (name, state) in ["a", "b"].iter().zip(states) {
+                fs::write(dir.join(format!("{name}.yaml")), manifest(name, state)).expect("write");
+            }
+            symlink(tree, bench.dir.path().join("new")).expect("symlink");
+            fs::rename(bench.dir.path().join("new"), bench.dir.path().join("current")).expect("rename");
+            bench.engine.scan(bench.now, Look::default());
+        };
+        bench.engine = Engine::new(vec![bench.dir.path().join("current")], false);
+        flip(&mut bench, "t0", ["Running", "Running"]);
+        bench.wait(1000);
+        bench.wait(1000);
+        flip(&mut bench, "t1", ["Stopped", "Running"]);
+        assert_eq!((bench.state("a"), bench.state("b")), ("Stopped", "Running"));
+        for (at, states) in [["Running", "Stopped"], ["Stopped", "Running"], ["Running", "Stopped"]].iter().enumerate()
+        {
+            flip(&mut bench, &format!("u{at}"), *states);
+            bench.wait(25);
+            assert_eq!((bench.state("a"), bench.state("b")), ("Stopped", "Running"));
+        }
+        bench.pause(100);
+        assert_eq!((bench.state("a"), bench.state("b")), ("Running", "Stopped"));
+    }
+
+    #[test]
+    fn losing_everything_is_not_deleting_everything() {
+        let mut bench = Bench::new(&["a", "b", "c"]);
+        for name in ["a", "b", "c"] {
+            fs::remove_file(bench.path(&format!("{name}.yaml"))).expect("remove");
+            bench.wait(20);
+        }
+        for _ in 0..20 {
+            bench.wait(1000);
+        }
+        assert_eq!([bench.state("a"), bench.state("b"), bench.state("c")], ["Running"; 3]);
+        assert!(bench.trouble().starts_with("all 3 manifests under "), "{}", bench.trouble());
+        assert!(bench.trouble().ends_with("if that is intended, restart, or run with --allow-empty"));
+        assert!(!bench.engine.is_releasing());
+
+        // One of them is back: what is still missing is an edit like any other.
+        bench.write("a.yaml", &manifest("a", "Running"));
+        bench.wait(1000);
+        assert_eq!((bench.trouble().as_str(), bench.state("b")), ("", "Running"));
+        for _ in 0..3 {
+            bench.wait(1000);
+        }
+        assert_eq!([bench.state("a"), bench.state("b"), bench.state("c")], ["Running", "-", "-"]);
+    }
+
+    #[test]
+    fn removing_fewer_than_all_is_an_edit() {
+        let mut bench = Bench::new(&["a", "b", "c"]);
+        for name in ["a", "b"] {
+            fs::remove_file(bench.path(&format!("{name}.yaml"))).expect("remove");
+        }
+        bench.wait(20);
+        bench.wait(1000);
+        assert_eq!([bench.state("a"), bench.state("b"), bench.state("c")], ["-", "-", "Running"]);
+        // The last one, but within a scan interval of the others.
+        fs::remove_file(bench.path("c.yaml")).expect("remove");
+        bench.wait(20);
+        bench.wait(5000);
+        assert_eq!((bench.state("c"), bench.trouble().is_empty()), ("Running", false));
+    }
+
+    #[test]
+    fn the_last_one_alone_is_an_edit() {
+        let mut bench = Bench::new(&["a", "b"]);
+        fs::remove_file(bench.path("a.yaml")).expect("remove");
+        bench.wait(20);
+        bench.wait(1000);
+        bench.wait(11_000);
+        fs::remove_file(bench.path("b.yaml")).expect("remove");
+        bench.wait(20);
+        bench.wait(1000);
+        assert_eq!((bench.state("a"), bench.state("b"), bench.trouble().as_str()), ("-", "-", ""));
+    }
+
+    #[test]
+    fn with_allow_empty_everything_is_released() {
+        let mut bench = Bench::new(&["a", "b"]);
+        bench.engine.allow_empty = true;
+        for name in ["a", "b"] {
+            fs::remove_file(bench.path(&format!("{name}.yaml"))).expect("remove");
+        }
+        bench.wait(20);
+        bench.wait(1000);
+        assert_eq!((bench.state("a"), bench.state("b"), bench.trouble().as_str()), ("-", "-", ""));
+    }
+
+    #[test]
+    fn files_that_declare_nothing_any_more_are_a_loss_too() {
+        let mut bench = Bench::new(&[]);
+        bench.write("all.yaml", &format!("{}---\n{}", manifest("a", "Running"), manifest("b", "Running")));
+        bench.wait(1000);
+        bench.wait(1000);
+        assert_eq!((bench.state("a"), bench.state("b")), ("Running", "Running"));
+        bench.replace("all.yaml", "# moved elsewhere\n");
+        bench.wait(1000);
+        assert_eq!((bench.state("a"), bench.state("b")), ("Running", "Running"));
+        assert!(!bench.trouble().is_empty());
+        bench.replace("all.yaml", &manifest("b", "Stopped"));
+        bench.wait(1000);
+        assert_eq!((bench.state("a"), bench.state("b"), bench.trouble().as_str()), ("-", "Stopped", ""));
+    }
+
+    #[test]
+    fn each_root_is_lost_for_itself() {
+        let mut bench = Bench::new(&["a", "b"]);
+        let other = bench.dir.path().join("other");
+        fs::create_dir(&other).expect("mkdir");
+        for name in ["c", "d"] {
+            fs::write(other.join(format!("{name}.yaml")), manifest(name, "Running")).expect("write");
+        }
+        bench.engine = Engine::new(vec![bench.path(""), other.clone()], false);
+        bench.wait(1000);
+        bench.wait(1000);
+        fs::remove_file(other.join("c.yaml")).expect("remove");
+        for name in ["a", "b"] {
+            fs::remove_file(bench.path(&format!("{name}.yaml"))).expect("remove");
+        }
+        bench.wait(20);
+        bench.wait(1000);
+        assert_eq!(["a", "b", "c", "d"].map(|name| bench.state(name)), ["Running", "Running", "-", "Running"]);
+        assert!(bench.trouble().starts_with("all 2 manifests under "), "{}", bench.trouble());
+        // All that a root had moved to another one: nothing is lost.
+        fs::rename(other.join("d.yaml"), bench.path("d.yaml")).expect("rename");
+        bench.wait(1000);
+        bench.wait(1000);
+        assert_eq!((bench.state("d"), bench.trouble().as_str()), ("Running", ""));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_root_is_no_manifest() {
+        let mut bench = Bench::new(&["a", "b"]);
+        fs::remove_dir_all(bench.path("")).expect("remove");
+        fs::write(&bench.engine.roots[0].given, "").expect("write");
+        bench.wait(5000);
+        bench.wait(5000);
+        assert_eq!((bench.state("a"), bench.state("b")), ("Running", "Running"));
+        assert!(bench.trouble().ends_with("is a file, not a directory"), "{}", bench.trouble());
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Root {
     pub(super) given: PathBuf,
     /// What file names begin with where there are several roots.
     pub(super) prefix: String,
+    /// Whether it has to be a directory: a file in its place is a mistake, not a manifest.
+    pub(super) directory: bool,
 }
 
 /// The roots to look at, each once.
@@ -44,8 +46,11 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     let prefix = |path: &Path| {
         if several { format!("{}/", path.to_string_lossy().trim_end_matches('/')) } else { String::new() }
     };
-    unique.into_iter().map(|given| Root { prefix: prefix(&given), given }).collect()
+    unique.into_iter().map(|given| Root { prefix: prefix(&given), given, directory: false }).collect()
 }
+
+/// Device and inode of a file.
+pub(super) type FileId = (u32, u64);
 
 /// What identifies a file's content without reading it. Trusted only for a while: see `source`.
 ///
@@ -93,14 +98,29 @@ impl Print {
         }
     }
 
-    /// What stays when a file is renamed.
-    pub(super) fn file(&self) -> (u32, u64) {
+    /// The device and the inode: what stays when a file is renamed.
+    pub(super) fn file(&self) -> FileId {
         (self.device, self.inode)
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.size == 0
     }
 
     /// Whether it was modified within `span` before `wall`, or after it.
     pub(super) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified >= before(span, wall)
+    }
+
+    /// Whether anything about it changed then. A writer can set the time of the modification, but not this one.
+    pub(super) fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
+        self.modified.max(self.changed) >= before(span, wall)
+    }
+
+    /// The print of the file that is at `path` now.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
     }
 }
 
@@ -148,6 +168,11 @@ impl Layout {
         self.reals.iter().map(|(path, ..)| path.as_path())
     }
 
+    /// The device that each root is on.
+    pub(super) fn devices(&self) -> impl Iterator<Item = u64> {
+        self.reals.iter().map(|(_, device, _)| *device)
+    }
+
     /// The links themselves.
     pub(super) fn links(&self) -> impl Iterator<Item = &Path> {
         self.links.keys().map(PathBuf::as_path)
@@ -193,6 +218,8 @@ pub(super) struct Listing {
     pub(super) outside: Outside,
     /// Every directory that was listed, and the device it is on.
     pub(super) directories: Vec<(PathBuf, u32)>,
+    /// Why nothing may be concluded from the listing, where no file descriptor was left for a directory.
+    exhausted: Option<String>,
     /// Whether a file has names elsewhere, or is itself what was given: it can change without its directory telling.
     apart: bool,
     /// How the tree hangs together.
@@ -249,6 +276,9 @@ pub(super) fn list(roots: &[Root], follow_links: bool, known: &mut dyn Known) ->
         let mut others = Others::default();
         for (root, (real, ..)) in roots.iter().zip(&reals) {
             list_root(root, real, follow_links, &mut listing, &mut others, known)?;
+        }
+        if let Some(trouble) = listing.exhausted {
+            return Err(trouble);
         }
         let mut after = layout(roots)?;
         for (link, target) in &listing.layout.links {
@@ -318,8 +348,13 @@ fn list_root(
     others: &mut Others,
     known: &mut dyn Known,
 ) -> Result<(), String> {
-    let describe = |error: io::Error| format!("cannot read {}: {}", root.given.display(), reason(&error));
+    let describe = |error: io::Error| {
+        exhausted(&error).unwrap_or_else(|| format!("cannot read {}: {}", root.given.display(), reason(&error)))
+    };
     let metadata = fs::metadata(real).map_err(describe)?;
+    if metadata.is_file() && root.directory {
+        return Err(format!("{} is a file, not a directory", root.given.display()));
+    }
     if metadata.is_file() {
         let listed = real.parent().is_some_and(|above| others.directories.contains(above));
         if listed || !others.files.insert(real.to_owned()) {
@@ -490,6 +525,7 @@ impl Walk<'_> {
             Ok(()) => {}
             // It went between the listing above it and now; whether its files are gone is for the next look to confirm.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if let Some(trouble) = exhausted(&error) => self.listing.exhausted = Some(trouble),
             Err(error) => {
                 let inside = self.name.clone();
                 self.name.truncate(end);
@@ -549,8 +585,20 @@ pub(super) enum Bytes {
     Torn,
     /// There is no such file.
     Absent,
+    /// This process, or the machine, has no file descriptor left: says nothing of the file.
+    Exhausted(String),
     /// It is there and cannot be read.
     Unreadable(Diagnostic),
+}
+
+/// What to report where an error says that no file descriptor is left: that is about this process, not about a file.
+fn exhausted(error: &io::Error) -> Option<String> {
+    let (whose, limit) = match error.raw_os_error() {
+        Some(libc::EMFILE) => ("this process", "raise its limit (LimitNOFILE=, ulimit -n)"),
+        Some(libc::ENFILE) => ("this machine", "raise fs.file-max"),
+        _ => return None,
+    };
+    Some(format!("cannot read the manifests: too many open files in {whose}; {limit}"))
 }
 
 /// Reads one file, bounded, without ever blocking on it.
@@ -561,6 +609,9 @@ pub(super) fn read(file: &Arc<str>, path: &Path) -> Bytes {
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Bytes::Absent,
             Err(error) => {
+                if let Some(trouble) = exhausted(&error) {
+                    return Bytes::Exhausted(trouble);
+                }
                 let message = format!("the file cannot be read: {}", reason(&error));
                 return Bytes::Unreadable(Diagnostic::about_file(file, message, None));
             }

@@ -9,9 +9,9 @@
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::catalog::{Catalog, Changes, FileState};
 use super::clock;
 use super::diagnostic::Diagnostic;
-use super::engine::{Engine, GONE_AFTER, Look, PATIENCE, QUIET, excerpt};
+use super::engine::{Arrival, Engine, GONE_AFTER, Look, PATIENCE, QUIET_UNTOLD, excerpt};
 use super::load;
 use super::tracked::Again;
 use super::watch::{Signal, Unwatched, Watch};
@@ -53,14 +53,30 @@ pub struct Options {
     pub watch: bool,
     /// Whether links may lead out of the tree.
     pub follow_links: bool,
+    /// Whether everything that a directory declared is released if all of it disappears at once.
+    pub allow_empty: bool,
 }
+
+/// How long the end of a source waits for its thread. A file system that hangs may hold that back for ever.
+const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running source. Dropping it ends its thread.
 #[derive(Debug)]
 pub struct SourceHandle {
     signals: Sender<Signal>,
     thread: Option<thread::JoinHandle<()>>,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
+    scans: Scans,
+}
+
+/// The scans so far.
+#[derive(Debug, Clone, Default)]
+struct Scans {
+    /// When the last one that could read the tree ended, in milliseconds since the epoch.
     scanned: Arc<AtomicU64>,
+    /// How many have finished, also those that could not read it.
+    finished: Arc<AtomicU64>,
 }
 
 /// The source of manifests.
@@ -79,22 +95,36 @@ impl Source {
         deliver: impl FnMut(Update) + Send + 'static,
     ) -> io::Result<SourceHandle> {
         let (signals, inbox) = channel();
-        let scanned = Arc::new(AtomicU64::new(0));
-        let work = Work::new(Engine::new(roots, options.follow_links), options, inbox, deliver, scanned.clone());
+        let scans = Scans::default();
+        let mut engine = Engine::new(roots, options.follow_links);
+        engine.expect_directories();
+        engine.together = options.scan_interval;
+        engine.allow_empty = options.allow_empty;
+        let work = Work::new(engine, options, inbox, deliver, scans.clone());
         let shared = Arc::new(Mutex::new(Some(work)));
         let own = signals.clone();
-        let thread = thread::Builder::new().name("source".into()).spawn(move || run(&shared, &own))?;
-        Ok(SourceHandle { signals, thread: Some(thread), scanned })
+        let (running, ended) = channel();
+        let body = move || {
+            let _running = running;
+            run(&shared, &own);
+        };
+        let thread = thread::Builder::new().name("source".into()).spawn(body)?;
+        Ok(SourceHandle { signals, thread: Some(thread), ended, scans })
     }
 }
 
 impl SourceHandle {
     /// When the whole tree was scanned last, in milliseconds since the epoch; 0 before the first time.
     pub fn scanned(&self) -> Arc<AtomicU64> {
-        self.scanned.clone()
+        self.scans.scanned.clone()
     }
 
-    /// Ends the thread and waits for it: nothing is delivered afterwards.
+    /// Counts the scans that have finished, whether or not they could read the tree.
+    pub fn scans(&self) -> Arc<AtomicU64> {
+        self.scans.finished.clone()
+    }
+
+    /// Ends the thread and waits for it, but no longer than a second: nothing is delivered after it has ended.
     pub fn stop(self) {}
 }
 
@@ -104,7 +134,9 @@ impl Drop for SourceHandle {
         let _ = self.signals.send(Signal::Stop);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            if thread.join().is_err() {
+            if self.ended.recv_timeout(END_WITHIN) == Err(RecvTimeoutError::Timeout) {
+                warn!("the file system of the manifests does not respond; not waiting for it");
+            } else if thread.join().is_err() {
                 warn!("the source of manifests broke down");
             }
         }
@@ -128,7 +160,7 @@ pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>
         if !engine.is_settling() || !patient {
             break;
         }
-        thread::sleep(QUIET);
+        thread::sleep(QUIET_UNTOLD);
     }
     let mut diagnostics = engine.catalog.diagnostics();
     for diagnostic in &mut diagnostics {
@@ -199,8 +231,7 @@ struct Work<F> {
     deliver: F,
     watch: Option<Watch>,
     watch_trouble: Option<String>,
-    /// When the last scan that could read the tree ended.
-    scans: Arc<AtomicU64>,
+    scans: Scans,
     started: Instant,
     told: Option<SourceReport>,
     /// When the next periodic scan is due.
@@ -219,7 +250,7 @@ struct Work<F> {
 }
 
 impl<F: FnMut(Update)> Work<F> {
-    fn new(engine: Engine, options: Options, inbox: Receiver<Signal>, deliver: F, scans: Arc<AtomicU64>) -> Self {
+    fn new(engine: Engine, options: Options, inbox: Receiver<Signal>, deliver: F, scans: Scans) -> Self {
         let started = clock::now();
         Self {
             engine,
@@ -259,10 +290,10 @@ impl<F: FnMut(Update)> Work<F> {
         if ready {
             self.tell();
         }
-        if !self.engine.missing.is_empty() {
+        if self.engine.is_releasing() {
             self.want(self.not_before.max(clock::now() + GONE_AFTER / 2));
         }
-        if self.engine.trouble.is_some() {
+        if self.engine.is_unavailable() {
             self.want(clock::now() + Duration::from_secs(1).min(self.options.scan_interval));
         }
         Some(self.until())
@@ -293,8 +324,9 @@ impl<F: FnMut(Update)> Work<F> {
         self.engine.scan(now, Look { again, trusting: false });
         if self.engine.trouble.is_none() {
             let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            self.scans.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.scans.scanned.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
+        self.scans.finished.fetch_add(1, Ordering::Relaxed);
         let after = clock::now();
         self.not_before = after + BETWEEN_SCANS.max(2 * after.duration_since(now));
         self.wanted = None;
@@ -332,7 +364,7 @@ impl<F: FnMut(Update)> Work<F> {
         }
         self.more = taken == MOST_AT_ONCE;
         if taken > 0 && !self.stopped {
-            self.engine.commit();
+            self.engine.commit(clock::now());
             // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
             if self.told.is_some() {
                 self.tell();
@@ -381,42 +413,42 @@ impl<F: FnMut(Update)> Work<F> {
             Signal::Lost(trouble) => {
                 warn!(trouble, "file-system events were lost; scanning everything");
                 self.watch = None;
+                engine.forget_writers();
                 Next::Scan
             }
-            Signal::Finished(path) | Signal::Written(path) | Signal::Created(path) | Signal::Moved(path)
-                if !engine.concerns(&path) || engine.is_noise(&path) =>
+            Signal::Closed(path)
+            | Signal::Renamed(path)
+            | Signal::Written(path)
+            | Signal::Created(path)
+            | Signal::Moved(path)
+                if !engine.concerns(&path) =>
             {
                 Next::No
             }
-            Signal::Finished(path) => {
-                let plain = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
-                match engine.name_of(&path).filter(|_| plain) {
-                    Some(file) => {
-                        engine.written.remove(&file);
-                        engine.look(&file, &path, now, true);
-                        Next::Looked(engine.linked)
-                    }
-                    // A renamed directory or link, a file that moved on; or just a file that is no manifest.
-                    None if plain && !engine.linked => Next::No,
-                    None => Next::Scan,
-                }
-            }
+            // Also of a file beside the manifests: it may be renamed over one before it is closed.
             Signal::Written(path) => {
-                if let Some(file) = engine.name_of(&path) {
-                    engine.written.insert(file, now);
-                }
+                engine.begin_write(&path, now);
                 Next::No
             }
+            Signal::Closed(path) => {
+                engine.end_write(&path);
+                if engine.is_noise(&path) { Next::No } else { self.look(&path, now, Arrival::Closed) }
+            }
+            Signal::Renamed(path) | Signal::Created(path) | Signal::Moved(path) if engine.is_noise(&path) => Next::No,
+            Signal::Renamed(path) => self.look(&path, now, Arrival::Whole),
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {
                 use std::os::unix::fs::MetadataExt as _;
-                let fresh =
-                    fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
-                match engine.name_of(&path) {
-                    _ if !fresh => Next::Scan,
+                let metadata = fs::symlink_metadata(&path).ok();
+                let fresh = metadata.filter(|metadata| metadata.is_file() && metadata.nlink() == 1);
+                match (engine.name_of(&path), fresh) {
+                    (_, None) => Next::Scan,
                     // Of one that was written before it had this name (O_TMPFILE), no close is told.
-                    Some(_) => Next::ScanLater,
-                    None => Next::No,
+                    (Some(file), Some(metadata)) => {
+                        engine.begin(file, &metadata);
+                        Next::ScanLater
+                    }
+                    (None, Some(_)) => Next::No,
                 }
             }
             // What is watched itself is gone from where it was. A new one in its place may have its very inode, on which
@@ -427,6 +459,21 @@ impl<F: FnMut(Update)> Work<F> {
             }
             Signal::Moved(path) if engine.is_beside(&path) => Next::No,
             Signal::Moved(_) => Next::Scan,
+        }
+    }
+
+    /// A file was closed, or something was renamed to this path.
+    fn look(&mut self, path: &Path, now: Instant, arrival: Arrival) -> Next {
+        let engine = &mut self.engine;
+        let plain = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+        match engine.name_of(path).filter(|_| plain) {
+            Some(file) => {
+                engine.look(&file, path, now, arrival);
+                Next::Looked(engine.linked)
+            }
+            // A renamed directory or link, a file that moved on; or just a file that is no manifest.
+            None if plain && !engine.linked => Next::No,
+            None => Next::Scan,
         }
     }
 
@@ -441,6 +488,7 @@ impl<F: FnMut(Update)> Work<F> {
             return;
         }
         self.watch = None;
+        self.engine.forget_writers();
         match Watch::arm(&self.engine.roots, &self.engine.outside, hear.clone()) {
             Ok(watch) => {
                 self.watch = Some(watch);
@@ -463,20 +511,21 @@ impl<F: FnMut(Update)> Work<F> {
     /// Hands over what changed since the last time, if anything did.
     fn tell(&mut self) {
         let report = self.engine.report();
-        let before = self.told.as_ref();
         let changes = std::mem::take(&mut self.engine.changes);
-        if before == Some(&report) && changes == Changes::default() {
+        let texts = self.engine.take_texts();
+        if self.told.as_ref() == Some(&report) && changes == Changes::default() && texts.is_empty() {
             return;
         }
-        if before.and_then(|before| before.trouble.as_ref()) != report.trouble.as_ref() {
-            if let Some(trouble) = &report.trouble {
-                warn!(trouble = &**trouble, "the manifests cannot be read; the last good ones stay in force");
-            } else {
-                info!(files = report.files, "the manifests can be read");
+        if report.loaded && self.told.as_ref().is_none_or(|told| !told.loaded) {
+            for root in self.engine.empty_roots() {
+                warn!(
+                    directory = %root.given.display(),
+                    "no manifest is there: nothing is declared"
+                );
             }
         }
         self.told = Some(report.clone());
-        (self.deliver)(Update { changed: changes.changed, removed: changes.removed, source: report });
+        (self.deliver)(Update { changed: changes.changed, removed: changes.removed, texts, source: report });
     }
 }
 
@@ -497,8 +546,6 @@ enum Next {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::RecvTimeoutError;
-
     use super::super::engine::tests::manifest;
     use super::*;
     use crate::reconcile::desired::Desired;
@@ -508,7 +555,8 @@ mod tests {
     fn who_waits_for_a_source_that_breaks_down_learns_of_it() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("a.yaml"), manifest("a", "Running")).expect("write");
-        let options = Options { scan_interval: Duration::from_millis(100), watch: true, follow_links: false };
+        let options =
+            Options { scan_interval: Duration::from_millis(100), watch: true, follow_links: false, allow_empty: false };
         let (sender, updates) = channel();
         let deliver = move |update: Update| {
             let stopped = |declared: &Arc<Declared>| declared.spec().is_some_and(|spec| spec.state == Desired::Stopped);
@@ -527,8 +575,8 @@ mod tests {
     #[test]
     fn which_files_are_read_again() {
         let thread = |scan_interval| {
-            let options = Options { scan_interval, watch: true, follow_links: false };
-            Work::new(Engine::new(Vec::new(), false), options, channel().1, |_| {}, Arc::default())
+            let options = Options { scan_interval, watch: true, follow_links: false, allow_empty: false };
+            Work::new(Engine::new(Vec::new(), false), options, channel().1, |_| {}, Scans::default())
         };
         let every_ten = thread(Duration::from_secs(10));
         assert_eq!(every_ten.again(false, 5), Again::All);

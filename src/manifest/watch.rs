@@ -17,8 +17,10 @@ use super::scan::{self, Outside, Root};
 /// What reaches the source.
 #[derive(Debug)]
 pub(super) enum Signal {
-    /// A file was closed after writing, or renamed to this path: it is complete.
-    Finished(PathBuf),
+    /// A file was closed after writing.
+    Closed(PathBuf),
+    /// Something was renamed to this path.
+    Renamed(PathBuf),
     /// Somebody is writing to this file.
     Written(PathBuf),
     /// A name appeared: a file about to be written, or a link, which is never written to.
@@ -137,9 +139,8 @@ fn signals_of(event: notify::Result<Event>) -> Vec<Signal> {
         EventKind::Access(AccessKind::Open(_) | AccessKind::Read | AccessKind::Close(AccessMode::Read)) => {
             return Vec::new();
         }
-        EventKind::Access(AccessKind::Close(_)) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-            Signal::Finished
-        }
+        EventKind::Access(AccessKind::Close(_)) => Signal::Closed,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Signal::Renamed,
         // Told as its two halves already.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return Vec::new(),
         EventKind::Modify(ModifyKind::Data(_)) => Signal::Written,

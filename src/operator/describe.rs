@@ -56,7 +56,7 @@ pub fn app(
         Asked::Nothing(_) => None,
     };
     let unreadable = known.is_some_and(Known::is_unreadable);
-    let conditions = fold(decision, &declared.standing, source_available);
+    let conditions = fold(decision, &declared.standing, source_available, fleet.text(name));
     let owed = [past.look_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
     let look = owed.map_or(when.next_list, |at| at.min(when.next_list));
     // Nobody looks for an app that nobody declares.
@@ -215,6 +215,9 @@ fn message(
             Standing::Sound => reason.as_str().into(),
         },
         Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),
+        Reason::BeingWritten => {
+            "a process has the manifest's file open for writing; the last complete text stays in force until it is closed".into()
+        }
         Reason::ObservationIncomplete => {
             "the list of apps did not come whole, and this app was not in what came".into()
         }

@@ -20,7 +20,7 @@ use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{NOTHING_TRIED, Sighting, Turn};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision};
-use crate::reconcile::desired::{Declared, Desired, Spec, Standing};
+use crate::reconcile::desired::{Declared, Desired, Spec, Standing, Text};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject};
@@ -91,6 +91,8 @@ pub struct Fleet {
     ready: BTreeSet<(Rank, AppName)>,
     /// Those that were not decided on yet, or of which time alone would change something.
     restless: BTreeSet<AppName>,
+    /// Apps with a newer text that is not accepted yet.
+    texts: HashMap<AppName, Text>,
     salt: u64,
 }
 
@@ -193,6 +195,22 @@ impl Fleet {
             }
             self.due.push(&name, now);
         }
+    }
+
+    /// Takes in how far the newest texts have come.
+    pub fn take_texts(&mut self, texts: Vec<(AppName, Text)>, now: Moment) {
+        for (name, text) in texts {
+            self.due.push(&name, now);
+            match text {
+                Text::Settled => self.texts.remove(&name),
+                Text::Pending | Text::BeingWritten => self.texts.insert(name, text),
+            };
+        }
+    }
+
+    /// How far the newest text of an object has come.
+    pub fn text(&self, name: &AppName) -> Text {
+        self.texts.get(name).copied().unwrap_or_default()
     }
 
     /// A page of the list that was asked for at `asked_at` shows an app. Returns its id as it is kept here, and the
@@ -365,6 +383,7 @@ impl Fleet {
                 asked: Asked::of(&object.declared, wall),
                 observed: known.map_or(Observed::Unknown, |known| known.observed()),
                 past: known.map_or(&NOTHING_TRIED, |known| known.past()),
+                text: self.text(name),
             })
         })
     }
@@ -518,7 +537,7 @@ impl Fleet {
 
     /// Whether nothing is left that time alone would change.
     pub fn at_rest(&self) -> bool {
-        self.ready.is_empty() && self.restless.is_empty()
+        self.ready.is_empty() && self.restless.is_empty() && self.texts.is_empty()
     }
 
     /// How many apps need a person.
@@ -572,6 +591,7 @@ impl Fleet {
         self.disown(name);
         self.due.set(name, None);
         self.restless.remove(name);
+        self.texts.remove(name);
         self.objects.remove(name);
     }
 

@@ -152,7 +152,8 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
 /// The source of manifests became unavailable, came back, or was read for the first time.
 pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
     let was_available = before.is_none_or(|before| before.available);
-    if !now.available && (was_available || before.is_none()) {
+    let trouble = before.and_then(|before| before.trouble.as_ref());
+    if !now.available && (was_available || trouble != now.trouble.as_ref()) {
         warn!(
             reason = "SourceUnavailable",
             error = now.trouble.as_deref(),

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::decide::Decision;
-use super::desired::Standing;
+use super::desired::{Standing, Text};
 
 /// Why an app is as it is. Closed: the design's list, word for word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +52,8 @@ pub enum Reason {
     DuplicateName,
     /// The directory of manifests cannot be read; the last good ones are in force.
     SourceUnavailable,
+    /// A process has the file of the newest text open for writing; the last complete one is in force.
+    BeingWritten,
     /// The list of apps did not come whole, and this app was not in what came.
     ObservationIncomplete,
     /// The token is not accepted: nothing is called.
@@ -64,7 +66,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the design's order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Settled,
         Self::Stopping,
         Self::Starting,
@@ -86,6 +88,7 @@ impl Reason {
         Self::DuplicateAppId,
         Self::DuplicateName,
         Self::SourceUnavailable,
+        Self::BeingWritten,
         Self::ObservationIncomplete,
         Self::AccountBlocked,
         Self::ApiUnavailable,
@@ -116,6 +119,7 @@ impl Reason {
             Self::DuplicateAppId => "DuplicateAppId",
             Self::DuplicateName => "DuplicateName",
             Self::SourceUnavailable => "SourceUnavailable",
+            Self::BeingWritten => "BeingWritten",
             Self::ObservationIncomplete => "ObservationIncomplete",
             Self::AccountBlocked => "AccountBlocked",
             Self::ApiUnavailable => "ApiUnavailable",
@@ -173,7 +177,7 @@ pub struct Conditions {
 ///
 /// An invalid manifest keeps its last good spec in force, so the decision goes on beneath; but nobody shall read
 /// `Ready` where the newest text was refused, and what is refused stays refused until a person mends it.
-pub fn fold(decision: Decision, standing: &Standing, source_available: bool) -> Conditions {
+pub fn fold(decision: Decision, standing: &Standing, source_available: bool, text: Text) -> Conditions {
     let (ready, reconciling, stalled) = match decision {
         Decision::Settled(_) => (Truth::True, false, false),
         Decision::Act(_) => (Truth::False, true, false),
@@ -197,6 +201,12 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool) -> 
             reason: if reconciling { plain.reason } else { Reason::SourceUnavailable },
             ..plain
         },
+        Standing::Sound | Standing::Invalid { .. } if text == Text::BeingWritten => Conditions {
+            ready: if ready == Truth::True { Truth::Unknown } else { ready },
+            reconciling: Truth::True,
+            reason: if reconciling { plain.reason } else { Reason::BeingWritten },
+            ..plain
+        },
         Standing::Invalid { .. } => {
             Conditions { ready: Truth::False, stalled: Truth::True, reason: Reason::InvalidManifest, ..plain }
         }
@@ -210,7 +220,12 @@ mod tests {
 
     #[track_caller]
     fn case(decision: Decision, standing: &Standing, source: bool, expected: &str) {
-        let Conditions { ready, reconciling, stalled, reason } = fold(decision, standing, source);
+        told(decision, standing, source, Text::Pending, expected);
+    }
+
+    #[track_caller]
+    fn told(decision: Decision, standing: &Standing, source: bool, text: Text, expected: &str) {
+        let Conditions { ready, reconciling, stalled, reason } = fold(decision, standing, source, text);
         let said = format!("{} {} {} {reason}", ready.as_str(), reconciling.as_str(), stalled.as_str());
         assert_eq!(said, expected, "{decision:?} {standing:?}");
     }
@@ -234,5 +249,9 @@ mod tests {
         case(stopping, &invalid, true, "False True True InvalidManifest");
         case(settled, &sound, false, "Unknown False False SourceUnavailable");
         case(stopping, &sound, false, "False True False Stopping");
+        told(settled, &sound, true, Text::BeingWritten, "Unknown True False BeingWritten");
+        told(settled, &sound, false, Text::BeingWritten, "Unknown False False SourceUnavailable");
+        told(stopping, &sound, true, Text::BeingWritten, "False True False Stopping");
+        told(settled, &invalid, true, Text::BeingWritten, "Unknown True False BeingWritten");
     }
 }

@@ -239,8 +239,20 @@ impl Declared {
     }
 }
 
+/// How far the newest text of an object has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Text {
+    /// It is in force, or was refused.
+    #[default]
+    Settled,
+    /// There is a newer one, which is not accepted yet: no call is made for the older one meanwhile.
+    Pending,
+    /// The same, and a process has had its file open for writing for a while.
+    BeingWritten,
+}
+
 /// How the source of manifests is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SourceReport {
     /// Whether every directory of manifests could be read the last time.
     pub available: bool,
@@ -267,6 +279,8 @@ pub struct Update {
     pub changed: Vec<Arc<Declared>>,
     /// Apps that no manifest declares any more: released, never stopped.
     pub removed: Vec<AppName>,
+    /// Apps with a newer text that is not accepted yet, and those that have none any more.
+    pub texts: Vec<(AppName, Text)>,
     /// The source's own state.
     pub source: SourceReport,
 }

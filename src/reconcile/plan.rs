@@ -6,8 +6,9 @@
 use super::action::Action;
 use super::app::{AppId, AppName};
 use super::attempts::Attempts;
+use super::condition::Reason;
 use super::decide::{Asked, Decision, Gates, decide};
-use super::desired::Desired;
+use super::desired::{Desired, Text};
 use super::moment::Moment;
 use super::observed::Observed;
 
@@ -24,6 +25,8 @@ pub struct Subject<'a> {
     pub observed: Observed,
     /// What was tried.
     pub past: &'a Attempts,
+    /// How far its newest text has come.
+    pub text: Text,
 }
 
 /// The line of a plan about one app.
@@ -70,11 +73,23 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
                 Asked::Nothing(_) => None,
             },
             observed: subject.observed,
-            decision: decide(subject.asked, subject.observed, subject.past, gates, now),
+            decision: held(decide(subject.asked, subject.observed, subject.past, gates, now), subject.text),
         })
         .collect();
     entries.sort_by(|a, b| (rank(a.decision), &a.name).cmp(&(rank(b.decision), &b.name)));
     Plan { entries }
+}
+
+/// A newer text is on its way and may ask for the opposite: a call that was not sent waits for it.
+fn held(decision: Decision, text: Text) -> Decision {
+    match decision {
+        Decision::Act(_) if text != Text::Settled => Decision::Wait { reason: Reason::BeingWritten, until: None },
+        Decision::Act(_)
+        | Decision::Settled(_)
+        | Decision::Wait { .. }
+        | Decision::Held { .. }
+        | Decision::Stalled(_) => decision,
+    }
 }
 
 fn rank(decision: Decision) -> u8 {
@@ -100,6 +115,7 @@ mod tests {
             asked: Asked::For(*wish),
             observed: *observed,
             past: &past,
+            text: Text::Settled,
         });
         plan(subjects, gates, Moment::START)
     }

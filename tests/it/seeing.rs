@@ -652,7 +652,7 @@ async fn a_loop_that_stands_still_is_not_alive() {
         skipped: 0,
         problems: [].into(),
     };
-    updates.send(Update { changed: Vec::new(), removed: Vec::new(), source }).unwrap();
+    updates.send(Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source }).unwrap();
     let router = routes(board, clock, true);
     let get = async |path: &str| {
         let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// So long that no scan but the first comes by itself: what is seen was seen through events.
 pub(crate) const EVENTS_ONLY: Options =
-    Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false };
+    Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false, allow_empty: false };
 pub(crate) const SCANS_ONLY: Options =
-    Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false };
+    Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false, allow_empty: false };
 
 /// Everything the source said, added up.
 #[derive(Debug, Default)]

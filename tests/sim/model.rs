@@ -1,13 +1,13 @@
 //! A model of the source of manifests: files by name, judged by the same catalog as real ones.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use campos_operator::manifest::catalog::{Catalog, FileState};
 use campos_operator::manifest::load;
 use campos_operator::reconcile::action::Action;
-use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::desired::{Declared, Desired, Policy, SourceReport, Standing, Update};
+use campos_operator::reconcile::app::{AppId, AppName};
+use campos_operator::reconcile::desired::{Declared, Desired, Policy, SourceReport, Standing, Text, Update};
 use jiff::Timestamp;
 
 /// The manifests on the pretend disk.
@@ -15,6 +15,8 @@ use jiff::Timestamp;
 pub(crate) struct Files {
     texts: BTreeMap<String, String>,
     catalog: Catalog,
+    /// Files that a process is writing to: nothing is called for what they declared before.
+    writing: BTreeSet<String>,
 }
 
 /// Which calls the manifests justify at a moment.
@@ -23,6 +25,7 @@ pub(crate) type Justified = HashMap<AppId, Action>;
 impl Files {
     /// Changes files, all at once; `None` removes one. Returns what the source says then.
     pub(crate) fn change(&mut self, changes: Vec<(String, Option<String>)>) -> Update {
+        let texts: Vec<_> = changes.iter().flat_map(|(name, _)| self.end_write(name)).collect();
         let batch: Vec<_> = changes
             .into_iter()
             .map(|(name, text)| {
@@ -39,17 +42,37 @@ impl Files {
             })
             .collect();
         let changes = self.catalog.apply(batch);
-        Update { changed: changes.changed, removed: changes.removed, source: self.report(true) }
+        Update { changed: changes.changed, removed: changes.removed, texts, source: self.report(true) }
+    }
+
+    /// A process begins to write to a file, in place: its text is half written until the next change of the file.
+    pub(crate) fn begin_write(&mut self, name: &str) -> Update {
+        self.writing.insert(name.to_owned());
+        let texts = self.catalog.members(name).map(|app| (app.clone(), Text::BeingWritten)).collect();
+        Update { changed: Vec::new(), removed: Vec::new(), texts, source: self.report(true) }
+    }
+
+    /// Every file is closed as it was.
+    pub(crate) fn end_writes(&mut self) -> Update {
+        let names: Vec<String> = self.writing.iter().cloned().collect();
+        let texts = names.iter().flat_map(|name| self.end_write(name)).collect();
+        Update { changed: Vec::new(), removed: Vec::new(), texts, source: self.report(true) }
+    }
+
+    fn end_write(&mut self, name: &str) -> Vec<(AppName, Text)> {
+        let written = self.writing.remove(name);
+        self.catalog.members(name).filter(|_| written).map(|app| (app.clone(), Text::Settled)).collect()
     }
 
     /// The directory went away, or came back.
     pub(crate) fn available(&self, available: bool) -> Update {
-        Update { changed: Vec::new(), removed: Vec::new(), source: self.report(available) }
+        Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: self.report(available) }
     }
 
     /// What a source says that has just begun to look: what was last good before is not known to it.
     pub(crate) fn begin_again(&mut self) -> Update {
         self.catalog = Catalog::new();
+        self.writing.clear();
         let texts: Vec<_> = self.texts.clone().into_iter().map(|(name, text)| (name, Some(text))).collect();
         let mut update = self.change(texts);
         update.changed = self.catalog.declared();
@@ -66,7 +89,8 @@ impl Files {
                 Some(Policy::StopOnly) => spec.state == Desired::Stopped,
                 Some(Policy::ObserveOnly) => false,
             };
-            (allowed && !suspended).then(|| (spec.app_id.clone(), Action::toward(spec.state)))
+            let written = self.writing.contains(&*declared.place.file);
+            (allowed && !suspended && !written).then(|| (spec.app_id.clone(), Action::toward(spec.state)))
         };
         self.catalog.declared().iter().filter_map(call).collect()
     }

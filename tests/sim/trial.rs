@@ -195,7 +195,7 @@ impl Trial {
     fn step(&mut self) {
         let index = usize::try_from(self.dice.below(self.ids.len() as u64)).unwrap();
         let id = self.ids[index].clone();
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..=5 => {
                 let state = *self.dice.pick(&["Running", "Stopped"]);
                 self.edit(vec![self.file(index, state, "")]);
@@ -233,6 +233,10 @@ impl Trial {
                 let available = self.dice.chance(50);
                 self.send(|files| files.available(available));
             }
+            16 | 17 => {
+                self.note(&format!("{index}.yaml is half written"));
+                self.send(|files| files.begin_write(&format!("{index}.yaml")));
+            }
             _ => {
                 let faults = chaos::faults(&mut self.dice);
                 self.note(&format!("faults: {faults:?}"));
@@ -253,6 +257,10 @@ impl Trial {
         self.note("calm");
         lock(&self.world).set_faults(Faults::default());
         self.send(|files| files.available(true));
+        for causes in self.causes.values_mut() {
+            *causes += 1;
+        }
+        self.send(Files::end_writes);
         if self.process.is_none() {
             self.begin();
         }
@@ -390,7 +398,7 @@ impl Trial {
         }
     }
 
-    /// S1, S2, S12, S14: every call is justified by what the manifests say at that moment.
+    /// S1, S2, S12, S14, S16: every call is justified by what the manifests say at that moment.
     fn check_cause(&self, logged: &Logged) {
         let action = match logged.endpoint {
             Some(Endpoint::Stop) => Action::Stop,

@@ -1,0 +1,121 @@
+//! Files that some process has open for writing, as `/proc` shows them.
+//!
+//! Events show a writer only from its first write that is watched. For a file that was opened before that, on the first
+//! load or after events were lost, this is the test. A read lease (`F_SETLEASE`) would answer it too, but holding one
+//! delays other processes, and no maintained crate wraps it without `unsafe`.
+//! Limits: writers on another machine, in another PID namespace, or of another user (unless this process is privileged)
+//! are not visible, and neither is a memory mapping that outlives its file descriptor. A quiet time covers those.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::scan::{FileId, Print};
+
+/// The inode number of the PID namespace of the machine itself (`PROC_PID_INIT_INO` of the kernel).
+const MACHINE: u64 = 0xEFFF_FFFC;
+
+/// A snapshot of the descriptors that are open for writing.
+#[derive(Debug, Default)]
+pub(super) struct Writers {
+    /// Links to the descriptors (`/proc/PID/fd/N`).
+    links: Vec<PathBuf>,
+    /// Indexes of `links` by inode number; under `None` where the kernel does not show it.
+    by_inode: HashMap<Option<u64>, Vec<usize>>,
+    /// Indexes of `links` by the name of the file: stacked file systems show another inode number there.
+    by_name: HashMap<OsString, Vec<usize>>,
+    /// Whether every process of this machine could be looked into.
+    pub(super) complete: bool,
+}
+
+impl Writers {
+    /// Reads `/proc`. Touches no other file system, so a mount that hangs elsewhere does not delay it.
+    pub(super) fn read() -> Self {
+        let mut writers = Self { complete: is_whole_machine(), ..Self::default() };
+        let Ok(processes) = fs::read_dir("/proc") else { return Self::default() };
+        for process in processes.flatten() {
+            if process.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+                writers.process(&process.path());
+            }
+        }
+        writers
+    }
+
+    fn process(&mut self, process: &Path) {
+        let descriptors = match fs::read_dir(process.join("fd")) {
+            Ok(descriptors) => descriptors,
+            // It ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(_) => {
+                self.complete = false;
+                return;
+            }
+        };
+        for descriptor in descriptors.flatten() {
+            let link = descriptor.path();
+            // The rights of such a link are those of its descriptor; the file itself is not touched.
+            let writable = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.mode() & 0o200 != 0);
+            let Some(target) = writable.then(|| fs::read_link(&link).ok()).flatten() else { continue };
+            if target.is_absolute() && !target.starts_with("/dev") {
+                self.insert(link, &target, inode(process, &descriptor.file_name()));
+            }
+        }
+    }
+
+    fn insert(&mut self, link: PathBuf, target: &Path, inode: Option<u64>) {
+        let at = self.links.len();
+        self.links.push(link);
+        self.by_inode.entry(inode).or_default().push(at);
+        if let Some(name) = target.file_name() {
+            self.by_name.entry(name.to_owned()).or_default().push(at);
+        }
+    }
+
+    /// Whether one of the descriptors leads to `file`, which is at `path`, and is still open.
+    pub(super) fn has(&self, file: FileId, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        let candidates = [self.by_inode.get(&Some(file.1)), self.by_inode.get(&None), self.by_name.get(name)];
+        let mut links = candidates.into_iter().flatten().flatten().filter_map(|at| self.links.get(*at));
+        links.any(|link| fs::metadata(link).is_ok_and(|metadata| Print::of(&metadata).file() == file))
+    }
+}
+
+/// The inode number that the kernel shows for a descriptor (since Linux 5.14).
+fn inode(process: &Path, descriptor: &OsStr) -> Option<u64> {
+    let info = fs::read_to_string(process.join("fdinfo").join(descriptor)).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("ino:"))?.trim().parse().ok()
+}
+
+/// Whether this process sees the processes of the whole machine: a container sees only its own.
+fn is_whole_machine() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == MACHINE)
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_for_writing_is_found_and_one_for_reading_is_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("a.yaml");
+        let writer = File::create(&path).expect("create");
+        let file = Print::of(&writer.metadata().expect("metadata")).file();
+        assert!(Writers::read().has(file, &path));
+        fs::hard_link(&path, dir.path().join("b.yaml")).expect("link");
+        let before = Writers::read();
+        assert!(before.has(file, &dir.path().join("b.yaml")), "under another name");
+        drop(writer);
+        assert!(!before.has(file, &path), "closed since");
+        let _reader = File::open(&path).expect("open");
+        assert!(!Writers::read().has(file, &path));
+        let _appender = File::options().append(true).open(&path).expect("open");
+        assert!(Writers::read().has(file, &path));
+    }
+}

@@ -1,0 +1,83 @@
+//! Detects that the manifests are not scanned any more: a file system that hangs answers no system call, so the source
+//! itself cannot report it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::reconcile::moment::Moment;
+
+/// Scans that may be missed before the source counts as unavailable.
+const MISSED: u32 = 3;
+/// The least time for that.
+const AT_LEAST: Duration = Duration::from_secs(30);
+
+/// The scans of a source, counted.
+#[derive(Debug)]
+pub(super) struct Scans {
+    finished: Arc<AtomicU64>,
+    limit: Duration,
+    /// The count when it last changed, and for how long it has not.
+    seen: u64,
+    silent: Duration,
+    /// When the count was read last.
+    looked: Moment,
+}
+
+impl Scans {
+    /// `finished` counts the scans, of which one is made each `interval`.
+    pub(super) fn new(finished: Arc<AtomicU64>, interval: Duration) -> Self {
+        let limit = interval.saturating_mul(MISSED).max(AT_LEAST);
+        Self { finished, limit, seen: 0, silent: Duration::ZERO, looked: Moment::START }
+    }
+
+    /// Reads the count. Returns for how long no scan has finished, if that is too long.
+    ///
+    /// A process that did not run for a while has missed scans for that reason alone: of the time since the last look no
+    /// more than `step` counts.
+    pub(super) fn stalled(&mut self, now: Moment, step: Duration) -> Option<Duration> {
+        let count = self.finished.load(Ordering::Relaxed);
+        let passed = now.since(std::mem::replace(&mut self.looked, now)).min(step);
+        self.silent = if count == self.seen { self.silent + passed } else { Duration::ZERO };
+        self.seen = count;
+        (self.silent >= self.limit).then_some(self.silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::START + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_source_that_finishes_no_scan_is_stalled_until_it_does() {
+        let finished = Arc::new(AtomicU64::new(0));
+        let mut scans = Scans::new(finished.clone(), Duration::from_secs(2));
+        finished.store(1, Ordering::Relaxed);
+        for seconds in [1, 10, 20, 30] {
+            assert_eq!(scans.stalled(at(seconds), STEP), None, "{seconds}");
+        }
+        assert_eq!(scans.stalled(at(31), STEP), Some(Duration::from_secs(30)));
+        finished.store(2, Ordering::Relaxed);
+        assert_eq!(scans.stalled(at(32), STEP), None);
+    }
+
+    #[test]
+    fn a_long_scan_interval_is_waited_for_three_times() {
+        let mut scans = Scans::new(Arc::default(), Duration::from_secs(60));
+        let stalled: Vec<u64> = (1..=200).filter(|at_| scans.stalled(at(*at_), STEP).is_some()).collect();
+        assert_eq!(stalled.first(), Some(&180));
+    }
+
+    #[test]
+    fn a_process_that_was_frozen_did_not_look() {
+        let mut scans = Scans::new(Arc::default(), STEP);
+        assert_eq!(scans.stalled(at(5), STEP), None);
+        assert_eq!(scans.stalled(at(3600), STEP), None);
+    }
+}
