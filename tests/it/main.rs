@@ -16,4 +16,5 @@ mod seeing;
 mod simulator;
 mod source;
 mod storm;
+mod transport;
 mod verbs;

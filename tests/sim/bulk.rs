@@ -284,6 +284,43 @@ fn an_app_that_a_list_shows_twice_and_differently_is_not_called() {
     });
 }
 
+/// A platform behind a pool of which each call finds a dead connection.
+struct Failover(InProcess);
+
+impl Platform for Failover {
+    async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
+        self.0.list(page).await
+    }
+
+    async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
+        self.0.get(id).await
+    }
+
+    async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
+        Ok(Answered { repeats: 1, ..self.0.act(action, id).await? })
+    }
+
+    async fn whoami(&self) -> Result<Answered<()>, Failure> {
+        self.0.whoami().await
+    }
+}
+
+#[test]
+fn repeats_after_dead_connections_are_taken_out_of_the_budget() {
+    on_a_paused_clock(async {
+        let texts = (0..100).map(|index| manifest(&format!("app-{index}"), &id(index), "Stopped", "")).collect();
+        let budget = settings(Budget::PerMinute(60));
+        let account = Account::through(texts, budget, Config::default(), Failover);
+        let log = account.pass(60).await;
+        let [_, _, stops, _] = count(&log);
+        let sent = log.len() + stops;
+        // A minute's worth, the burst, and the repeats of the burst: at most one token is owed at a time.
+        assert!((60..=60 + 2 * 5 + 1).contains(&sent), "{sent} requests, {stops} of them repeats");
+        account.pass(200).await;
+        assert!(account.all_stopped());
+    });
+}
+
 #[test]
 fn an_edit_in_the_middle_of_a_bulk_goes_first() {
     on_a_paused_clock(async {
