@@ -237,6 +237,9 @@ pub struct RunArgs {
     /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
+    /// List the apps of this team, too: the plain list need not show them, and one list costs less than single reads; may be given several times
+    #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub team: Vec<String>,
     /// Time between looks at the list of apps
     #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub interval: Duration,
@@ -281,6 +284,9 @@ pub struct PlanArgs {
     /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
+    /// List the apps of this team, too: the plain list need not show them, and one list costs less than single reads; may be given several times
+    #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub team: Vec<String>,
     /// Which calls are allowed; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
@@ -340,9 +346,9 @@ pub struct ImportArgs {
     /// Directory to write to; created if need be
     #[arg(long, env = "CAMPOS_OPERATOR_OUT", default_value = "./manifests", value_name = "DIR")]
     pub out: PathBuf,
-    /// The apps of this team instead of your own
+    /// The apps of this team instead of your own; may be given several times
     #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub team: Option<String>,
+    pub team: Vec<String>,
     /// Write files anew that are there already
     #[arg(long, env = "CAMPOS_OPERATOR_FORCE")]
     pub force: bool,

@@ -29,7 +29,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, error};
 
 use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
-use crate::platform::Platform;
+use crate::platform::{Platform, Team};
 use crate::reconcile::action::{Action, Failure};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::LOOKS;
@@ -79,6 +79,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// Requests a minute.
     pub budget: Budget,
+    /// Teams whose apps are listed, too.
+    pub teams: Vec<Team>,
     /// Run until settled, but no longer than this; `None` is for ever.
     pub once: Option<Duration>,
     /// Spreads backoff and probes; any number.
@@ -93,6 +95,7 @@ impl Default for Settings {
             policy: Policy::Full,
             dry_run: false,
             budget: Budget::PerMinute(crate::camposcloud::governor::DEFAULT_BUDGET),
+            teams: Vec::new(),
             once: None,
             salt: 0,
         }
@@ -162,6 +165,7 @@ impl<P: Platform> Operator<P> {
     /// An operator that has seen nothing yet.
     pub fn new(platform: Arc<P>, settings: Settings, clock: Clock, board: Board) -> Self {
         let governor = Governor::new(settings.budget, settings.salt);
+        let rounds = Rounds::new(settings.teams.clone());
         let gates = Gates { policy: settings.policy, dry_run: settings.dry_run, ..Gates::OPEN };
         Self {
             fleet: Fleet::new(settings.salt),
@@ -171,7 +175,7 @@ impl<P: Platform> Operator<P> {
             settings,
             clock,
             board,
-            rounds: Rounds::default(),
+            rounds,
             source: None,
             said: None,
             scans: None,
@@ -545,6 +549,7 @@ impl<P: Platform> Operator<P> {
         } else if finished.incomplete_in_a_row >= round::GIVE_UP_WAITING {
             self.fleet.owe_looks_for_unseen(now);
         }
+        self.fleet.forget_undeclared();
         if finished.first_complete {
             self.fleet.all_due(now);
         }

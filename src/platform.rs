@@ -6,6 +6,7 @@
 pub mod listing;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::reconcile::action::{Action, Failure, Limits, Receipt};
@@ -31,23 +32,35 @@ pub struct Seen {
     pub reading: Reading,
 }
 
-/// Which page of the list to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The id of a team whose apps are listed, too.
+pub type Team = Arc<str>;
+
+/// A page of a list to request.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     /// 1 is the first.
     pub number: u32,
-    /// How many items to ask for; `None` leaves it to the server.
+    /// How many items to request; `None` leaves it to the server.
     pub limit: Option<u32>,
+    /// The team whose list it is; `None` is the account's own.
+    pub team: Option<Team>,
 }
 
+/// How many problems of a page, and of a list, are kept.
+pub const MAX_PROBLEMS: usize = 8;
+
 /// One page of the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// The apps on it.
     pub apps: Vec<Seen>,
-    /// How many of its items could not be read (no usable `_id`): they make the list incomplete.
+    /// How many of its items could not be read (not JSON, no usable `_id`): each affects only itself.
     pub unreadable: u32,
-    /// What the server says of the whole; absent for the bare array of the v1 documents, which is the whole list.
+    /// What is wrong with it and its items, and where; the first few.
+    pub problems: Vec<Redacted>,
+    /// Whether it holds more items than a list may have.
+    pub cut: bool,
+    /// What the server says of the whole; absent for the bare array of the v1 documents.
     pub pagination: Option<Pagination>,
 }
 

@@ -16,6 +16,7 @@ use crate::camposcloud::token::TokenSource;
 use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs, WatchArg};
 use crate::manifest::source::Options;
 use crate::operator;
+use crate::platform::Team;
 use crate::reconcile::desired::Policy;
 
 /// The variable that holds the token, where no file does. Named by the vendor's users, not by us: no prefix.
@@ -163,6 +164,12 @@ pub fn source(args: &RunArgs) -> Options {
     }
 }
 
+/// The teams to list, each once.
+pub fn teams(names: &[String]) -> Vec<Team> {
+    let mut known = BTreeSet::new();
+    names.iter().filter(|name| known.insert(name.as_str())).map(|name| name.as_str().into()).collect()
+}
+
 /// How the operator shall work.
 pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
     operator::Settings {
@@ -171,6 +178,7 @@ pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
         policy: args.policy.into(),
         dry_run: args.dry_run,
         budget: args.api.api_budget,
+        teams: teams(&args.team),
         once: args.once.then_some(args.timeout),
         salt,
     }

@@ -29,7 +29,6 @@ pub struct Client {
     transport: Arc<Transport>,
     base: Url,
     token: Arc<TokenSource>,
-    team: Option<String>,
 }
 
 impl Client {
@@ -44,13 +43,7 @@ impl Client {
         let host = base.host_str().unwrap_or_default();
         let host = format!("{host}:{}", base.port_or_known_default().unwrap_or_default());
         let transport = Arc::new(Transport::new(host, proxies, &tls::config(https)));
-        Ok(Self { transport, base, token, team: None })
-    }
-
-    /// The same client, whose list is that of a team's apps.
-    #[must_use]
-    pub fn of_team(self, team: Option<String>) -> Self {
-        Self { team, ..self }
+        Ok(Self { transport, base, token })
     }
 
     fn url(&self, segments: &[&str]) -> Url {
@@ -84,7 +77,7 @@ impl Client {
         match result {
             Ok(Whole { status, headers, body }) => {
                 let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-                Ok(RawAnswer { repeats, ..RawAnswer::new(status, header, body, secrets) })
+                Ok(RawAnswer { repeats, ..RawAnswer::new(status, header, body, cap, secrets) })
             }
             Err(lost) => Err(Failure { repeats, ..error::transport(doing, lost.verdict, &lost.error, &secrets) }),
         }
@@ -107,12 +100,13 @@ impl Platform for Client {
         if let Some(limit) = page.limit {
             url.query_pairs_mut().append_pair("limit", &limit.to_string());
         }
-        if let Some(team) = &self.team {
+        if let Some(team) = &page.team {
             // The OpenAPI file says `team`, the vendor's Python SDK sends `teamID`: whichever is read, the other is idle.
             url.query_pairs_mut().append_pair("team", team).append_pair("teamID", team);
         }
-        let answer = self.send((Method::GET, true), url, "listing apps", READ_DEADLINE, PAGE_CAP).await;
-        self.settle(answer.and_then(|answer| error::page(&answer)))
+        let doing = error::listing(&page);
+        let answer = self.send((Method::GET, true), url, &doing, READ_DEADLINE, PAGE_CAP).await;
+        self.settle(answer.and_then(|answer| error::page(&answer, &page)))
     }
 
     async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::packed;
 use super::wire::{self, Odd};
-use crate::platform::{Answered, Page, Seen};
+use crate::platform::{Answered, Page, PageRequest, Seen};
 use crate::reconcile::action::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::redacted::Secrets;
@@ -29,8 +30,8 @@ pub struct RawAnswer {
     pub retry_after: Option<Duration>,
     /// The rate-limit headers.
     pub limits: Limits,
-    /// The body, up to the caller's cap.
-    pub body: Vec<u8>,
+    /// The body, up to the caller's cap and without compression; or what is odd about it.
+    pub body: Result<Vec<u8>, Odd>,
     /// The tokens that nothing of it may show: the one that the request was sent with, and those before it.
     pub secrets: Secrets,
     /// How many times the request was sent beyond the first.
@@ -38,8 +39,15 @@ pub struct RawAnswer {
 }
 
 impl RawAnswer {
-    /// Reads the headers that matter through `header(name)`; unreadable ones count as absent.
-    pub fn new<'a>(status: u16, header: impl Fn(&str) -> Option<&'a str>, body: Vec<u8>, secrets: Secrets) -> Self {
+    /// Reads the headers that matter through `header(name)`; unreadable ones count as absent. A compressed body may have
+    /// `cap` bytes when it is unpacked.
+    pub fn new<'a>(
+        status: u16,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: Vec<u8>,
+        cap: usize,
+        secrets: Secrets,
+    ) -> Self {
         let date = header("date").and_then(http_date);
         let number = |name: &str| header(name).and_then(|text| text.trim().parse::<u32>().ok());
         let limits = Limits {
@@ -49,7 +57,13 @@ impl RawAnswer {
         };
         let retry_after =
             header("retry-after").and_then(|text| seconds(text).or_else(|| until(http_date(text)?, date)));
+        let body = packed::unpacked(body, header("content-encoding"), cap);
         Self { status, date, retry_after, limits, body, secrets, repeats: 0 }
+    }
+
+    /// Reads the body.
+    fn parsed<T>(&self, read: impl Fn(&[u8], &Secrets) -> Result<T, Odd>) -> Result<T, Odd> {
+        self.body.as_ref().map_err(Clone::clone).and_then(|body| read(body, &self.secrets))
     }
 
     /// How long the server asks to be left alone: `Retry-After`, else the reset of an exhausted budget.
@@ -72,16 +86,25 @@ pub const fn verdict(status: u16) -> Option<Verdict> {
     }
 }
 
+/// The reading of a page, as messages call it.
+pub fn listing(page: &PageRequest) -> String {
+    page.team.as_ref().map_or_else(|| "listing apps".to_owned(), |team| format!("listing the apps of team {team}"))
+}
+
 /// A page of the list, or why not.
-pub fn page(answer: &RawAnswer) -> Result<Answered<Page>, Failure> {
-    accepted(answer, "listing apps").map_err(|failure| {
+pub fn page(answer: &RawAnswer, request: &PageRequest) -> Result<Answered<Page>, Failure> {
+    let doing = listing(request);
+    accepted(answer, &doing).map_err(|failure| {
         if failure.verdict != Verdict::NotFound {
             return failure;
         }
-        let message = format!("{failure}; the API is not at this URL: check --api-url");
-        Failure { message: answer.secrets.redact(&message), ..failure }
+        let advice = match request.team {
+            None => "the API is not at this URL: check --api-url",
+            Some(_) => "there is no such team, or this token may not read it: check --team",
+        };
+        Failure { message: answer.secrets.redact(&format!("{failure}; {advice}")), ..failure }
     })?;
-    let value = wire::page(&answer.body, &answer.secrets).map_err(|odd| odd_answer(answer, "listing apps", &odd))?;
+    let value = answer.parsed(wire::page).map_err(|odd| odd_answer(answer, &doing, &odd))?;
     Ok(Answered { value, limits: answer.limits, repeats: answer.repeats })
 }
 
@@ -89,7 +112,7 @@ pub fn page(answer: &RawAnswer) -> Result<Answered<Page>, Failure> {
 pub fn app(answer: &RawAnswer, id: &AppId) -> Result<Answered<Seen>, Failure> {
     let doing = format!("reading app {id}");
     accepted(answer, &doing)?;
-    let value = wire::app(&answer.body, &answer.secrets).map_err(|odd| odd_answer(answer, &doing, &odd))?;
+    let value = answer.parsed(wire::app).map_err(|odd| odd_answer(answer, &doing, &odd))?;
     if value.id == *id {
         Ok(Answered { value, limits: answer.limits, repeats: answer.repeats })
     } else {
@@ -105,14 +128,14 @@ pub fn receipt(answer: &RawAnswer, doing: &str, id: &AppId) -> Result<Answered<R
     accepted(answer, doing)?;
     let mut receipt =
         Receipt { http_status: answer.status, status: None, online: None, date: answer.date, oddity: None };
-    match wire::app(&answer.body, &answer.secrets) {
+    match answer.parsed(wire::app) {
         Ok(seen) if seen.id == *id => {
             receipt.status = seen.reading.status;
             receipt.online = seen.reading.online;
         }
         Ok(_) => return Err(another_app(answer, doing)),
         Err(Odd::Html) => return Err(odd_answer(answer, doing, &Odd::Html)),
-        Err(odd @ (Odd::Empty | Odd::NotJson | Odd::Shape(_))) => {
+        Err(odd @ (Odd::Empty | Odd::NotJson(_) | Odd::Shape(_) | Odd::Packed | Odd::TooLarge(_))) => {
             receipt.oddity = Some(answer.secrets.redact(&odd.to_string()));
         }
     }
@@ -140,7 +163,13 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
         (Verdict::Retry, 503) if answer.retry_after.is_some() => Verdict::RateLimited { after: answer.retry_after },
         (other, _) => other,
     };
-    let said = wire::message(&answer.body, &answer.secrets).map(|text| format!(": {text}")).unwrap_or_default();
+    let said = answer
+        .body
+        .as_ref()
+        .ok()
+        .and_then(|body| wire::message(body, &answer.secrets))
+        .map(|text| format!(": {text}"))
+        .unwrap_or_default();
     let message = answer.secrets.redact(&format!("{doing}: the server answered {}{said}", answer.status));
     Err(Failure { verdict, http_status: Some(answer.status), message, limits: answer.limits, repeats: answer.repeats })
 }
@@ -223,7 +252,7 @@ mod tests {
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> RawAnswer {
         let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        RawAnswer::new(status, header, body.as_bytes().to_vec(), Secrets::default())
+        RawAnswer::new(status, header, body.as_bytes().to_vec(), 1 << 20, Secrets::default())
     }
 
     #[track_caller]
@@ -249,12 +278,19 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_found_says_that_the_address_is_wrong() {
-        let failure = page(&answer(404, &[], r#"{"error":"no such route"}"#)).unwrap_err();
+        let own = PageRequest { number: 1, limit: None, team: None };
+        let failure = page(&answer(404, &[], r#"{"error":"no such route"}"#), &own).unwrap_err();
         assert_eq!(
             &*failure.message,
             "listing apps: the server answered 404: no such route; the API is not at this URL: check --api-url"
         );
-        assert!(!page(&answer(403, &[], "")).unwrap_err().message.contains("--api-url"));
+        assert!(!page(&answer(403, &[], ""), &own).unwrap_err().message.contains("--api-url"));
+        let team = PageRequest { team: Some("t1".into()), ..own };
+        let message = page(&answer(404, &[], ""), &team).unwrap_err().message;
+        assert!(
+            message.contains("team t1") && message.contains("--team") && !message.contains("--api-url"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use serde::de::DeserializeSeed as _;
 use serde_json::{Map, Value};
 
-use super::picked::Pick;
-use crate::platform::{Page, Pagination, Seen};
+use super::json::{self, Broken, NoPage, Pick};
+use crate::platform::listing::MAX_ITEMS;
+use crate::platform::{MAX_PROBLEMS, Page, Pagination, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::redacted::{Redacted, Secrets};
@@ -21,7 +21,7 @@ const MAX_WORD: usize = 64;
 /// The longest message of an error body that is kept, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// What a body turned out to be when it is not what was asked for.
+/// What a body turned out to be when it is not what was requested.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Odd {
     /// No body at all.
@@ -30,79 +30,107 @@ pub enum Odd {
     /// A web page: a proxy or a portal answered, not the API.
     #[error("an HTML page instead of JSON")]
     Html,
-    /// Not JSON, or cut short.
-    #[error("a body that is not JSON")]
-    NotJson,
+    /// Not JSON from this byte on (the first is 1), or cut short there.
+    #[error("a body that is not JSON at byte {0}")]
+    NotJson(usize),
     /// JSON of another shape.
     #[error("JSON of an unexpected shape ({0})")]
     Shape(&'static str),
+    /// Compressed, and not readable as such.
+    #[error("a compressed body that cannot be unpacked")]
+    Packed,
+    /// Compressed, and larger than so many KiB without that.
+    #[error("a compressed body of more than {0} KiB")]
+    TooLarge(usize),
+}
+
+impl From<Broken> for Odd {
+    fn from(broken: Broken) -> Self {
+        Self::NotJson(broken.at + 1)
+    }
 }
 
 /// One app out of an answer to get, stop, start or restart.
 pub fn app(body: &[u8], secrets: &Secrets) -> Result<Seen, Odd> {
-    app_of(json(body, Pick::App)?, secrets)
+    let (value, _) = json::value(text(body)?, Pick::App)?;
+    app_of(&value, secrets)
 }
 
-fn app_of(value: Value, secrets: &Secrets) -> Result<Seen, Odd> {
-    match value {
-        Value::Object(fields) => seen(&fields, secrets).ok_or(Odd::Shape("an app without a usable _id")),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(Odd::Shape("not an object"))
-        }
-    }
+fn app_of(value: &Value, secrets: &Secrets) -> Result<Seen, Odd> {
+    let fields = value.as_object().ok_or(Odd::Shape("not an object"))?;
+    seen(fields, secrets).ok_or(Odd::Shape("an app without a usable _id"))
 }
 
 /// One page of the list: `{"applications": [..], "pagination": {..}}` (v2, both SDKs) or a bare array (v1 documents).
 /// v2's file nests `pagination` inside each item; both places are read.
 pub fn page(body: &[u8], secrets: &Secrets) -> Result<Page, Odd> {
-    page_of(json(body, Pick::Page)?, secrets)
+    let mut page = Page::default();
+    let (mut number, mut nested) = (0_usize, None);
+    let mut problems = Vec::new();
+    let beside = json::page(text(body)?, &mut |item| {
+        number += 1;
+        if number > MAX_ITEMS {
+            page.cut = true;
+            return;
+        }
+        if let Some(fields) = item.as_ref().ok().and_then(Value::as_object) {
+            nested = nested.or_else(|| fields.get("pagination").and_then(pagination));
+            if let Some(seen) = seen(fields, secrets) {
+                page.apps.push(seen);
+                return;
+            }
+        }
+        page.unreadable += 1;
+        if problems.len() < MAX_PROBLEMS {
+            problems.push(problem(number, item, secrets));
+        }
+    })
+    .map_err(|why| match why {
+        NoPage::Broken(broken) => broken.into(),
+        NoPage::Shape(shape) => Odd::Shape(shape),
+    })?;
+    let mut note = |what: &str, at: usize| problems.push(secrets.redact(&format!("{what} at byte {}", at + 1)));
+    if let Some(Broken { at }) = beside.broken {
+        note("what follows the items is not JSON", at);
+    }
+    if let Some(at) = beside.odd {
+        note("a number is not JSON", at);
+    }
+    page.problems = problems;
+    page.pagination = beside.pagination.as_ref().and_then(pagination).or(nested);
+    Ok(page)
 }
 
-fn page_of(value: Value, secrets: &Secrets) -> Result<Page, Odd> {
-    let (items, outer) = match value {
-        Value::Array(items) => (items, None),
-        Value::Object(mut fields) => match fields.remove("applications") {
-            Some(Value::Array(items)) => {
-                let nested = || items.first().and_then(|item| item.get("pagination"));
-                let pagination = fields.get("pagination").or_else(nested).and_then(Value::as_object).map(pagination);
-                (items, pagination)
-            }
-            _ => return Err(Odd::Shape("an object without an applications array")),
-        },
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            return Err(Odd::Shape("neither an array nor an object"));
+/// Why an item cannot be read.
+fn problem(number: usize, item: Result<Value, Broken>, secrets: &Secrets) -> Redacted {
+    let text = match item {
+        Err(Broken { at }) => format!("item {number} is not JSON at byte {}", at + 1),
+        Ok(Value::Object(fields)) => {
+            let name = fields.get("name").and_then(Value::as_str).map(|name| format!(" ({:?})", word(name, secrets)));
+            format!("item {number}{} has no usable _id", name.unwrap_or_default())
+        }
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            format!("item {number} is not an object")
         }
     };
-    let apps: Vec<Seen> = items.iter().filter_map(|item| seen(item.as_object()?, secrets)).collect();
-    let unreadable = u32::try_from(items.len() - apps.len()).unwrap_or(u32::MAX);
-    Ok(Page { apps, unreadable, pagination: outer })
+    secrets.redact(&text)
 }
 
 /// What an error body says, for people: `{"error": ".."}` (documented), `{"message": ".."}` or a bare string (met in
 /// the field). One line, redacted and then cut; never anything else of the body.
 pub fn message(body: &[u8], secrets: &Secrets) -> Option<Redacted> {
-    let text = match json(body, Pick::Whole).ok()? {
-        Value::String(text) => text,
-        Value::Object(fields) => {
-            let word = |key: &str| fields.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
-            word("error").or_else(|| word("message"))?
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => return None,
-    };
-    secrets.redact(&text).line(MAX_MESSAGE)
+    let (value, _) = json::value(text(body).ok()?, Pick::Message).ok()?;
+    let text = value.as_str().or_else(|| value.get("error")?.as_str()).or_else(|| value.get("message")?.as_str())?;
+    secrets.redact(text).line(MAX_MESSAGE)
 }
 
-fn json(body: &[u8], pick: Pick) -> Result<Value, Odd> {
-    let start = body.trim_ascii_start();
-    match start.first() {
+/// The JSON of a body: without the mark that some servers put before UTF-8.
+fn text(body: &[u8]) -> Result<&[u8], Odd> {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match text.trim_ascii_start().first() {
         None => Err(Odd::Empty),
         Some(b'<') => Err(Odd::Html),
-        Some(_) => {
-            let mut text = serde_json::Deserializer::from_slice(start);
-            let value = pick.deserialize(&mut text).map_err(|_| Odd::NotJson)?;
-            text.end().map_err(|_| Odd::NotJson)?;
-            Ok(value)
-        }
+        Some(_) => Ok(text),
     }
 }
 
@@ -150,14 +178,16 @@ fn word(text: &str, secrets: &Secrets) -> Redacted {
     redacted.line(MAX_WORD).unwrap_or_else(|| Redacted::from(""))
 }
 
-fn pagination(fields: &Map<String, Value>) -> Pagination {
+/// `None` where it is not an object.
+fn pagination(value: &Value) -> Option<Pagination> {
+    let fields = value.as_object()?;
     let number = |key: &str| fields.get(key).and_then(Value::as_u64);
-    Pagination {
+    Some(Pagination {
         total_items: number("totalItems"),
         total_pages: number("totalPages"),
         current_page: number("currentPage"),
         has_next_page: fields.get("hasNextPage").and_then(Value::as_bool),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -253,10 +283,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_an_item_is_noted_with_its_place() {
+        let body =
+            br#"{"applications":[{"_id":"a"},{"name":"x\ty"},7,{"_id":b},{"_id":"c","cpu":NaN}],"pagination":{}}"#;
+        let read = page(body, &NONE).unwrap();
+        assert_eq!((read.apps.len(), read.unreadable), (2, 3));
+        let problems: Vec<&str> = read.problems.iter().map(|problem| &**problem).collect();
+        insta::assert_snapshot!(problems.join("\n"), @r#"
+        item 2 ("x y") has no usable _id
+        item 3 is not an object
+        item 4 is not JSON at byte 55
+        a number is not JSON at byte 75
+        "#);
+        assert_eq!(page(b"[NaN, x", &NONE), Err(Odd::NotJson(7)));
+        assert_eq!(Odd::NotJson(7).to_string(), "a body that is not JSON at byte 7");
+    }
+
+    #[test]
+    fn a_mark_before_the_text_costs_nothing() {
+        let marked = [&b"\xef\xbb\xbf"[..], br#"[{"_id":"a"}]"#].concat();
+        assert_eq!(page(&marked, &NONE).unwrap().apps.len(), 1);
+        assert_eq!(app(&marked[3..], &NONE), Err(Odd::Shape("not an object")));
+        assert_eq!(app(b"\xef\xbb\xbf", &NONE), Err(Odd::Empty));
+    }
+
+    #[test]
     fn what_is_not_an_answer_is_named() {
         assert_eq!(app(b"", &NONE), Err(Odd::Empty));
         assert_eq!(app(b"  <!doctype html>", &NONE), Err(Odd::Html));
-        assert_eq!(app(br#"{"_id":"a""#, &NONE), Err(Odd::NotJson));
+        assert_eq!(app(br#"{"_id":"a""#, &NONE), Err(Odd::NotJson(11)));
         assert!(matches!(app(b"[]", &NONE), Err(Odd::Shape(_))));
         assert!(matches!(app(br#"{"_id":"../x"}"#, &NONE), Err(Odd::Shape(_))));
         assert!(matches!(page(br#"{"apps":[]}"#, &NONE), Err(Odd::Shape(_))));
@@ -269,6 +324,23 @@ mod tests {
         assert_eq!(message(br#""plain""#, &NONE).as_deref(), Some("plain"));
         assert_eq!(message(b"<html>", &NONE), None);
         assert_eq!(message(br#"{"detail":"x"}"#, &NONE), None);
+    }
+
+    /// What a page says, read from its JSON as a whole.
+    fn page_of(value: &Value) -> Result<(Vec<Seen>, u32, Option<Pagination>), Odd> {
+        let (items, own) = match value {
+            Value::Array(items) => (items, None),
+            Value::Object(fields) => match fields.get("applications") {
+                Some(Value::Array(items)) => (items, fields.get("pagination").and_then(pagination)),
+                _ => return Err(Odd::Shape("an object without an applications array")),
+            },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                return Err(Odd::Shape("neither an array nor an object"));
+            }
+        };
+        let apps: Vec<Seen> = items.iter().filter_map(|item| seen(item.as_object()?, &NONE)).collect();
+        let nested = || items.iter().find_map(|item| pagination(item.get("pagination")?));
+        Ok((apps.clone(), u32::try_from(items.len() - apps.len()).unwrap(), own.or_else(nested)))
     }
 
     /// JSON of whatever shape.
@@ -328,9 +400,49 @@ mod tests {
         ) {
             for value in [Value::from(vec![app_said.clone()]), app_said, page_said, odd] {
                 let body = value.to_string();
-                prop_assert_eq!(app(body.as_bytes(), &NONE), app_of(value.clone(), &NONE));
-                prop_assert_eq!(page(body.as_bytes(), &NONE), page_of(value, &NONE));
+                prop_assert_eq!(app(body.as_bytes(), &NONE), app_of(&value, &NONE));
+                prop_assert_eq!(page(body.as_bytes(), &NONE).map(|page| (page.apps, page.unreadable, page.pagination)), page_of(&value));
             }
+        }
+
+        /// Whatever one byte of one app's name becomes, every other app is read as before.
+        #[test]
+        fn a_byte_of_a_name_hides_no_other_app(
+            names in prop::collection::vec(r#"[a-z0-9 ,:\[\]{}"\\\\é-]{1,12}"#, 2..6), broken in any::<prop::sample::Index>(),
+            place in any::<prop::sample::Index>(), byte in any::<u8>(), bare in any::<bool>(),
+        ) {
+            let item = |(number, name): (usize, &String)| serde_json::json!({
+                "_id": format!("id-{number}"), "name": name, "status": "active",
+                "teamId": {"members": [{"_id": "m1", "x": {}}, {"_id": "m2"}, {"_id": "m3"}]}, "githubDeploys": [],
+                "currentResourceMetrics": {"online": number % 2 == 0, "cpu": 0.5},
+            }).to_string().replace(r#","name":"#, r#", "name" : "#);
+            let items: Vec<String> = names.iter().enumerate().map(item).collect();
+            let broken = broken.index(items.len());
+            let mut page_said: Vec<u8> = if bare { b"[".to_vec() } else { br#"{"applications":["#.to_vec() };
+            for (number, item) in items.iter().enumerate() {
+                let mut item = item.clone().into_bytes();
+                if number == broken {
+                    let quoted = Value::from(names[number].as_str()).to_string();
+                    let start = item.windows(9).position(|part| part == b"\"name\" : ").unwrap() + 9;
+                    // The quotation marks around it, too.
+                    item[start + place.index(quoted.len())] = byte;
+                }
+                if number > 0 {
+                    page_said.extend(b", ");
+                }
+                page_said.extend(item);
+            }
+            page_said.extend::<&[u8]>(if bare { b"]" } else { br#"],"totalUsedRAM":"1","pagination":{"totalItems":9}}"# });
+            let read = page(&page_said, &NONE).unwrap();
+            let whole = page(format!("[{}]", items.join(",")).as_bytes(), &NONE).unwrap();
+            for (number, seen) in whole.apps.iter().enumerate().filter(|(number, _)| *number != broken) {
+                prop_assert!(read.apps.contains(seen), "{number} of {}", String::from_utf8_lossy(&page_said));
+            }
+            // Nothing within an item is taken for one. A name that looks like the end of an item may leave a rest that
+            // cannot be read.
+            prop_assert!(read.apps.iter().all(|seen| seen.id.as_str().starts_with("id-")));
+            prop_assert!(read.apps.len() + read.unreadable as usize >= names.len(), "{}", String::from_utf8_lossy(&page_said));
+            prop_assert_eq!(read.pagination.is_some(), !bare);
         }
 
         #[test]

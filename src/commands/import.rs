@@ -23,6 +23,7 @@ use crate::manifest::source;
 use crate::operator::clock::Clock;
 use crate::operator::observe;
 use crate::platform::Seen;
+use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
 use crate::reconcile::observed::Observed;
 use crate::settings;
@@ -35,10 +36,14 @@ const SHOWN_NAME: usize = 100;
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
     let known = Known::below(&args.out, args.force)?;
-    let client = Client::new(api.url, api.token).context("setting up the HTTP client")?.of_team(args.team.clone());
+    let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
     let mut governor = Governor::new(args.api.api_budget, 0);
     let clock = Clock::system();
-    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, []))?;
+    let listing = match settings::teams(&args.team) {
+        teams if teams.is_empty() => Listing::default(),
+        teams => Listing::of_teams(Some(PAGE_SIZE), &teams),
+    };
+    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, listing, []))?;
     let drafts = drafts(&observation.seen, &known, args.force)?;
     if !drafts.is_empty() {
         fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
@@ -72,10 +77,14 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
             "{unknown} of them could not be seen running or stopped: they are written with `suspend`; see their comments"
         ));
     }
-    if let Some(flaw) = observation.flaw {
-        complain(&format!("the list did not come whole ({flaw}): import again for the rest"));
+    let whole = observation.flaw.is_none() && observation.unreadable == 0;
+    for complaint in observation.complaints() {
+        complain(&complaint);
     }
-    Ok(if refused == 0 && observation.flaw.is_none() { Exit::Done } else { Exit::Failed })
+    if !whole {
+        complain("not every app of the account was written; import again for the rest");
+    }
+    Ok(if refused == 0 && whole { Exit::Done } else { Exit::Failed })
 }
 
 /// Says something beside the data.

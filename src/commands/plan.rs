@@ -18,6 +18,7 @@ use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::source;
 use crate::operator::clock::Clock;
 use crate::operator::observe::{self, Observation};
+use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::NOTHING_TRIED;
 use crate::reconcile::condition::Reason;
@@ -44,8 +45,12 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let clock = Clock::system();
     let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
     let mut governor = Governor::new(args.api.api_budget, 0);
+    let listing = Listing::new(Some(PAGE_SIZE), &settings::teams(&args.team));
     let wanted = declared.iter().filter_map(|declared| Some(declared.spec()?.app_id.clone()));
-    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, wanted))?;
+    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, listing, wanted))?;
+    for complaint in observation.complaints() {
+        tell(&format!("warning: {}", escape(&complaint)));
+    }
     let gates = Gates { policy: args.policy.into(), list_incomplete: observation.flaw.is_some(), ..Gates::OPEN };
     let plan = planned(&declared, &observation, gates, clock);
     let interval = governor.list_interval(observation.pages, args.interval);

@@ -131,7 +131,7 @@ pub async fn carry_out<P: Platform>(platform: Arc<P>, job: Job, clock: Clock, ad
     let result = match &job {
         Job::Act { id, action, .. } => Result::Acted(platform.act(*action, id).await),
         Job::Look { id } => Result::Looked(platform.get(id).await),
-        Job::Page { page } => Result::Listed(platform.list(*page).await),
+        Job::Page { page } => Result::Listed(platform.list(page.clone()).await),
         Job::Token => Result::Known(platform.whoami().await),
     };
     Outcome { job, result, sent_at }

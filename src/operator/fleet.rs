@@ -14,6 +14,7 @@ use super::execute::Job;
 use super::known::Known;
 use super::looks::Looks;
 use super::queue::Queue;
+use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
@@ -290,6 +291,15 @@ impl Fleet {
         let unseen: Vec<AppId> = self.owned().filter(|(_, known)| !known.listed).map(|(id, _)| id.clone()).collect();
         for id in unseen {
             self.owe_look(&id, now);
+        }
+    }
+
+    /// Forgets the apps that no object declares, where there are more than any list may have: a server that shows other
+    /// apps each time does not fill the memory. One that is declared later is read singly.
+    pub fn forget_undeclared(&mut self) {
+        if self.apps.len() > MAX_ITEMS {
+            self.apps.retain(|_, known| known.owner.is_some() || known.past().in_flight().is_some());
+            self.apps.shrink_to(MAX_ITEMS);
         }
     }
 

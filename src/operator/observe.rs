@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crate::camposcloud::governor::{Admission, Call, Governor, Lane};
 use crate::operator::clock::Clock;
-use crate::platform::listing::{Flaw, Listing, Next};
+use crate::platform::listing::{Flaw, Listed, Listing, Next};
 use crate::platform::{Platform, Seen};
 use crate::reconcile::action::{Failure, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::redacted::Redacted;
 
 /// So many failures of one request end the look: somebody is waiting for it.
 const TRIES: u32 = 4;
@@ -28,9 +29,27 @@ pub struct Observation {
     pub flaw: Option<Flaw>,
     /// What a list costs, in requests.
     pub pages: u32,
+    /// How many items of the list could not be read.
+    pub unreadable: u32,
+    /// What is wrong with items and pages that did come.
+    pub problems: Vec<Redacted>,
 }
 
 impl Observation {
+    /// What is wrong with the list, for people: one line each.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if let Some(flaw) = self.flaw {
+            complaints.push(format!("the list of apps is not complete: {flaw}"));
+        }
+        if self.unreadable > 0 {
+            let (count, s) = (self.unreadable, if self.unreadable == 1 { "" } else { "s" });
+            complaints.push(format!("{count} item{s} of the list could not be read; the other apps are not affected"));
+        }
+        complaints.extend(self.problems.iter().map(|problem| format!("the list of apps: {problem}")));
+        complaints
+    }
+
     /// What was seen of one app.
     pub fn reading(&self, id: &AppId) -> Option<Reading> {
         if self.missing.contains(id) {
@@ -46,14 +65,14 @@ impl Observation {
     }
 }
 
-/// Reads the whole list, then asks singly for each of `wanted` that it does not show.
+/// Reads the whole lists, then reads singly each of `wanted` that they do not show.
 pub async fn everything<P: Platform>(
     platform: &P,
     governor: &mut Governor,
     clock: Clock,
+    mut listing: Listing,
     wanted: impl IntoIterator<Item = AppId>,
 ) -> Result<Observation, Failure> {
-    let mut listing = Listing::default();
     let mut pages = 0;
     let mut tries = 0;
     loop {
@@ -68,12 +87,12 @@ pub async fn everything<P: Platform>(
                 }
             }
             Err(failure) if failure.verdict == Verdict::LookAgain && listing.may_have_been_refused() => {
-                listing = Listing::new(None);
+                listing.without_limit();
             }
             Err(failure) => again(governor, &Call::Account, failure, &mut tries, clock).await?,
         }
     }
-    let (mut seen, flaw) = listing.finish();
+    let Listed { apps: mut seen, flaw, unreadable, problems } = listing.finish();
     let mut missing = Vec::new();
     for id in wanted {
         if seen.binary_search_by(|known| known.id.cmp(&id)).is_ok() {
@@ -100,7 +119,7 @@ pub async fn everything<P: Platform>(
             }
         }
     }
-    Ok(Observation { seen, missing, flaw, pages })
+    Ok(Observation { seen, missing, flaw, pages, unreadable, problems })
 }
 
 async fn admitted(governor: &mut Governor, lane: Lane, clock: Clock) {

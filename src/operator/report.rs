@@ -173,6 +173,18 @@ pub fn released(name: &AppName, id: Option<&AppId>) {
 
 /// A round of reading the list ended.
 pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
+    match &finished.problems {
+        Some((unreadable @ 1.., problems)) => {
+            let error = problems.first().map(|problem| &**problem);
+            warn!(unreadable, error, "items of the list cannot be read; the other apps are not affected");
+        }
+        Some((0, problems)) if !problems.is_empty() => {
+            let error = problems.first().map(|problem| &**problem);
+            warn!(error, "the list holds text that is not JSON; all of its apps can be read");
+        }
+        Some((0, _)) => info!("all items of the list can be read again"),
+        None => {}
+    }
     match &finished.trouble {
         Some((trouble, apps)) if finished.trouble_is_news => {
             warn!(reason = "ObservationIncomplete", error = &**trouble, apps, "the list of apps is not complete");

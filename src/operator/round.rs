@@ -7,12 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::camposcloud::governor::Lane;
-use crate::platform::listing::{Listing, Next, PAGE_SIZE};
-use crate::platform::{Page, PageRequest};
+use crate::platform::listing::{Listed, Listing, Next, PAGE_SIZE};
+use crate::platform::{Page, PageRequest, Team};
 use crate::reconcile::action::{Failure, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::moment::Moment;
+use crate::reconcile::redacted::Redacted;
 
 /// After so many incomplete lists in a row the apps that none of them showed are asked for singly. Before that, another
 /// list is the cheaper question.
@@ -34,12 +35,18 @@ pub struct Rounds {
     complete_once: bool,
     completed_at: Option<Timestamp>,
     apps: usize,
+    /// The teams whose lists are read, too.
+    teams: Vec<Team>,
+    /// How many items of the last list could not be read, and how many problems it had: what is reported already.
+    problems: (u32, usize),
 }
 
 #[derive(Debug)]
 struct Round {
     listing: Listing,
     lane: Lane,
+    /// Why the list of a team cannot be read.
+    failure: Option<Failure>,
     /// Since when the next page waits; `None` while it is on the wire.
     waiting: Option<Moment>,
     arrived: u32,
@@ -62,6 +69,8 @@ pub struct Finished {
     pub incomplete_in_a_row: u32,
     /// Its pages.
     pub pages: u32,
+    /// How many of its items cannot be read, and what is wrong with what came; `None` if that is no news.
+    pub problems: Option<(u32, Vec<Redacted>)>,
 }
 
 impl Default for Rounds {
@@ -79,11 +88,18 @@ impl Default for Rounds {
             complete_once: false,
             completed_at: None,
             apps: 0,
+            teams: Vec::new(),
+            problems: (0, 0),
         }
     }
 }
 
 impl Rounds {
+    /// No list was read yet; those of `teams` are to be read beside the account's own.
+    pub fn new(teams: Vec<Team>) -> Self {
+        Self { teams, ..Self::default() }
+    }
+
     /// Whether the last list did not come whole, though some of it came.
     pub fn incomplete(&self) -> bool {
         self.partial
@@ -152,7 +168,13 @@ impl Rounds {
     /// Begins a round; its first page waits from `now` on.
     pub fn start(&mut self, lane: Lane, now: Moment) {
         self.started_at = now;
-        self.current = Some(Round { listing: Listing::of_ids(self.limit), lane, waiting: Some(now), arrived: 0 });
+        self.current = Some(Round {
+            listing: Listing::of_ids(self.limit, &self.teams),
+            lane,
+            failure: None,
+            waiting: Some(now),
+            arrived: 0,
+        });
     }
 
     /// Since when a page waits in `lane`.
@@ -199,9 +221,22 @@ impl Rounds {
             // The page size may be what is refused: nobody documents its maximum.
             Verdict::LookAgain if round.listing.may_have_been_refused() => {
                 self.limit = None;
-                round.listing = Listing::of_ids(None);
+                round.listing.without_limit();
                 round.waiting = Some(now);
                 return None;
+            }
+            // A team that this token may not read, or that does not exist, hides neither the account's apps nor other
+            // teams'.
+            Verdict::LookAgain | Verdict::Forbidden | Verdict::NotFound | Verdict::Unexpected
+                if round.listing.next().team.is_some() =>
+            {
+                round.listing.fail();
+                round.failure.get_or_insert_with(|| failure.clone());
+                if let Next::Page(_) = round.listing.next_list() {
+                    round.waiting = Some(now);
+                    return None;
+                }
+                return self.finish(None, wall);
             }
             Verdict::LookAgain
             | Verdict::AccountBlocked
@@ -228,7 +263,14 @@ impl Rounds {
         let round = self.current.take()?;
         let pages = round.arrived.max(1);
         let some_came = round.arrived > 0;
-        let (seen, flaw) = round.listing.finish_ids();
+        let failure = round.failure.as_ref().or(failure);
+        let Listed { apps: seen, flaw, unreadable, problems } = round.listing.finish_ids();
+        let now_wrong = (unreadable, problems.len());
+        // A page that did not come says nothing about its items.
+        let news = flaw.is_none() && now_wrong != self.problems || now_wrong > self.problems;
+        if news {
+            self.problems = now_wrong;
+        }
         self.finished += 1;
         // The cause is told with it: "a page did not arrive" alone helps nobody to mend a certificate.
         let trouble: Option<Arc<str>> = flaw.map(|flaw| match failure {
@@ -262,6 +304,7 @@ impl Rounds {
             first_complete,
             incomplete_in_a_row: self.incomplete_in_a_row,
             pages,
+            problems: news.then_some((unreadable, problems)),
         })
     }
 }

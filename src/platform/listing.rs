@@ -3,39 +3,56 @@
 //! Not knowing is a value: a list that came in part updates what it showed and concludes nothing about the rest.
 //! Pages that shift, repeat, loop or lie about their number only ever make a list incomplete.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::{Page, PageRequest, Seen};
+use super::{MAX_PROBLEMS, Page, PageRequest, Seen, Team};
 use crate::reconcile::app::AppId;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::redacted::Redacted;
 
-/// The page size that is asked for. The maximum is undocumented: what comes back is believed, whatever its size.
+/// The page size that is requested. The maximum is undocumented: what comes back is believed, whatever its size.
 pub const PAGE_SIZE: u32 = 100;
-/// A server that always has another page is not followed for ever; 1,000 pages of 100 are 100,000 apps.
+/// A server that always has another page is not followed for ever.
 const MAX_PAGES: u32 = 1_000;
+/// More apps than any account has: what is kept of a list is bounded, whatever the server sends.
+pub const MAX_ITEMS: usize = 100_000;
 
-/// A list being collected, page by page.
+/// The lists of an account and of its teams being collected, one after the other, page by page.
 #[derive(Debug, Clone)]
 pub struct Listing {
     next: PageRequest,
+    /// The teams whose lists follow.
+    teams: VecDeque<Team>,
     seen: Shown,
-    /// Whether what is told of each app is kept until the end, or its id alone.
+    /// Whether what is said of each app is kept until the end, or its id alone.
     whole: bool,
-    total: Option<u64>,
+    part: Part,
+    unreadable: u32,
+    problems: Vec<Redacted>,
     flaw: Option<Flaw>,
 }
 
-/// What was shown of each app: by what later pages are compared, and the rest where it is kept.
-type Shown = BTreeMap<AppId, (Observed, Option<Box<Told>>)>;
+/// The list that is being read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    /// Its number: an app may be on the list of the account and on that of a team.
+    number: u16,
+    /// Its distinct apps, and its items that cannot be read.
+    found: u64,
+    total: Option<u64>,
+}
 
-/// What a list tells of an app, besides its id.
+/// What was shown of each app: by what later pages are compared, on which list, and the rest where it is kept.
+type Shown = BTreeMap<AppId, (Observed, u16, Option<Box<Told>>)>;
+
+/// What a list says of an app, besides its id.
 type Told = (Option<Redacted>, Reading);
 
 /// What to do after a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Ask for this page.
+    /// Request this page.
     Page(PageRequest),
     /// That was the last one.
     Done,
@@ -44,9 +61,6 @@ pub enum Next {
 /// Why a list is not the whole list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// An item had no usable `_id`.
-    #[error("an item of the list has no usable _id")]
-    UnreadableItem,
     /// The same app stood on it twice: pages shifted while they were read.
     #[error("an app is listed twice")]
     Duplicate,
@@ -56,49 +70,83 @@ pub enum Flaw {
     /// Fewer distinct apps than `totalItems`.
     #[error("{found} apps came where {told} were announced")]
     Short {
-        /// Distinct ids.
+        /// Distinct ids, and items that could not be read.
         found: u64,
         /// `totalItems`.
         told: u64,
     },
+    /// The server says that there is another page, and it brings nothing new.
+    #[error("the server announces another page, but it brings no other apps")]
+    Repeated,
     /// The pages never end.
     #[error("the list has more than {MAX_PAGES} pages")]
     Endless,
+    /// The items never end.
+    #[error("the list has more than {MAX_ITEMS} apps")]
+    TooMany,
     /// A page failed.
     #[error("a page did not arrive")]
     PageFailed,
 }
 
+/// What came of reading the lists.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// The apps that came.
+    pub apps: T,
+    /// Why they are not all of them, if they are not.
+    pub flaw: Option<Flaw>,
+    /// How many items could not be read. They count as apps that came: each affects only itself.
+    pub unreadable: u32,
+    /// What is wrong with items and pages that did come.
+    pub problems: Vec<Redacted>,
+}
+
 impl Default for Listing {
     fn default() -> Self {
-        Self::new(Some(PAGE_SIZE))
+        Self::new(Some(PAGE_SIZE), &[])
     }
 }
 
 impl Listing {
-    /// An empty list that asks for `limit` items a page.
-    pub fn new(limit: Option<u32>) -> Self {
-        let next = PageRequest { number: 1, limit };
-        Self { next, seen: BTreeMap::new(), whole: true, total: None, flaw: None }
+    /// Empty lists of the account and of `teams`; `limit` items a page are requested.
+    pub fn new(limit: Option<u32>, teams: &[Team]) -> Self {
+        Self {
+            next: PageRequest { number: 1, limit, team: None },
+            teams: teams.iter().cloned().collect(),
+            seen: BTreeMap::new(),
+            whole: true,
+            part: Part::default(),
+            unreadable: 0,
+            problems: Vec::new(),
+            flaw: None,
+        }
     }
 
-    /// The same for whoever takes in each page as it comes: only which apps there were is kept.
-    pub fn of_ids(limit: Option<u32>) -> Self {
-        Self { whole: false, ..Self::new(limit) }
+    /// The lists of `teams` alone.
+    pub fn of_teams(limit: Option<u32>, teams: &[Team]) -> Self {
+        let mut listing = Self::new(limit, teams);
+        listing.next.team = listing.teams.pop_front();
+        listing
     }
 
-    /// The page to ask for.
+    /// The lists for a caller that takes in each page as it comes: only which apps there were is kept.
+    pub fn of_ids(limit: Option<u32>, teams: &[Team]) -> Self {
+        Self { whole: false, ..Self::new(limit, teams) }
+    }
+
+    /// The page to request.
     pub fn next(&self) -> PageRequest {
-        self.next
+        self.next.clone()
     }
 
     /// Makes unknown what this page says of an app otherwise than it, or a page before it, has said already: two readings
-    /// that disagree prove nothing. [`Listing::add`] does it where it keeps readings; whoever takes them in itself asks
-    /// for it before.
+    /// that disagree prove nothing. [`Listing::add`] does it where it keeps readings; a caller that takes them in itself
+    /// does it before.
     pub fn doubt(&self, page: &mut Page) {
         let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
         for Seen { id, reading, .. } in &page.apps {
-            let before = said.get(id).copied().or_else(|| self.seen.get(id).map(|(observed, _)| *observed));
+            let before = said.get(id).copied().or_else(|| self.seen.get(id).map(|(observed, ..)| *observed));
             let agreed = before.is_none_or(|before| before == reading.observed);
             said.insert(id.clone(), if agreed { reading.observed } else { Observed::Unknown });
         }
@@ -107,53 +155,77 @@ impl Listing {
         }
     }
 
-    /// Takes a page in and says what to ask for next.
+    /// Takes a page in and returns what to request next.
     pub fn add(&mut self, mut page: Page) -> Next {
         if self.whole {
             self.doubt(&mut page);
         }
-        let items = page.apps.len() as u64 + u64::from(page.unreadable);
-        if page.unreadable > 0 {
-            self.flaw(Flaw::UnreadableItem);
-        }
+        let empty = page.apps.is_empty();
         let (mut fresh, mut again) = (0_u64, false);
         for Seen { id, name, reading } in page.apps {
-            let observed = reading.observed;
-            let told = (observed, self.whole.then(|| Box::new((name, reading))));
-            match self.seen.insert(id, told) {
-                None => fresh += 1,
-                Some(_) => again = true,
+            let told = (reading.observed, self.part.number, self.whole.then(|| Box::new((name, reading))));
+            let full = self.seen.len() >= MAX_ITEMS;
+            match self.seen.entry(id) {
+                Entry::Occupied(entry) if entry.get().1 == self.part.number => {
+                    entry.into_mut().clone_from(&told);
+                    again = true;
+                }
+                Entry::Occupied(entry) => {
+                    entry.into_mut().clone_from(&told);
+                    fresh += 1;
+                }
+                Entry::Vacant(_) if full => page.cut = true,
+                Entry::Vacant(entry) => {
+                    entry.insert(told);
+                    fresh += 1;
+                }
             }
         }
-        // A server that knows no pages answers the second one with the first: that list is whole.
-        let unpaged = page.pagination.is_none() && fresh == 0;
-        if again && !unpaged {
+        self.part.found += fresh;
+        if fresh > 0 || empty {
+            // A page that comes again brings its problems again.
+            self.part.found += u64::from(page.unreadable);
+            self.unreadable = self.unreadable.saturating_add(page.unreadable);
+            self.problems.extend(page.problems);
+            self.problems.truncate(MAX_PROBLEMS);
+        }
+        // A server that knows no pages answers the second one with the first. One app that comes again beside others says
+        // that the pages shifted.
+        if again && fresh > 0 {
             self.flaw(Flaw::Duplicate);
         }
+        if page.cut {
+            self.flaw(Flaw::TooMany);
+            return Next::Done;
+        }
         let pagination = page.pagination.unwrap_or_default();
-        if let (Some(before), Some(now)) = (self.total, pagination.total_items)
+        if let (Some(before), Some(now)) = (self.part.total, pagination.total_items)
             && before != now
         {
             self.flaw(Flaw::Shifted);
         }
-        self.total = pagination.total_items.or(self.total);
-        let more = match (self.total, pagination.has_next_page) {
-            // The count is believed before the flag: the vendor's own example contradicts itself here.
-            (Some(total), _) => self.found() < total,
-            (None, Some(flag)) => flag,
-            // A bare array is the whole list, unless it is exactly as long as asked for.
-            (None, None) => self.next.limit.is_some_and(|limit| items >= u64::from(limit)),
-        };
-        // A page that brings nothing new ends the list, however many are announced: they would go round for ever.
-        if !more || fresh == 0 {
-            return Next::Done;
-        }
-        if self.next.number >= MAX_PAGES {
+        self.part.total = pagination.total_items.or(self.part.total);
+        let Part { found, total, .. } = self.part;
+        // Each sign that there is more is believed; without a sign that there is not, the next page is requested.
+        let pages = pagination.total_pages.map(|pages| pages > u64::from(self.next.number));
+        let announced = pagination.has_next_page == Some(true) || pages == Some(true);
+        let denied = pagination.has_next_page.or(pages) == Some(false);
+        let more = announced || total.is_some_and(|total| total > found) || !(denied || total == Some(found));
+        if more && fresh > 0 {
+            if self.next.number < MAX_PAGES {
+                self.next.number += 1;
+                return Next::Page(self.next());
+            }
             self.flaw(Flaw::Endless);
-            return Next::Done;
+            return self.next_list();
         }
-        self.next.number += 1;
-        Next::Page(self.next)
+        match total {
+            Some(told) if told > found => self.flaw(Flaw::Short { found, told }),
+            Some(told) if told == found => {}
+            Some(_) | None if announced => self.flaw(Flaw::Repeated),
+            Some(_) | None => {}
+        }
+        self.next_list()
     }
 
     /// Notes that a page failed: what came is kept, and is not the whole.
@@ -161,42 +233,46 @@ impl Listing {
         self.flaw(Flaw::PageFailed);
     }
 
-    /// Whether the page size itself may have been refused: then ask again without one.
+    /// Goes on with the list of the next team.
+    pub fn next_list(&mut self) -> Next {
+        let Some(team) = self.teams.pop_front() else { return Next::Done };
+        self.part = Part { number: self.part.number.saturating_add(1), ..Part::default() };
+        self.next = PageRequest { number: 1, limit: self.next.limit, team: Some(team) };
+        Next::Page(self.next())
+    }
+
+    /// Whether the page size itself may have been refused: then the page is requested again without one.
     pub fn may_have_been_refused(&self) -> bool {
         self.next.number == 1 && self.next.limit.is_some()
     }
 
+    /// Leaves the page size to the server.
+    pub fn without_limit(&mut self) {
+        self.next.limit = None;
+    }
+
     /// The apps that came, and why they are not all of them, if they are not.
-    pub fn finish(self) -> (Vec<Seen>, Option<Flaw>) {
-        let (seen, flaw) = self.add_up();
-        let seen = seen.into_iter().filter_map(|(id, (_, told))| {
-            let (name, reading) = *told?;
-            Some(Seen { id, name, reading })
-        });
-        (seen.collect(), flaw)
+    pub fn finish(self) -> Listed<Vec<Seen>> {
+        self.into_listed(|seen| {
+            let seen = seen.into_iter().filter_map(|(id, (_, _, told))| {
+                let (name, reading) = *told?;
+                Some(Seen { id, name, reading })
+            });
+            seen.collect()
+        })
     }
 
-    /// The same, of the ids alone.
-    pub fn finish_ids(self) -> (BTreeSet<AppId>, Option<Flaw>) {
-        let (seen, flaw) = self.add_up();
-        (seen.into_keys().collect(), flaw)
+    /// The ids that came, and why they are not all of them, if they are not.
+    pub fn finish_ids(self) -> Listed<BTreeSet<AppId>> {
+        self.into_listed(|seen| seen.into_keys().collect())
     }
 
-    fn add_up(mut self) -> (Shown, Option<Flaw>) {
-        if let Some(told) = self.total
-            && told != self.found()
-        {
-            let found = self.found();
-            self.flaw(Flaw::Short { found, told });
-        }
-        (self.seen, self.flaw)
+    fn into_listed<T>(self, apps: impl FnOnce(Shown) -> T) -> Listed<T> {
+        let Self { seen, flaw, unreadable, problems, .. } = self;
+        Listed { apps: apps(seen), flaw, unreadable, problems }
     }
 
-    fn found(&self) -> u64 {
-        self.seen.len() as u64
-    }
-
-    /// The first flaw is the one that is told.
+    /// The first flaw is the one that is reported.
     fn flaw(&mut self, flaw: Flaw) {
         self.flaw.get_or_insert(flaw);
     }
@@ -216,7 +292,7 @@ mod tests {
             has_next_page: has_next,
             ..Pagination::default()
         });
-        Page { apps, unreadable: 0, pagination }
+        Page { apps, pagination, ..Page::default() }
     }
 
     #[track_caller]
@@ -227,29 +303,69 @@ mod tests {
             let next = listing.add(page);
             assert_eq!(next == Next::Done, index + 1 == count, "page {} of {count}: {next:?}", index + 1);
         }
-        let (seen, found) = listing.finish();
-        assert_eq!((seen.len(), found), (apps, flaw));
+        let listed = listing.finish();
+        assert_eq!((listed.apps.len(), listed.flaw), (apps, flaw));
     }
 
     #[test]
     fn a_list_is_whole_only_if_it_adds_up() {
         case(vec![page(&["a", "b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a"], Some(2), Some(true)), page(&["b"], Some(2), Some(false))], 2, None);
-        case(vec![page(&["a", "b"], None, None)], 2, None); // v1's bare array
+        case(vec![page(&["a", "b"], Some(2), None)], 2, None);
+        case(vec![page(&["a", "b"], None, Some(false))], 2, None);
         case(vec![page(&[], Some(0), Some(false))], 0, None);
-        let hundred: Vec<String> = (0..100).map(|n| format!("app-{n}")).collect();
-        let hundred: Vec<&str> = hundred.iter().map(String::as_str).collect();
-        case(vec![page(&hundred, None, None), page(&hundred, None, None)], 100, None); // a server without pages
-        // hasNextPage lies in either direction: the count decides
+        // hasNextPage lies in either direction: each sign that there is more is believed, and the count decides.
         case(vec![page(&["a"], Some(2), Some(false)), page(&["b"], Some(2), Some(false))], 2, None);
-        case(vec![page(&["a", "b"], Some(2), Some(true))], 2, None);
+        case(vec![page(&["a", "b"], Some(2), Some(true)), page(&[], Some(2), Some(true))], 2, None);
+        case(vec![page(&["a", "b"], Some(2), Some(true)), page(&["a", "b"], Some(2), Some(true))], 2, None);
+        // A count that is too small is not believed against the server's word that this is the end.
+        case(vec![page(&["a"], Some(1), Some(true)), page(&["b"], Some(1), Some(false))], 2, None);
+    }
+
+    #[test]
+    fn a_short_page_is_not_the_whole_list() {
+        // Neither a count nor a next page: pages are read until one brings nothing new.
+        case(vec![page(&["a", "b"], None, None), page(&["c"], None, None), page(&[], None, None)], 3, None);
+        case(vec![page(&["a", "b"], None, None), page(&["a", "b"], None, None)], 2, None); // a server without pages
+        case(vec![page(&[], None, None)], 0, None);
+        let pages = |number: u64, total_pages| {
+            let pagination = Pagination { total_pages: Some(total_pages), ..Pagination::default() };
+            Page { pagination: Some(pagination), ..page(&[&format!("app-{number}")], None, None) }
+        };
+        case(vec![pages(1, 2), pages(2, 2)], 2, None);
+        case(vec![pages(1, 2), page(&[], None, None)], 1, None);
+        case(vec![pages(1, 2), pages(1, 9)], 1, Some(Flaw::Repeated));
+    }
+
+    #[test]
+    fn the_lists_of_teams_follow() {
+        let teams = ["t1".into(), "t2".into()];
+        let mut listing = Listing::new(Some(PAGE_SIZE), &teams);
+        let team = |next: &Next| match next {
+            Next::Page(page) => (page.number, page.team.as_deref().map(ToOwned::to_owned)),
+            Next::Done => (0, None),
+        };
+        let next = listing.add(page(&["a", "b"], Some(2), None));
+        assert_eq!(team(&next), (1, Some("t1".into())));
+        // An app may be on both lists.
+        let next = listing.add(page(&["b"], Some(2), None));
+        assert_eq!(team(&next), (2, Some("t1".into())));
+        let next = listing.add(page(&["c"], Some(2), None));
+        assert_eq!(team(&next), (1, Some("t2".into())));
+        assert_eq!(listing.add(page(&["d"], Some(1), None)), Next::Done);
+        let listed = listing.finish_ids();
+        assert_eq!((listed.apps.len(), listed.flaw), (4, None));
+
+        let mut alone = Listing::of_teams(None, &teams[..1]);
+        assert_eq!(alone.next(), PageRequest { number: 1, limit: None, team: Some("t1".into()) });
+        assert_eq!(alone.add(page(&["b"], None, Some(false))), Next::Done);
     }
 
     #[test]
     fn two_readings_that_disagree_prove_nothing() {
         let states = |page: &Page| page.apps.iter().map(|seen| seen.reading.observed).collect::<Vec<_>>();
         let (running, stopped, unknown) = (Observed::Running, Observed::Stopped, Observed::Unknown);
-        for mut listing in [Listing::new(None), Listing::of_ids(None)] {
+        for mut listing in [Listing::new(None, &[]), Listing::of_ids(None, &[])] {
             let mut first = page(&["a", "b", "b", "c", "c"], Some(9), None);
             first.apps[2].reading.observed = stopped;
             listing.doubt(&mut first);
@@ -266,11 +382,25 @@ mod tests {
     fn what_does_not_add_up_concludes_nothing() {
         let short = Flaw::Short { found: 1, told: 3 };
         case(vec![page(&["a"], Some(3), Some(true)), page(&[], Some(3), Some(false))], 1, Some(short));
-        case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(Flaw::Duplicate));
-        case(vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), None)], 3, Some(Flaw::Shifted));
-        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(Flaw::Duplicate));
-        let unreadable = Page { unreadable: 1, ..page(&["a"], Some(2), None) };
-        case(vec![unreadable, page(&[], Some(2), None)], 1, Some(Flaw::UnreadableItem));
+        case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(short));
+        case(vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), Some(false))], 3, Some(Flaw::Shifted));
+        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(Flaw::Repeated));
+        case(vec![page(&["a", "b"], Some(3), None), page(&["b", "c"], Some(3), None)], 3, Some(Flaw::Duplicate));
+        case(vec![page(&["a", "a"], None, Some(false))], 1, Some(Flaw::Duplicate));
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_read_affects_only_itself() {
+        let unreadable = |page: Page| Page { unreadable: 1, problems: vec!["item 2".into()], ..page };
+        let mut listing = Listing::default();
+        assert_eq!(listing.add(unreadable(page(&["a"], Some(2), None))), Next::Done);
+        let listed = listing.finish();
+        assert_eq!((listed.apps.len(), listed.flaw, listed.unreadable, listed.problems.len()), (1, None, 1, 1));
+        // A page that comes again does not count twice.
+        let mut listing = Listing::default();
+        listing.add(unreadable(page(&["a"], None, None)));
+        assert_eq!(listing.add(unreadable(page(&["a"], None, None))), Next::Done);
+        assert_eq!(listing.finish().unreadable, 1);
     }
 
     #[test]
@@ -281,6 +411,25 @@ mod tests {
             asked += 1;
         }
         assert_eq!(asked, MAX_PAGES);
-        assert_eq!(listing.finish().1, Some(Flaw::Endless));
+        assert_eq!(listing.finish().flaw, Some(Flaw::Endless));
+    }
+
+    #[test]
+    fn apps_that_never_end_are_not_kept_for_ever() {
+        let mut listing = Listing::of_ids(None, &[]);
+        let mut asked = 0;
+        loop {
+            let ids: Vec<String> = (0..5000).map(|number| format!("{asked}-{number}")).collect();
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            asked += 1;
+            if listing.add(page(&ids, Some(1_000_000_000), Some(true))) == Next::Done {
+                break;
+            }
+        }
+        let listed = listing.finish_ids();
+        assert_eq!((asked, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(Flaw::TooMany)));
+        let mut listing = Listing::default();
+        assert_eq!(listing.add(Page { cut: true, ..page(&["a"], Some(1), None) }), Next::Done);
+        assert_eq!(listing.finish().flaw, Some(Flaw::TooMany));
     }
 }

@@ -15,7 +15,8 @@
 //! `do` is any of: `status: N` (nothing takes effect), `headers: {retry-after: "5"}`, `body: html | empty | garbage | huge |
 //! other-app`, `delay: 2s`, `hang: true`, `drip: true` (a byte each 100 ms), `refuse: true` (no connection), `reset: before |
 //! after` (the effect), `truncate: N` (bytes), `ignore: true` (a 200 without effect), `effect-delay: 20s`, `stale: 30s`
-//! (readings of so long ago), `pages: lose | duplicate | shift | loop | empty`.
+//! (readings of so long ago), `pages: lose | duplicate | shift | loop | empty`, `item: tab | latin-1 | quote | surrogate | nan |
+//! no-id | open` (the first app of the account is broken on lists).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,6 +131,8 @@ pub struct Fault {
     pub stale: Option<Duration>,
     /// The list is wrong.
     pub pages: Option<Pages>,
+    /// The first app of the account is broken where it is listed.
+    pub item: Option<Item>,
 }
 
 /// Another body than the right one.
@@ -172,6 +175,34 @@ pub enum Pages {
     Loop,
     /// There is nothing.
     Empty,
+}
+
+/// How an item of a list is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Item {
+    /// Its name holds a raw tab.
+    Tab,
+    /// Its name holds a byte that is not UTF-8.
+    #[serde(rename = "latin-1")]
+    Latin1,
+    /// Its name holds a quotation mark that is not escaped.
+    Quote,
+    /// Its name holds half of a surrogate pair.
+    Surrogate,
+    /// One of its numbers is NaN.
+    Nan,
+    /// It has no `_id`.
+    NoId,
+    /// Its last brace is missing.
+    Open,
+}
+
+impl Item {
+    /// Whether nothing can be known of the app.
+    pub fn is_unreadable(self) -> bool {
+        matches!(self, Self::Quote | Self::NoId | Self::Open)
+    }
 }
 
 impl Faults {

@@ -16,6 +16,9 @@ use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::redacted::{Secrets, Token};
 
+/// The largest body that is read.
+const CAP: usize = 16 << 20;
+
 /// A world that several may hold.
 pub type SharedWorld = Arc<Mutex<World>>;
 
@@ -72,7 +75,7 @@ impl InProcess {
                 let header = |name: &str| {
                     response.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
                 };
-                Ok(RawAnswer::new(response.status, header, response.body.clone(), self.secrets.clone()))
+                Ok(RawAnswer::new(response.status, header, response.body.clone(), CAP, self.secrets.clone()))
             }
         }
     }
@@ -81,9 +84,11 @@ impl InProcess {
 impl Platform for InProcess {
     async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
         let limit = page.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
-        let query = format!("page={}{limit}", page.number);
-        let answer = self.send("GET", "/v1/apps".into(), query, "listing apps", READ_DEADLINE).await?;
-        error::page(&answer)
+        let team = page.team.as_ref().map(|team| format!("&team={team}")).unwrap_or_default();
+        let query = format!("page={}{limit}{team}", page.number);
+        let doing = error::listing(&page);
+        let answer = self.send("GET", "/v1/apps".into(), query, &doing, READ_DEADLINE).await?;
+        error::page(&answer, &page)
     }
 
     async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {

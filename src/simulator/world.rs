@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 
-use super::faults::{Body, Endpoint, Fault, Faults, Pages, Reset};
+use super::faults::{Body, Endpoint, Fault, Faults, Item, Pages, Reset};
 use crate::reconcile::app::AppId;
 
 /// What every invented secret begins with.
@@ -456,7 +456,15 @@ impl World {
             "totalItems": total, "totalPages": pages, "currentPage": page, "itemsPerPage": limit, "hasNextPage": next,
             "hasPrevPage": page > 1,
         });
-        let mut items: Vec<Value> = on_page.into_iter().map(|(id, app)| self.listed(id, app, fault, now)).collect();
+        let broken = fault.item.and_then(|_| self.apps.keys().next());
+        let listed = |(id, app): (&AppId, &App)| {
+            let mut item = self.listed(id, app, fault, now);
+            if broken == Some(id) {
+                item["name"] = MARK.into();
+            }
+            item
+        };
+        let mut items: Vec<Value> = on_page.into_iter().map(listed).collect();
         let body = match self.config.list {
             ListShape::Bare => Value::Array(items),
             ListShape::Wrapped => {
@@ -470,7 +478,11 @@ impl World {
                 json!({ "applications": items })
             }
         };
-        json_response(200, &body)
+        let mut response = json_response(200, &body);
+        if let Some(item) = fault.item {
+            break_item(&mut response.body, item);
+        }
+        response
     }
 
     fn get(&self, id: &AppId, fault: &Fault, now: Timestamp) -> Response {
@@ -668,6 +680,35 @@ fn known_path(path: &str) -> bool {
     ["GET", "POST"]
         .iter()
         .any(|method| matches!(route(method, path), (Some(Endpoint::List | Endpoint::Me), _) | (Some(_), Some(_))))
+}
+
+/// Stands for the name of the item that is to be broken.
+const MARK: &str = "BREAK-THIS-ITEM";
+
+/// Breaks the item whose name is the mark.
+fn break_item(body: &mut Vec<u8>, how: Item) {
+    let text = String::from_utf8_lossy(body).into_owned();
+    let Some(at) = text.find(MARK) else { return };
+    let (before, after) = (&text[..at], &text[at + MARK.len()..]);
+    let first = |text: &str, from: &str, to: &str| text.replacen(from, to, 1);
+    // Fields are in the order of their names: `_id` and the metrics come before the name.
+    let id = before.rfind("\"_id\":\"").unwrap_or(0);
+    let metrics = before.rfind("\"currentResourceMetrics\":").unwrap_or(0);
+    *body = match how {
+        Item::Tab => [before, "one\ttwo", after].concat().into_bytes(),
+        Item::Latin1 => [before.as_bytes(), b"a\xe7\xe3o", after.as_bytes()].concat(),
+        Item::Quote => [before, "say \"hi\" to", after].concat().into_bytes(),
+        Item::Surrogate => [before, "\\ud83c", after].concat().into_bytes(),
+        Item::Nan => {
+            let odd = first(&before[metrics..], "\"cpuUsagePercent\":0.5", "\"cpuUsagePercent\":NaN");
+            [&before[..metrics], &odd, "nan", after].concat().into_bytes()
+        }
+        Item::NoId => {
+            let renamed = first(&before[id..], "\"_id\"", "\"_ID\"");
+            [&before[..id], &renamed, "no id", after].concat().into_bytes()
+        }
+        Item::Open => [before, "open", &first(after, "}", "")].concat().into_bytes(),
+    };
 }
 
 fn team(id: &str) -> Value {

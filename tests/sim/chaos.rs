@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Pages, Reset, Revive, Rule};
+use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Item, Pages, Reset, Revive, Rule};
 use campos_operator::simulator::world::{Config, ListShape, StoppedShape};
 
 use crate::dice::Dice;
@@ -15,7 +15,7 @@ pub(crate) fn platform(dice: &mut Dice) -> Config {
         page_size: 10,
         largest_page: *dice.pick(&[2, 3, 100]),
         refuse_large_pages: dice.chance(20),
-        list: *dice.pick(&[ListShape::Wrapped, ListShape::Nested]),
+        list: *dice.pick(&[ListShape::Wrapped, ListShape::Nested, ListShape::Bare]),
         stopped: *dice.pick(&[
             StoppedShape::Null,
             StoppedShape::OnlineFalse,
@@ -29,6 +29,10 @@ pub(crate) fn platform(dice: &mut Dice) -> Config {
         faults: Faults::default(),
     }
 }
+
+/// Every way in which an item of a list is broken.
+pub(crate) const ITEMS: [Item; 7] =
+    [Item::Tab, Item::Latin1, Item::Quote, Item::Surrogate, Item::Nan, Item::NoId, Item::Open];
 
 /// Some hardship.
 pub(crate) fn faults(dice: &mut Dice) -> Faults {
@@ -56,7 +60,7 @@ fn rule(dice: &mut Dice) -> Rule {
 fn fault(dice: &mut Dice) -> Fault {
     let plain = Fault::default();
     let seconds = |dice: &mut Dice, most: u64| Some(Duration::from_millis(dice.below(most * 1000)));
-    match dice.below(18) {
+    match dice.below(19) {
         0 => Fault { status: Some(*dice.pick(&[500, 502, 503, 504, 408])), ..plain },
         1 => {
             let after = *dice.pick(&["1", "5", "40", "-1", "1000000000", "soon", "Tue, 24 Nov 2026 12:05:00 GMT"]);
@@ -79,6 +83,7 @@ fn fault(dice: &mut Dice) -> Fault {
             let pages = *dice.pick(&[Pages::Lose, Pages::Duplicate, Pages::Shift, Pages::Loop, Pages::Empty]);
             Fault { pages: Some(pages), ..plain }
         }
+        16 => Fault { item: Some(*dice.pick(&ITEMS)), ..plain },
         _ => Fault { delay: seconds(dice, 20), ..plain },
     }
 }

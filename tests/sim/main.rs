@@ -13,6 +13,7 @@
 mod bulk;
 mod chaos;
 mod dice;
+mod lists;
 mod model;
 mod trial;
 mod year;
