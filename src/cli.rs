@@ -2,7 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these texts are read in a terminal, where backticks are noise")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -267,9 +267,12 @@ pub struct RunArgs {
     /// How long an accepted call has to take effect before it counts as not effective
     #[arg(long, env = "CAMPOS_OPERATOR_CONFIRM_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = duration)]
     pub confirm_timeout: Duration,
-    /// Address of the read-only HTTP port, or "off"
+    /// Address of the read-only HTTP port, or "off"; ":8080" is every address of the machine
     #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = listen)]
     pub listen: Listen,
+    /// Another host name under which a loopback port answers, for a proxy in front of it; may be given several times
+    #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host)]
+    pub allow_host: Vec<String>,
     /// Directory to keep the history in, as history.jsonl; without it the newest 1,000 entries are kept in memory
     #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -375,7 +378,8 @@ pub struct ExplainArgs {
         env = "CAMPOS_OPERATOR_SERVER",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
+        value_name = "URL",
+        value_parser = server
     )]
     pub server: String,
     /// What to print
@@ -396,7 +400,7 @@ pub enum ExplainOutput {
 #[derive(Debug, Clone, Args)]
 pub struct SimulateArgs {
     /// Address to serve on; port 0 takes a free one
-    #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8800", value_name = "ADDR")]
+    #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8800", value_name = "ADDR", value_parser = address)]
     pub listen: SocketAddr,
     /// Number of made-up apps, all running
     #[arg(long, env = "CAMPOS_OPERATOR_APPS", default_value_t = 0, value_name = "N")]
@@ -444,7 +448,8 @@ pub struct ServerArgs {
         env = "CAMPOS_OPERATOR_SERVER",
         hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
+        value_name = "URL",
+        value_parser = server
     )]
     pub server: String,
 }
@@ -622,8 +627,42 @@ fn listen(text: &str) -> Result<Listen, String> {
     if text == "off" {
         return Ok(Listen::Off);
     }
-    let address = text.parse().map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, or off")?;
-    Ok(Listen::On(address))
+    address(text).map(Listen::On).map_err(|hint| hint + ", or off")
+}
+
+/// `ADDRESS:PORT`; `localhost` is an address, and none at all is all of them.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let hint = || "expected ADDRESS:PORT, such as 127.0.0.1:8080, [::1]:8080, localhost:8080 or :8080".to_owned();
+    let Some((host, port)) = text.rsplit_once(':') else { return Err(hint()) };
+    let ip = match host {
+        "" => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        host if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST.into(),
+        _ => return text.parse().map_err(|_| hint()),
+    };
+    Ok(SocketAddr::new(ip, port.parse().map_err(|_| hint())?))
+}
+
+/// The address of a daemon's port; without a scheme it is http, and without a host this machine.
+#[expect(clippy::unnecessary_wraps, reason = "the signature that clap asks for")]
+fn server(text: &str) -> Result<String, String> {
+    let host_and_port = text.rsplit_once(':').filter(|(host, port)| {
+        let bare = !host.contains("//") && !host.contains('/') && !host.contains('@');
+        bare && port.trim_end_matches('/').parse::<u16>().is_ok()
+    });
+    Ok(match host_and_port {
+        Some(("", port)) => format!("http://127.0.0.1:{port}"),
+        Some(_) => format!("http://{text}"),
+        None => text.to_owned(),
+    })
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "/@,?#".contains(c);
+    let port = text.contains(':') && text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_err();
+    if text.is_empty() || text.contains(odd) || port {
+        return Err("expected a host name without a port, such as ops.example".into());
+    }
+    Ok(text.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
 fn budget(text: &str) -> Result<Budget, String> {
@@ -706,6 +745,38 @@ mod tests {
         assert_eq!(budget("30"), Ok(Budget::PerMinute(30)));
         assert!(budget("0").is_err() && budget("-1").is_err() && budget("lots").is_err());
         assert_eq!(listen("off"), Ok(Listen::Off));
-        assert!(listen("8080").is_err());
+        for (typed, meant) in [
+            (":8080", "[::]:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("Localhost.:0", "127.0.0.1:0"),
+            ("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:1"),
+            ("0.0.0.0:8080", "0.0.0.0:8080"),
+        ] {
+            assert_eq!(listen(typed), Ok(Listen::On(meant.parse().unwrap())), "{typed}");
+        }
+        for wrong in ["8080", "", ":", "localhost", "localhost:", ":99999", "ops.example:8080", "http://127.0.0.1:1"] {
+            assert!(listen(wrong).is_err(), "{wrong}");
+        }
+        for (typed, meant) in [
+            (":8080", "http://127.0.0.1:8080"),
+            ("localhost:8080", "http://localhost:8080"),
+            ("127.0.0.1:8080/", "http://127.0.0.1:8080/"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("ops.example:80", "http://ops.example:80"),
+            ("https://ops.example/campos", "https://ops.example/campos"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("ftp://x:1", "ftp://x:1"),
+            ("8080", "8080"),
+        ] {
+            assert_eq!(server(typed), Ok(meant.to_owned()), "{typed}");
+        }
+        for (typed, meant) in
+            [("ops.example", Some("ops.example")), ("[fd00::1]", Some("fd00::1")), ("10.0.0.1", Some("10.0.0.1"))]
+        {
+            assert_eq!(host(typed).ok().as_deref(), meant, "{typed}");
+        }
+        for wrong in ["", "ops.example:80", "http://x", "a b", "a/b", "a@b"] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! anything.
 //!
 //! Served from a thread of its own, so that somebody fetching ten thousand apps does not hold the operator's loop up.
+//! Connections (`connections`) and the memory for responses (`room`) are bounded, whatever clients do.
 
 mod apps;
 mod conditional;
@@ -10,24 +11,29 @@ mod events;
 mod guard;
 pub mod metrics;
 pub mod page;
+mod room;
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use axum::{Router, middleware, serve};
+use axum::{Router, middleware};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 
 use self::conditional::tagged;
+pub use self::guard::Hosts;
+use self::metrics::Format;
+use self::room::{Large, Room};
 use crate::operator::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::status::history::{self, Entry, Health};
@@ -43,23 +49,40 @@ struct Port {
     clock: Clock,
     readers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
+    room: Room,
 }
+
+/// The paths of health checks.
+const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
+/// A search in the files of the history gets this long; a disk that does not answer costs older entries.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// Binds the port: done before anything else starts, so that a taken port is a clear error.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
+    let listener = TcpListener::bind(address).or_else(|error| {
+        // All addresses, on a machine without IPv6.
+        let nowhere = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::Unsupported].contains(&error.kind())
+            || error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+        if address.ip() == Ipv6Addr::UNSPECIFIED && nowhere {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        } else {
+            Err(error)
+        }
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Serves `board` on `listener` from a thread of its own, until the process ends.
-pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()> {
+/// Serves `board` on `listener` from a thread of its own, until the process ends. On a loopback address it answers to
+/// the names in `allowed` as well.
+pub fn start(listener: TcpListener, board: Board, clock: Clock, allowed: &[String]) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let loopback = listener.local_addr()?.ip().is_loopback();
+    let hosts = Hosts::new(is_loopback(listener.local_addr()?), allowed);
     std::thread::Builder::new().name("http".into()).spawn(move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            serve(connections::Patient::new(listener), routes(board, clock, loopback)).await
+            connections::serve(listener, routes(board, clock, hosts), connections::most()).await;
+            io::Result::Ok(())
         });
         if let Err(error) = served {
             tracing::error!(%error, "the HTTP port failed; the operator goes on without it");
@@ -68,9 +91,18 @@ pub fn start(listener: TcpListener, board: Board, clock: Clock) -> io::Result<()
     Ok(())
 }
 
-/// The routes: GET and HEAD alone, everything else is 405. On a loopback port only requests to a loopback name are
-/// answered.
-pub fn routes(board: Board, clock: Clock, loopback: bool) -> Router {
+/// Whether only this machine can reach `address`.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// The routes: GET and HEAD alone, everything else is 405. `hosts`: the names that are answered; `true` for those of
+/// loopback.
+pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
+    // Each compression has some 300 KB of its own, so that only those are compressed whose number is bounded.
+    let large =
+        |_: StatusCode, _: _, _: &HeaderMap, extensions: &axum::http::Extensions| extensions.get::<Large>().is_some();
+    let clients = events::CLIENTS.min(connections::most() / 2);
     Router::new()
         .route("/livez", get(live))
         .route("/healthz", get(live))
@@ -84,13 +116,14 @@ pub fn routes(board: Board, clock: Clock, loopback: bool) -> Router {
         .route("/api/v1/events", get(events))
         .merge(page::routes())
         .fallback(nothing_here)
-        .layer(CompressionLayer::new())
-        .layer(middleware::from_fn_with_state(loopback, guard::guard))
+        .layer(CompressionLayer::new().compress_when(large))
+        .layer(middleware::from_fn_with_state(hosts.into(), guard::guard))
         .with_state(Port {
             board,
             clock,
-            readers: Arc::new(Semaphore::new(events::CLIENTS)),
+            readers: Arc::new(Semaphore::new(clients)),
             searches: Arc::new(Semaphore::new(1)),
+            room: Room::default(),
         })
 }
 
@@ -98,16 +131,20 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn measured(State(port): State<Port>) -> Response {
-    match metrics::scrape(&port.board) {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response()
-        }
+async fn measured(State(port): State<Port>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::negotiate(accept);
+    let mut response = match metrics::scrape(&port.board, format) {
+        Ok(text) => port.room.response(format.content_type(), text.into_bytes()),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
             problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
         }
-    }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.append(header::VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 /// The parameters of a query, decoded, in their order.
@@ -119,7 +156,7 @@ async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
         Ok(query) => {
             // Taken before the list: it may be newer than its tag then, never older.
             let version = port.board.versions().apps;
-            tagged(&headers, version, || Json(query.page(&port.board, version)).into_response())
+            tagged(&headers, version, || port.room.stream(query.chunks(&port.board, version, room::CHUNK)))
         }
         Err(why) => problem(StatusCode::BAD_REQUEST, &why),
     }
@@ -128,7 +165,7 @@ async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
 async fn app(State(port): State<Port>, headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Response {
     // What is no UTF-8 is no name either.
     match name.ok().and_then(|Path(name)| port.board.app_version(&name)) {
-        Some((app, version)) => tagged(&headers, version, || Json(app).into_response()),
+        Some((app, version)) => tagged(&headers, version, || port.room.json(&app)),
         None => problem(StatusCode::NOT_FOUND, "no manifest declares an app of this name"),
     }
 }
@@ -158,7 +195,7 @@ fn daemon_status(board: &Board) -> impl Serialize {
 
 async fn status(State(port): State<Port>, headers: HeaderMap) -> Response {
     let version = port.board.versions().daemon;
-    tagged(&headers, version, || Json(daemon_status(&port.board)).into_response())
+    tagged(&headers, version, || port.room.json(&daemon_status(&port.board)))
 }
 
 /// The newest entries of the history, newest first.
@@ -190,9 +227,7 @@ async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
     }
     let version = port.board.versions().history;
     let items = if conditional::has(&headers, version) { Vec::new() } else { remembered(&port, app, most).await };
-    tagged(&headers, version, || {
-        Json(HistoryList { api_version: API_VERSION, kind: "HistoryList", items }).into_response()
-    })
+    tagged(&headers, version, || port.room.json(&HistoryList { api_version: API_VERSION, kind: "HistoryList", items }))
 }
 
 /// The newest entries, newest first. Of one app also those that only the file still has: in a fleet of thousands memory
@@ -204,12 +239,20 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
     let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.forgotten_history(), wanted) else {
         return items;
     };
-    // Closed never; a search is a second of reading at worst, and readers wait for each other rather than add up.
-    let Ok(_turn) = port.searches.acquire().await else { return items };
     // Several entries may bear the time of the oldest; those that memory has as well are told once.
     let most = wanted + items.len();
-    let search = move || history::search(&directory, &name, oldest, most);
-    match tokio::task::spawn_blocking(search).await.map_err(io::Error::other).flatten() {
+    let turns = port.searches.clone();
+    let search = async {
+        // Readers wait for each other rather than add up. The turn lasts as long as the disk takes, even where nobody
+        // waits for it any longer.
+        let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
+        let search = move || {
+            let _turn = turn;
+            history::search(&directory, &name, oldest, most)
+        };
+        tokio::task::spawn_blocking(search).await.map_err(io::Error::other).flatten()
+    };
+    match tokio::time::timeout(SEARCH, search).await.map_err(io::Error::other).flatten() {
         Ok(older) => {
             let older = older.into_iter().filter(|entry| !items.iter().any(|item| **item == *entry)).map(Arc::new);
             let older: Vec<_> = older.take(wanted).collect();
@@ -221,7 +264,7 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
 }
 
 async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {
-    events::stream(port.board, &headers, port.readers)
+    events::stream(port.board, &headers, port.readers, port.room)
 }
 
 /// Alive: the loop has gone round within three intervals. What CamposCloud does has no bearing on it.

@@ -62,6 +62,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
             api: Api { url, token: Arc::new(TokenSource::fixed(SecretString::from(TOKEN))) },
             settings: Settings { interval: Duration::from_secs(10), salt: salt(), ..Settings::default() },
             listener,
+            allowed: Vec::new(),
             state_dir: None,
         })
         .await

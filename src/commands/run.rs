@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc::unbounded_channel;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Exit, environment, runtime};
 use crate::camposcloud::client::Client;
@@ -27,6 +27,8 @@ pub(super) struct Start {
     pub(super) api: Api,
     pub(super) settings: Settings,
     pub(super) listener: Option<std::net::TcpListener>,
+    /// Further host names under which the port answers.
+    pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
 }
 
@@ -44,6 +46,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         api,
         settings: settings::operator(args, salt()),
         listener,
+        allowed: args.allow_host.clone(),
         state_dir: args.state_dir.clone(),
     };
     runtime()?.block_on(operate(start))
@@ -51,7 +54,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener, state_dir } = start;
+    let Start { manifests, source, api, settings, listener, allowed, state_dir } = start;
     let (stopper, shutdown) = shutdown::pair();
     stopper.on_signals().context("setting up the signal handlers")?;
     let clock = Clock::system();
@@ -62,7 +65,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let client = Client::new(api.url.clone(), api.token).context("setting up the HTTP client")?;
     let listen = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     if let Some(listener) = listener {
-        http::start(listener, board.clone(), clock).context("starting the HTTP port")?;
+        http::start(listener, board.clone(), clock, &allowed).context("starting the HTTP port")?;
     }
     service::start(board.clone(), clock, shutdown.clone()).context("starting to tell the service manager")?;
     info!(
@@ -75,6 +78,14 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
         dry_run = settings.dry_run,
         "started"
     );
+    if let Some(address) = listen.filter(|address| !http::is_loopback(*address)) {
+        warn!(
+            listen = %address,
+            "the HTTP port can be reached from other machines and asks for no password: it shows names, ids, schedules and \
+             labels of the apps, file names, history, counters and error messages; keep it behind a firewall or a proxy, \
+             or listen on 127.0.0.1"
+        );
+    }
     let once = settings.once.is_some();
     let (sender, updates) = unbounded_channel();
     let scan_interval = source.scan_interval;

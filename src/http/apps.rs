@@ -1,8 +1,7 @@
 //! Which apps were asked for? Filters by label and reason, and pages, as Kubernetes has them.
 
-use std::sync::Arc;
-
 use serde::Serialize;
+use serde_json::json;
 
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Reason;
@@ -99,16 +98,46 @@ impl Query {
         Ok(query)
     }
 
-    /// The page of the list that is asked for.
-    pub(super) fn page(&self, board: &Board, version: u64) -> AppList {
+    /// The page of the list that is asked for, in chunks of about `size` bytes.
+    ///
+    /// Each app is read when its chunk is made, so that a client that reads slowly keeps no old state in memory.
+    pub(super) fn chunks(
+        self,
+        board: &Board,
+        version: u64,
+        size: usize,
+    ) -> impl FnMut() -> Option<Vec<u8>> + Send + 'static {
         let apps = self.after.as_ref().map_or_else(|| board.apps(), |after| board.apps_after(after));
-        let mut items: Vec<Arc<App>> = apps.into_iter().filter(|app| self.fits(app)).collect();
-        let rest = self.limit.map_or(0, |limit| items.len().saturating_sub(limit));
-        items.truncate(items.len() - rest);
-        let r#continue = items.last().filter(|_| rest > 0).map(|last| last.name().as_str().to_owned());
+        let mut names: Vec<AppName> = apps.iter().filter(|app| self.fits(app)).map(|app| app.name().clone()).collect();
+        let rest = self.limit.map_or(0, |limit| names.len().saturating_sub(limit));
+        names.truncate(names.len() - rest);
+        let r#continue = names.last().filter(|_| rest > 0).map(|last| last.as_str().to_owned());
         let remaining_item_count = (rest > 0).then_some(rest);
         let metadata = ListMetadata { resource_version: version.to_string(), r#continue, remaining_item_count };
-        AppList { api_version: API_VERSION, kind: "AppList", metadata, items }
+        let metadata = json!(metadata);
+        let head = format!(r#"{{"apiVersion":"{API_VERSION}","kind":"AppList","metadata":{metadata},"items":["#);
+        let mut chunk = head.into_bytes();
+        let (board, mut names, mut first, mut done) = (board.clone(), names.into_iter(), true, false);
+        move || {
+            if done {
+                return None;
+            }
+            while chunk.len() < size {
+                let Some(name) = names.next() else {
+                    done = true;
+                    chunk.extend_from_slice(b"]}");
+                    break;
+                };
+                // It may have gone, or changed, since the request came.
+                let Some(app) = board.app_named(&name).filter(|app| self.fits(app)) else { continue };
+                let Ok(item) = serde_json::to_vec(&*app) else { continue };
+                if !std::mem::take(&mut first) {
+                    chunk.push(b',');
+                }
+                chunk.extend_from_slice(&item);
+            }
+            Some(std::mem::take(&mut chunk))
+        }
     }
 
     fn fits(&self, app: &App) -> bool {
@@ -127,16 +156,7 @@ pub(super) fn limit(value: &str) -> Result<Option<usize>, String> {
     Ok(usize::try_from(limit).ok().filter(|limit| *limit > 0))
 }
 
-/// A list of apps, in the shape of a Kubernetes list.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct AppList {
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: ListMetadata,
-    items: Vec<Arc<App>>,
-}
-
+/// The metadata of a Kubernetes list.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ListMetadata {

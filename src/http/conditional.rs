@@ -9,6 +9,9 @@ use axum::response::{IntoResponse, Response};
 pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> Response) -> Response {
     let tag = tag(version);
     let mut response = if matches(headers, &tag) { StatusCode::NOT_MODIFIED.into_response() } else { make() };
+    if response.status().is_server_error() {
+        return response;
+    }
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }

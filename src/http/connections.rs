@@ -1,96 +1,348 @@
-//! How many may be connected at once, and for how long without a word?
+//! Connections of the port: how many, for how long, and which one ends when another one needs its place.
 //!
-//! A file descriptor is a file descriptor: readers who open connections and leave them open would take those that the
-//! operator needs for its manifests and its calls.
+//! A file descriptor is a file descriptor: clients that open connections and leave them open would take those that the
+//! operator needs for its manifests and its calls. So the port takes a share of the process's own limit, and a new
+//! connection is always accepted: if all places are taken, the connection that has been useless for longest ends. A
+//! health check, whose request arrives at once, is answered however many slow connections there are.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::Service as _;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until};
 
-/// So many connections at once; further ones wait until one ends. A quarter of the usual limit of 1,024 descriptors.
+use super::room::Large;
+
+/// Most connections at a time, where the process's limit allows them.
 const MOST: usize = 256;
-/// A connection on which nothing moves ends after this time. Longer than the 15 s in which a stream of events says that
-/// it is alive, and than the minute between two scrapes.
+/// Share of the process's limit of file descriptors that the port uses: one in this many.
+const SHARE: u64 = 4;
+/// Fewest connections, however low the limit is.
+const FEWEST: usize = 4;
+/// The head of a request arrives within this time after its first byte; the first head after the connection was opened.
+const HEAD: Duration = Duration::from_secs(10);
+/// A connection without a request ends after this time. Longer than the minute between two scrapes.
 const IDLE: Duration = Duration::from_secs(75);
+/// A response of which the client takes nothing for this time ends. Longer than the 15 s between two signs of life of a
+/// stream of events.
+const STUCK: Duration = Duration::from_secs(30);
+/// A large response ends after this time, however it moves: a client that takes a byte each 29 s holds a place of few.
+const LARGE: Duration = Duration::from_secs(120);
+/// Bytes that are buffered for one connection, and the longest head of a request.
+const BUFFER: usize = 16 << 10;
+/// Pause after a failed accept, which usually means that file descriptors are used up.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections, but not more than [`MOST`].
+/// Number of connections that the port serves at a time: a share of the process's limit of file descriptors.
+pub(super) fn most() -> usize {
+    share(getrlimit(Resource::Nofile).current)
+}
+
+fn share(limit: Option<u64>) -> usize {
+    let share = limit.map_or(MOST, |limit| usize::try_from(limit / SHARE).unwrap_or(MOST));
+    share.clamp(FEWEST, MOST)
+}
+
+/// What a connection does now.
 #[derive(Debug)]
-pub(super) struct Patient {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
+struct State {
+    /// Whether a request is being answered.
+    serving: bool,
+    /// Whether the end of a response waits in a buffer for the client to take it.
+    buffered: bool,
+    /// When the first byte of the awaited head arrived.
+    head_since: Option<Instant>,
+    /// When the connection was last of use: opened, a request taken up, bytes of a response taken, a response ended.
+    /// Bytes of a head do not count, or a client could keep its place by sending one now and then.
+    useful_at: Instant,
+    /// When the present response ends at the latest.
+    ends: Option<Instant>,
 }
 
-impl Patient {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(MOST)) }
+impl State {
+    const fn busy(&self) -> bool {
+        self.serving || self.buffered
     }
 }
 
-impl Listener for Patient {
-    type Io = Connection<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // Never closed; without a place it would go on without one.
-        let place = self.places.clone().acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Connection::new(stream, place), address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that ends when nothing moved on it for [`IDLE`].
+/// One connection, as the others see it.
 #[derive(Debug)]
-pub(super) struct Connection<S> {
-    stream: S,
-    idle: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
+struct Place {
+    state: Mutex<State>,
+    leave: Notify,
 }
 
-impl<S: Unpin> Connection<S> {
-    fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { stream, idle: Box::pin(sleep(IDLE)), _place: place }
+impl Place {
+    fn new() -> Self {
+        let now = Instant::now();
+        let state = State { serving: false, buffered: false, head_since: Some(now), useful_at: now, ends: None };
+        Self { state: Mutex::new(state), leave: Notify::new() }
     }
 
-    /// Whatever moved starts the time anew; while nothing does, it runs.
-    fn watch<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
-            return polled;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request arrived whole.
+    fn request(&self) {
+        let mut state = self.state();
+        (state.serving, state.head_since, state.useful_at) = (true, None, Instant::now());
+        if !state.buffered {
+            state.ends = None;
         }
-        self.idle.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The response is large.
+    fn large(&self) {
+        self.state().ends.get_or_insert_with(|| Instant::now() + LARGE);
+    }
+
+    /// The response was made to its end, or given up.
+    fn responded(&self) {
+        let mut state = self.state();
+        (state.serving, state.buffered, state.head_since) = (false, true, None);
+    }
+
+    /// The client took everything.
+    fn flushed(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.buffered) && !state.serving {
+            (state.ends, state.useful_at) = (None, Instant::now());
+        }
+    }
+
+    fn read(&self) {
+        let mut state = self.state();
+        if !state.serving && state.head_since.is_none() {
+            state.head_since = Some(Instant::now());
+        }
+    }
+
+    fn wrote(&self) {
+        self.state().useful_at = Instant::now();
+    }
+
+    /// Returns once the connection has overstayed a deadline, or has to leave for another one.
+    async fn over(&self) {
+        loop {
+            let until = {
+                let state = self.state();
+                match (state.busy(), state.head_since) {
+                    (true, _) => state.ends.map_or(state.useful_at + STUCK, |ends| ends.min(state.useful_at + STUCK)),
+                    (false, Some(since)) => since + HEAD,
+                    (false, None) => state.useful_at + IDLE,
+                }
+            };
+            if until <= Instant::now() {
+                return;
+            }
+            // A deadline may move to an earlier time meanwhile, so it is compared again each second.
+            let look = Instant::now() + Duration::from_secs(1);
+            tokio::select! {
+                () = self.leave.notified() => return,
+                () = sleep_until(until.min(look)) => {}
+            }
+        }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+/// Every connection, in the order in which they were opened.
+#[derive(Debug, Default)]
+struct Places(Mutex<Opened>);
+
+#[derive(Debug, Default)]
+struct Opened {
+    last: u64,
+    by_number: BTreeMap<u64, Arc<Place>>,
+}
+
+impl Places {
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> (u64, Arc<Place>) {
+        let mut opened = self.opened();
+        opened.last += 1;
+        let (number, place) = (opened.last, Arc::new(Place::new()));
+        opened.by_number.insert(number, place.clone());
+        (number, place)
+    }
+
+    fn close(&self, number: u64) {
+        self.opened().by_number.remove(&number);
+    }
+
+    /// Ends the connection that has been useless for longest; one that is being answered only if all are.
+    fn make_room(&self) {
+        let useless = |place: &Place| {
+            let state = place.state();
+            (state.busy(), state.useful_at)
+        };
+        let mut opened = self.opened();
+        let longest = opened.by_number.iter().min_by_key(|(_, place)| useless(place)).map(|(number, _)| *number);
+        if let Some(place) = longest.and_then(|number| opened.by_number.remove(&number)) {
+            place.leave.notify_one();
+        }
+    }
+}
+
+/// Serves `routes` on `listener`, HTTP/1 alone, with at most `most` connections at a time.
+pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize) {
+    let places = Arc::new(Places::default());
+    let free = Arc::new(Semaphore::new(most));
+    let mut failing = false;
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "the HTTP port cannot accept connections; it tries again");
+                }
+                // Its own connections may be what uses the descriptors up.
+                places.make_room();
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        if free.available_permits() == 0 {
+            places.make_room();
+        }
+        // The semaphore is never closed.
+        let Ok(permit) = free.clone().acquire_owned().await else { return };
+        let (number, place) = places.open();
+        let (routes, places) = (routes.clone(), places.clone());
+        tokio::spawn(async move {
+            connection(stream, routes, &place).await;
+            places.close(number);
+            drop(permit);
+        });
+    }
+}
+
+/// Serves one connection until it ends or is over.
+async fn connection<S>(stream: S, routes: Router, place: &Arc<Place>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let routes = TowerToHyperService::new(routes);
+    let noting = place.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        noting.request();
+        let (answer, place) = (routes.call(request), noting.clone());
+        async move {
+            let ended = Ended(place);
+            let response: Response = answer.await?;
+            if response.extensions().get::<Large>().is_some() {
+                ended.0.large();
+            }
+            Ok::<_, std::convert::Infallible>(response.map(|body| Watched { body, _ended: ended }))
+        }
+    });
+    let noted = Noted { stream, place: place.clone() };
+    // Deadlines are ours (`Place`).
+    let served = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(noted), service);
+    tokio::select! {
+        // A connection that ends badly is the client's affair.
+        _ = served => {}
+        () = place.over() => {}
+    }
+}
+
+/// Notes the end of a response, whether it was sent or dropped.
+struct Ended(Arc<Place>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.responded();
+    }
+}
+
+/// The body of a response, whose end is noted.
+struct Watched {
+    body: Body,
+    _ended: Ended,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose traffic is noted.
+struct Noted<S> {
+    stream: S,
+    place: Arc<Place>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
-        this.watch(polled, context)
+        if buffer.filled().len() > before {
+            this.place.read();
+        }
+        polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin> Noted<S> {
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(polled, Poll::Ready(Ok(1..))) {
+            self.place.wrote();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.watch(polled, context)
+        this.wrote(polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        // Only called once its buffer is empty.
+        let this = self.get_mut();
+        this.place.flushed();
+        Pin::new(&mut this.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,7 +356,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.watch(polled, context)
+        this.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -114,24 +366,151 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::net::TcpStream;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_on_which_nothing_moves_ends() {
-        let (near, mut far) = duplex(64);
-        let (mut reader, mut writer) = tokio::io::split(Connection::new(near, None));
-        let began = Instant::now();
-        // A stream of events: it only writes, and a reader waits beside it.
-        let waits = tokio::spawn(async move { reader.read_u8().await.map_err(|error| error.kind()) });
-        for _ in 0..20 {
-            sleep(IDLE / 2).await;
-            writer.write_all(b"alive").await.unwrap();
-            far.read_exact(&mut [0; 5]).await.unwrap();
+    fn open() -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (near, far) = duplex(64);
+        let big = async || vec![b'x'; 10_000];
+        let marked = async || {
+            let mut response = Response::new(Body::from(vec![b'x'; 10_000]));
+            response.extensions_mut().insert(Large);
+            response
+        };
+        let routes = Router::new().route("/", get(async || "ok")).route("/big", get(big)).route("/large", get(marked));
+        let place = Arc::new(Place::new());
+        (far, tokio::spawn(async move { connection(near, routes, &place).await }))
+    }
+
+    async fn ask(client: &mut DuplexStream, path: &str) {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    }
+
+    async fn read_until(client: &mut DuplexStream, end: &[u8]) {
+        let mut text = Vec::new();
+        while !text.ends_with(end) {
+            text.push(client.read_u8().await.unwrap());
         }
-        assert!(!waits.is_finished(), "it was alive");
-        assert_eq!(waits.await.unwrap(), Err(io::ErrorKind::TimedOut));
-        assert_eq!(began.elapsed(), IDLE * 11);
+    }
+
+    /// Within the second that a look at the deadlines takes.
+    #[track_caller]
+    fn lasted(began: Instant, expected: Duration) {
+        let lasted = began.elapsed();
+        assert!((expected..=expected + Duration::from_secs(1)).contains(&lasted), "{lasted:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_a_deadline_however_many_bytes_trickle_in() {
+        let began = Instant::now();
+        let (mut client, ends) = open();
+        client.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+        while client.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_millis(500)).await;
+        }
+        ends.await.unwrap();
+        lasted(began, HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_between_two_requests_may_idle_and_then_ends() {
+        let (mut client, ends) = open();
+        for _ in 0..3 {
+            ask(&mut client, "/").await;
+            read_until(&mut client, b"ok").await;
+            sleep(IDLE / 2).await;
+            assert!(!ends.is_finished());
+        }
+        let began = Instant::now();
+        client.write_all(b"GET").await.unwrap();
+        ends.await.unwrap();
+        lasted(began, HEAD);
+        let (mut client, ends) = open();
+        ask(&mut client, "/").await;
+        read_until(&mut client, b"ok").await;
+        let began = Instant::now();
+        ends.await.unwrap();
+        lasted(began, IDLE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_not_read_ends_and_a_large_one_has_a_deadline() {
+        let (mut client, ends) = open();
+        ask(&mut client, "/big").await;
+        client.read_u8().await.unwrap();
+        let began = Instant::now();
+        ends.await.unwrap();
+        lasted(began, STUCK);
+        for (path, most) in [("/big", Duration::from_secs(10_000)), ("/large", LARGE)] {
+            let (mut client, ends) = open();
+            ask(&mut client, path).await;
+            let began = Instant::now();
+            // 64 bytes each 20 s: it moves, and takes most of an hour.
+            let mut taken = 0;
+            while taken < 10_000 {
+                match client.read(&mut [0; 64]).await.unwrap() {
+                    0 => break,
+                    read => taken += read,
+                }
+                sleep(Duration::from_secs(20)).await;
+            }
+            assert!(began.elapsed() < most + Duration::from_secs(65), "{path}: {:?}", began.elapsed());
+            assert_eq!(taken >= 10_000, path == "/big", "{path}");
+            drop(client);
+            ends.await.unwrap();
+        }
+    }
+
+    #[test]
+    fn the_port_takes_a_share_of_the_files() {
+        for (limit, most) in [(Some(1024), 256), (Some(64), 16), (Some(3), 4), (Some(u64::MAX), 256), (None, 256)] {
+            assert_eq!(share(limit), most, "{limit:?}");
+        }
+    }
+
+    /// Slow clients take each other's places; a request that arrives at once is answered, and one under way is not cut.
+    #[tokio::test]
+    async fn a_new_connection_takes_the_place_of_the_most_useless_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (release, held) = tokio::sync::watch::channel(false);
+        let slow = async move || {
+            let mut held = held.clone();
+            held.wait_for(|done| *done).await.map(|_| "slow").unwrap_or_default()
+        };
+        let routes = Router::new().route("/", get(async || "ok")).route("/slow", get(slow));
+        tokio::spawn(serve(listener, routes, 4));
+        let mut under_way = TcpStream::connect(address).await.unwrap();
+        under_way.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut slow = Vec::new();
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+            slow.push(client);
+            let mut health = TcpStream::connect(address).await.unwrap();
+            health.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut text = String::new();
+            health.read_to_string(&mut text).await.unwrap();
+            assert!(text.ends_with("ok"), "{text}");
+        }
+        release.send(true).unwrap();
+        let mut text = String::new();
+        under_way.read_to_string(&mut text).await.unwrap();
+        assert!(text.ends_with("slow"), "{text}");
+    }
+
+    /// HTTP/2 would have windows and streams of its own, which no bound here knows.
+    #[tokio::test]
+    async fn http_2_is_not_spoken() {
+        let (mut client, ends) = open();
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        // Refused in HTTP/1, or dropped.
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+        ends.await.unwrap();
     }
 }

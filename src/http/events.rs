@@ -1,94 +1,109 @@
-//! What changes, as it happens? Server-sent events with resume.
+//! What changes, as it happens: server-sent events with resume.
 //!
-//! A client is one number: the version up to which it was told. What it was not told in time is never queued for it;
-//! the board is asked what came after that number when the client can take more, so a slow one gets fewer, newer events.
+//! A client is one number: the version up to which it was sent changes. What it was not sent in time is never queued for
+//! it; the board is read from that number on when the client can take more, so a slow one gets fewer, newer events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{daemon_status, problem};
+use super::daemon_status;
+use super::room::{Room, busy};
 use crate::status::{Board, Change};
 
-/// So many clients at once; each is a connection and a few hundred kilobytes at most.
+/// Most clients at a time, where the process's limit of connections allows them.
 pub(super) const CLIENTS: usize = 64;
-/// A comment goes out this often, so that a dead connection is found.
+/// A comment is sent this often, so that a dead connection is found.
 const ALIVE: Duration = Duration::from_secs(15);
-/// So many changes are taken from the board at once.
-const BATCH: usize = 128;
-/// So many events wait for the connection to take them.
-const WAITING: usize = 16;
-/// Changes within this time are told together, each app once.
+/// Number of changes that are taken from the board at a time.
+const BATCH: usize = 32;
+/// Changes within this time are sent together, each app once.
 const TOGETHER: Duration = Duration::from_millis(50);
 
 /// The stream of changes since `Last-Event-ID`, or from now on.
-pub(super) fn stream(board: Board, headers: &HeaderMap, clients: Arc<Semaphore>) -> Response {
-    let Ok(permit) = clients.try_acquire_owned() else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "too many readers of events; try again later");
-    };
+pub(super) fn stream(board: Board, headers: &HeaderMap, clients: Arc<Semaphore>, room: Room) -> Response {
+    let Ok(permit) = clients.try_acquire_owned() else { return busy() };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.trim().parse().ok());
-    let (sender, receiver): (Sender<Event>, Receiver<Event>) = channel(WAITING);
-    tokio::spawn(tell(board, last, sender, permit));
+    let (sender, receiver) = channel(1);
+    tokio::spawn(send(board, last, sender, room, permit));
     let events = ReceiverStream::new(receiver).map(Ok::<_, Infallible>);
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE).text("alive")).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would hold events back otherwise.
-    response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // nginx would hold events back otherwise.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(events)).into_response()
 }
 
-/// Tells one client of changes until it goes.
-async fn tell(board: Board, last: Option<u64>, client: Sender<Event>, _permit: OwnedSemaphorePermit) {
+/// Sends changes to one client until it goes.
+async fn send(board: Board, last: Option<u64>, client: Sender<Bytes>, room: Room, _permit: OwnedSemaphorePermit) {
     let mut changes = board.changes();
-    let mut told = last;
+    let mut sent = last;
     loop {
-        // Before the board is read: what comes meanwhile is told the next time round.
+        // Before the board is read: what comes meanwhile is sent the next time.
         changes.mark_unchanged();
-        let missed = told.and_then(|version| board.since(version, BATCH));
+        let missed = sent.and_then(|version| board.since(version, BATCH));
         let Some(missed) = missed else {
             let version = board.versions().board;
-            told = Some(version);
-            let reset = Event::default().event("reset").id(version.to_string()).data("{}");
-            if client.send(reset).await.is_err() {
+            sent = Some(version);
+            if !room.send_event(|| text("reset", version, "{}"), &client).await {
                 return;
             }
             continue;
         };
         let full = missed.len() == BATCH;
         for (version, change) in missed {
-            let Ok(event) = event(&board, &change) else { return };
-            told = Some(version);
-            if client.send(event.id(version.to_string())).await.is_err() {
+            sent = Some(version);
+            if !room.send_event(|| event(&board, &change, version), &client).await {
                 return;
             }
         }
         if full {
             continue;
         }
-        tokio::select! {
-            () = client.closed() => return,
-            more = changes.changed() => if more.is_err() {
-                return;
-            },
+        loop {
+            tokio::select! {
+                () = client.closed() => return,
+                more = changes.changed() => match more {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(ALIVE) => if client.send(Bytes::from_static(b": alive\n\n")).await.is_err() {
+                    return;
+                },
+            }
         }
         tokio::time::sleep(TOGETHER).await;
     }
 }
 
-fn event(board: &Board, change: &Change) -> Result<Event, axum::Error> {
-    match change {
-        Change::App(app) => Event::default().event("app").json_data(&**app),
-        Change::Removed(name) => Event::default().event("removed").json_data(json!({ "name": name.as_str() })),
-        Change::Daemon => Event::default().event("daemon").json_data(daemon_status(board)),
-        Change::History(entry) => Event::default().event("history").json_data(&**entry),
+/// One event. JSON without line breaks is one line of data.
+fn text(kind: &str, version: u64, data: &str) -> Vec<u8> {
+    format!("event: {kind}\nid: {version}\ndata: {data}\n\n").into_bytes()
+}
+
+fn event(board: &Board, change: &Change, version: u64) -> Vec<u8> {
+    let (kind, data) = match change {
+        Change::App(app) => ("app", serde_json::to_string(&**app)),
+        Change::Removed(name) => ("removed", Ok(json!({ "name": name.as_str() }).to_string())),
+        Change::Daemon => ("daemon", serde_json::to_string(&daemon_status(board))),
+        Change::History(entry) => ("history", serde_json::to_string(&**entry)),
+    };
+    match data {
+        Ok(data) => text(kind, version, &data),
+        Err(error) => {
+            tracing::error!(%error, kind, "could not write an event");
+            text("reset", version, "{}")
+        }
     }
 }

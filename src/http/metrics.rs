@@ -1,9 +1,10 @@
-//! `/metrics`, in the OpenMetrics text format. What the board can tell is computed at each scrape, on this port's thread.
+//! `/metrics`, in the text format of Prometheus, or in that of OpenMetrics where the client asks for it. What the board
+//! can tell is computed at each scrape, on this port's thread.
 //!
 //! Closed label sets: an enum's name, never free text; only `app` and `app_id` name things, and theirs vanish with them.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -18,11 +19,61 @@ use crate::status::history::Health;
 use crate::status::{Board, Daemon};
 use crate::telemetry;
 
-/// The content type of what [`scrape`] returns.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A format of the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' text format 0.0.4, which every scraper reads.
+    Text,
+    /// `OpenMetrics` 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format that `accept`, the values of the Accept headers, prefers. `OpenMetrics` only where it is named, with a
+    /// version that this is; the text format in every other case.
+    pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut format, mut best) = (Self::Text, 0.0);
+        for range in accept.into_iter().flat_map(|value| value.split(',')) {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let (mut welcome, mut version) = (Some(1.0), None);
+            for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+                let value = value.trim().trim_matches('"');
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "q" => welcome = quality(value),
+                    "version" => version = Some(value),
+                    _ => {}
+                }
+            }
+            let fits = match (media.as_str(), version) {
+                ("application/openmetrics-text", None | Some("1.0.0" | "0.0.1")) => Self::OpenMetrics,
+                ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => Self::Text,
+                _ => continue,
+            };
+            // Of two that are as welcome, the one that is named first.
+            if let Some(welcome) = welcome.filter(|welcome| *welcome > best) {
+                (format, best) = (fits, welcome);
+            }
+        }
+        format
+    }
+
+    /// The content type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// A quality value, from 0 to 1.
+fn quality(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))
+}
 
 /// Everything that can be measured, as text.
-pub fn scrape(board: &Board) -> Result<String, fmt::Error> {
+pub fn scrape(board: &Board, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("campos_operator");
     board.meters().register(&mut registry);
     registry.register_collector(Box::new(Snapshot {
@@ -34,7 +85,43 @@ pub fn scrape(board: &Board) -> Result<String, fmt::Error> {
     }));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
-    Ok(text)
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Text => plain(&text),
+    })
+}
+
+/// `OpenMetrics` as the text format 0.0.4, where a family has the name of its samples, an info is a gauge, and neither
+/// units nor the end are said.
+fn plain(open: &str) -> String {
+    let mut text = String::with_capacity(open.len());
+    // HELP precedes TYPE, and only the type says how the samples are called.
+    let mut help = None;
+    for line in open.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(name), said) => help = Some((name, said.unwrap_or_default())),
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let (suffix, kind) = match kind {
+                    "counter" => ("_total", "counter"),
+                    "info" => ("_info", "gauge"),
+                    "stateset" => ("", "gauge"),
+                    "unknown" => ("", "untyped"),
+                    other => ("", other),
+                };
+                if let Some((_, help)) = help.take_if(|(known, _)| *known == name) {
+                    let _ = writeln!(text, "# HELP {name}{suffix} {help}"); // writing to a String cannot fail
+                }
+                let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
+            }
+            (Some("#"), ..) => {}
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
 }
 
 /// The board at one moment.
@@ -158,4 +245,68 @@ fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) 
     encoder
         .encode_descriptor(name, help, None, MetricType::Counter)?
         .encode_counter::<NoLabelSet, u64, f64>(&value, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_metrics_only_on_request() {
+        use Format::{OpenMetrics, Text};
+        let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for (accept, format) in [
+            (vec![], Text),
+            (vec![""], Text),
+            (vec!["*/*"], Text),
+            (vec!["text/html, */*;q=0.8"], Text),
+            (vec!["application/*"], Text),
+            (vec!["application/json"], Text),
+            (vec!["text/plain"], Text),
+            (vec![prometheus], OpenMetrics),
+            (vec!["application/openmetrics-text"], OpenMetrics),
+            (vec!["APPLICATION/OpenMetrics-Text ; Version=\"1.0.0\" ; Q=0.5"], OpenMetrics),
+            (vec!["application/openmetrics-text;version=0.0.1,text/plain;q=0.5"], OpenMetrics),
+            (vec!["application/openmetrics-text;version=2.0.0"], Text),
+            (vec!["application/openmetrics-text;q=0"], Text),
+            (vec!["application/openmetrics-text;q=0.000,*/*;q=0.1"], Text),
+            (vec!["application/openmetrics-text;q=0.3,text/plain;q=0.5"], Text),
+            (vec!["text/plain;version=0.0.4;q=0.5", "application/openmetrics-text;q=0.9"], OpenMetrics),
+            (vec!["application/openmetrics-text;q=0.001"], OpenMetrics),
+            (vec!["application/openmetrics-text;q=0.2,*/*;q=0.9"], Text),
+            (vec!["text/plain, application/openmetrics-text"], Text),
+            (vec!["application/openmetrics-text, text/plain"], OpenMetrics),
+            (vec!["application/openmetrics-text;q=high"], Text),
+            (vec!["application/openmetrics-text;q=2"], Text),
+        ] {
+            assert_eq!(Format::negotiate(accept.clone()), format, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_format_has_no_word_of_open_metrics() {
+        let board = Board::default();
+        board.meters().acted("stop", "Accepted");
+        board.meters().passed(std::time::Duration::from_millis(1));
+        let text = scrape(&board, Format::Text).unwrap();
+        for line in [
+            "# TYPE campos_operator_actions_total counter",
+            "campos_operator_actions_total{action=\"stop\",result=\"Accepted\"} 1",
+            "# TYPE campos_operator_build_info gauge",
+            "# TYPE campos_operator_reconcile_duration_seconds histogram",
+            "# TYPE campos_operator_breaker_open gauge",
+        ] {
+            assert_eq!(text.lines().filter(|known| *known == line).count(), 1, "{line}:\n{text}");
+        }
+        for never in ["# UNIT", "# EOF", " info\n", "# TYPE campos_operator_actions counter"] {
+            assert!(!text.contains(never), "{never}");
+        }
+        for line in text.lines().filter(|line| line.starts_with("# TYPE")) {
+            let name = line.split(' ').nth(2).unwrap();
+            assert_eq!(text.matches(&format!("# HELP {name} ")).count(), 1, "{name}");
+        }
+        assert!(scrape(&board, Format::OpenMetrics).unwrap().ends_with("# EOF\n"));
+    }
 }

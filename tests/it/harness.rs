@@ -154,8 +154,11 @@ impl Daemon {
     /// Starts `run` on `manifests` against `simulator`, with further flags.
     pub(crate) fn start(simulator: &Simulator, manifests: &Manifests, flags: &[&str]) -> Self {
         let mut command = binary();
-        command.args(["run", "--listen", "127.0.0.1:0", "--api-url", &simulator.url(), "--manifests"]);
+        command.args(["run", "--api-url", &simulator.url(), "--manifests"]);
         command.arg(manifests.path()).args(flags);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         Self::spawn(command)
     }
 
@@ -205,6 +208,13 @@ impl Daemon {
     /// How many files and connections it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
     /// Stops the process where it stands, as a debugger or an overloaded machine would.

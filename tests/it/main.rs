@@ -10,6 +10,7 @@ mod docs;
 mod harness;
 mod hostile;
 mod import;
+mod port;
 mod schedules;
 mod schema;
 mod seeing;

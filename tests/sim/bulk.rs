@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use campos_operator::camposcloud::governor::Budget;
-use campos_operator::http::metrics::scrape;
+use campos_operator::http::metrics::{Format, scrape};
 use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
@@ -140,7 +140,7 @@ fn a_settled_fleet_costs_its_list_and_an_edit_one_call_and_its_confirmation() {
 
 /// Decisions since the start, by result, as the metrics tell them.
 fn decisions(board: &Board) -> Vec<String> {
-    let text = scrape(board).unwrap();
+    let text = scrape(board, Format::OpenMetrics).unwrap();
     let lines = text.lines().filter(|line| line.starts_with("campos_operator_reconcile_total"));
     lines.map(str::to_owned).collect()
 }

@@ -1,4 +1,4 @@
-// What does the person see? The fleet of `/api/v1/apps`, kept up to date by `/api/v1/events`.
+// What does the person see? The fleet of `api/v1/apps`, kept up to date by `api/v1/events`.
 //
 // Level, not edge: an event carries a whole item, and after every (re)connection everything is read anew, so a lost
 // event costs time and nothing else. Whatever the server wrote becomes text, never markup.
@@ -668,7 +668,7 @@ function showDetail() {
     ["Revision", make("code", {}, status.revision || "–")],
     ["Generation", String(metadata.generation ?? "–")],
   ].filter(Boolean));
-  mark(byId("detail_json"), "href", `/api/v1/apps/${encodeURIComponent(open)}`);
+  mark(byId("detail_json"), "href", `api/v1/apps/${encodeURIComponent(open)}`);
 }
 
 const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
@@ -724,7 +724,7 @@ async function loadPast() {
   const name = open;
   readingPast += 1;
   try {
-    const answer = await get(`/api/v1/history?app=${encodeURIComponent(name)}&limit=200`);
+    const answer = await get(`api/v1/history?app=${encodeURIComponent(name)}&limit=200`);
     if (name !== open) return;
     past = { name, entries: answer.items ?? [], trouble: null };
   } catch (error) {
@@ -887,7 +887,7 @@ function loadAll() {
   if (loading) { again = true; return loading; }
   meanwhile = [];
   loading = (async () => {
-    const [list, status] = await Promise.all([get("/api/v1/apps"), get("/api/v1/status")]);
+    const [list, status] = await Promise.all([get("api/v1/apps"), get("api/v1/status")]);
     rows.clear();
     for (const item of list.items ?? []) rows.set(item.metadata.name, rowOf(item));
     for (const change of meanwhile) change();
@@ -913,7 +913,7 @@ function change(apply) {
 
 function connect() {
   events?.close();
-  const source = events = new EventSource("/api/v1/events");
+  const source = events = new EventSource("api/v1/events");
   const all = () => {
     clearTimeout(opening);
     if (source !== events) return;
@@ -952,7 +952,7 @@ async function broken(source) {
   source.close();
   events = null;
   try {
-    const response = await fetch("/api/v1/events", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
+    const response = await fetch("api/v1/events", { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
     if (response.ok) return later(connect);
     poll();
   } catch (error) {
@@ -983,7 +983,7 @@ async function poll(times = 12) {
 async function pulse() {
   if (link !== "live" && link !== "polling") return;
   try {
-    const response = await fetch("/livez", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const response = await fetch("livez", { cache: "no-store", signal: AbortSignal.timeout(8000) });
     waits = 0;
     seen();
     if (stalled === response.ok) { stalled = !response.ok; refresh(); }

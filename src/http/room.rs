@@ -1,0 +1,252 @@
+//! Memory for responses. However many clients ask, and however slowly they read, the port holds at most 32 MiB for them
+//! ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a time.
+//!
+//! A permit belongs to the bytes: it is released when they are written to the socket or dropped with the connection.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::problem;
+
+/// Bytes of responses that are held at a time.
+const RESPONSES: usize = 16 << 20;
+/// Bytes of events that are held at a time, apart from the responses: neither can starve the other.
+const EVENTS: usize = 8 << 20;
+/// Large responses at a time.
+const LARGE: usize = 16;
+/// A stream that is not longer than this is sent as a whole, with its length: 8 MiB for all large responses.
+const WHOLE: usize = 512 << 10;
+/// A response of more bytes is large. A stream is sent in chunks of about this size.
+pub(super) const CHUNK: usize = 32 << 10;
+/// Permits count in units of this size.
+const UNIT: usize = 1 << 10;
+
+/// Marks a large response: it is worth compressing, and it has a deadline.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Large;
+
+/// The memory that responses share.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    responses: Arc<Semaphore>,
+    events: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            responses: Arc::new(Semaphore::new(RESPONSES / UNIT)),
+            events: Arc::new(Semaphore::new(EVENTS / UNIT)),
+            large: Arc::new(Semaphore::new(LARGE)),
+        }
+    }
+}
+
+/// Bytes with the permits for them.
+struct Held {
+    bytes: Vec<u8>,
+    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Permits for `bytes`. What is larger than the whole room takes all of it.
+fn units(bytes: usize, room: usize) -> u32 {
+    u32::try_from(bytes.min(room).div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+impl Room {
+    /// A response of `bytes`, or a 503 where there is no room for it.
+    pub(super) fn response(&self, kind: &'static str, bytes: Vec<u8>) -> Response {
+        let large = bytes.len() > CHUNK;
+        match self.hold(bytes, large) {
+            Ok(bytes) => {
+                let mut response = ([(header::CONTENT_TYPE, kind)], Body::from(bytes)).into_response();
+                if large {
+                    response.extensions_mut().insert(Large);
+                }
+                response
+            }
+            Err(_) => busy(),
+        }
+    }
+
+    /// A response of `value` as JSON.
+    pub(super) fn json(&self, value: &impl Serialize) -> Response {
+        match serde_json::to_vec(value) {
+            Ok(bytes) => self.response("application/json", bytes),
+            Err(error) => {
+                tracing::error!(%error, "could not write a response of the HTTP port");
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "could not write the response")
+            }
+        }
+    }
+
+    fn hold(&self, bytes: Vec<u8>, large: bool) -> Result<Bytes, TryAcquireError> {
+        let large = large.then(|| self.large.clone().try_acquire_owned()).transpose()?;
+        let permit = self.responses.clone().try_acquire_many_owned(units(bytes.len(), RESPONSES))?;
+        Ok(Bytes::from_owner(Held { bytes, _permits: (permit, large) }))
+    }
+
+    /// A JSON response in chunks: `next` returns one at a time, about [`CHUNK`] bytes each, and `None` after the last.
+    /// Only the chunks that wait for the client are in memory.
+    pub(super) fn stream(&self, mut next: impl FnMut() -> Option<Vec<u8>> + Send + 'static) -> Response {
+        let mut begun = Vec::new();
+        while begun.len() <= WHOLE {
+            match next() {
+                Some(chunk) => begun.extend_from_slice(&chunk),
+                None => return self.response("application/json", begun),
+            }
+        }
+        let Ok(large) = self.large.clone().try_acquire_owned() else { return busy() };
+        let (sender, receiver) = channel(1);
+        let room = self.clone();
+        tokio::spawn(async move {
+            let _large = large;
+            let mut chunk = Some(begun);
+            while let Some(bytes) = chunk {
+                if !room.send(bytes, &sender).await {
+                    return;
+                }
+                chunk = next();
+            }
+        });
+        let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, Infallible>));
+        let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        response.extensions_mut().insert(Large);
+        response
+    }
+
+    /// Sends a chunk once there is room for it; false if the client has gone.
+    async fn send(&self, bytes: Vec<u8>, client: &Sender<Bytes>) -> bool {
+        let permit = tokio::select! {
+            () = client.closed() => return false,
+            permit = self.responses.clone().acquire_many_owned(units(bytes.len(), RESPONSES)) => permit,
+        };
+        // The semaphore is never closed.
+        let Ok(permit) = permit else { return false };
+        client.send(Bytes::from_owner(Held { bytes, _permits: (permit, None) })).await.is_ok()
+    }
+
+    /// Sends the event that `render` returns once there is room for it; false if the client has gone. While it waits, the
+    /// event is not in memory.
+    pub(super) async fn send_event(&self, render: impl Fn() -> Vec<u8>, client: &Sender<Bytes>) -> bool {
+        let mut bytes = render();
+        let wanted = units(bytes.len(), EVENTS);
+        let permit = if let Ok(permit) = self.events.clone().try_acquire_many_owned(wanted) {
+            permit
+        } else {
+            drop(bytes);
+            let permit = tokio::select! {
+                () = client.closed() => return false,
+                permit = self.events.clone().acquire_many_owned(wanted) => permit,
+            };
+            let Ok(permit) = permit else { return false };
+            bytes = render();
+            permit
+        };
+        client.send(Bytes::from_owner(Held { bytes, _permits: (permit, None) })).await.is_ok()
+    }
+}
+
+/// The response where there is no room for another one.
+pub(super) fn busy() -> Response {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too many large responses at a time; try again later");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    /// Clients that never read hold what they were sent; beyond the bounds the response is a 503, and room that is
+    /// released is used again.
+    #[tokio::test]
+    async fn memory_is_bounded_whatever_is_not_read() {
+        let room = Room::default();
+        let mut unread = Vec::new();
+        loop {
+            let response = room.response("text/plain", vec![b'x'; 4 << 20]);
+            if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+                assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+                break;
+            }
+            unread.push(response);
+        }
+        assert_eq!(unread.len(), 4, "16 MiB");
+        unread.clear();
+        let large = || room.response("text/plain", vec![b'x'; CHUNK + 1]);
+        let held: Vec<_> = std::iter::repeat_with(large).take(LARGE).collect();
+        assert!(held.iter().all(|response| response.status() == StatusCode::OK));
+        assert_eq!(large().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(room.response("text/plain", vec![b'x'; CHUNK]).status(), StatusCode::OK, "a small one");
+        drop(held);
+        assert_eq!(to_bytes(large().into_body(), usize::MAX).await.unwrap().len(), CHUNK + 1);
+        assert_eq!(room.responses.available_permits(), RESPONSES / UNIT);
+        assert_eq!(room.large.available_permits(), LARGE);
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_made_as_it_is_read() {
+        let room = Room::default();
+        let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = made.clone();
+        let response = room.stream(move || {
+            let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            (number < 100).then(|| vec![b'x'; CHUNK])
+        });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let ahead = made.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(ahead < 6 + WHOLE / CHUNK, "{ahead} chunks wait for a client that does not read");
+        assert_eq!(to_bytes(response.into_body(), usize::MAX).await.unwrap().len(), 100 * CHUNK);
+        let mut unread = Vec::new();
+        for _ in 0..LARGE {
+            let mut left = 30;
+            unread.push(room.stream(move || {
+                left -= 1;
+                (left > 0).then(|| vec![b'x'; CHUNK])
+            }));
+        }
+        let mut left = 30;
+        let more = room.stream(move || {
+            left -= 1;
+            (left > 0).then(|| vec![b'x'; CHUNK])
+        });
+        assert_eq!(more.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn events_wait_for_room_and_are_not_in_memory_meanwhile() {
+        let room = Room::default();
+        let (sender, mut receiver) = channel(64);
+        for _ in 0..8 {
+            assert!(room.send_event(|| vec![b'x'; 1 << 20], &sender).await);
+        }
+        let late = room.send_event(|| vec![b'x'; 1 << 20], &sender);
+        tokio::pin!(late);
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), &mut late).await.is_err());
+        drop(receiver.recv().await);
+        assert!(late.await);
+        drop(receiver);
+        assert!(!room.send_event(|| vec![b'x'; 1 << 20], &sender).await);
+    }
+}
