@@ -63,7 +63,7 @@ impl Client {
         deadline: Duration,
         cap: usize,
     ) -> Result<RawAnswer, Failure> {
-        let token = self.token.current().map_err(|error| {
+        let token = self.token.current().await.map_err(|error| {
             error::transport(doing, Verdict::AccountBlocked, &chain(&error), &self.token.secrets(None))
         })?;
         let uri = url

@@ -7,10 +7,13 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::reconcile::redacted::{SHORTEST, Secrets, Token};
@@ -21,7 +24,7 @@ const MAX_TOKEN_FILE: u64 = 64 * 1024;
 const REMEMBERED: usize = 8;
 
 /// Why there is no token to send. Never holds any of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
     #[error("reading the token file {path}")]
@@ -29,8 +32,11 @@ pub enum TokenError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
+    /// The file system does not answer.
+    #[error("reading the token file {0}: the file system does not answer")]
+    Silent(PathBuf),
     /// The file holds no token.
     #[error("the token file {0} is empty")]
     Empty(PathBuf),
@@ -57,15 +63,128 @@ pub struct Current {
 
 enum Origin {
     Fixed(Token),
-    File { path: PathBuf, last: Mutex<Last> },
+    File(Arc<TokenFile>),
+}
+
+/// A file system that does not answer within this time costs no request more than that: the last token is sent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A file that holds the token. It is read by threads of their own: no request, and not the loop, waits for a file system
+/// that does not answer.
+struct TokenFile {
+    path: PathBuf,
+    known: Mutex<Known>,
+    /// The check that is under way, or the last one.
+    check: Mutex<Option<Check>>,
 }
 
 #[derive(Default)]
-struct Last {
+struct Known {
     token: Option<(Stamp, Token)>,
+    /// The state of the file at the last check; `None` where there was no file.
+    seen: Option<Stamp>,
     /// The state of the file whose token was refused; `None` where there was no file.
     refused: Option<Stamp>,
+    /// Whether the rights of the file were warned of.
+    open: bool,
+    /// Whether it was warned of a file system that does not answer.
+    silent: bool,
 }
+
+#[derive(Clone)]
+struct Check {
+    began: Instant,
+    result: watch::Receiver<Option<Result<Token, TokenError>>>,
+}
+
+impl Check {
+    fn is_done(&self) -> bool {
+        self.result.borrow().is_some() || self.result.has_changed().is_err()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TokenFile {
+    /// Starts a check of the file, unless one is under way.
+    fn check(self: &Arc<Self>) -> Check {
+        let mut last = lock(&self.check);
+        if let Some(check) = last.as_ref().filter(|check| !check.is_done()) {
+            return check.clone();
+        }
+        let (done, result) = watch::channel(None);
+        let file = self.clone();
+        tokio::task::spawn_blocking(move || done.send_replace(Some(file.read())));
+        let check = Check { began: Instant::now(), result };
+        *last = Some(check.clone());
+        check
+    }
+
+    /// The token in the file; the last one that was read, where the file system does not answer.
+    async fn token(self: &Arc<Self>) -> Result<Token, TokenError> {
+        let Check { began, mut result } = self.check();
+        let read = tokio::time::timeout_at(began + PATIENCE, result.wait_for(Option::is_some)).await;
+        if let Ok(Ok(result)) = read
+            && let Some(result) = &*result
+        {
+            return result.clone();
+        }
+        let mut known = lock(&self.known);
+        let token = known.token.as_ref().map(|(_, token)| token.clone());
+        let token = token.ok_or_else(|| TokenError::Silent(self.path.clone()))?;
+        if !std::mem::replace(&mut known.silent, true) {
+            let file = self.path.display();
+            warn!(%file, "the file system of the token file does not answer; the token that was read last is used");
+        }
+        Ok(token)
+    }
+
+    /// Reads the file if it is not as it was. May take as long as the file system likes, so that it holds no lock.
+    ///
+    /// A file that became unreadable is an error even when an older token is known: it was revoked or is being
+    /// replaced, and sending the old one could get the account blocked.
+    fn read(&self) -> Result<Token, TokenError> {
+        let unreadable = |source| TokenError::Unreadable { path: self.path.clone(), source: Arc::new(source) };
+        let metadata = fs::metadata(&self.path);
+        let seen = metadata.as_ref().ok().map(stamp);
+        {
+            let mut known = lock(&self.known);
+            (known.seen, known.silent) = (seen, false);
+            if let Some((_, token)) = known.token.as_ref().filter(|(state, _)| Some(*state) == seen) {
+                return Ok(token.clone());
+            }
+        }
+        let metadata = metadata.map_err(unreadable)?;
+        if !metadata.is_file() || metadata.len() > MAX_TOKEN_FILE {
+            return Err(unreadable(std::io::Error::other("not a regular file of at most 64 KiB")));
+        }
+        let text = fs::read_to_string(&self.path).map_err(unreadable)?;
+        let token = Token::new(SecretString::from(text.trim()));
+        if token.value().expose_secret().is_empty() {
+            return Err(TokenError::Empty(self.path.clone()));
+        }
+        header(&token, &self.of())?;
+        let mut known = lock(&self.known);
+        known.token = Some((stamp(&metadata), token.clone()));
+        if metadata.mode() & OTHERS != 0 && !std::mem::replace(&mut known.open, true) {
+            warn!(
+                file = %self.path.display(),
+                mode = format!("{:04o}", metadata.mode() & 0o7777),
+                "other users of this machine can read the token file; chmod 600 keeps it to its owner"
+            );
+        }
+        Ok(token)
+    }
+
+    fn of(&self) -> String {
+        format!("in the file {}", self.path.display())
+    }
+}
+
+/// The right of others to read a file.
+const OTHERS: u32 = 0o004;
 
 /// What tells one state of the file from another without reading it.
 type Stamp = (u64, u64, i64, i64, u64);
@@ -74,7 +193,7 @@ impl std::fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.origin {
             Origin::Fixed(_) => f.write_str("TokenSource(environment)"),
-            Origin::File { path, .. } => write!(f, "TokenSource({})", path.display()),
+            Origin::File(file) => write!(f, "TokenSource({})", file.path.display()),
         }
     }
 }
@@ -87,36 +206,17 @@ impl TokenSource {
 
     /// A file that holds the token; white space around it is ignored.
     pub fn file(path: PathBuf) -> Self {
-        Self { origin: Origin::File { path, last: Mutex::default() }, used: Mutex::default() }
+        let file = TokenFile { path, known: Mutex::default(), check: Mutex::default() };
+        Self { origin: Origin::File(Arc::new(file)), used: Mutex::default() }
     }
 
-    /// The token to send now.
-    ///
-    /// A file that became unreadable is an error even when an older token is known: it was revoked or is being
-    /// replaced, and sending the old one could get the account blocked.
-    pub fn current(&self) -> Result<Current, TokenError> {
+    /// The token to send now. Never waits for long; must be called within a runtime.
+    pub async fn current(&self) -> Result<Current, TokenError> {
         let (header, token) = match &self.origin {
             Origin::Fixed(token) => (header(token, "in CAMPOSCLOUD_TOKEN")?, token.clone()),
-            Origin::File { path, last } => {
-                let unreadable = |source| TokenError::Unreadable { path: path.clone(), source };
-                let metadata = fs::metadata(path).map_err(unreadable)?;
-                let stamp = stamp(&metadata);
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                let of = format!("in the file {}", path.display());
-                if let Some((_, token)) = last.token.as_ref().filter(|(known, _)| *known == stamp) {
-                    return Ok(Current { header: header(token, &of)?, token: token.clone() });
-                }
-                if !metadata.is_file() || metadata.len() > MAX_TOKEN_FILE {
-                    return Err(unreadable(std::io::Error::other("not a regular file of at most 64 KiB")));
-                }
-                let text = fs::read_to_string(path).map_err(unreadable)?;
-                let token = Token::new(SecretString::from(text.trim()));
-                if token.value().expose_secret().is_empty() {
-                    return Err(TokenError::Empty(path.clone()));
-                }
-                let value = header(&token, &of)?;
-                last.token = Some((stamp, token.clone()));
-                (value, token)
+            Origin::File(file) => {
+                let token = file.token().await?;
+                (header(&token, &file.of())?, token)
             }
         };
         self.remember(&token);
@@ -147,20 +247,29 @@ impl TokenSource {
 
     /// The token was refused: the next request reads the file again.
     pub fn refused(&self) {
-        if let Origin::File { path, last } = &self.origin {
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            last.refused = fs::metadata(path).ok().as_ref().map(stamp);
-            last.token = None;
+        if let Origin::File(file) = &self.origin {
+            let mut known = lock(&file.known);
+            (known.refused, known.token) = (known.seen, None);
         }
     }
 
-    /// Whether the file is another than the one whose token was refused.
+    /// The next request reads the file again, and a token that was refused is tried again.
+    pub fn reload(&self) {
+        if let Origin::File(file) = &self.origin {
+            let mut known = lock(&file.known);
+            (known.refused, known.token) = (None, None);
+        }
+    }
+
+    /// Whether the file is another than the one whose token was refused, as the last check of it says; starts the next
+    /// one. Must be called within a runtime.
     pub fn changed_since_refused(&self) -> bool {
         match &self.origin {
             Origin::Fixed(_) => false,
-            Origin::File { path, last } => {
-                let now = fs::metadata(path).ok().as_ref().map(stamp);
-                now.is_some() && now != last.lock().unwrap_or_else(PoisonError::into_inner).refused
+            Origin::File(file) => {
+                file.check();
+                let known = lock(&file.known);
+                known.seen.is_some() && known.seen != known.refused
             }
         }
     }
@@ -185,42 +294,78 @@ fn header(token: &Token, of: &str) -> Result<HeaderValue, TokenError> {
 mod tests {
     use super::*;
 
-    fn sent(source: &TokenSource) -> String {
-        source.current().unwrap().header.to_str().unwrap().to_owned()
+    async fn sent(source: &TokenSource) -> String {
+        source.current().await.unwrap().header.to_str().unwrap().to_owned()
     }
 
-    #[test]
-    fn a_file_is_trimmed_and_read_again_when_it_changes() {
+    async fn changes(source: &TokenSource) -> bool {
+        source.changed_since_refused();
+        let Origin::File(file) = &source.origin else { panic!("a file") };
+        let mut check = file.check();
+        check.result.wait_for(Option::is_some).await.unwrap();
+        source.changed_since_refused()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_trimmed_and_read_again_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         fs::write(&path, "\n one \r\n").unwrap();
         let source = TokenSource::file(path.clone());
-        assert_eq!(sent(&source), "Bearer one");
+        assert_eq!(sent(&source).await, "Bearer one");
         fs::write(dir.path().join("new"), "second").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
-        assert_eq!(sent(&source), "Bearer second");
-        fs::write(&path, " \n").unwrap();
+        assert_eq!(sent(&source).await, "Bearer second");
         source.refused();
-        assert!(!source.changed_since_refused());
+        assert!(!changes(&source).await);
+        source.reload();
+        assert!(changes(&source).await, "it is tried again on request");
+        source.refused();
         fs::write(&path, "  \n").unwrap();
-        assert!(source.changed_since_refused());
-        assert!(matches!(source.current(), Err(TokenError::Empty(_))));
+        assert!(changes(&source).await);
+        assert!(matches!(source.current().await, Err(TokenError::Empty(_))));
+        source.refused();
+        assert!(!changes(&source).await, "what is no token is tried once");
         fs::remove_file(&path).unwrap();
-        assert!(matches!(source.current(), Err(TokenError::Unreadable { .. })));
+        assert!(matches!(source.current().await, Err(TokenError::Unreadable { .. })));
+        assert!(!changes(&source).await);
     }
 
-    #[test]
-    fn nothing_prints_the_token() {
+    /// A check that never ends: its thread is stuck in the file system.
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_does_not_answer_costs_one_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, "the-token").unwrap();
+        let source = TokenSource::file(path.clone());
+        let Origin::File(file) = &source.origin else { panic!("a file") };
+        let (_stuck, result) = watch::channel(None);
+        let hang = || *lock(&file.check) = Some(Check { began: Instant::now(), result: result.clone() });
+        hang();
+        assert!(matches!(source.current().await, Err(TokenError::Silent(_))));
+        *lock(&file.check) = None;
+        assert_eq!(sent(&source).await, "Bearer the-token");
+        hang();
+        let began = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(sent(&source).await, "Bearer the-token");
+            assert!(source.changed_since_refused());
+        }
+        assert_eq!(began.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn nothing_prints_the_token() {
         let source = TokenSource::fixed(SecretString::from("hush-hush"));
-        let current = source.current().unwrap();
+        let current = source.current().await.unwrap();
         assert!(!format!("{source:?} {current:?} {:?}", source.secrets(None)).contains("hush"));
         assert_eq!(&*source.secrets(None).redact("key hush-hush is bad"), "key *** is bad");
-        let odd = TokenSource::fixed(SecretString::from("hush\nhush")).current().unwrap_err();
+        let odd = TokenSource::fixed(SecretString::from("hush\nhush")).current().await.unwrap_err();
         assert!(!odd.to_string().contains("hush"));
     }
 
-    #[test]
-    fn the_last_eight_tokens_and_the_one_that_was_sent_are_redacted() {
+    #[tokio::test]
+    async fn the_last_eight_tokens_and_the_one_that_was_sent_are_redacted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         let source = TokenSource::file(path.clone());
@@ -229,7 +374,8 @@ mod tests {
         let mut first = None;
         for token in &all {
             fs::write(&path, token).unwrap();
-            first.get_or_insert(source.current().unwrap().token);
+            let token = source.current().await.unwrap().token;
+            first.get_or_insert(token);
         }
         let shown = |secrets: Secrets| all.iter().filter(|token| secrets.redact(token).contains("token")).count();
         assert_eq!(shown(source.secrets(None)), 2);

@@ -64,6 +64,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
             listener,
             allowed: Vec::new(),
             state_dir: None,
+            reloads: false,
         })
         .await
     })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{Exit, environment, runtime};
@@ -14,7 +15,8 @@ use crate::cli::{Listen, RunArgs};
 use crate::http;
 use crate::manifest::source::{Options, Source};
 use crate::operator::clock::Clock;
-use crate::operator::{Ended, Operator, Settings, shutdown};
+use crate::operator::shutdown::{self, Hangup};
+use crate::operator::{Ended, Operator, Settings};
 use crate::service;
 use crate::settings::{self, Api};
 use crate::status::Board;
@@ -30,6 +32,8 @@ pub(super) struct Start {
     /// Further host names under which the port answers.
     pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
+    /// Whether SIGHUP may reload.
+    pub(super) reloads: bool,
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
@@ -48,20 +52,24 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         listener,
         allowed: args.allow_host.clone(),
         state_dir: args.state_dir.clone(),
+        reloads: true,
     };
     runtime()?.block_on(operate(start))
 }
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener, allowed, state_dir } = start;
+    let Start { manifests, source, api, settings, listener, allowed, state_dir, reloads } = start;
     let (stopper, shutdown) = shutdown::pair();
-    stopper.on_signals().context("setting up the signal handlers")?;
+    let (reload, mut reloaded) = watch::channel(0);
+    let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
+    stopper.on_signals(hangup).context("setting up the signal handlers")?;
     let clock = Clock::system();
     let board = Board::default();
     if let Some(directory) = state_dir {
         board.keep_history(directory).context("starting to keep the history")?;
     }
+    let token = api.token.clone();
     let client = Client::new(api.url.clone(), api.token).context("setting up the HTTP client")?;
     let listen = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     if let Some(listener) = listener {
@@ -92,6 +100,14 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
         .context("starting to watch the manifests")?;
     board.meters().follow_scans(source.scanned());
+    let rescan = source.rescanner();
+    tokio::spawn(async move {
+        while reloaded.changed().await.is_ok() {
+            info!("SIGHUP: scanning the manifests and reading the token again");
+            token.reload();
+            rescan();
+        }
+    });
     let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
     let ended = operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await;
     drop(source);

@@ -10,7 +10,7 @@ use super::{Exit, runtime};
 use crate::cli::SimulateArgs;
 use crate::manifest::source;
 use crate::operator::clock::Clock;
-use crate::operator::shutdown;
+use crate::operator::shutdown::{self, Hangup};
 use crate::simulator::faults::Faults;
 use crate::simulator::http;
 use crate::simulator::port::SharedWorld;
@@ -25,7 +25,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<Exit> {
     let address = listener.local_addr()?;
     runtime()?.block_on(async {
         let (stopper, mut shutdown) = shutdown::pair();
-        stopper.on_signals().context("setting up the signal handlers")?;
+        stopper.on_signals(Hangup::Ends).context("setting up the signal handlers")?;
         // To stdout: it is what a script waits for, to learn the port.
         print(&format!("simulating CamposCloud on http://{address}\n"))?;
         tokio::select! {

@@ -119,6 +119,19 @@ impl SourceHandle {
         self.scans.scanned.clone()
     }
 
+    /// Returns what makes the source scan everything at once and watch again.
+    pub fn rescanner(&self) -> impl Fn() + Send + Sync + 'static {
+        let (signals, thread) = (self.signals.clone(), self.thread.as_ref().map(|thread| thread.thread().clone()));
+        move || {
+            // It may have ended by itself.
+            if signals.send(Signal::Rescan).is_ok()
+                && let Some(thread) = &thread
+            {
+                thread.unpark();
+            }
+        }
+    }
+
     /// Counts the scans that have finished, whether or not they could read the tree.
     pub fn scans(&self) -> Arc<AtomicU64> {
         self.scans.finished.clone()
@@ -410,6 +423,7 @@ impl<F: FnMut(Update)> Work<F> {
         let engine = &mut self.engine;
         match signal {
             Signal::Stop => Next::Stop,
+            Signal::Rescan => Next::Scan,
             Signal::Lost(trouble) => {
                 warn!(trouble, "file-system events were lost; scanning everything");
                 self.watch = None;

@@ -29,6 +29,8 @@ pub(super) enum Signal {
     Moved(PathBuf),
     /// Events were lost, or the watch is: only a scan and a new watch help.
     Lost(String),
+    /// Somebody asks for a scan.
+    Rescan,
     /// The source shall end.
     Stop,
 }

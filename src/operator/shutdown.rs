@@ -1,6 +1,35 @@
-//! When to stop: the first signal drains, the second aborts.
+//! Signals. The first of SIGTERM, SIGINT and SIGQUIT drains, the second ends the process, whatever hangs.
+//!
+//! They are received by a thread of their own: a second signal that waited for the loop, for a file system or for another
+//! thread would be of no use.
 
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// After the second signal the process gets this long to end in good order.
+const GRACE: Duration = Duration::from_secs(1);
+/// The log's own thread gets this long to write the last line.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What SIGHUP does.
+#[derive(Debug, Clone)]
+pub enum Hangup {
+    /// The same as SIGTERM: the terminal has gone.
+    Ends,
+    /// Counts up, for whoever reads files again.
+    Reloads(watch::Sender<u64>),
+}
+
+impl Hangup {
+    /// For a daemon: reloads, unless it was started from a terminal.
+    pub fn of_daemon(reloads: watch::Sender<u64>) -> Self {
+        if io::stdin().is_terminal() || io::stderr().is_terminal() { Self::Ends } else { Self::Reloads(reloads) }
+    }
+}
 
 /// How far the shutdown has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,20 +67,88 @@ impl Stopper {
         });
     }
 
-    /// Asks on every SIGTERM and SIGINT from now on. Must be called within a runtime.
-    pub fn on_signals(self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+    /// Asks on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the second one.
+    /// SIGUSR1 and SIGUSR2 are ignored.
+    ///
+    /// # Errors
+    /// If no thread can be started, or no handler set up.
+    pub fn on_signals(self, hangup: Hangup) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = {
+            let _runtime = runtime.enter();
+            Signals::new()?
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    match (signals.next().await, &hangup) {
+                        (Kind::Hangup, Hangup::Reloads(reloads)) => reloads.send_modify(|count| *count += 1),
+                        (Kind::User, _) => {}
+                        (Kind::End(_) | Kind::Hangup, _) => {
+                            self.ask();
+                            if *self.0.borrow() == Stage::Aborting {
+                                break;
+                            }
+                        }
+                    }
                 }
-                self.ask();
-            }
-        });
+                tokio::time::sleep(GRACE).await;
+            });
+            warn!("the second signal: the process ends now, although something of it still hangs");
+            std::thread::sleep(LAST_WORDS);
+            end();
+        })?;
         Ok(())
+    }
+}
+
+#[expect(clippy::exit, reason = "the main thread may be the one that hangs")]
+fn end() -> ! {
+    std::process::exit(1)
+}
+
+/// A signal that arrived.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    End(&'static str),
+    Hangup,
+    User,
+}
+
+struct Signals {
+    ends: [(&'static str, Signal); 3],
+    hangup: Signal,
+    users: [Signal; 2],
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            ends: [
+                ("SIGTERM", signal(SignalKind::terminate())?),
+                ("SIGINT", signal(SignalKind::interrupt())?),
+                ("SIGQUIT", signal(SignalKind::quit())?),
+            ],
+            hangup: signal(SignalKind::hangup())?,
+            users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
+
+    async fn next(&mut self) -> Kind {
+        let [(term, terminate), (int, interrupt), (quit, quits)] = &mut self.ends;
+        let [first, second] = &mut self.users;
+        let kind = tokio::select! {
+            _ = terminate.recv() => Kind::End(term),
+            _ = interrupt.recv() => Kind::End(int),
+            _ = quits.recv() => Kind::End(quit),
+            _ = self.hangup.recv() => Kind::Hangup,
+            _ = first.recv() => Kind::User,
+            _ = second.recv() => Kind::User,
+        };
+        if let Kind::End(signal) = kind {
+            info!(signal, "signal received");
+        }
+        kind
     }
 }
 

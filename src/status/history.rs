@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -32,7 +33,7 @@ const WAITING: usize = 32_768;
 const TAIL: u64 = 4 * 1024 * 1024;
 /// So much of a file is searched at a time.
 const BLOCK: u64 = 1024 * 1024;
-/// The end of the process waits so long for the disk.
+/// The start and the end of the process wait this long for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The file's name below `--state-dir`.
@@ -171,11 +172,21 @@ pub fn open(
     largest: u64,
     tell: impl FnMut(bool, u64) + Send + 'static,
 ) -> io::Result<(Vec<Entry>, Pen)> {
-    let entries = load(&directory);
     let (sender, inbox) = sync_channel(WAITING);
+    let (loaded, entries) = sync_channel(1);
     let pen = Pen { inbox: sender, directory: directory.as_path().into() };
     let writer = Writer { directory, largest, file: None, size: 0, writable: true, tell };
-    thread::Builder::new().name("history".into()).spawn(move || writer.run(&inbox))?;
+    let from = pen.directory();
+    thread::Builder::new().name("history".into()).spawn(move || {
+        // By then the other end may have gone on without them.
+        let _ = loaded.send(load(&from));
+        writer.run(&inbox);
+    })?;
+    // The start waits for a disk that does not answer as little as the end does.
+    let entries = entries.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        warn!(directory = %pen.directory.display(), "the disk does not answer; the operator starts without the history of earlier runs");
+        Vec::new()
+    });
     Ok((entries, pen))
 }
 
@@ -367,7 +378,7 @@ impl<F: FnMut(bool, u64)> Writer<F> {
         if path.exists() {
             plain(&path)?;
         }
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         self.size = file.metadata()?.len();
         if self.size > 0 {
             // A torn last line ends here, so that it takes nothing else with it.

@@ -217,6 +217,19 @@ impl Daemon {
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
+    /// Whether a thread of it waits in a function of the kernel whose name has `part` in it.
+    pub(crate) fn waits_in(&self, part: &str) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks.flatten().any(|task| fs::read_to_string(task.path().join("wchan")).is_ok_and(|name| name.contains(part)))
+    }
+
+    /// Whether it handles the signal of this number.
+    pub(crate) fn catches(&self, signal: u32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal - 1) & 1 == 1
+    }
+
     /// Stops the process where it stands, as a debugger or an overloaded machine would.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");

@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod import;
 mod port;
+mod process;
 mod schedules;
 mod schema;
 mod seeing;

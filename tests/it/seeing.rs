@@ -128,10 +128,10 @@ fn the_list_is_filtered_paged_tagged_and_compressed() {
         assert_eq!(ask(address, "GET", path, &["If-None-Match: \"other\""]).status, 200);
     }
     // Long enough to be worth it.
-    for n in 0..6 {
+    for (n, id) in ids.iter().enumerate() {
         let note = format!("  annotations: {{note: {}}}\nspec:", "x".repeat(8_000));
         let name = format!("bot-{n}");
-        manifests.put(&name, &manifest(&name, &ids[n], "Running").replace("spec:", &note));
+        manifests.put(&name, &manifest(&name, id, "Running").replace("spec:", &note));
     }
     wait_until("the edits are seen", || get("").body.len() > 48_000, || daemon.log());
     let zipped = ask(address, "GET", "/api/v1/apps", &["Accept-Encoding: gzip"]);
