@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campos_operator::camposcloud::governor::{Admission, Budget, Governor, Lane, Waiting};
+use campos_operator::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
 use campos_operator::camposcloud::wire;
 use campos_operator::manifest::load;
 use campos_operator::manifest::source;
@@ -106,9 +106,9 @@ fn governor_admits(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         // So slow that the budget always has room.
         now = now + Duration::from_secs(1);
-        let waiting = Waiting { act: Some(now), confirm: None, observe: Some(now) };
-        let admitted = Governor::order(&waiting, now).any(|lane| governor.admit(lane, now) == Admission::Go);
-        governor.succeeded(Limits::default(), now);
+        let waiting = Waiting { act: Some(now), calls: 1, confirm: None, observe: Some(now) };
+        let admitted = governor.order(&waiting, now).any(|lane| governor.admit(lane, now) == Admission::Go);
+        governor.succeeded(&Call::List, Limits::default(), now);
         admitted
     });
 }

@@ -28,9 +28,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, error};
 
-use crate::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
+use crate::camposcloud::governor::{Admission, Budget, Call, Forbidden, Governor, Lane, Shift, Waiting};
 use crate::platform::{Platform, Team};
-use crate::reconcile::action::{Action, Failure};
+use crate::reconcile::action::{Action, Failure, Verdict};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
@@ -147,6 +147,8 @@ pub struct Operator<P> {
     tasks: HashMap<Id, Job>,
     calls: usize,
     looks: usize,
+    /// Whether observation sent a page last, and not a routine read: while both wait they take turns.
+    page_last: bool,
     requests: u64,
     summary_at: Moment,
     /// The wall time at which the process began, by the wall clock as it is set now.
@@ -184,6 +186,7 @@ impl<P: Platform> Operator<P> {
             tasks: HashMap::new(),
             calls: 0,
             looks: 0,
+            page_last: false,
             requests: 0,
             summary_at: Moment::START + report::SUMMARY,
             started: clock.wall() - clock.now().since_start(),
@@ -282,9 +285,12 @@ impl<P: Platform> Operator<P> {
         self.check_scans(now);
         let gates = Gates {
             account_blocked: self.governor.account_blocked(),
+            account_forbidden: self.governor.account_forbidden().is_some(),
             breaker_open: self.governor.breaker_open(),
-            rate_limited: self.governor.paused_until(now).is_some(),
+            list_unreadable: self.rounds.unreadable(),
             list_incomplete: self.rounds.incomplete(),
+            paused_until: self.governor.paused_until(now),
+            probe_at: self.governor.held_until(now),
             ..self.gates
         };
         if gates != self.gates {
@@ -343,10 +349,10 @@ impl<P: Platform> Operator<P> {
                     Admission::Later => None,
                 };
             }
+            let mut again = self.probe_forbidden(now);
             let waiting = self.waiting(now);
-            let mut again = None;
             let mut sent = false;
-            for lane in Governor::order(&waiting, now) {
+            for lane in self.governor.order(&waiting, now) {
                 match self.governor.admit(lane, now) {
                     Admission::Go => {
                         let since = waiting.since(lane).unwrap_or(now);
@@ -369,7 +375,36 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Since when a request of each lane waits. What is offered here is sent if it is admitted.
+    /// Sends the one request by which it is found out whether the account may read or call its apps at last. Returns
+    /// when it may be sent.
+    fn probe_forbidden(&mut self, now: Moment) -> Option<Moment> {
+        let kind = self.governor.account_forbidden().filter(|kind| *kind != Forbidden::List)?;
+        let at = self.governor.forbidden_probe_at()?;
+        if now < at {
+            return Some(at);
+        }
+        match self.governor.admit_forbidden_probe(now) {
+            Admission::Go => {
+                let gates = Gates { account_forbidden: false, breaker_open: false, ..self.gates };
+                let (wall, governor) = (self.clock.wall(), &self.governor);
+                let job = if kind == Forbidden::Reads {
+                    let confirmation = self.fleet.take_look(now, false);
+                    confirmation.or_else(|| self.fleet.take_routine_look(now))
+                } else {
+                    self.fleet.take_probe(gates, |id| governor.is_known_forbidden(id), now, wall)
+                };
+                match job {
+                    Some(job) => self.send(job, now),
+                    None => self.governor.nothing_forbidden_is_pending(),
+                }
+                None
+            }
+            Admission::At(at) => Some(at),
+            Admission::Later => None,
+        }
+    }
+
+    /// Oldest wait of each lane. What is offered here is sent if it is admitted.
     fn waiting(&mut self, now: Moment) -> Waiting {
         let act = loop {
             if self.calls >= MOST_CALLS {
@@ -385,7 +420,7 @@ impl<P: Platform> Operator<P> {
                 break Some(since);
             }
         };
-        let probing = self.governor.breaker_open();
+        let probing = self.governor.list_is_a_probe();
         // In a bulk, one list verifies half a minute's worth of calls.
         let looks = self.fleet.looks();
         let gathered = looks.press() || looks.due_listed(now - GATHER, 1) > 0;
@@ -397,13 +432,27 @@ impl<P: Platform> Operator<P> {
         if self.rounds.due(now) || (probing && self.rounds.idle()) {
             self.rounds.start(Lane::Observe, now);
         }
-        let look = (!probing && self.looks < MOST_LOOKS)
+        let look = self
+            .reads_may_go()
             .then(|| self.fleet.looks().first(now, self.a_list_will_tell(now)))
             .flatten()
             .map(|(since, _)| since);
+        let routine = self.routine_look(now);
         let page = |lane| self.rounds.waiting(lane);
         let confirm = [look, page(Lane::Confirm)].into_iter().flatten().min();
-        Waiting { act, confirm, observe: page(Lane::Observe) }
+        let observe = [routine, page(Lane::Observe)].into_iter().flatten().min();
+        Waiting { act, calls: self.fleet.ready(), confirm, observe }
+    }
+
+    /// The oldest wait of a routine read, if one may be sent.
+    fn routine_look(&self, now: Moment) -> Option<Moment> {
+        self.fleet.looks().first_routine(now).filter(|_| self.reads_may_go()).map(|(since, _)| since)
+    }
+
+    /// Whether single reads go out, as far as anything but the budget is concerned.
+    fn reads_may_go(&self) -> bool {
+        let refused = self.governor.account_forbidden() == Some(Forbidden::Reads);
+        !refused && !self.governor.list_is_a_probe() && self.looks < MOST_LOOKS
     }
 
     /// Whether the calls that wait are more than what a list costs: then each single read would keep one of them back.
@@ -434,7 +483,16 @@ impl<P: Platform> Operator<P> {
                 let unlisted_only = self.a_list_will_tell(now);
                 self.fleet.take_look(now, unlisted_only)
             }
-            Lane::Confirm | Lane::Observe => self.rounds.take_page().map(|page| Job::Page { page }),
+            Lane::Observe if self.rounds.waiting(Lane::Observe).is_none() || self.page_last => {
+                self.page_last = false;
+                let look = self.routine_look(now).and_then(|_| self.fleet.take_routine_look(now));
+                look.or_else(|| self.take_page())
+            }
+            Lane::Confirm => self.take_page(),
+            Lane::Observe => {
+                self.page_last = true;
+                self.take_page()
+            }
         };
         // `waiting` offered it a moment ago, in the same turn of a loop that nobody else touches.
         let Some(job) = job else {
@@ -442,6 +500,10 @@ impl<P: Platform> Operator<P> {
             return;
         };
         self.send(job, now);
+    }
+
+    fn take_page(&mut self) -> Option<Job> {
+        self.rounds.take_page().map(|page| Job::Page { page })
     }
 
     fn send(&mut self, job: Job, now: Moment) {
@@ -471,38 +533,40 @@ impl<P: Platform> Operator<P> {
         };
         let now = self.clock.now();
         let wall = self.clock.wall();
-        let (call, limits) = match (&outcome.job, &outcome.result) {
-            (Job::Act { id, .. } | Job::Look { id }, result) => (Call::App(id.clone()), result.limits()),
-            (Job::Page { .. } | Job::Token, result) => (Call::Account, result.limits()),
+        let call = match &outcome.job {
+            Job::Act { id, .. } => Call::Act(id.clone()),
+            Job::Look { id } => Call::Read(id.clone()),
+            Job::Page { .. } => Call::List,
+            Job::Token => Call::Token,
         };
         let took = now.since(outcome.sent_at);
         self.board.meters().requested(outcome.job.endpoint(), meters::code(outcome.result.http_status()), took);
         let repeats = outcome.result.repeats();
         self.requests += u64::from(repeats);
         self.governor.charge(repeats, now);
-        let shift = match outcome.result.failure() {
-            None => self.governor.succeeded(limits, now),
-            Some(failure) => self.governor.failed(&call, failure, now),
+        let alone = self.hear(&call, &outcome.result, now);
+        let setting = fleet::Setting {
+            confirm_timeout: self.settings.confirm_timeout,
+            interval: self.settings.interval,
+            alone,
+            account_refused: self.governor.account_forbidden().is_some(),
+            list_unreadable: self.rounds.unreadable(),
         };
-        if let Some(shift) = shift {
-            report::shift(shift, outcome.result.failure());
-        }
         self.reported = false;
         match (outcome.job, outcome.result) {
             (Job::Act { name, id, action, attempt }, Answer::Acted(result)) => {
                 self.calls -= 1;
-                let settings = (self.settings.confirm_timeout, self.settings.interval);
-                self.fleet.take_answer(&name, &id, &result, settings, now);
+                self.fleet.take_answer(&name, &id, &result, setting, now);
                 let retry_in = self.fleet.retry_in(&id, now);
                 report::call(&name, &id, action, attempt, &result, took, retry_in);
                 self.answered(name, &id, action, &result);
             }
             (Job::Look { id }, Answer::Looked(result)) => {
                 self.looks -= 1;
-                self.fleet.take_look_answer(&id, result, outcome.sent_at, now, wall);
+                self.fleet.take_look_answer(&id, result, setting, outcome.sent_at, now, wall);
             }
             (Job::Page { .. }, Answer::Listed(result)) => {
-                self.take_page(result, outcome.sent_at, now);
+                self.take_list_page(result, outcome.sent_at, now);
             }
             (Job::Token, Answer::Known(_)) => {
                 if !self.governor.account_blocked() {
@@ -511,13 +575,43 @@ impl<P: Platform> Operator<P> {
             }
             (job, _) => error!(?job, "an answer of another kind than the question"),
         }
-        if self.governor.breaker_open() {
-            // The breaker's own schedule says when the next list may be tried: it is the probe.
+        if self.governor.list_is_a_probe() {
+            // The schedule of its gate says when the next list may be tried: it is the probe.
             self.rounds.start_now(now);
         }
     }
 
-    fn take_page(
+    /// Lets the governor know of an answer, and everybody of what that changes. Returns whether a refusal by the rate
+    /// limit concerns the app alone.
+    fn hear(&mut self, call: &Call, result: &Answer, now: Moment) -> bool {
+        let failure = result.failure();
+        let alone = failure.is_some_and(|failure| self.governor.is_alone(call, failure, now));
+        let shifts = match failure {
+            None => self.governor.succeeded(call, result.limits(), now),
+            Some(failure) => {
+                if failure.verdict == Verdict::Forbidden {
+                    self.governor.declared(self.fleet.declared());
+                }
+                self.governor.failed(call, failure, now)
+            }
+        };
+        if let Some(failure) = failure.filter(|failure| {
+            failure.limits.bounded && (alone || !matches!(failure.verdict, Verdict::RateLimited { .. }))
+        }) {
+            report::bounded(failure);
+        }
+        for shift in shifts {
+            report::shift(shift, failure);
+            self.journal_shift(shift, failure);
+            if matches!(shift, Shift::AccountForbidden(_) | Shift::AccountAllowed) {
+                self.fleet.forget_refusals(now);
+                self.rounds.start_now(now);
+            }
+        }
+        alone
+    }
+
+    fn take_list_page(
         &mut self,
         result: Result<crate::platform::Answered<crate::platform::Page>, Failure>,
         sent_at: Moment,
@@ -546,7 +640,7 @@ impl<P: Platform> Operator<P> {
         report::round(&finished, interval, self.settings.interval);
         if let Some(ids) = finished.complete {
             self.fleet.take_complete_list(&ids, now);
-        } else if finished.incomplete_in_a_row >= round::GIVE_UP_WAITING {
+        } else if finished.incomplete_in_a_row >= round::GIVE_UP_WAITING && !self.rounds.absent() {
             self.fleet.owe_looks_for_unseen(now);
         }
         self.fleet.forget_undeclared();

@@ -86,6 +86,7 @@ pub struct Observation {
 }
 
 /// The account's budget.
+#[expect(clippy::struct_excessive_bools, reason = "independent conditions, spelled as in the API")]
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct GovernorStatus {
@@ -93,12 +94,20 @@ pub struct GovernorStatus {
     pub requests_per_minute: Option<f64>,
     /// What the server said remains.
     pub remaining: Option<u32>,
-    /// Whether the server asked for a pause.
+    /// Whether all requests pause.
     pub paused: bool,
+    /// The end of the pause.
+    pub paused_until: Option<Timestamp>,
+    /// The cause of the pause.
+    pub pause_cause: Option<&'static str>,
     /// Whether the breaker is open.
     pub breaker_open: bool,
     /// Whether the token is refused.
     pub account_blocked: bool,
+    /// Whether the account may not do what is needed.
+    pub account_forbidden: bool,
+    /// When the next probe goes out while the platform does not answer or the account is refused.
+    pub next_probe_at: Option<Timestamp>,
     /// Requests sent since the start.
     pub requests: u64,
 }
@@ -362,7 +371,7 @@ impl Board {
     pub fn history(&self, app: Option<&str>, limit: usize) -> Vec<Arc<Entry>> {
         let seen = self.read();
         let entries = seen.history.iter().rev().map(|(_, entry)| entry);
-        entries.filter(|entry| app.is_none_or(|app| *entry.app == *app)).take(limit).cloned().collect()
+        entries.filter(|entry| app.is_none_or(|app| entry.app.as_deref() == Some(app))).take(limit).cloned().collect()
     }
 
     /// Where older entries are, and the time of the oldest that memory holds; `None` where it holds all there is.

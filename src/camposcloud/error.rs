@@ -13,11 +13,21 @@ use super::wire::{self, Odd};
 use crate::platform::{Answered, Page, PageRequest, Seen};
 use crate::reconcile::action::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::AppId;
+use crate::reconcile::backoff::LONGEST_PAUSE;
 use crate::reconcile::redacted::Secrets;
 
-/// The longest pause that a server's `Retry-After` or `X-RateLimit-Reset` can ask for. The documented window is a
-/// minute; a header that asks for a week is a mistake, and obeying it would leave the account unattended.
-pub const LONGEST_PAUSE: Duration = Duration::from_mins(15);
+/// Servers that answer in place of the API, as their `Server` header names them, and as people do. A closed list, so
+/// that no text of the server is shown unread.
+const SERVERS: [(&str, &str); 8] = [
+    ("cloudflare", "Cloudflare"),
+    ("akamai", "Akamai"),
+    ("awselb", "an AWS load balancer"),
+    ("cloudfront", "CloudFront"),
+    ("nginx", "nginx"),
+    ("openresty", "OpenResty"),
+    ("envoy", "Envoy"),
+    ("caddy", "Caddy"),
+];
 
 /// An HTTP answer, read whole, with the few headers that matter.
 #[derive(Debug, Clone)]
@@ -26,10 +36,10 @@ pub struct RawAnswer {
     pub status: u16,
     /// The server's `Date`.
     pub date: Option<Timestamp>,
-    /// `Retry-After`, as time from now.
-    pub retry_after: Option<Duration>,
-    /// The rate-limit headers.
+    /// The rate-limit headers and `Retry-After`.
     pub limits: Limits,
+    /// The server that answered, where it is one that stands before an API.
+    pub server: Option<&'static str>,
     /// The body, up to the caller's cap and without compression; or what is odd about it.
     pub body: Result<Vec<u8>, Odd>,
     /// The tokens that nothing of it may show: the one that the request was sent with, and those before it.
@@ -50,15 +60,23 @@ impl RawAnswer {
     ) -> Self {
         let date = header("date").and_then(http_date);
         let number = |name: &str| header(name).and_then(|text| text.trim().parse::<u32>().ok());
-        let limits = Limits {
-            limit: number("x-ratelimit-limit"),
-            remaining: number("x-ratelimit-remaining"),
-            reset: header("x-ratelimit-reset").and_then(seconds),
-        };
+        let reset = header("x-ratelimit-reset").and_then(seconds);
         let retry_after =
             header("retry-after").and_then(|text| seconds(text).or_else(|| until(http_date(text)?, date)));
         let body = packed::unpacked(body, header("content-encoding"), cap);
-        Self { status, date, retry_after, limits, body, secrets, repeats: 0 }
+        let remaining = number("x-ratelimit-remaining");
+        // The reset of a window that is not used up asks for no pause.
+        let asked = retry_after.or(reset.filter(|_| status == 429 || remaining == Some(0)));
+        let limits = Limits {
+            limit: number("x-ratelimit-limit"),
+            remaining,
+            reset: reset.map(|asked| asked.min(LONGEST_PAUSE)),
+            retry_after: retry_after.map(|asked| asked.min(LONGEST_PAUSE)),
+            bounded: asked.is_some_and(|asked| asked > LONGEST_PAUSE),
+        };
+        let server = header("server").map(str::to_ascii_lowercase);
+        let known = |server: &str| SERVERS.iter().find(|(word, _)| server.contains(word)).map(|(_, name)| *name);
+        Self { status, date, limits, server: server.as_deref().and_then(known), body, secrets, repeats: 0 }
     }
 
     /// Reads the body.
@@ -68,7 +86,18 @@ impl RawAnswer {
 
     /// How long the server asks to be left alone: `Retry-After`, else the reset of an exhausted budget.
     fn pause(&self) -> Option<Duration> {
-        self.retry_after.or(self.limits.reset)
+        self.limits.retry_after.or(self.limits.reset)
+    }
+
+    /// The answer in a few words: its status, and the page of another server if it is one.
+    fn name(&self) -> String {
+        let from = self.server.map(|server| format!(" from {server}")).unwrap_or_default();
+        let page = if self.body.as_ref().is_ok_and(|body| wire::is_html(body)) {
+            format!(", an HTML page{from}")
+        } else {
+            String::new()
+        };
+        format!("{}{page}", self.status)
     }
 }
 
@@ -78,8 +107,9 @@ pub const fn verdict(status: u16) -> Option<Verdict> {
         200 | 201 | 202 | 204 => None,
         400 | 409 | 422 => Some(Verdict::LookAgain),
         401 => Some(Verdict::AccountBlocked),
-        403 => Some(Verdict::Forbidden),
+        402 | 403 | 451 => Some(Verdict::Forbidden),
         404 => Some(Verdict::NotFound),
+        423 | 425 => Some(Verdict::Locked),
         429 => Some(Verdict::RateLimited { after: None }),
         408 | 500..=599 => Some(Verdict::Retry),
         _ => Some(Verdict::Unexpected),
@@ -159,8 +189,10 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
     let Some(verdict) = verdict(answer.status) else { return Ok(()) };
     let verdict = match (verdict, answer.status) {
         (Verdict::RateLimited { .. }, _) => Verdict::RateLimited { after: answer.pause() },
-        // A server that says when to come back is not broken but busy: everybody waits, nobody's app has failed.
-        (Verdict::Retry, 503) if answer.retry_after.is_some() => Verdict::RateLimited { after: answer.retry_after },
+        // A server that says when to come back is neither broken nor closed but busy: a rate limit by another name.
+        (Verdict::Retry, 503) | (Verdict::Forbidden, _) if answer.limits.retry_after.is_some() => {
+            Verdict::RateLimited { after: answer.limits.retry_after }
+        }
         (other, _) => other,
     };
     let said = answer
@@ -170,7 +202,7 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
         .and_then(|body| wire::message(body, &answer.secrets))
         .map(|text| format!(": {text}"))
         .unwrap_or_default();
-    let message = answer.secrets.redact(&format!("{doing}: the server answered {}{said}", answer.status));
+    let message = answer.secrets.redact(&format!("{doing}: the server answered {}{said}", answer.name()));
     Err(Failure { verdict, http_status: Some(answer.status), message, limits: answer.limits, repeats: answer.repeats })
 }
 
@@ -196,16 +228,16 @@ fn another_app(answer: &RawAnswer, doing: &str) -> Failure {
     }
 }
 
-/// Whole or fractional seconds from now, clamped to what is sensible; negative counts as none to wait.
+/// Whole or fractional seconds from now; negative counts as none to wait. [`RawAnswer::new`] bounds them.
 fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.trim().parse().ok().filter(|seconds: &f64| !seconds.is_nan())?;
-    Some(Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_PAUSE.as_secs_f64())))
+    Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
 }
 
-/// The time from the answer's own `Date` until `moment`, clamped: our clock may be wrong by hours, and is not asked.
+/// The time from the answer's own `Date` until `moment`: our clock may be wrong by hours, and is not asked.
 fn until(moment: Timestamp, date: Option<Timestamp>) -> Option<Duration> {
     let span = moment.duration_since(date?);
-    Some(Duration::try_from(span).unwrap_or_default().min(LONGEST_PAUSE))
+    Some(Duration::try_from(span).unwrap_or_default())
 }
 
 fn http_date(text: &str) -> Option<Timestamp> {
@@ -235,17 +267,21 @@ mod tests {
         205-399 Unexpected
         400-400 LookAgain
         401-401 AccountBlocked
-        402-402 Unexpected
-        403-403 Forbidden
+        402-403 Forbidden
         404-404 NotFound
         405-407 Unexpected
         408-408 Retry
         409-409 LookAgain
         410-421 Unexpected
         422-422 LookAgain
-        423-428 Unexpected
+        423-423 Locked
+        424-424 Unexpected
+        425-425 Locked
+        426-428 Unexpected
         429-429 RateLimited
-        430-499 Unexpected
+        430-450 Unexpected
+        451-451 Forbidden
+        452-499 Unexpected
         500-599 Retry
         ");
     }
@@ -269,7 +305,7 @@ mod tests {
         pause(&[date, ("retry-after", "Tue, 24 Nov 2026 11:00:00 GMT")], Some(0));
         pause(&[("retry-after", "Tue, 24 Nov 2026 12:00:30 GMT")], None);
         pause(&[("retry-after", "-3")], Some(0));
-        pause(&[("retry-after", "1000000000")], Some(900));
+        pause(&[("retry-after", "1000000000")], Some(3600));
         pause(&[("retry-after", "soon")], None);
         pause(&[("retry-after", "NaN")], None);
         pause(&[("x-ratelimit-reset", "12")], Some(12));
@@ -291,6 +327,45 @@ mod tests {
             message.contains("team t1") && message.contains("--team") && !message.contains("--api-url"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn an_implausible_pause_is_bounded_and_said_to_be() {
+        let bounded = |headers: &[(&str, &str)], status| answer(status, headers, "").limits.bounded;
+        assert!(bounded(&[("retry-after", "3601")], 429) && bounded(&[("x-ratelimit-reset", "1764120000")], 429));
+        assert!(bounded(&[("x-ratelimit-reset", "1764120000"), ("x-ratelimit-remaining", "0")], 200));
+        assert!(!bounded(&[("retry-after", "3600")], 429) && !bounded(&[("x-ratelimit-reset", "1764120000")], 200));
+    }
+
+    #[test]
+    fn a_refusal_with_retry_after_is_a_rate_limit() {
+        let after = Some(Duration::from_secs(7));
+        for status in [402, 403, 451, 503] {
+            let verdict = |headers: &[(&str, &str)]| identity(&answer(status, headers, "")).unwrap_err().verdict;
+            assert_eq!(verdict(&[("retry-after", "7")]), Verdict::RateLimited { after }, "{status}");
+            assert!(!matches!(verdict(&[]), Verdict::RateLimited { .. }), "{status}");
+        }
+        // Others say when to come back, and mean the request alone.
+        for status in [400, 404, 409, 423, 425, 500, 502] {
+            let failure = identity(&answer(status, &[("retry-after", "7")], "")).unwrap_err();
+            assert_eq!(failure.limits.retry_after, after, "{status}");
+            assert!(!matches!(failure.verdict, Verdict::RateLimited { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_another_server_is_named() {
+        let html = "<!DOCTYPE html><title>Just a moment...</title>";
+        let said = |server: &str, body: &str| {
+            page(&answer(403, &[("server", server)], body), &PageRequest { number: 1, limit: None, team: None })
+                .unwrap_err()
+                .message
+                .to_string()
+        };
+        assert_eq!(said("cloudflare", html), "listing apps: the server answered 403, an HTML page from Cloudflare");
+        assert_eq!(said("nginx/1.27.0", html), "listing apps: the server answered 403, an HTML page from nginx");
+        assert_eq!(said("\u{1b}[31mx", html), "listing apps: the server answered 403, an HTML page");
+        assert_eq!(said("cloudflare", r#"{"error":"no"}"#), "listing apps: the server answered 403: no");
     }
 
     #[test]

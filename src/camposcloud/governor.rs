@@ -1,15 +1,15 @@
-//! Who may call now? The account's budget, lanes, pauses, the breaker, the blocked account.
+//! Who may call now? The account's budget, lanes, pauses, the breaker, the refused account.
 //!
-//! A pure state machine: every request of the process asks it first and tells it what came back. 180 requests a minute
+//! A pure state machine: every request of the process asks it first and reports its answer. 180 requests a minute
 //! belong to the whole account, and spamming gets it suspended; so never hammering outranks converging soon, and this
 //! is where the two pull apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::reconcile::action::{Failure, Limits, Verdict};
 use crate::reconcile::app::AppId;
-use crate::reconcile::backoff::{PROBES, Schedule, TOKEN_PROBES};
+use crate::reconcile::backoff::{ACCOUNT_PROBES, LONGEST_PAUSE, PER_APP, PROBES, Schedule};
 use crate::reconcile::moment::Moment;
 
 /// The account's documented limit, in requests a minute ("subject to change").
@@ -26,11 +26,21 @@ const RECOVERY: f64 = 1.0;
 const RATE_AFTER_ALL: f64 = 600.0;
 /// So many failures in a row, of different calls, open the breaker.
 const BREAKER_FAILURES: usize = 5;
+/// So many different apps in a row that may not be read or called mean the account. One app alone never does.
+const FORBIDDEN_APPS: usize = 5;
+/// Calls for at most so many apps take the next token, whatever reads wait.
+const FEW_CALLS: usize = 10;
+/// While more calls wait than that, one token in so many is for reads.
+const READ_SHARE: u32 = 4;
 /// A pause is never shorter: a server that says "0 s" beside a 429 has contradicted itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Refused again so soon after it was accepted, a token is probed on from where its probes stood: a server that knows
-/// the user and refuses the rest must not be asked ever anew.
+/// the user and refuses the rest is not probed at the first pace each time.
 const RELAPSE: Duration = Duration::from_mins(10);
+/// Refusals of so many different apps within [`ALONE_WINDOW`] are their own; of one more, the account's.
+const ALONE: usize = 2;
+/// The time in which the refusals of different apps add up.
+const ALONE_WINDOW: Duration = Duration::from_mins(1);
 
 /// How many requests a minute we may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +56,9 @@ pub enum Budget {
 pub enum Lane {
     /// Stop or start.
     Act,
-    /// Verify a call, or find an app.
+    /// Verify a call, or find an app that an edit asks for.
     Confirm,
-    /// The list.
+    /// The list, and routine reads of apps that it does not show.
     Observe,
 }
 
@@ -65,8 +75,7 @@ impl Lane {
         }
     }
 
-    /// A request that has waited this long goes before the lanes above it, so that none starves: a bulk of stops
-    /// lasting minutes must not keep its own verification out.
+    /// A read that has waited this long goes before reads of the lane above that have not. Never before a call.
     const fn patience(self) -> Duration {
         match self {
             Self::Act => Duration::ZERO,
@@ -76,19 +85,21 @@ impl Lane {
     }
 }
 
-/// Since when a request of each lane has been waiting, where one is.
+/// Oldest wait of each lane, where a request of it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waiting {
     /// Stop or start.
     pub act: Option<Moment>,
+    /// Number of apps for which a call waits.
+    pub calls: usize,
     /// Verify or find.
     pub confirm: Option<Moment>,
-    /// The list.
+    /// The list, and routine reads.
     pub observe: Option<Moment>,
 }
 
 impl Waiting {
-    /// Since when a request of `lane` has been waiting.
+    /// Oldest wait of `lane`.
     pub const fn since(&self, lane: Lane) -> Option<Moment> {
         match lane {
             Lane::Act => self.act,
@@ -109,28 +120,118 @@ pub enum Admission {
     Later,
 }
 
-/// Which call failed: five different ones in a row mean the server, one app five times means the app.
+/// The call that was answered: five different ones in a row mean the server, one app five times means the app.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
-    /// A page of the list, or a check of the token.
-    Account,
-    /// A call or look at one app.
-    App(AppId),
+    /// A check of the token.
+    Token,
+    /// A page of the list.
+    List,
+    /// A read of one app.
+    Read(AppId),
+    /// A stop or start of one app.
+    Act(AppId),
 }
 
-/// A closed door with one knock at a time.
+impl Call {
+    const fn app(&self) -> Option<&AppId> {
+        match self {
+            Self::Token | Self::List => None,
+            Self::Read(id) | Self::Act(id) => Some(id),
+        }
+    }
+}
+
+/// The kind of request that the account is not allowed to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forbidden {
+    /// The list, and with it everything.
+    List,
+    /// Reads of single apps, and calls.
+    Reads,
+    /// Stops and starts.
+    Calls,
+}
+
+impl Forbidden {
+    /// Whether a success of `call` proves that it is allowed after all.
+    const fn disproved_by(self, call: &Call) -> bool {
+        match (self, call) {
+            (Self::List, Call::List | Call::Read(_) | Call::Act(_)) => true,
+            (Self::Reads, Call::Read(_) | Call::Act(_)) => true,
+            (Self::Calls, Call::Act(_)) => true,
+            (_, Call::Token) | (Self::Reads | Self::Calls, Call::List) | (Self::Calls, Call::Read(_)) => false,
+        }
+    }
+
+    const fn holds(self, lane: Lane) -> bool {
+        match (self, lane) {
+            (Self::List, _) | (Self::Reads | Self::Calls, Lane::Act) | (Self::Reads, Lane::Confirm) => true,
+            (Self::Reads | Self::Calls, Lane::Observe) | (Self::Calls, Lane::Confirm) => false,
+        }
+    }
+}
+
+/// A closed gate with one probe at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Door {
-    knocks: u32,
+struct Gate {
+    /// When the trouble began.
+    since: Moment,
+    probes: u32,
     next: Moment,
-    knocking: bool,
+    /// Whether a probe is on the wire.
+    probing: bool,
 }
 
-/// What changed for everybody, for the log: one line for the cause, not one for each app.
+/// The cause of a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseCause {
+    /// 429, or another refusal with `Retry-After`.
+    Refused,
+    /// `X-RateLimit-Remaining: 0` on an answer.
+    Exhausted,
+}
+
+impl PauseCause {
+    /// The cause for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "the server refused a request because of the rate limit",
+            Self::Exhausted => "the server says that no request is left (X-RateLimit-Remaining: 0)",
+        }
+    }
+}
+
+/// A pause of all requests. It ends with the success of the one request that is sent after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pause {
+    until: Moment,
+    cause: PauseCause,
+    probing: bool,
+}
+
+/// One app's refusal that may be the account's: the next request to another app or the list shows which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Suspicion {
+    app: AppId,
+    until: Moment,
+    probing: bool,
+}
+
+/// A change that concerns all apps, for the log: one line for the cause, not one for each app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shift {
-    /// The server asked for a pause.
-    Paused(Duration),
+    /// All requests pause.
+    Paused {
+        /// For how long.
+        pause: Duration,
+        /// Why.
+        cause: PauseCause,
+        /// Whether the server asked for more than is plausible.
+        bounded: bool,
+        /// Whether it is the first pause of this trouble.
+        first: bool,
+    },
     /// The breaker opened.
     BreakerOpened,
     /// The server answers again.
@@ -139,6 +240,10 @@ pub enum Shift {
     AccountBlocked,
     /// The token is accepted again.
     AccountUnblocked,
+    /// The account may not do this.
+    AccountForbidden(Forbidden),
+    /// It may again.
+    AccountAllowed,
 }
 
 /// The one owner of the account's budget.
@@ -151,17 +256,29 @@ pub struct Governor {
     /// Observation takes at most half: its own bucket, filled half as fast.
     observe_tokens: f64,
     filled_at: Moment,
+    /// Calls of a long bulk since the last read.
+    calls_in_a_row: u32,
     /// What the server's headers leave us until its window ends, in requests a minute.
     window: Option<(f64, Moment)>,
     remaining: Option<u32>,
-    paused_until: Option<Moment>,
+    pause: Option<Pause>,
+    /// Refusals in a row, one for each pause; each success takes one away.
     refusals: u32,
+    refused_since: Option<Moment>,
+    suspicion: Option<Suspicion>,
+    /// When each app was refused alone.
+    alone: BTreeMap<AppId, Moment>,
     failing: BTreeSet<AppId>,
     account_failures: usize,
-    breaker: Option<Door>,
-    blocked: Option<Door>,
-    /// When a blocked account was let in last, and after how many knocks.
-    let_in: Option<(Moment, u32)>,
+    failing_since: Option<Moment>,
+    breaker: Option<Gate>,
+    blocked: Option<Gate>,
+    forbidden: Option<(Forbidden, Gate)>,
+    /// Apps in a row that may not be read or called.
+    forbidden_apps: BTreeSet<AppId>,
+    declared: usize,
+    /// When a blocked account was let in last, and how it was blocked before.
+    let_in: Option<(Moment, Gate)>,
     salt: u64,
 }
 
@@ -178,14 +295,22 @@ impl Governor {
             tokens: 0.0,
             observe_tokens: 0.0,
             filled_at: Moment::START,
+            calls_in_a_row: 0,
             window: None,
             remaining: None,
-            paused_until: None,
+            pause: None,
             refusals: 0,
+            refused_since: None,
+            suspicion: None,
+            alone: BTreeMap::new(),
             failing: BTreeSet::new(),
             account_failures: 0,
+            failing_since: None,
             breaker: None,
             blocked: None,
+            forbidden: None,
+            forbidden_apps: BTreeSet::new(),
+            declared: usize::MAX,
             let_in: None,
             salt,
         };
@@ -194,9 +319,19 @@ impl Governor {
         governor
     }
 
+    /// Notes how many apps are declared: where they are few, refusals of all of them mean the account.
+    pub fn declared(&mut self, apps: usize) {
+        self.declared = apps;
+    }
+
     /// Whether the token is refused: nothing is called.
     pub fn account_blocked(&self) -> bool {
         self.blocked.is_some()
+    }
+
+    /// The kind of request that the account is not allowed to make, if there is one: nothing is called.
+    pub fn account_forbidden(&self) -> Option<Forbidden> {
+        self.forbidden.map(|(kind, _)| kind)
     }
 
     /// Whether the server does not answer: only probes go out.
@@ -204,9 +339,27 @@ impl Governor {
         self.breaker.is_some()
     }
 
-    /// Until when everybody waits because the server asked for it.
+    /// Whether the list is read only as a probe.
+    pub fn list_is_a_probe(&self) -> bool {
+        self.breaker_open() || self.account_forbidden() == Some(Forbidden::List)
+    }
+
+    /// The end of the pause of all requests, if there is one.
     pub fn paused_until(&self, now: Moment) -> Option<Moment> {
-        self.paused_until.filter(|until| now < *until)
+        self.pause.map(|pause| pause.until).filter(|until| now < *until)
+    }
+
+    /// The cause of the pause, if there is one.
+    pub fn pause_cause(&self, now: Moment) -> Option<PauseCause> {
+        self.pause.filter(|pause| now < pause.until).map(|pause| pause.cause)
+    }
+
+    /// When the next request may go out while something that concerns all apps holds them: the end of a pause, or the
+    /// next probe.
+    pub fn held_until(&self, now: Moment) -> Option<Moment> {
+        let probes = [self.blocked, self.forbidden.map(|(_, gate)| gate), self.breaker];
+        let next = probes.into_iter().flatten().map(|gate| gate.next);
+        next.chain(self.paused_until(now)).max().filter(|at| now < *at)
     }
 
     /// Requests a minute that are allowed now; `None` if any number is.
@@ -229,38 +382,90 @@ impl Governor {
         }
     }
 
-    /// The waiting lanes in the order in which to try them: whoever has waited beyond its patience, then precedence.
-    pub fn order(waiting: &Waiting, now: Moment) -> impl Iterator<Item = Lane> {
-        let mut lanes: Vec<(bool, Lane)> = Lane::ALL
-            .into_iter()
-            .filter_map(|lane| waiting.since(lane).map(|since| (now.since(since) < lane.patience(), lane)))
-            .map(|(patient, lane)| (patient || lane == Lane::Act, lane))
-            .collect();
-        lanes.sort_unstable();
-        lanes.into_iter().map(|(_, lane)| lane)
+    /// Requests a minute that observation takes: the pages of the list each `interval`, and a read of each app that
+    /// the list does not show, as far as half of the budget allows them.
+    pub fn observation_rate(&self, pages: u32, unlisted: u32, interval: Duration) -> f64 {
+        let each = 60.0 / interval.as_secs_f64();
+        let (list, reads) = (f64::from(pages) * each, f64::from(unlisted) * each);
+        match self.budget {
+            Budget::Unlimited => list + reads,
+            Budget::PerMinute(budget) => list + reads.min((f64::from(budget.max(1)) / 2.0 - list).max(0.0)),
+        }
     }
 
-    /// When the token may be checked again, while the account is blocked.
+    /// The waiting lanes in the order in which to try them.
+    ///
+    /// Calls for a few apps go before every read. Of a longer bulk, one token in four is for reads. Reads are ordered
+    /// by precedence, but one that has waited beyond its patience goes before one that has not.
+    pub fn order(&self, waiting: &Waiting, now: Moment) -> impl Iterator<Item = Lane> + use<> {
+        let mut reads: Vec<(bool, Lane)> = [Lane::Confirm, Lane::Observe]
+            .into_iter()
+            .filter_map(|lane| waiting.since(lane).map(|since| (now.since(since) < lane.patience(), lane)))
+            .collect();
+        let bulk = waiting.calls > FEW_CALLS;
+        if !bulk {
+            reads.sort_unstable();
+        }
+        let act = waiting.act.map(|_| Lane::Act);
+        let a_read_is_next = bulk && self.calls_in_a_row + 1 >= READ_SHARE;
+        let (first, last) = if a_read_is_next { (None, act) } else { (act, None) };
+        first.into_iter().chain(reads.into_iter().map(|(_, lane)| lane)).chain(last)
+    }
+
+    /// When the account may be probed again, while its token is refused.
     pub fn token_probe_at(&self) -> Option<Moment> {
-        self.blocked.filter(|door| !door.knocking).map(|door| door.next)
+        self.blocked.filter(|gate| !gate.probing).map(|gate| gate.next)
     }
 
     /// Asks to check the token of a blocked account.
     pub fn admit_token_probe(&mut self, now: Moment) -> Admission {
-        if let Some(wait) = self.wait(Lane::Confirm, now) {
-            return Admission::At(wait);
+        let Some(gate) = self.blocked else { return Admission::Later };
+        if let refused @ (Admission::At(_) | Admission::Later) = self.admits(Lane::Confirm, [Some(gate)], now) {
+            return refused;
         }
-        let admission = self.blocked.as_mut().map_or(Admission::Later, |door| door.knock(now));
-        if admission == Admission::Go {
-            self.tokens -= 1.0;
+        if let Some(gate) = &mut self.blocked {
+            gate.probing = true;
         }
-        admission
+        self.take(Lane::Confirm, now)
+    }
+
+    /// When the probe of an account may be sent that may not read or call its apps.
+    pub fn forbidden_probe_at(&self) -> Option<Moment> {
+        self.forbidden.filter(|(_, gate)| !gate.probing).map(|(_, gate)| gate.next)
+    }
+
+    /// Asks to send the probe of an account that may not read or call its apps.
+    pub fn admit_forbidden_probe(&mut self, now: Moment) -> Admission {
+        let Some((_, gate)) = self.forbidden else { return Admission::Later };
+        if let refused @ (Admission::At(_) | Admission::Later) =
+            self.admits(Lane::Confirm, [Some(gate), self.breaker], now)
+        {
+            return refused;
+        }
+        if let Some((_, gate)) = &mut self.forbidden {
+            gate.probing = true;
+        }
+        if let Some(gate) = &mut self.breaker {
+            gate.probing = true;
+        }
+        self.take(Lane::Confirm, now)
+    }
+
+    /// Whether an app's refusal is one of those that make the account count as refused.
+    pub fn is_known_forbidden(&self, id: &AppId) -> bool {
+        self.forbidden_apps.contains(id)
+    }
+
+    /// Nothing is left that the account would not be allowed to do.
+    pub fn nothing_forbidden_is_pending(&mut self) {
+        self.forbidden = None;
+        self.forbidden_apps.clear();
     }
 
     /// A new token was found: it may be tried at once.
     pub fn token_changed(&mut self, now: Moment) {
-        if let Some(door) = &mut self.blocked {
-            door.next = door.next.min(now);
+        if let Some(gate) = &mut self.blocked {
+            gate.next = gate.next.min(now);
         }
     }
 
@@ -269,19 +474,73 @@ impl Governor {
         if self.blocked.is_some() {
             return Admission::Later;
         }
-        if let Some(until) = self.wait(lane, now) {
+        let forbidden = self.forbidden.filter(|(kind, _)| kind.holds(lane));
+        if let Some((kind, gate)) = forbidden
+            && !(kind == Forbidden::List && lane == Lane::Observe)
+        {
+            // Its probe is asked for apart.
+            return if gate.probing || now >= gate.next { Admission::Later } else { Admission::At(gate.next) };
+        }
+        if let refused @ (Admission::At(_) | Admission::Later) =
+            self.admits(lane, [self.breaker, forbidden.map(|(_, gate)| gate)], now)
+        {
+            return refused;
+        }
+        if let Some(gate) = &mut self.breaker {
+            gate.probing = true;
+        }
+        if forbidden.is_some()
+            && let Some((_, gate)) = &mut self.forbidden
+        {
+            gate.probing = true;
+        }
+        self.take(lane, now)
+    }
+
+    /// Whether pauses, the budget and the gates admit a request of `lane`. Changes nothing that a refusal of another
+    /// part would have to take back.
+    fn admits<const N: usize>(&mut self, lane: Lane, gates: [Option<Gate>; N], now: Moment) -> Admission {
+        if let Some(until) = self.paused_until(now) {
             return Admission::At(until);
         }
-        // Last, since a knock that the budget then refused would leave the door with nobody to answer it.
-        if let Some(door) = &mut self.breaker {
-            match door.knock(now) {
-                Admission::Go => {}
-                refused @ (Admission::At(_) | Admission::Later) => return refused,
-            }
+        if let Some(Suspicion { until, .. }) = &self.suspicion
+            && now >= *until
+        {
+            self.suspicion = None;
+        }
+        self.fill(now);
+        if let Some(wait) = self.shortage(lane, now) {
+            return Admission::At(now + wait);
+        }
+        let probing = self.pause.is_some_and(|pause| pause.probing)
+            || self.suspicion.as_ref().is_some_and(|suspicion| suspicion.probing);
+        if probing {
+            return Admission::Later;
+        }
+        gates
+            .into_iter()
+            .flatten()
+            .map(|gate| gate.admits(now))
+            .find(|at| *at != Admission::Go)
+            .unwrap_or(Admission::Go)
+    }
+
+    /// Takes one request out of the budget.
+    fn take(&mut self, lane: Lane, now: Moment) -> Admission {
+        if let Some(pause) = self.pause.as_mut().filter(|pause| now >= pause.until) {
+            pause.probing = true;
+        }
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.probing = true;
         }
         self.tokens -= 1.0;
-        if lane == Lane::Observe {
-            self.observe_tokens -= 1.0;
+        match lane {
+            Lane::Act => self.calls_in_a_row = self.calls_in_a_row.saturating_add(1),
+            Lane::Confirm => self.calls_in_a_row = 0,
+            Lane::Observe => {
+                self.calls_in_a_row = 0;
+                self.observe_tokens -= 1.0;
+            }
         }
         Admission::Go
     }
@@ -294,113 +553,233 @@ impl Governor {
     }
 
     /// A request was answered well.
-    pub fn succeeded(&mut self, limits: Limits, now: Moment) -> Option<Shift> {
-        self.note_limits(limits, now);
-        self.refusals = 0;
+    pub fn succeeded(&mut self, call: &Call, limits: Limits, now: Moment) -> Vec<Shift> {
+        self.refusals = self.refusals.saturating_sub(1);
+        if self.refusals == 0 {
+            self.refused_since = None;
+        }
+        self.not_refused(call);
+        let mut shifts: Vec<Shift> = self.note_limits(limits, now).into_iter().collect();
         let most = match self.budget {
             Budget::PerMinute(budget) => f64::from(budget.max(1)),
             Budget::Unlimited => f64::INFINITY,
         };
         self.rate = (self.rate + RECOVERY).min(most);
+        if self.forbidden.is_some_and(|(kind, _)| kind.disproved_by(call)) {
+            self.forbidden = None;
+            shifts.push(Shift::AccountAllowed);
+        }
+        if self.forbidden.is_none() {
+            self.forbidden_apps.clear();
+        }
         self.answered();
-        self.let_in(now).or_else(|| self.breaker.take().map(|_| Shift::BreakerClosed))
+        shifts.extend(self.let_in(now));
+        shifts.extend(self.breaker.take().map(|_| Shift::BreakerClosed));
+        shifts
     }
 
     /// A request was given up before it was sent or answered (shutdown): a probe that it was is free again.
     pub fn abandoned(&mut self) {
-        for door in [&mut self.breaker, &mut self.blocked].into_iter().flatten() {
-            door.knocking = false;
+        let forbidden = self.forbidden.as_mut().map(|(_, gate)| gate);
+        for gate in [self.breaker.as_mut(), self.blocked.as_mut(), forbidden].into_iter().flatten() {
+            gate.probing = false;
         }
+        self.no_answer_to_the_probe();
+    }
+
+    /// Whether a refusal by the rate limit concerns only the app that was called. An app's refusal is its own if the
+    /// server says that requests are left, or as long as nothing else was refused: then one request to another app or
+    /// the list shows which it is.
+    pub fn is_alone(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
+        let (Some(id), Verdict::RateLimited { .. }) = (call.app(), failure.verdict) else { return false };
+        let left = failure.limits.remaining;
+        if left == Some(0) || self.pause.is_some() || self.refusals > 0 || self.blocked.is_some() {
+            return false;
+        }
+        if left.is_none() && self.suspicion.as_ref().is_some_and(|suspicion| suspicion.app != *id) {
+            return false;
+        }
+        let recent = self.alone.iter().filter(|(app, at)| *app != id && now.since(**at) < ALONE_WINDOW);
+        recent.count() < ALONE
     }
 
     /// A request failed.
-    pub fn failed(&mut self, call: &Call, failure: &Failure, now: Moment) -> Option<Shift> {
-        self.note_limits(failure.limits, now);
+    pub fn failed(&mut self, call: &Call, failure: &Failure, now: Moment) -> Vec<Shift> {
+        let alone = self.is_alone(call, failure, now);
+        let mut shifts: Vec<Shift> = Vec::new();
+        if !matches!(failure.verdict, Verdict::RateLimited { .. }) {
+            shifts.extend(self.note_limits(failure.limits, now));
+        }
         match failure.verdict {
-            Verdict::RateLimited { after } => self.refused(after, now),
+            Verdict::RateLimited { after } if alone => {
+                self.refused_alone(call, failure, after, now);
+            }
+            Verdict::RateLimited { after } => {
+                self.note_rate(failure.limits, now);
+                shifts.extend(self.refused(after, failure.limits.bounded, now));
+            }
             Verdict::AccountBlocked => {
+                self.not_refused(call);
                 let first = self.blocked.is_none();
-                let relapse = self.let_in.filter(|(at, _)| now.since(*at) < RELAPSE).map_or(0, |(_, knocks)| knocks);
-                let knocks = match self.blocked {
-                    None => relapse + 1,
-                    Some(door) if door.knocking => door.knocks + 1,
-                    // What was sent before the door closed does not count as a knock.
-                    Some(door) => door.knocks,
-                };
-                self.blocked = Some(Door::closed(TOKEN_PROBES, knocks, self.salt, now));
+                self.block(now);
                 // The server did answer.
                 self.answered();
                 self.breaker = None;
-                first.then_some(Shift::AccountBlocked)
+                shifts.extend(first.then_some(Shift::AccountBlocked));
             }
             Verdict::Retry | Verdict::LostAnswer => {
-                if let Some(door) = &mut self.blocked {
-                    *door = Door::closed(TOKEN_PROBES, door.knocks, self.salt, now);
+                self.no_answer_to_the_probe();
+                if let Some(gate) = self.blocked.as_mut().filter(|gate| gate.probing) {
+                    *gate = Gate::closed(ACCOUNT_PROBES, gate.since, gate.probes, self.salt, now);
                 }
-                self.unanswered(call, now)
+                self.probe_of_the_forbidden_proved_nothing(call, now);
+                shifts.extend(self.unanswered(call, now));
             }
-            Verdict::LookAgain | Verdict::Forbidden | Verdict::NotFound | Verdict::Unexpected => {
+            Verdict::Forbidden => {
+                self.not_refused(call);
                 self.answered();
-                self.let_in(now).or_else(|| self.breaker.take().map(|_| Shift::BreakerClosed))
+                shifts.extend(self.let_in(now));
+                shifts.extend(self.breaker.take().map(|_| Shift::BreakerClosed));
+                shifts.extend(self.forbid(call, now));
+            }
+            Verdict::LookAgain | Verdict::Locked | Verdict::NotFound | Verdict::Unexpected => {
+                self.not_refused(call);
+                self.answered();
+                if self.forbidden.is_none() {
+                    self.forbidden_apps.clear();
+                }
+                self.probe_of_the_forbidden_proved_nothing(call, now);
+                shifts.extend(self.let_in(now));
+                shifts.extend(self.breaker.take().map(|_| Shift::BreakerClosed));
             }
         }
+        shifts
+    }
+
+    fn probe_of_the_forbidden_proved_nothing(&mut self, call: &Call, now: Moment) {
+        let salt = self.salt;
+        let probe = self.forbidden.as_mut().filter(|(kind, gate)| gate.probing && kind.disproved_by(call));
+        if let Some((_, gate)) = probe {
+            *gate = Gate::closed(ACCOUNT_PROBES, gate.since, gate.probes, salt, now);
+        }
+    }
+
+    fn block(&mut self, now: Moment) {
+        let relapse = self.let_in.filter(|(at, _)| now.since(*at) < RELAPSE).map(|(_, gate)| gate);
+        let (since, probes) = match (self.blocked, relapse) {
+            (None, None) => (now, 1),
+            (None, Some(before)) => (before.since, before.probes + 1),
+            (Some(gate), _) if gate.probing => (gate.since, gate.probes + 1),
+            // What was sent before the gate closed does not count as a probe.
+            (Some(gate), _) => (gate.since, gate.probes),
+        };
+        self.blocked = Some(Gate::closed(ACCOUNT_PROBES, since, probes, self.salt, now));
     }
 
     /// The token was good for an answer.
     fn let_in(&mut self, now: Moment) -> Option<Shift> {
-        let door = self.blocked.take()?;
-        self.let_in = Some((now, door.knocks));
+        let gate = self.blocked.take()?;
+        self.let_in = Some((now, gate));
         Some(Shift::AccountUnblocked)
     }
 
-    /// Until when the pause or the budget keeps a request of `lane` waiting.
-    fn wait(&mut self, lane: Lane, now: Moment) -> Option<Moment> {
-        if let Some(until) = self.paused_until(now) {
-            return Some(until);
+    /// The account may not make this request, or the app may not be read or called.
+    fn forbid(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+        let kind = match call {
+            Call::Token | Call::List => Forbidden::List,
+            Call::Read(_) => Forbidden::Reads,
+            Call::Act(_) => Forbidden::Calls,
+        };
+        if let Some(id) = call.app() {
+            self.forbidden_apps.insert(id.clone());
         }
-        self.fill(now);
-        self.shortage(lane, now).map(|wait| now + wait)
+        if let Some((known, gate)) = self.forbidden {
+            let probes = gate.probes + u32::from(gate.probing);
+            // The wider refusal counts: whatever may not even be listed is not read or called.
+            let kind = kind.min(known);
+            self.forbidden = Some((kind, Gate::closed(ACCOUNT_PROBES, gate.since, probes, self.salt, now)));
+            return None;
+        }
+        // One app alone is that app's failure, also where no other is declared.
+        let enough = FORBIDDEN_APPS.min(self.declared.max(2));
+        if kind != Forbidden::List && self.forbidden_apps.len() < enough {
+            return None;
+        }
+        self.forbidden = Some((kind, Gate::closed(ACCOUNT_PROBES, now, 1, self.salt, now)));
+        Some(Shift::AccountForbidden(kind))
     }
 
-    fn refused(&mut self, after: Option<Duration>, now: Moment) -> Option<Shift> {
-        // Whatever is refused while everybody waits was sent before: the same trouble, not more of it.
+    /// A request was not refused by the rate limit: a pause that was over has ended, and the refusal of another app was
+    /// that app's own.
+    fn not_refused(&mut self, call: &Call) {
+        self.pause = self.pause.filter(|pause| !pause.probing);
+        self.suspicion = self.suspicion.take().filter(|suspicion| call.app() == Some(&suspicion.app));
+    }
+
+    fn no_answer_to_the_probe(&mut self) {
+        if let Some(pause) = &mut self.pause {
+            pause.probing = false;
+        }
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.probing = false;
+        }
+    }
+
+    fn refused_alone(&mut self, call: &Call, failure: &Failure, after: Option<Duration>, now: Moment) {
+        self.answered();
+        let Some(id) = call.app() else { return };
+        self.alone.retain(|_, at| now.since(*at) < ALONE_WINDOW);
+        self.alone.insert(id.clone(), now);
+        if failure.limits.remaining.is_none() {
+            let until = now + after.unwrap_or(SHORTEST_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            self.suspicion = Some(Suspicion { app: id.clone(), until, probing: false });
+        }
+    }
+
+    fn refused(&mut self, after: Option<Duration>, bounded: bool, now: Moment) -> Option<Shift> {
+        // A request that is refused while all wait was sent before: the same trouble, not more of it.
         let known = self.paused_until(now).is_some();
+        let first = self.refusals == 0;
         if !known {
             self.refusals = self.refusals.saturating_add(1);
         }
-        if after.is_none() && !known {
-            // No header says what would be right: halve, and feel the way back up (multiplicative decrease).
+        let since = *self.refused_since.get_or_insert(now);
+        if after.is_none() && self.pause.is_none() {
+            // No header says what would be right: halve, and feel the way back up (multiplicative decrease). A refused
+            // probe was one request: it says nothing of the rate.
             self.rate = (self.rate / 2.0).max(LEAST_RATE.min(self.rate)).min(RATE_AFTER_ALL);
         }
         self.tokens = self.tokens.min(0.0);
         self.observe_tokens = self.observe_tokens.min(0.0);
-        let pause = after.unwrap_or_else(|| PROBES.ceiling(self.refusals + 1)).max(SHORTEST_PAUSE);
-        let until = now + pause;
-        let longer = self.paused_until.is_none_or(|known| known < until);
-        if longer {
-            self.paused_until = Some(until);
-        }
+        let own = PER_APP.steady_wait(self.refusals, self.salt, now.since(since));
+        let pause = own.max(after.unwrap_or_default()).max(SHORTEST_PAUSE).min(LONGEST_PAUSE);
+        let earlier = self.suspicion.take().map(|suspicion| suspicion.until);
+        let until = [Some(now + pause), earlier, self.paused_until(now)].into_iter().flatten().max();
+        let until = until.unwrap_or(now + pause);
+        self.pause = Some(Pause { until, cause: PauseCause::Refused, probing: false });
         // It did answer; a probe that was refused is to be made again after the pause.
         self.answered();
         self.abandoned();
         // One line for a cause: thirty calls that were on the wire together are refused together.
-        (!known).then_some(Shift::Paused(pause))
+        (!known).then_some(Shift::Paused { pause: until.since(now), cause: PauseCause::Refused, bounded, first })
     }
 
     fn answered(&mut self) {
         self.failing.clear();
         self.account_failures = 0;
+        self.failing_since = None;
     }
 
     fn unanswered(&mut self, call: &Call, now: Moment) -> Option<Shift> {
-        match call {
-            Call::Account => self.account_failures += 1,
-            Call::App(id) => drop(self.failing.insert(id.clone())),
+        let since = *self.failing_since.get_or_insert(now);
+        match call.app() {
+            None => self.account_failures += 1,
+            Some(id) => drop(self.failing.insert(id.clone())),
         }
-        if let Some(door) = &mut self.breaker {
-            // Answers to what was sent before it opened do not count as knocks.
-            if door.knocking {
-                *door = Door::closed(PROBES, door.knocks.saturating_add(1), self.salt, now);
+        if let Some(gate) = &mut self.breaker {
+            // Answers to requests that were sent before it opened do not count as probes.
+            if gate.probing {
+                *gate = Gate::closed(PROBES, gate.since, gate.probes.saturating_add(1), self.salt, now);
             }
             return None;
         }
@@ -408,12 +787,28 @@ impl Governor {
             return None;
         }
         self.failing.clear();
-        self.breaker = Some(Door::closed(PROBES, 1, self.salt, now));
+        self.breaker = Some(Gate::closed(PROBES, since, 1, self.salt, now));
         Some(Shift::BreakerOpened)
     }
 
-    fn note_limits(&mut self, limits: Limits, now: Moment) {
-        let Budget::PerMinute(budget) = self.budget else { return };
+    /// Takes the rate-limit headers in. Where they say that nothing is left, all requests pause.
+    fn note_limits(&mut self, limits: Limits, now: Moment) -> Option<Shift> {
+        let reset = self.note_rate(limits, now)?;
+        if limits.remaining != Some(0) {
+            return None;
+        }
+        let pause = reset.max(SHORTEST_PAUSE);
+        let (until, known) = (now + pause, self.paused_until(now));
+        if known.is_none_or(|known| known < until) {
+            self.pause = Some(Pause { until, cause: PauseCause::Exhausted, probing: false });
+        }
+        let (cause, bounded) = (PauseCause::Exhausted, limits.bounded);
+        known.is_none().then_some(Shift::Paused { pause, cause, bounded, first: true })
+    }
+
+    /// Lowers the rate as the headers say. Returns when their window ends; `None` without a budget.
+    fn note_rate(&mut self, limits: Limits, now: Moment) -> Option<Duration> {
+        let Budget::PerMinute(budget) = self.budget else { return None };
         self.remaining = limits.remaining.or(self.remaining);
         let mut allowed = f64::from(budget.max(1));
         if let Some(limit) = limits.limit {
@@ -421,16 +816,13 @@ impl Governor {
             allowed = allowed.min((f64::from(limit) * 2.0 / 3.0).max(1.0));
         }
         let reset = limits.reset.unwrap_or(Duration::from_mins(1));
-        match limits.remaining {
-            Some(0) => self.paused_until = self.paused_until.max(Some(now + reset.max(SHORTEST_PAUSE))),
-            Some(remaining) if !reset.is_zero() => {
-                allowed = allowed.min(f64::from(remaining) * 60.0 / reset.as_secs_f64());
-            }
-            Some(_) | None => {}
+        if let Some(remaining) = limits.remaining.filter(|remaining| *remaining > 0 && !reset.is_zero()) {
+            allowed = allowed.min(f64::from(remaining) * 60.0 / reset.as_secs_f64());
         }
         if limits.limit.is_some() || limits.remaining.is_some() {
             self.window = Some((allowed.max(1.0), now + reset));
         }
+        Some(reset)
     }
 
     fn effective_rate(&self, now: Moment) -> f64 {
@@ -470,22 +862,18 @@ impl Governor {
     }
 }
 
-impl Door {
-    fn closed(schedule: Schedule, knocks: u32, salt: u64, now: Moment) -> Self {
-        // Half fixed, half jittered: probes neither hurry nor march in step with another daemon's.
-        let wait = schedule.ceiling(knocks) / 2 + schedule.jittered(knocks, salt) / 2;
-        Self { knocks, next: now + wait, knocking: false }
+impl Gate {
+    fn closed(schedule: Schedule, since: Moment, probes: u32, salt: u64, now: Moment) -> Self {
+        let wait = schedule.steady_wait(probes, salt, now.since(since));
+        Self { since, probes, next: now + wait, probing: false }
     }
 
-    fn knock(&mut self, now: Moment) -> Admission {
-        if self.knocking {
-            return Admission::Later;
+    fn admits(self, now: Moment) -> Admission {
+        match () {
+            () if self.probing => Admission::Later,
+            () if now < self.next => Admission::At(self.next),
+            () => Admission::Go,
         }
-        if now < self.next {
-            return Admission::At(self.next);
-        }
-        self.knocking = true;
-        Admission::Go
     }
 }
 
@@ -499,8 +887,13 @@ mod tests {
         Failure { verdict, http_status: None, message: "x".into(), limits: Limits::default(), repeats: 0 }
     }
 
+    fn paused(seconds: u64) -> Shift {
+        let pause = Duration::from_secs(seconds);
+        Shift::Paused { pause, cause: PauseCause::Refused, bounded: false, first: true }
+    }
+
     fn app(n: usize) -> Call {
-        Call::App(format!("app-{n}").parse().unwrap())
+        Call::Act(format!("app-{n}").parse().unwrap())
     }
 
     /// How many requests of `lane` go out in `seconds`, asked for as fast as they are allowed.
@@ -568,7 +961,7 @@ mod tests {
             for _ in 0..sent {
                 if served < 10 {
                     (served, wanted) = (served + 1, wanted - 1);
-                    governor.succeeded(Limits::default(), now);
+                    governor.succeeded(&Call::List, Limits::default(), now);
                 } else {
                     refused += 1;
                     governor.failed(&app(refused), &failure(Verdict::RateLimited { after: None }), now);
@@ -584,13 +977,13 @@ mod tests {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
         let limited = failure(Verdict::RateLimited { after: Some(Duration::from_secs(5)) });
         let now = Moment::from_secs(100);
-        assert_eq!(governor.failed(&app(1), &limited, now), Some(Shift::Paused(Duration::from_secs(5))));
+        assert_eq!(governor.failed(&Call::List, &limited, now), [paused(5)]);
         for lane in Lane::ALL {
             assert_eq!(governor.admit(lane, now), Admission::At(Moment::from_secs(105)));
         }
         // A shorter pause that arrives later does not shorten it.
         let shorter = failure(Verdict::RateLimited { after: Some(Duration::ZERO) });
-        assert_eq!(governor.failed(&app(2), &shorter, now), None, "it is told once");
+        assert_eq!(governor.failed(&app(2), &shorter, now), [], "it is told once");
         assert_eq!(governor.admit(Lane::Act, now), Admission::At(Moment::from_secs(105)));
         assert!(matches!(governor.admit(Lane::Act, Moment::from_secs(110)), Admission::Go));
     }
@@ -600,18 +993,255 @@ mod tests {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
         let mut now = Moment::from_secs(1);
         let refused = failure(Verdict::RateLimited { after: None });
-        governor.failed(&app(1), &refused, now);
+        governor.failed(&Call::List, &refused, now);
         governor.failed(&app(2), &refused, now);
         assert_eq!(governor.requests_per_minute(now), Some(60.0), "answers to one burst are one refusal");
-        for _ in 0..200 {
-            now = governor.paused_until(now).unwrap();
+        for _ in 0..10 {
+            now = probe(&mut governor, now);
             governor.failed(&app(1), &refused, now);
+        }
+        assert_eq!(governor.requests_per_minute(now), Some(60.0), "a refused probe says nothing of the rate");
+        for _ in 0..200 {
+            now = probe(&mut governor, now);
+            governor.succeeded(&app(1), Limits::default(), now);
+            governor.failed(&Call::List, &refused, now);
         }
         assert_eq!(governor.requests_per_minute(now), Some(LEAST_RATE));
         for _ in 0..200 {
-            governor.succeeded(Limits::default(), now);
+            governor.succeeded(&Call::List, Limits::default(), now);
         }
         assert_eq!(governor.requests_per_minute(now), Some(120.0));
+    }
+
+    /// The moment at which the probe after a pause goes out.
+    fn probe(governor: &mut Governor, mut now: Moment) -> Moment {
+        loop {
+            match governor.admit(Lane::Act, now) {
+                Admission::Go => return now,
+                Admission::At(at) => now = at,
+                Admission::Later => panic!("no probe is on the wire"),
+            }
+        }
+    }
+
+    /// Requests in 50 s to a server that refuses each of them.
+    fn refused_requests(budget: Budget, after: Option<u64>, salt: u64) -> (u32, u32) {
+        let mut governor = Governor::new(budget, salt);
+        let refused = failure(Verdict::RateLimited { after: after.map(Duration::from_secs) });
+        let (start, mut now, mut halves) = (Moment::from_secs(100), Moment::from_secs(100), [0, 0]);
+        while now < start + Duration::from_secs(50) {
+            match governor.admit(Lane::Observe, now) {
+                Admission::Go => {
+                    halves[usize::from(now >= start + Duration::from_secs(25))] += 1;
+                    governor.failed(&Call::List, &refused, now);
+                }
+                Admission::At(at) => now = at,
+                Admission::Later => panic!("no probe is on the wire"),
+            }
+        }
+        (halves[0], halves[1])
+    }
+
+    #[test]
+    fn refusals_slow_down_whatever_the_header_says() {
+        for salt in 0..50 {
+            for (budget, after) in [
+                (Budget::PerMinute(120), Some(1)),
+                (Budget::PerMinute(120), None),
+                (Budget::Unlimited, Some(0)),
+                (Budget::Unlimited, Some(1)),
+            ] {
+                let (first, second) = refused_requests(budget, after, salt);
+                assert!(first + second <= 12 && second < first && second > 0, "{budget:?} {after:?}: {first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_pause_one_probe_goes_first() {
+        for budget in [Budget::PerMinute(600), Budget::Unlimited] {
+            let mut governor = Governor::new(budget, 0);
+            let now = Moment::from_secs(100);
+            governor.failed(&Call::List, &failure(Verdict::RateLimited { after: Some(Duration::from_secs(5)) }), now);
+            let after = now + Duration::from_secs(5);
+            assert_eq!(governor.admit(Lane::Act, after), Admission::Go);
+            assert_eq!(governor.admit(Lane::Act, after), Admission::Later);
+            governor.failed(&app(1), &failure(Verdict::LostAnswer), after);
+            assert_eq!(governor.admit(Lane::Act, after), Admission::Go, "a probe without an answer is repeated");
+            governor.failed(&app(1), &failure(Verdict::NotFound), after);
+            assert_eq!(governor.admit(Lane::Act, after), Admission::Go);
+            assert_eq!(governor.admit(Lane::Act, after), Admission::Go, "any answer but a refusal ends the pause");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_not_longer_than_the_trouble() {
+        let gone = failure(Verdict::Retry);
+        for salt in 0..50 {
+            let mut governor = Governor::new(Budget::PerMinute(120), salt);
+            let (start, mut now) = (Moment::from_secs(100), Moment::from_secs(100));
+            for n in 0..4 {
+                governor.failed(&app(n), &gone, now);
+            }
+            while now < start + Duration::from_secs(200) {
+                governor.failed(&Call::List, &gone, now);
+                let next = probe(&mut governor, now);
+                let most = now.since(start).max(Duration::from_secs(5));
+                assert!(next.since(now) <= most, "{:?} after {:?}", next.since(now), now.since(start));
+                now = next;
+            }
+        }
+    }
+
+    #[test]
+    fn one_apps_refusal_is_its_own_until_another_request_is_refused() {
+        let after = Some(Duration::from_secs(30));
+        let (now, refused) = (Moment::from_secs(100), failure(Verdict::RateLimited { after }));
+        let left = |remaining| Failure { limits: Limits { remaining, ..Limits::default() }, ..refused.clone() };
+        let fresh = || Governor::new(Budget::PerMinute(120), 0);
+
+        let mut governor = fresh();
+        assert!(governor.is_alone(&app(1), &refused, now));
+        assert_eq!(governor.failed(&app(1), &refused, now), []);
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Go, "one request to others shows whose it is");
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Later);
+        governor.succeeded(&app(2), Limits::default(), now);
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Go);
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Go);
+
+        let mut governor = fresh();
+        governor.failed(&app(1), &refused, now);
+        assert!(!governor.is_alone(&app(2), &refused, now));
+        governor.failed(&app(2), &refused, now);
+        assert_eq!(
+            governor.admit(Lane::Act, now),
+            Admission::At(now + Duration::from_secs(30)),
+            "two are the account's"
+        );
+
+        let mut governor = fresh();
+        governor.failed(&app(1), &left(Some(20)), now);
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Go);
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Go, "the server says that requests are left");
+        governor.failed(&app(2), &left(Some(19)), now);
+        assert!(!governor.is_alone(&app(3), &left(Some(18)), now), "many apps' refusals are the account's");
+
+        assert!(!fresh().is_alone(&app(1), &left(Some(0)), now));
+        assert!(!fresh().is_alone(&Call::List, &refused, now) && !fresh().is_alone(&Call::Token, &refused, now));
+        let mut governor = fresh();
+        governor.failed(&Call::List, &refused, now);
+        assert!(
+            !governor.is_alone(&app(1), &refused, now + Duration::from_secs(31)),
+            "the account was refused just now"
+        );
+    }
+
+    #[test]
+    fn one_apps_refusal_that_nothing_disproves_ends_with_its_pause() {
+        let mut governor = Governor::new(Budget::PerMinute(120), 0);
+        let now = Moment::from_secs(100);
+        let after = Some(Duration::from_secs(30));
+        governor.failed(&app(1), &failure(Verdict::RateLimited { after }), now);
+        let later = now + Duration::from_secs(31);
+        assert_eq!(governor.admit(Lane::Act, later), Admission::Go);
+        assert_eq!(governor.admit(Lane::Act, later), Admission::Go);
+    }
+
+    #[test]
+    fn a_forbidden_list_is_a_forbidden_account() {
+        let (mut now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        let shifts = governor.failed(&Call::List, &forbidden, now);
+        assert_eq!(shifts, [Shift::AccountForbidden(Forbidden::List)]);
+        let (start, mut probes) = (now, 0);
+        while now < start + Duration::from_secs(600) {
+            assert!(!matches!(governor.admit(Lane::Act, now), Admission::Go));
+            assert!(!matches!(governor.admit(Lane::Confirm, now), Admission::Go));
+            match governor.admit(Lane::Observe, now) {
+                Admission::Go => {
+                    probes += 1;
+                    assert_eq!(governor.admit(Lane::Observe, now), Admission::Later, "one probe at a time");
+                    assert_eq!(governor.failed(&Call::List, &forbidden, now), [], "it is told once");
+                }
+                Admission::At(at) => now = at,
+                Admission::Later => panic!("no probe is on the wire"),
+            }
+        }
+        assert!((20..=45).contains(&probes), "{probes} probes in ten minutes");
+        assert_eq!(governor.succeeded(&Call::List, Limits::default(), now), [Shift::AccountAllowed]);
+        assert_eq!(governor.admit(Lane::Act, now), Admission::Go);
+    }
+
+    #[track_caller]
+    fn forbidden_row(declared: usize, calls: &[Call], expected: Option<usize>) {
+        let (now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        governor.declared(declared);
+        let first = calls.iter().position(|call| match call {
+            Call::List => governor.succeeded(call, Limits::default(), now).contains(&Shift::AccountAllowed),
+            Call::Token | Call::Read(_) | Call::Act(_) => !governor.failed(call, &forbidden, now).is_empty(),
+        });
+        assert_eq!(first.map(|at| at + 1), expected);
+    }
+
+    #[test]
+    fn forbidden_apps_in_a_row_are_a_forbidden_account() {
+        let (now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
+        let apps = |n| (0..n).map(app).collect::<Vec<Call>>();
+        forbidden_row(40, &apps(9), Some(5));
+        forbidden_row(40, &apps(4), None);
+        forbidden_row(3, &apps(3), Some(3));
+        forbidden_row(1, &[app(0), app(0), app(0)], None);
+        forbidden_row(40, &vec![app(0); 20], None);
+        let mut interrupted = apps(4);
+        interrupted.push(Call::List);
+        interrupted.extend((4..8).map(app));
+        forbidden_row(40, &interrupted, None);
+
+        // Reads of the list go on, since they are not what is forbidden; a call that is accepted ends it.
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        for n in 0..5 {
+            governor.failed(&app(n), &forbidden, now);
+        }
+        assert_eq!(governor.account_forbidden(), Some(Forbidden::Calls));
+        assert_eq!(governor.admit(Lane::Observe, now), Admission::Go);
+        assert_eq!(governor.succeeded(&Call::List, Limits::default(), now), []);
+        assert_eq!(governor.account_forbidden(), Some(Forbidden::Calls));
+        let at = governor.forbidden_probe_at().unwrap();
+        assert_eq!(governor.admit(Lane::Act, now), Admission::At(at));
+        assert_eq!(governor.admit_forbidden_probe(now), Admission::At(at));
+        assert_eq!(governor.admit_forbidden_probe(at), Admission::Go);
+        assert_eq!(governor.admit_forbidden_probe(at), Admission::Later);
+        assert_eq!(governor.failed(&app(7), &forbidden, at), []);
+        assert!(governor.forbidden_probe_at().unwrap() > at);
+        assert_eq!(governor.succeeded(&app(8), Limits::default(), at), [Shift::AccountAllowed]);
+        assert_eq!(governor.admit(Lane::Act, at), Admission::Go);
+    }
+
+    #[test]
+    fn an_answer_that_locks_an_app_is_an_answer() {
+        let mut governor = Governor::new(Budget::PerMinute(120), 0);
+        let now = Moment::from_secs(100);
+        for n in 0..20 {
+            assert_eq!(governor.failed(&app(n), &failure(Verdict::Locked), now), [], "the breaker stays closed");
+        }
+    }
+
+    #[test]
+    fn a_used_up_budget_pauses_and_says_so() {
+        let mut governor = Governor::new(Budget::PerMinute(120), 0);
+        let now = Moment::from_secs(100);
+        let seconds = |n| Some(Duration::from_secs(n));
+        let none_left = |reset| Limits { remaining: Some(0), reset: seconds(reset), ..Limits::default() };
+        let said =
+            Shift::Paused { pause: Duration::from_secs(30), cause: PauseCause::Exhausted, bounded: false, first: true };
+        assert_eq!(governor.succeeded(&Call::List, none_left(30), now), [said]);
+        assert_eq!(governor.succeeded(&app(1), none_left(30), now), [], "it is told once");
+        assert_eq!(governor.pause_cause(now), Some(PauseCause::Exhausted));
+        assert_eq!(governor.held_until(now), Some(now + Duration::from_secs(30)));
+        let bounded = Limits { bounded: true, ..none_left(3600) };
+        let shifts = governor.succeeded(&app(1), bounded, now + Duration::from_secs(31));
+        assert!(matches!(shifts[..], [Shift::Paused { bounded: true, .. }]), "{shifts:?}");
     }
 
     #[test]
@@ -619,17 +1249,33 @@ mod tests {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
         let now = Moment::from_secs(10);
         let seconds = |n| Some(Duration::from_secs(n));
-        governor.succeeded(Limits { limit: Some(180), remaining: Some(150), reset: seconds(50) }, now);
+        governor.succeeded(
+            &Call::List,
+            Limits { limit: Some(180), remaining: Some(150), reset: seconds(50), ..Limits::default() },
+            now,
+        );
         assert_eq!(governor.requests_per_minute(now), Some(120.0));
         // Others use the account: what remains is spread over the rest of the window.
-        governor.succeeded(Limits { limit: Some(180), remaining: Some(20), reset: seconds(30) }, now);
+        governor.succeeded(
+            &Call::List,
+            Limits { limit: Some(180), remaining: Some(20), reset: seconds(30), ..Limits::default() },
+            now,
+        );
         assert_eq!(governor.requests_per_minute(now), Some(40.0));
         assert_eq!(governor.requests_per_minute(Moment::from_secs(41)), Some(120.0));
         // The limit itself went down.
-        governor.succeeded(Limits { limit: Some(60), remaining: Some(59), reset: seconds(30) }, now);
+        governor.succeeded(
+            &Call::List,
+            Limits { limit: Some(60), remaining: Some(59), reset: seconds(30), ..Limits::default() },
+            now,
+        );
         assert_eq!(governor.requests_per_minute(now), Some(40.0));
         // Nothing remains: wait for the reset.
-        governor.succeeded(Limits { limit: Some(180), remaining: Some(0), reset: seconds(7) }, now);
+        governor.succeeded(
+            &Call::List,
+            Limits { limit: Some(180), remaining: Some(0), reset: seconds(7), ..Limits::default() },
+            now,
+        );
         assert_eq!(governor.admit(Lane::Act, now), Admission::At(Moment::from_secs(17)));
     }
 
@@ -638,18 +1284,18 @@ mod tests {
         let mut governor = Governor::new(Budget::PerMinute(120), 0);
         let (now, lost) = (Moment::from_secs(100), failure(Verdict::LostAnswer));
         for _ in 0..20 {
-            assert_eq!(governor.failed(&app(0), &lost, now), None, "one app is that app's failure");
+            assert_eq!(governor.failed(&app(0), &lost, now), [], "one app is that app's failure");
         }
         for n in 1..4 {
-            assert_eq!(governor.failed(&app(n), &lost, now), None);
+            assert_eq!(governor.failed(&app(n), &lost, now), []);
         }
-        assert_eq!(governor.failed(&app(4), &lost, now), Some(Shift::BreakerOpened));
+        assert_eq!(governor.failed(&app(4), &lost, now), [Shift::BreakerOpened]);
         let Admission::At(probe) = governor.admit(Lane::Act, now) else { panic!("no probe is due yet") };
         assert_eq!(governor.admit(Lane::Observe, probe), Admission::Go);
         assert_eq!(governor.admit(Lane::Act, probe), Admission::Later, "one probe at a time");
-        assert_eq!(governor.failed(&Call::Account, &lost, probe), None);
+        assert_eq!(governor.failed(&Call::List, &lost, probe), []);
         assert!(matches!(governor.admit(Lane::Observe, probe), Admission::At(at) if at > probe));
-        assert_eq!(governor.succeeded(Limits::default(), probe), Some(Shift::BreakerClosed));
+        assert_eq!(governor.succeeded(&Call::List, Limits::default(), probe), [Shift::BreakerClosed]);
         assert_eq!(governor.admit(Lane::Act, probe), Admission::Go);
     }
 
@@ -657,18 +1303,18 @@ mod tests {
     fn a_refused_token_blocks_everything_but_its_own_probe() {
         let mut governor = Governor::new(Budget::Unlimited, 0);
         let (now, refused) = (Moment::from_secs(100), failure(Verdict::AccountBlocked));
-        assert_eq!(governor.failed(&app(1), &refused, now), Some(Shift::AccountBlocked));
-        assert_eq!(governor.failed(&app(2), &refused, now), None, "one line for the cause");
+        assert_eq!(governor.failed(&app(1), &refused, now), [Shift::AccountBlocked]);
+        assert_eq!(governor.failed(&app(2), &refused, now), [], "one line for the cause");
         assert_eq!(governor.admit(Lane::Act, now), Admission::Later);
         let at = governor.token_probe_at().unwrap();
         assert!(at > now);
         assert_eq!(governor.admit_token_probe(at), Admission::Go);
         assert_eq!(governor.admit_token_probe(at), Admission::Later);
-        governor.failed(&Call::Account, &refused, at);
+        governor.failed(&Call::List, &refused, at);
         assert!(governor.token_probe_at().unwrap() > at);
         governor.token_changed(at);
         assert_eq!(governor.admit_token_probe(at), Admission::Go, "a new token is tried at once");
-        assert_eq!(governor.succeeded(Limits::default(), at), Some(Shift::AccountUnblocked));
+        assert_eq!(governor.succeeded(&Call::List, Limits::default(), at), [Shift::AccountUnblocked]);
         assert_eq!(governor.admit(Lane::Act, at), Admission::Go);
     }
 
@@ -676,11 +1322,11 @@ mod tests {
     fn a_token_probe_waits_for_the_pause_that_was_asked_for() {
         let mut governor = Governor::new(Budget::Unlimited, 0);
         let now = Moment::from_secs(100);
-        governor.failed(&Call::Account, &failure(Verdict::AccountBlocked), now);
+        governor.failed(&Call::List, &failure(Verdict::AccountBlocked), now);
         let at = governor.token_probe_at().unwrap();
         assert_eq!(governor.admit_token_probe(at), Admission::Go);
         let after = Some(Duration::from_secs(7));
-        governor.failed(&Call::Account, &failure(Verdict::RateLimited { after }), at);
+        governor.failed(&Call::List, &failure(Verdict::RateLimited { after }), at);
         assert_eq!(governor.admit_token_probe(at), Admission::At(at + Duration::from_secs(7)));
     }
 
@@ -690,27 +1336,60 @@ mod tests {
         let mut now = Moment::from_secs(100);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            governor.failed(&Call::Account, &failure(Verdict::AccountBlocked), now);
+            governor.failed(&Call::List, &failure(Verdict::AccountBlocked), now);
             let at = governor.token_probe_at().unwrap();
             waits.push(at.since(now));
             assert_eq!(governor.admit_token_probe(at), Admission::Go);
-            governor.succeeded(Limits::default(), at);
+            governor.succeeded(&Call::List, Limits::default(), at);
             now = at;
         }
-        assert!(waits[7] >= TOKEN_PROBES.cap / 2, "{waits:?}");
+        assert!(waits[7] >= ACCOUNT_PROBES.cap / 2, "{waits:?}");
     }
 
     #[test]
-    fn no_lane_starves() {
+    fn calls_for_a_few_apps_go_before_every_read() {
         let s = Moment::from_secs;
-        let order = |waiting, now| Governor::order(waiting, now).collect::<Vec<_>>();
-        let waiting = Waiting { act: Some(s(0)), confirm: Some(s(98)), observe: Some(s(90)) };
-        assert_eq!(order(&waiting, s(100)), [Lane::Act, Lane::Confirm, Lane::Observe]);
-        assert_eq!(order(&waiting, s(103)), [Lane::Confirm, Lane::Act, Lane::Observe]);
-        assert_eq!(order(&waiting, s(105)), [Lane::Confirm, Lane::Observe, Lane::Act]);
-        let waiting = Waiting { confirm: None, ..waiting };
-        assert_eq!(order(&waiting, s(105)), [Lane::Observe, Lane::Act]);
-        assert_eq!(order(&Waiting::default(), s(105)), []);
+        let governor = Governor::new(Budget::PerMinute(120), 0);
+        let order = |waiting, now| governor.order(&waiting, now).collect::<Vec<_>>();
+        let few = Waiting { act: Some(s(0)), calls: 10, confirm: Some(s(98)), observe: Some(s(90)) };
+        for now in [100, 103, 105, 1_000] {
+            assert_eq!(order(few, s(now))[0], Lane::Act, "however long reads have waited");
+        }
+        // Aging orders the reads among themselves.
+        assert_eq!(order(few, s(100))[1..], [Lane::Confirm, Lane::Observe]);
+        let overdue = Waiting { confirm: Some(s(104)), ..few };
+        assert_eq!(order(overdue, s(105))[1..], [Lane::Observe, Lane::Confirm]);
+        assert_eq!(order(Waiting { act: None, calls: 0, ..overdue }, s(105)), [Lane::Observe, Lane::Confirm]);
+        assert_eq!(order(Waiting::default(), s(105)), []);
+    }
+
+    #[test]
+    fn of_a_longer_bulk_one_token_in_four_is_for_reads() {
+        let s = Moment::from_secs;
+        let mut governor = Governor::new(Budget::Unlimited, 0);
+        let waiting = Waiting { act: Some(s(0)), calls: 11, confirm: Some(s(99)), observe: Some(s(0)) };
+        let mut sent = Vec::new();
+        for _ in 0..8 {
+            let lane = governor.order(&waiting, s(100)).next().unwrap();
+            assert_eq!(governor.admit(lane, s(100)), Admission::Go);
+            sent.push(lane);
+        }
+        let quarter = [Lane::Act, Lane::Act, Lane::Act, Lane::Confirm];
+        assert_eq!(sent, [quarter, quarter].concat(), "confirmations before routine reads");
+        let waiting = Waiting { confirm: None, observe: None, ..waiting };
+        assert_eq!(governor.order(&waiting, s(100)).collect::<Vec<_>>(), [Lane::Act], "calls take what reads do not");
+    }
+
+    #[test]
+    fn observation_counts_the_reads_of_unlisted_apps() {
+        let governor = Governor::new(Budget::PerMinute(120), 0);
+        let rate = |pages, unlisted, seconds| governor.observation_rate(pages, unlisted, Duration::from_secs(seconds));
+        for ((pages, unlisted, seconds), expected) in
+            [((1, 0, 60), 1.0), ((1, 35, 60), 36.0), ((1, 35, 10), 60.0), ((30, 200, 60), 60.0), ((100, 9, 100), 60.0)]
+        {
+            let rate = rate(pages, unlisted, seconds);
+            assert!((rate - expected).abs() < 0.01, "{pages} {unlisted} {seconds}: {rate}");
+        }
     }
 
     #[test]

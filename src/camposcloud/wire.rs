@@ -124,6 +124,11 @@ pub fn message(body: &[u8], secrets: &Secrets) -> Option<Redacted> {
     secrets.redact(text).line(MAX_MESSAGE)
 }
 
+/// Whether a body is a web page.
+pub fn is_html(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
+}
+
 /// The JSON of a body: without the mark that some servers put before UTF-8.
 fn text(body: &[u8]) -> Result<&[u8], Odd> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);

@@ -222,6 +222,9 @@ fn advice(reason: &str, file: Option<&str>) -> String {
         }
         Reason::SourceUnavailable => "Mount the directory of manifests again, or make it readable for the daemon.".into(),
         Reason::BeingWritten => format!("Close {file} in the program that writes it (`fuser {file}` names it)."),
+        Reason::AccountForbidden => {
+            "Check the account's plan, the scopes of the token and the permissions of its teams.".into()
+        }
         Reason::AccountBlocked => "Put a valid token in place (CAMPOSCLOUD_TOKEN, or the --token-file).".into(),
         Reason::ApiUnavailable => "Wait: the operator goes on by itself. CamposCloud's own status page may say more.".into(),
         Reason::RateLimited => {

@@ -195,12 +195,19 @@ fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
 /// What comes next: a change of what is asked, otherwise the next look.
 fn next(app: &App, now: Timestamp) -> String {
     let at = |pointer| app.text(pointer).and_then(moment);
-    match (at("/status/nextTransition/at"), at("/status/nextLookAt")) {
+    // Until when all requests wait is more pressing than a schedule.
+    let held = ["RateLimited", "ApiUnavailable", "AccountBlocked", "AccountForbidden"];
+    let transition =
+        at("/status/nextTransition/at").filter(|_| app.ready("reason").is_none_or(|it| !held.contains(&it)));
+    match (transition, at("/status/nextLookAt")) {
         (Some(at), _) => match app.text("/status/nextTransition/state") {
             Some("Stopped") => format!("stop {}", span(now, at)),
             Some("Running") => format!("start {}", span(now, at)),
             _ => format!("{} {}", app.text("/status/nextTransition/state").unwrap_or("?"), span(now, at)),
         },
+        (None, Some(at)) if app.ready("reason").is_some_and(|it| held.contains(&it)) => {
+            format!("retry {}", span(now, at))
+        }
         (None, Some(at)) => format!("look {}", span(now, at)),
         (None, None) => "-".into(),
     }
@@ -389,6 +396,8 @@ mod tests {
         let mut app = example();
         app.0["status"]["nextTransition"] = json!({"at": "2026-11-24T15:00:00Z", "state": "Running"});
         assert_eq!(next(&app, at_noon()), "start 3h");
+        app.0["status"]["conditions"][0]["reason"] = "RateLimited".into();
+        assert_eq!(next(&app, at_noon()), "retry 42s", "until when all requests pause is more pressing");
         app.0["status"] = Value::Null;
         assert_eq!(next(&app, at_noon()), "-");
         assert_eq!(row(&app, false, at_noon()).len(), 7, "an older or a newer daemon breaks nothing");

@@ -66,7 +66,10 @@ fn row(cells: [Cell; 7], with_app: bool) -> Vec<Cell> {
 /// What was called and what was answered: `stop: Accepted, HTTP 200, status active, online`.
 fn answer(entry: &Value) -> String {
     let text = |pointer| entry.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let Some(action) = text("/action") else { return "-".into() };
+    let Some(action) = text("/action") else {
+        // Of the whole account: what the server answered.
+        return text("/answer/error").map_or_else(|| "-".into(), |error| clip(&error, 120));
+    };
     let http = entry.pointer("/answer/httpStatus").and_then(Value::as_u64).map(|code| format!("HTTP {code}"));
     let status = text("/answer/status").map(|status| format!("status {status}"));
     let online = entry.pointer("/answer/online").and_then(Value::as_bool);
@@ -114,12 +117,18 @@ pub(super) mod tests {
                 "action": "stop",
                 "answer": {"result": "Accepted", "httpStatus": 200, "status": "active", "online": true, "error": null}
             }),
+            json!({
+                "time": "2026-11-24T11:00:00Z", "app": null, "trigger": "answer",
+                "before": null, "after": {"desired": null, "observed": null, "reason": "RateLimited"}, "action": null,
+                "answer": {"result": "RateLimited", "httpStatus": 429, "error": "listing apps: the server answered 429"}
+            }),
             json!({"time": "later"}),
         ];
         insta::assert_snapshot!(table(&entries, true), @"
         TIME                  APP         TRIGGER  DESIRED  OBSERVED            REASON               ANSWER
         2026-11-24T12:00:02Z  ticket-bot  reading  Stopped  Running -> Stopped  Stopping -> Settled  -
         2026-11-24T12:00:00Z  ticket-bot  edit     Stopped  Running             Stopping             stop: Accepted, HTTP 200, status active, online
+        2026-11-24T11:00:00Z  -           answer   -        -                   RateLimited          listing apps: the server answered 429
         later                 -           -        -        -                   -                    -
         ");
         assert!(!table(&entries, false).contains("ticket-bot"));

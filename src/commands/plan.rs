@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -54,7 +53,8 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let gates = Gates { policy: args.policy.into(), list_incomplete: observation.flaw.is_some(), ..Gates::OPEN };
     let plan = planned(&declared, &observation, gates, clock);
     let interval = governor.list_interval(observation.pages, args.interval);
-    let summary = Summary::of(&plan, &observation, interval, diagnostics.len());
+    let rate = governor.observation_rate(observation.pages, observation.unlisted, interval);
+    let summary = Summary::of(&plan, &observation, rate, diagnostics.len());
     match args.output {
         PlanOutput::Text => print(&text(&plan, &summary, telemetry::colour(color, &std::io::stdout())))?,
         PlanOutput::Json => print_data(&json(&plan, &summary)?)?,
@@ -100,12 +100,12 @@ struct Summary {
     manifest_errors: usize,
     /// Requests to carry the plan out: the calls and the lists that verify them.
     requests: usize,
-    /// Requests a minute in a steady state: nothing but the list.
+    /// Requests a minute in a steady state: the list, and a read of each app that it does not show.
     requests_per_minute: f64,
 }
 
 impl Summary {
-    fn of(plan: &Plan, observation: &Observation, interval: Duration, manifest_errors: usize) -> Self {
+    fn of(plan: &Plan, observation: &Observation, requests_per_minute: f64, manifest_errors: usize) -> Self {
         let count = |wanted: fn(&Decision) -> bool| plan.entries.iter().filter(|entry| wanted(&entry.decision)).count();
         let stop = plan.actions().filter(|(action, _)| action.aims_at() == Desired::Stopped).count();
         let start = plan.actions().count() - stop;
@@ -119,7 +119,7 @@ impl Summary {
             other: plan.entries.len() - stop - start - settled,
             manifest_errors,
             requests: stop + start + verify,
-            requests_per_minute: f64::from(observation.pages) * 60.0 / interval.as_secs_f64(),
+            requests_per_minute,
         }
     }
 

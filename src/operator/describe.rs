@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::fleet::{Fleet, Object};
 use super::known::Known;
 use super::round::Rounds;
-use crate::camposcloud::governor::Governor;
+use crate::camposcloud::governor::{Governor, PauseCause};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
 use crate::reconcile::condition::{Reason, fold};
@@ -29,6 +29,8 @@ pub struct When {
     pub wall: Timestamp,
     /// When the list is read next.
     pub next_list: Moment,
+    /// Before then no request goes out: the end of a pause, or the next probe.
+    pub held_until: Option<Moment>,
 }
 
 impl When {
@@ -59,6 +61,15 @@ pub fn app(
     let conditions = fold(decision, &declared.standing, source_available, fleet.text(name));
     let owed = [past.look_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
     let look = owed.map_or(when.next_list, |at| at.min(when.next_list));
+    let look = match decision {
+        // Nothing goes out before, and the app is tried then.
+        Decision::Wait { reason, until: Some(until) } if reason.is_account_wide() => until,
+        Decision::Settled(_)
+        | Decision::Act(_)
+        | Decision::Wait { .. }
+        | Decision::Held { .. }
+        | Decision::Stalled(_) => when.held_until.map_or(look, |until| look.max(until)),
+    };
     // Nobody looks for an app that nobody declares.
     let look = object.app_id().map(|_| look);
     Some(App {
@@ -94,8 +105,9 @@ pub fn daemon(
     interval: Duration,
     requests: u64,
     gates: Gates,
-    now: Moment,
+    when: When,
 ) -> Daemon {
+    let now = when.now;
     Daemon {
         source: source.map_or_else(SourceStatus::default, |source| SourceStatus {
             loaded: source.loaded,
@@ -118,8 +130,12 @@ pub fn daemon(
             requests_per_minute: governor.requests_per_minute(now),
             remaining: governor.remaining(),
             paused: governor.paused_until(now).is_some(),
+            paused_until: governor.paused_until(now).map(|until| when.wall_at(until)),
+            pause_cause: governor.pause_cause(now).map(PauseCause::as_str),
             breaker_open: governor.breaker_open(),
             account_blocked: governor.account_blocked(),
+            account_forbidden: governor.account_forbidden().is_some(),
+            next_probe_at: gates.probe_at.filter(|_| gates.paused_until.is_none()).map(|at| when.wall_at(at)),
             requests,
         },
         dry_run: gates.dry_run,
@@ -221,8 +237,15 @@ fn message(
         Reason::ObservationIncomplete => {
             "the list of apps did not come whole, and this app was not in what came".into()
         }
-        Reason::AccountBlocked => "the token is not accepted: no app is called; put a valid token in place".into(),
-        Reason::ApiUnavailable => "the platform does not answer; one probe at a time is sent until it does".into(),
-        Reason::RateLimited => "the platform asked everybody to wait".into(),
+        Reason::AccountBlocked => {
+            format!("the token is not accepted: no app is called; put a valid token in place; next probe{until}").into()
+        }
+        Reason::AccountForbidden => format!(
+            "the account is refused: no app is called; check the plan, the scopes of the token and the teams' \
+             permissions; next probe{until}{last}"
+        ).into(),
+        Reason::ApiUnavailable => format!("the platform does not answer; next probe{until}").into(),
+        Reason::RateLimited if last.is_empty() => format!("all requests pause because of the rate limit; next{until}").into(),
+        Reason::RateLimited => format!("the rate limit refuses the app's requests; next try{until}{last}").into(),
     }
 }

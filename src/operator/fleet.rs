@@ -3,6 +3,7 @@
 //! Objects are keyed by name, what was seen and tried by the platform's id: a renamed object does not forget the call
 //! that is on the wire, so there is never more than one call in flight for an app.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,20 +12,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::execute::Job;
+use super::journal::Glance;
 use super::known::Known;
-use super::looks::Looks;
+use super::looks::{Kind, Looks};
 use super::queue::Queue;
 use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::attempts::{NOTHING_TRIED, Sighting, Turn};
+use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
 use crate::reconcile::condition::Reason;
-use crate::reconcile::decide::{Asked, Decision};
+use crate::reconcile::decide::{Asked, Decision, Gates};
 use crate::reconcile::desired::{Declared, Desired, Spec, Standing, Text};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
-use crate::reconcile::plan::{Entry, Subject};
+use crate::reconcile::plan::{Entry, Subject, plan};
 use crate::reconcile::redacted::Redacted;
 use crate::status::app::LastAction;
 use crate::status::history::Trigger;
@@ -52,6 +54,10 @@ pub struct Object {
     /// What made us decide as we did the last time that the reason changed.
     pub cause: Trigger,
     urgent: bool,
+    /// When the edit came that its call is for; the start, if it is for none.
+    batch: Moment,
+    /// How the history told it last, while something that concerns the whole account keeps it from being told.
+    pub glance: Option<Glance>,
     /// What it was asked to be when that was last looked at.
     wished: Option<Desired>,
     /// Whether its schedule changed that, and no call has followed yet.
@@ -65,11 +71,12 @@ pub struct Object {
     ready: Option<Rank>,
 }
 
-/// The order in which calls go out: edits, then transitions of schedules, then first tries, then repeats; stops before
-/// starts; the longest waiting.
+/// The order in which calls go out: edits, then transitions of schedules, then first tries, then repeats; what was
+/// edited last; stops before starts; the longest waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     class: Class,
+    batch: Reverse<Moment>,
     action: Action,
     since: Moment,
 }
@@ -80,6 +87,21 @@ enum Class {
     Transition,
     First,
     Repeat,
+}
+
+/// The state of things in which an answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// How long an accepted call has to show.
+    pub confirm_timeout: Duration,
+    /// Time between lists.
+    pub interval: Duration,
+    /// A refusal by the rate limit concerns this app alone.
+    pub alone: bool,
+    /// A refusal is the account's.
+    pub account_refused: bool,
+    /// The list itself cannot be read.
+    pub list_unreadable: bool,
 }
 
 /// All objects and apps.
@@ -171,6 +193,9 @@ impl Fleet {
             let mut object = before.unwrap_or_else(|| Box::new(Object::new(declared.clone())));
             object.generation += u64::from(spec_changed);
             object.urgent = edit && spec_changed;
+            if spec_changed {
+                object.batch = if trigger == Trigger::Edit { now } else { Moment::START };
+            }
             object.trigger = object.trigger.max(trigger);
             if spec_changed && trigger == Trigger::Edit {
                 object.edited_at = Some(now);
@@ -191,7 +216,7 @@ impl Fleet {
                     known.remember(|past| past.wish_changed(desired, now));
                 }
                 if known.sighting.is_none() && listed_before {
-                    known.remember(|past| past.owe_look(now));
+                    known.remember(|past| if edit { past.press_look(now) } else { past.owe_look(now) });
                 }
             }
             self.due.push(&name, now);
@@ -267,19 +292,35 @@ impl Fleet {
         &mut self,
         id: &AppId,
         result: Result<Answered<Seen>, Failure>,
+        setting: Setting,
         asked_at: Moment,
         now: Moment,
         wall: Timestamp,
     ) {
-        match result {
-            Ok(answered) => self.see(id, answered.value.reading, asked_at, now, wall),
-            Err(Failure { verdict: Verdict::NotFound, .. }) => {
-                let missing = Reading { observed: Observed::Missing, status: None, online: None, taken_at: None };
-                self.see(id, missing, asked_at, now, wall);
-            }
-            // The look stays owed, at its next time.
-            Err(_) => self.owner_due(id, now),
+        let failure = match result {
+            Ok(answered) => return self.see(id, answered.value.reading, asked_at, now, wall),
+            Err(failure) => failure,
+        };
+        if failure.verdict == Verdict::NotFound && !setting.list_unreadable {
+            let missing = Reading { observed: Observed::Missing, status: None, online: None, taken_at: None };
+            return self.see(id, missing, asked_at, now, wall);
         }
+        let (interval, pause) = (setting.interval, failure.limits.retry_after);
+        self.known_or_new(id).remember(|past| match failure.verdict {
+            Verdict::Forbidden if !setting.account_refused => past.read_refused(Reason::Forbidden, interval, now),
+            Verdict::Unexpected => past.read_refused(Reason::UnexpectedAnswer, interval, now),
+            Verdict::NotFound => past.read_later(interval, now),
+            Verdict::RateLimited { after } if setting.alone => past.refused_alone(after.unwrap_or_default(), now),
+            // The read stays owed, at its next time.
+            Verdict::Forbidden | Verdict::RateLimited { .. } | Verdict::AccountBlocked => {}
+            Verdict::LookAgain | Verdict::Locked | Verdict::Retry | Verdict::LostAnswer => {
+                if let Some(pause) = pause {
+                    past.hold(pause, now);
+                }
+            }
+        });
+        self.queue_look(id);
+        self.owner_due(id, now);
     }
 
     /// A complete list came: what is declared and not on it is asked for singly before anything is concluded.
@@ -318,13 +359,25 @@ impl Fleet {
         name: &AppName,
         id: &AppId,
         result: &Result<Answered<Receipt>, Failure>,
-        (confirm_timeout, interval): (Duration, Duration),
+        setting: Setting,
         now: Moment,
     ) {
         let known = self.known_or_new(id);
         match result {
-            Ok(answered) => known.remember(|past| past.accepted(answered.value.date, confirm_timeout, now)),
-            Err(failure) => known.remember(|past| past.failed(failure.verdict, interval, now)),
+            Ok(answered) => known.remember(|past| past.accepted(answered.value.date, setting.confirm_timeout, now)),
+            Err(failure) => known.remember(|past| {
+                let accounts = failure.verdict == Verdict::Forbidden && setting.account_refused;
+                // Not this app's failure.
+                let verdict = if accounts { Verdict::AccountBlocked } else { failure.verdict };
+                past.failed(verdict, setting.interval, now);
+                match (verdict, failure.limits.retry_after) {
+                    (Verdict::RateLimited { after }, _) if setting.alone => {
+                        past.refused_alone(after.unwrap_or_default(), now);
+                    }
+                    (Verdict::RateLimited { .. } | Verdict::AccountBlocked, _) | (_, None) => {}
+                    (_, Some(pause)) => past.hold(pause, now),
+                }
+            }),
         }
         if let Some(last) = self.objects.get_mut(name).and_then(|object| object.last_action.as_mut()).map(Arc::make_mut)
         {
@@ -420,11 +473,12 @@ impl Fleet {
                     () => Class::First,
                 };
                 let since = object.ready.filter(|rank| rank.action == action).map_or(now, |rank| rank.since);
-                Some(Rank { class, action, since })
+                Some(Rank { class, batch: Reverse(object.batch), action, since })
             }
             Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
                 if matches!(entry.decision, Decision::Settled(_)) {
                     (object.urgent, object.turned, object.edited_at) = (false, false, None);
+                    object.batch = Moment::START;
                 }
                 None
             }
@@ -478,12 +532,46 @@ impl Fleet {
         self.ready.first().map(|(rank, name)| (name.clone(), rank.since))
     }
 
+    /// Takes the call by which it is found out whether the account may call its apps at last: of an app that was not
+    /// refused already (`refused` tells), if there is one.
+    pub fn take_probe(
+        &mut self,
+        gates: Gates,
+        refused: impl Fn(&AppId) -> bool,
+        now: Moment,
+        wall: Timestamp,
+    ) -> Option<Job> {
+        let names: Vec<AppName> = self.objects.keys().cloned().collect();
+        let plan = plan(self.subjects(&names, wall), gates, now);
+        let known = |entry: &Entry| entry.app_id.as_ref().is_none_or(&refused);
+        let (action, entry) = plan.actions().min_by_key(|(_, entry)| known(entry))?;
+        let rank = Rank { class: Class::First, batch: Reverse(now), action, since: now };
+        self.begin(rank, &entry.name.clone(), now, wall).map(|(job, _)| job)
+    }
+
+    /// The account's refusal ended, or turned out to be that: no app's own refusals are remembered.
+    pub fn forget_refusals(&mut self, now: Moment) {
+        for known in self.apps.values_mut().filter(|known| !known.untried()) {
+            known.remember(Attempts::forget_refusal);
+        }
+        self.all_due(now);
+    }
+
+    /// How many apps are declared.
+    pub fn declared(&self) -> usize {
+        self.owned().count()
+    }
+
     /// Takes the call that goes next: it is in flight from here on. With it, when the edit was seen that asks for it,
     /// if it is the first call after one.
     pub fn take_ready(&mut self, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
         let (rank, name) = self.ready.pop_first()?;
-        let object = self.objects.get_mut(&name)?;
-        object.ready = None;
+        self.objects.get_mut(&name)?.ready = None;
+        self.begin(rank, &name, now, wall)
+    }
+
+    fn begin(&mut self, rank: Rank, name: &AppName, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
+        let object = self.objects.get_mut(name)?;
         object.urgent = false;
         object.turned = false;
         let edited_at = object.edited_at.take();
@@ -504,8 +592,8 @@ impl Fleet {
             returned_online: None,
             error: None,
         }));
-        self.due.push(&name, now);
-        Some((Job::Act { name, id, action: rank.action, attempt }, edited_at))
+        self.due.push(name, now);
+        Some((Job::Act { name: name.clone(), id, action: rank.action, attempt }, edited_at))
     }
 
     /// How many calls wait to be sent.
@@ -528,6 +616,14 @@ impl Fleet {
     /// Takes the single read that goes next; of apps that no list shows only, if `unlisted_only`.
     pub fn take_look(&mut self, now: Moment, unlisted_only: bool) -> Option<Job> {
         let (_, id) = self.looks.first(now, unlisted_only)?;
+        let id = id.clone();
+        self.looked(&id, now);
+        Some(Job::Look { id })
+    }
+
+    /// Takes the routine read that goes next.
+    pub fn take_routine_look(&mut self, now: Moment) -> Option<Job> {
+        let (_, id) = self.looks.first_routine(now)?;
         let id = id.clone();
         self.looked(&id, now);
         Some(Job::Look { id })
@@ -578,9 +674,11 @@ impl Fleet {
     /// Puts the look that is owed to an app into its queue. Nothing is owed to an app that nobody declares.
     fn queue_look(&mut self, id: &AppId) {
         let known = self.apps.get(id).filter(|known| known.owner.is_some());
-        let (listed, at, pressing) =
-            known.map_or((false, None, false), |known| (known.listed, known.past().look_at(), known.past().pressing()));
-        self.looks.set(id, listed, at, pressing);
+        let (at, kind) = known.map_or((None, Kind::default()), |known| {
+            let (past, listed) = (known.past(), known.listed);
+            (past.look_at(), Kind { listed, pressing: past.pressing(), routine: past.look_is_routine() })
+        });
+        self.looks.set(id, at, kind);
     }
 
     fn owner_due(&mut self, id: &AppId, now: Moment) {
@@ -631,6 +729,8 @@ impl Object {
             trigger: Trigger::Timer,
             cause: Trigger::Timer,
             urgent: false,
+            batch: Moment::START,
+            glance: None,
             wished: None,
             turned: false,
             stalled: None,

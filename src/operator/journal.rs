@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::camposcloud::governor::Shift;
 use crate::operator::Operator;
 use crate::platform::{Answered, Platform};
 use crate::reconcile::action::{Action, Failure, Receipt};
@@ -64,6 +65,16 @@ pub fn kind(decision: Decision) -> &'static str {
     }
 }
 
+fn refusal(failure: &Failure) -> Answer {
+    Answer {
+        result: failure.verdict.as_str().into(),
+        http_status: failure.http_status,
+        status: None,
+        online: None,
+        error: Some(failure.message.shared()),
+    }
+}
+
 impl<P: Platform> Operator<P> {
     /// Notes the answer to a call; the entry is made with the decision that follows from it, in the same turn.
     pub(super) fn answered(
@@ -81,13 +92,7 @@ impl<P: Platform> Operator<P> {
                 online: receipt.online,
                 error: None,
             },
-            Err(failure) => Answer {
-                result: failure.verdict.as_str().into(),
-                http_status: failure.http_status,
-                status: None,
-                online: None,
-                error: Some(failure.message.shared()),
-            },
+            Err(failure) => refusal(failure),
         };
         let label = match result {
             Ok(_) => "Accepted",
@@ -101,7 +106,7 @@ impl<P: Platform> Operator<P> {
         // Nobody declares the app any more: there is nothing to decide, but the call was made.
         self.board.record(Entry {
             time: self.clock.wall(),
-            app: name.as_str().into(),
+            app: Some(name.as_str().into()),
             app_id: Some(id.as_str().into()),
             trigger: Trigger::Answer,
             revision: self.revision(),
@@ -124,6 +129,13 @@ impl<P: Platform> Operator<P> {
         if before.is_none() && unseen && answer.is_none() {
             return;
         }
+        // What concerns the whole account has an entry of its own, not one for each app; the next entry of this one
+        // tells how it was before that.
+        if answer.is_none() && after.reason.is_some_and(Reason::is_account_wide) {
+            object.glance = object.glance.or(before);
+            return;
+        }
+        let before = object.glance.take().or(before);
         let began = std::mem::replace(&mut object.trigger, Trigger::Timer);
         if answer.is_none() && before.is_some_and(|before| before.reason == after.reason) {
             return;
@@ -142,7 +154,7 @@ impl<P: Platform> Operator<P> {
         let (action, answer) = answer.unzip();
         self.board.record(Entry {
             time: wall,
-            app: planned.name.as_str().into(),
+            app: Some(planned.name.as_str().into()),
             app_id: planned.app_id.as_ref().map(|id| id.as_str().into()),
             trigger,
             revision: self.revision(),
@@ -158,7 +170,7 @@ impl<P: Platform> Operator<P> {
         let Some(app) = self.board.app_named(name) else { return };
         self.board.record(Entry {
             time: wall,
-            app: name.as_str().into(),
+            app: Some(name.as_str().into()),
             app_id: id.map(|id| id.as_str().into()),
             trigger: Trigger::Edit,
             revision,
@@ -166,6 +178,32 @@ impl<P: Platform> Operator<P> {
             after: State::default(),
             action: None,
             answer: None,
+        });
+    }
+
+    /// Makes the one entry of a condition that concerns the whole account.
+    pub(super) fn journal_shift(&self, shift: Shift, failure: Option<&Failure>) {
+        let reason = match shift {
+            Shift::Paused { first: true, .. } => Reason::RateLimited,
+            Shift::BreakerOpened => Reason::ApiUnavailable,
+            Shift::AccountBlocked => Reason::AccountBlocked,
+            Shift::AccountForbidden(_) => Reason::AccountForbidden,
+            Shift::Paused { first: false, .. }
+            | Shift::BreakerClosed
+            | Shift::AccountUnblocked
+            | Shift::AccountAllowed => return,
+        };
+        let after = State { reason: Some(Cow::Borrowed(reason.as_str())), ..State::default() };
+        self.board.record(Entry {
+            time: self.clock.wall(),
+            app: None,
+            app_id: None,
+            trigger: Trigger::Answer,
+            revision: self.revision(),
+            before: State::default(),
+            after,
+            action: None,
+            answer: failure.map(refusal),
         });
     }
 

@@ -33,6 +33,8 @@ pub struct Observation {
     pub unreadable: u32,
     /// What is wrong with items and pages that did come.
     pub problems: Vec<Redacted>,
+    /// Wanted apps that the list does not show: each costs a read of its own.
+    pub unlisted: u32,
 }
 
 impl Observation {
@@ -80,22 +82,29 @@ pub async fn everything<P: Platform>(
         let request = listing.next();
         match platform.list(request).await {
             Ok(answered) => {
-                governor.succeeded(answered.limits, clock.now());
+                governor.succeeded(&Call::List, answered.limits, clock.now());
                 (pages, tries) = (pages + 1, 0);
                 if listing.add(answered.value) == Next::Done {
                     break;
                 }
             }
             Err(failure) if failure.verdict == Verdict::LookAgain && listing.may_have_been_refused() => {
+                governor.failed(&Call::List, &failure, clock.now());
                 listing.without_limit();
             }
-            Err(failure) => again(governor, &Call::Account, failure, &mut tries, clock).await?,
+            Err(failure) => again(governor, &Call::List, failure, &mut tries, clock).await?,
         }
     }
     let Listed { apps: mut seen, flaw, unreadable, problems } = listing.finish();
     let mut missing = Vec::new();
+    let mut unlisted = 0;
     for id in wanted {
         if seen.binary_search_by(|known| known.id.cmp(&id)).is_ok() {
+            continue;
+        }
+        unlisted += 1;
+        if governor.account_forbidden().is_some() {
+            // The account may not read apps singly: further requests would be refused, too.
             continue;
         }
         let mut tries = 0;
@@ -103,23 +112,26 @@ pub async fn everything<P: Platform>(
             admitted(governor, Lane::Confirm, clock).await;
             match platform.get(&id).await {
                 Ok(answered) => {
-                    governor.succeeded(answered.limits, clock.now());
+                    governor.succeeded(&Call::Read(id.clone()), answered.limits, clock.now());
                     let place = seen.partition_point(|known| known.id < id);
                     seen.insert(place, answered.value);
                     break;
                 }
                 Err(failure) if failure.verdict == Verdict::NotFound => {
-                    governor.failed(&Call::App(id.clone()), &failure, clock.now());
+                    governor.failed(&Call::Read(id.clone()), &failure, clock.now());
                     missing.push(id.clone());
                     break;
                 }
                 // Its state stays unknown; the rest of the look is worth having.
-                Err(failure) if matches!(failure.verdict, Verdict::Forbidden | Verdict::Unexpected) => break,
-                Err(failure) => again(governor, &Call::App(id.clone()), failure, &mut tries, clock).await?,
+                Err(failure) if matches!(failure.verdict, Verdict::Forbidden | Verdict::Unexpected) => {
+                    governor.failed(&Call::Read(id.clone()), &failure, clock.now());
+                    break;
+                }
+                Err(failure) => again(governor, &Call::Read(id.clone()), failure, &mut tries, clock).await?,
             }
         }
     }
-    Ok(Observation { seen, missing, flaw, pages, unreadable, problems })
+    Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted })
 }
 
 async fn admitted(governor: &mut Governor, lane: Lane, clock: Clock) {
@@ -146,7 +158,12 @@ async fn again(
     if !worth || *tries >= TRIES {
         return Err(failure);
     }
-    governor.failed(call, &failure, clock.now());
-    tokio::time::sleep(PROBES.ceiling(*tries) / 2).await;
+    let (now, mut wait) = (clock.now(), PROBES.ceiling(*tries) / 2);
+    if governor.is_alone(call, &failure, now) {
+        // The governor pauses only for what concerns the account.
+        wait = wait.max(failure.limits.retry_after.unwrap_or_default());
+    }
+    governor.failed(call, &failure, now);
+    tokio::time::sleep(wait).await;
     Ok(())
 }

@@ -11,7 +11,8 @@ impl<P: Platform> Operator<P> {
     /// The moment at which something is told.
     pub(super) fn when(&self, now: Moment, wall: Timestamp) -> describe::When {
         let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
-        describe::When { now, wall, next_list: self.rounds.expected_start(interval) }
+        let next_list = self.rounds.expected_start(interval);
+        describe::When { now, wall, next_list, held_until: self.governor.held_until(now) }
     }
 
     /// Decides for every app that is due. Costs in proportion to those, not to the fleet.
@@ -76,7 +77,7 @@ impl<P: Platform> Operator<P> {
             interval,
             self.requests,
             self.gates,
-            now,
+            self.when(now, self.clock.wall()),
         ));
     }
 }

@@ -8,11 +8,12 @@ use tracing::{debug, info, warn};
 
 use super::fleet::Fleet;
 use super::round::Finished;
-use crate::camposcloud::governor::Shift;
+use crate::camposcloud::governor::{Forbidden, Shift};
 use crate::platform::Answered;
 use crate::reconcile::action::{Action, Failure, Receipt};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Turn;
+use crate::reconcile::backoff::LONGEST_PAUSE;
 use crate::reconcile::decide::Decision;
 use crate::reconcile::desired::{Desired, SourceReport};
 use crate::reconcile::plan::Entry;
@@ -135,8 +136,12 @@ pub fn unreadable(name: &AppName, id: Option<&AppId>) {
 pub fn shift(shift: Shift, failure: Option<&Failure>) {
     let error = failure.map(ToString::to_string);
     match shift {
-        Shift::Paused(pause) => {
-            warn!(reason = "RateLimited", pause_s = pause.as_secs_f64(), error, "the platform asks to wait");
+        Shift::Paused { pause, cause, bounded, .. } => {
+            let (pause_s, cause) = (pause.as_secs_f64(), cause.as_str());
+            warn!(reason = "RateLimited", pause_s, cause, error, "all requests pause");
+            if bounded {
+                warn!(reason = "RateLimited", pause_s, "the server names an implausible pause; it is bounded");
+            }
         }
         Shift::BreakerOpened => {
             warn!(reason = "ApiUnavailable", error, "the platform does not answer; probing it one request at a time");
@@ -146,7 +151,25 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
             warn!(reason = "AccountBlocked", error, "the token is not accepted; nothing is called until one is");
         }
         Shift::AccountUnblocked => info!("the token is accepted again"),
+        Shift::AccountForbidden(kind) => {
+            let refused = match kind {
+                Forbidden::List => "the list of apps",
+                Forbidden::Reads => "reads of apps",
+                Forbidden::Calls => "stops and starts",
+            };
+            warn!(
+                reason = "AccountForbidden",
+                refused, error, "the account is refused; no app is called, and one probe at a time is sent"
+            );
+        }
+        Shift::AccountAllowed => info!("the account is not refused any more"),
     }
+}
+
+/// The server asked to leave one app alone for longer than is plausible.
+pub fn bounded(failure: &Failure) {
+    let (error, pause_s) = (failure.to_string(), LONGEST_PAUSE.as_secs());
+    warn!(error, pause_s, "the server names an implausible pause; it is bounded");
 }
 
 /// The source of manifests became unavailable, came back, or was read for the first time.

@@ -29,8 +29,12 @@ pub struct Rounds {
     limit: Option<u32>,
     /// Why the last list was not complete, for a person.
     incomplete: Option<Arc<str>>,
-    partial: bool,
+    reach: Reach,
     incomplete_in_a_row: u32,
+    /// When lists began to be incomplete.
+    incomplete_since: Option<Moment>,
+    /// The last failure asked to be left alone for so long.
+    retry_after: Option<Duration>,
     finished: u64,
     complete_once: bool,
     completed_at: Option<Timestamp>,
@@ -39,6 +43,16 @@ pub struct Rounds {
     teams: Vec<Team>,
     /// How many items of the last list could not be read, and how many problems it had: what is reported already.
     problems: (u32, usize),
+}
+
+/// How much of the last list came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Whole,
+    Part,
+    Nothing,
+    /// The API has no list at this URL.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -82,8 +96,10 @@ impl Default for Rounds {
             pages: 1,
             limit: Some(PAGE_SIZE),
             incomplete: None,
-            partial: false,
+            reach: Reach::Nothing,
             incomplete_in_a_row: 0,
+            incomplete_since: None,
+            retry_after: None,
             finished: 0,
             complete_once: false,
             completed_at: None,
@@ -102,7 +118,17 @@ impl Rounds {
 
     /// Whether the last list did not come whole, though some of it came.
     pub fn incomplete(&self) -> bool {
-        self.partial
+        self.reach == Reach::Part
+    }
+
+    /// Whether the list itself cannot be read: nothing of the last one came, or there was none yet.
+    pub fn unreadable(&self) -> bool {
+        matches!(self.reach, Reach::Nothing | Reach::Absent)
+    }
+
+    /// Whether the API has no list at this URL: then no single read helps.
+    pub fn absent(&self) -> bool {
+        self.reach == Reach::Absent
     }
 
     /// Whether any round ended, well or not.
@@ -241,6 +267,7 @@ impl Rounds {
             Verdict::LookAgain
             | Verdict::AccountBlocked
             | Verdict::Forbidden
+            | Verdict::Locked
             | Verdict::NotFound
             | Verdict::Retry
             | Verdict::LostAnswer
@@ -253,8 +280,11 @@ impl Rounds {
     /// Sets when the next round starts: an interval after the start of the last, or sooner where that was not whole.
     pub fn schedule(&mut self, interval: Duration, salt: u64, now: Moment) {
         self.next_start = if self.incomplete.is_some() {
-            now + PROBES.jittered(self.incomplete_in_a_row, salt).max(Duration::from_secs(1)).min(interval)
+            let trouble = now.since(*self.incomplete_since.get_or_insert(now));
+            let wait = PROBES.wait(self.incomplete_in_a_row, salt, trouble).max(Duration::from_secs(1)).min(interval);
+            now + wait.max(self.retry_after.take().unwrap_or_default())
         } else {
+            self.incomplete_since = None;
             now.max(self.started_at + interval)
         };
     }
@@ -278,12 +308,19 @@ impl Rounds {
             None => flaw.to_string().into(),
         });
         // What concerns everybody has its own line.
-        let told = failure
-            .is_some_and(|failure| matches!(failure.verdict, Verdict::AccountBlocked | Verdict::RateLimited { .. }));
+        let told = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
+            matches!(verdict, Verdict::AccountBlocked | Verdict::Forbidden | Verdict::RateLimited { .. })
+        });
         let trouble_is_news = !told && trouble.is_some() && trouble != self.incomplete;
         let mended = flaw.is_none() && self.incomplete.is_some();
         self.incomplete.clone_from(&trouble);
-        self.partial = flaw.is_some() && some_came;
+        self.reach = match failure {
+            _ if flaw.is_none() => Reach::Whole,
+            _ if some_came => Reach::Part,
+            Some(Failure { verdict: Verdict::NotFound, .. }) => Reach::Absent,
+            Some(_) | None => Reach::Nothing,
+        };
+        self.retry_after = failure.and_then(|failure| failure.limits.retry_after);
         let first_complete = flaw.is_none() && !self.complete_once;
         if flaw.is_none() {
             self.pages = pages;

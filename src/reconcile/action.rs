@@ -67,11 +67,13 @@ pub enum Verdict {
     LookAgain,
     /// 401: the token is not accepted. Concerns the account, not the app.
     AccountBlocked,
-    /// 403: this app may not be changed with this token. Looked at again each interval.
+    /// 402, 403, 451: this app may not be read or changed with this token. Checked again each interval.
     Forbidden,
+    /// 423, 425: not at present. Certainly without effect: retry on backoff.
+    Locked,
     /// 404: no such app. Looked at again each interval.
     NotFound,
-    /// 429, or 503 with a pause asked for: concerns the account's budget, not the app.
+    /// 429, or a 402, 403, 451 or 503 with `Retry-After`: a rate limit, not the app's failure.
     RateLimited {
         /// How long the server asks to be left alone, if it says so.
         after: Option<Duration>,
@@ -88,7 +90,7 @@ impl Verdict {
     /// The reason that it gives the app's condition.
     pub const fn reason(self) -> Reason {
         match self {
-            Self::LookAgain | Self::Retry | Self::LostAnswer => Reason::BackingOff,
+            Self::LookAgain | Self::Locked | Self::Retry | Self::LostAnswer => Reason::BackingOff,
             Self::AccountBlocked => Reason::AccountBlocked,
             Self::Forbidden => Reason::Forbidden,
             Self::NotFound => Reason::AppNotFound,
@@ -103,6 +105,7 @@ impl Verdict {
             Self::LookAgain => "LookAgain",
             Self::AccountBlocked => "AccountBlocked",
             Self::Forbidden => "Forbidden",
+            Self::Locked => "Locked",
             Self::NotFound => "NotFound",
             Self::RateLimited { .. } => "RateLimited",
             Self::Retry => "Retry",
@@ -112,7 +115,7 @@ impl Verdict {
     }
 }
 
-/// What `X-RateLimit-Limit/Remaining/Reset` said on an answer, where they said anything readable.
+/// What the headers of an answer say of further requests, where they say anything readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// Requests per minute that the account has.
@@ -121,6 +124,10 @@ pub struct Limits {
     pub remaining: Option<u32>,
     /// How long until they are all back: seconds from now, not an epoch (vendor's guide, "Rate limits").
     pub reset: Option<Duration>,
+    /// `Retry-After`, as time from now, at most [`LONGEST_PAUSE`](super::backoff::LONGEST_PAUSE).
+    pub retry_after: Option<Duration>,
+    /// Whether the server named a longer time than that.
+    pub bounded: bool,
 }
 
 /// A request that did not succeed.

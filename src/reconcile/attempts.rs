@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::action::{Action, Verdict};
-use super::backoff::{LOOKS, PER_APP};
+use super::backoff::{self, LOOKS, PER_APP, WITHOUT_EFFECT};
 use super::condition::Reason;
 use super::desired::Desired;
 use super::moment::Moment;
@@ -62,7 +62,11 @@ struct Verifying {
 pub struct Attempts {
     salt: u64,
     failures: u32,
+    /// When the failures in a row began.
+    failing_since: Option<Moment>,
     not_before: Option<Moment>,
+    /// The server asked to leave this app alone until then. An edit does not change that.
+    held_until: Option<Moment>,
     /// Why the app is gated, where it is not a plain retry.
     because: Option<Reason>,
     in_flight: Option<(Action, Option<Timestamp>)>,
@@ -80,7 +84,9 @@ pub struct Attempts {
 pub static NOTHING_TRIED: Attempts = Attempts {
     salt: 0,
     failures: 0,
+    failing_since: None,
     not_before: None,
+    held_until: None,
     because: None,
     in_flight: None,
     last_call: None,
@@ -137,12 +143,14 @@ impl Attempts {
     /// When time alone changes something here: the end of the backoff or of a verification.
     pub fn wake_at(&self) -> Option<Moment> {
         let deadline = self.verifying.filter(|verifying| verifying.accepted).and_then(|verifying| verifying.deadline);
-        [deadline, self.not_before].into_iter().flatten().min()
+        // Before the later of the two nothing may be called.
+        let gate = self.not_before.max(self.held_until);
+        [deadline, gate].into_iter().flatten().min()
     }
 
     /// The gate of this app: why it may not be called at `now`, and until when.
     pub fn gate(&self, now: Moment) -> Option<(Reason, Moment)> {
-        let until = self.not_before.filter(|until| now < *until)?;
+        let until = self.not_before.max(self.held_until).filter(|until| now < *until)?;
         Some((self.because.unwrap_or(Reason::BackingOff), until))
     }
 
@@ -198,7 +206,7 @@ impl Attempts {
         match verdict {
             // Not this app's failure: the governor gates everybody, and the next try is this one again.
             Verdict::RateLimited { .. } | Verdict::AccountBlocked => self.in_flight = None,
-            Verdict::Retry => {
+            Verdict::Retry | Verdict::Locked => {
                 let action = self.in_flight.take().map(|(action, _)| action);
                 self.back_off(None, Duration::ZERO, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
@@ -218,6 +226,50 @@ impl Attempts {
         }
     }
 
+    /// A single read was refused, or its answer made no sense: the next one follows an interval later.
+    pub fn read_refused(&mut self, reason: Reason, interval: Duration, now: Moment) {
+        self.looks = 0;
+        self.look_at = Some(now + interval);
+        self.not_before = self.not_before.max(self.look_at);
+        self.because = Some(reason);
+    }
+
+    /// A single read proved nothing and is not repeated sooner than after `interval`.
+    pub fn read_later(&mut self, interval: Duration, now: Moment) {
+        self.look_at = self.look_at.map(|at| at.max(now + interval));
+    }
+
+    /// A refusal that turned out to be the account's does not count against this app.
+    pub fn forget_refusal(&mut self) {
+        if self.because == Some(Reason::Forbidden) {
+            self.forget_failures();
+        }
+    }
+
+    /// Whether the read that is owed is routine: no call waits for it or is verified by it.
+    pub fn look_is_routine(&self) -> bool {
+        !self.pressing && self.verifying.is_none()
+    }
+
+    /// An edit waits for the first reading of the app.
+    pub fn press_look(&mut self, now: Moment) {
+        self.owe_look(now);
+        self.pressing = true;
+    }
+
+    /// Only this app's request was refused by a rate limit: it alone is left alone, for `pause` and our own backoff.
+    pub fn refused_alone(&mut self, pause: Duration, now: Moment) {
+        self.back_off(Some(Reason::RateLimited), Duration::ZERO, now);
+        self.hold(pause, now);
+    }
+
+    /// The server asked to leave this app alone for `pause`: neither a call nor a single read is sent before.
+    pub fn hold(&mut self, pause: Duration, now: Moment) {
+        let until = now + pause;
+        self.held_until = self.held_until.max(Some(until));
+        self.look_at = self.look_at.map(|at| at.max(until));
+    }
+
     /// The call was given up without an answer (shutdown, a panic caught): nothing is known.
     pub fn lost(&mut self, now: Moment) {
         self.failed(Verdict::LostAnswer, Duration::ZERO, now);
@@ -225,6 +277,7 @@ impl Attempts {
 
     /// A reading came, or a moment passed. `observed` is what [`Attempts::trusted`] makes of the newest sighting.
     pub fn note(&mut self, desired: Desired, observed: Observed, now: Moment) -> Option<Turn> {
+        self.held_until = self.held_until.filter(|until| now < *until);
         if observed != Observed::Unknown {
             self.verifying = self.verifying.filter(|call| call.action.aims_at() == desired);
             // Whatever it says, no single look is owed, unless a verification still runs: that of an accepted call,
@@ -271,7 +324,8 @@ impl Attempts {
     /// The app shall be read singly as soon as possible: it is not where it should be found.
     pub fn owe_look(&mut self, now: Moment) {
         self.looks = 0;
-        self.look_at = Some(self.look_at.map_or(now, |at| at.min(now)));
+        let soonest = self.held_until.map_or(now, |until| until.max(now));
+        self.look_at = Some(self.look_at.map_or(soonest, |at| at.min(soonest)));
     }
 
     fn owe_no_look(&mut self) {
@@ -292,9 +346,7 @@ impl Attempts {
         let verifying = self.verifying.take();
         self.verifying = verifying.filter(|call| call.action.aims_at() == desired);
         let unproven = self.verifying != verifying;
-        self.failures = 0;
-        self.not_before = None;
-        self.because = None;
+        self.forget_failures();
         self.settled_by_us = false;
         self.returns.clear();
         // A look that is owed stays so: where the last call is not proven yet, nothing else tells what there is to do.
@@ -320,9 +372,7 @@ impl Attempts {
     }
 
     fn agreed(&mut self, desired: Desired) -> Option<Turn> {
-        self.failures = 0;
-        self.not_before = None;
-        self.because = None;
+        self.forget_failures();
         self.owe_no_look();
         let verified = self.verifying.take().filter(|verifying| verifying.action.aims_at() == desired)?;
         self.settled_by_us = true;
@@ -338,8 +388,17 @@ impl Attempts {
         let beyond = u32::try_from((returns + 1).checked_sub(CONTEST_RETURNS)?).ok().filter(|&n| n > 0)?;
         self.failures = beyond;
         self.because = Some(Reason::Contested);
-        self.not_before = Some(now + PER_APP.ceiling(beyond + 3));
+        let since = self.returns.first().copied().unwrap_or(now);
+        self.failing_since = Some(since);
+        self.not_before = Some(now + backoff::proportionate(WITHOUT_EFFECT.ceiling(beyond + 3), now.since(since)));
         Some(Turn::Contested(returns))
+    }
+
+    fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.failing_since = None;
+        self.not_before = None;
+        self.because = None;
     }
 
     fn slow_lane(&mut self, reason: Reason, interval: Duration, now: Moment) {
@@ -350,7 +409,12 @@ impl Attempts {
     fn back_off(&mut self, because: Option<Reason>, at_least: Duration, now: Moment) {
         self.failures = self.failures.saturating_add(1);
         self.because = because.or_else(|| self.contested(now).then_some(Reason::Contested));
-        self.not_before = Some(now + PER_APP.jittered(self.failures, self.salt).max(at_least));
+        let schedule = match self.because {
+            Some(Reason::Contested | Reason::StopNotEffective | Reason::StartNotEffective) => WITHOUT_EFFECT,
+            Some(_) | None => PER_APP,
+        };
+        let trouble = now.since(*self.failing_since.get_or_insert(now));
+        self.not_before = Some(now + schedule.wait(self.failures, self.salt, trouble).max(at_least));
     }
 }
 

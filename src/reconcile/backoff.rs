@@ -21,14 +21,23 @@ pub struct Schedule {
     pub cap: Duration,
 }
 
-/// Retries of one app: 1 s x 2, at most 5 min.
-pub const PER_APP: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(5) };
+/// A wait is never longer than the trouble has lasted, except that this long is always allowed: a short outage causes a
+/// short wait.
+const SHORT_TROUBLE: Duration = Duration::from_secs(5);
+/// The longest wait that a server's `Retry-After` or `X-RateLimit-Reset` causes. A header that names a week is a mistake,
+/// and obeying it would leave the account unattended.
+pub const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// Retries of one app, and pauses of the account: 1 s x 2, at most 1 min.
+pub const PER_APP: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(1) };
+/// Retries of an app on which accepted calls have no effect, or which keeps coming back: 1 s x 2, at most 5 min.
+pub const WITHOUT_EFFECT: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(5) };
 /// Looks that verify a call: 2, 4, 8, ... s, then each half minute.
 pub const LOOKS: Schedule = Schedule { first: Duration::from_secs(2), cap: Duration::from_secs(30) };
 /// Probes of a server that does not answer: 1 s x 2, at most each half minute, so that recovery is noticed soon.
 pub const PROBES: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
-/// Probes of a token that was not accepted: slow, since an account that keeps knocking gets suspended.
-pub const TOKEN_PROBES: Schedule = Schedule { first: Duration::from_secs(10), cap: Duration::from_mins(5) };
+/// Probes of an account that is refused: slow, since an account that keeps trying gets suspended.
+pub const ACCOUNT_PROBES: Schedule = Schedule { first: Duration::from_secs(10), cap: Duration::from_secs(30) };
 
 impl Schedule {
     /// The longest wait after the `failures`-th failure in a row (1 is the first).
@@ -52,6 +61,22 @@ impl Schedule {
         let ceiling = self.ceiling(failures);
         ceiling.mul_f64(dice(salt ^ u64::from(failures).wrapping_mul(0x9e37_79b9_7f4a_7c15))).max(LEAST)
     }
+
+    /// The jittered wait after the `failures`-th failure in a row of a trouble that has lasted for `trouble`.
+    pub fn wait(self, failures: u32, salt: u64, trouble: Duration) -> Duration {
+        proportionate(self.jittered(failures, salt), trouble)
+    }
+
+    /// The same for probes and pauses: half fixed, half jittered, so that they neither hurry nor march in step with
+    /// those of another daemon.
+    pub fn steady_wait(self, failures: u32, salt: u64, trouble: Duration) -> Duration {
+        proportionate(self.ceiling(failures) / 2 + self.jittered(failures, salt) / 2, trouble)
+    }
+}
+
+/// Bounds a wait by how long the trouble has lasted.
+pub fn proportionate(wait: Duration, trouble: Duration) -> Duration {
+    wait.min(trouble.max(SHORT_TROUBLE))
 }
 
 /// A number from 0 to 1 out of a seed (splitmix64).
@@ -72,8 +97,22 @@ mod tests {
     #[test]
     fn it_doubles_up_to_the_cap() {
         let seconds: Vec<u64> = (1..=11).map(|n| PER_APP.ceiling(n).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]);
         assert_eq!(PER_APP.ceiling(u32::MAX), PER_APP.cap);
+        let seconds: Vec<u64> = (1..=11).map(|n| WITHOUT_EFFECT.ceiling(n).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn a_wait_is_not_longer_than_the_trouble_but_5_seconds_are_always_allowed() {
+        let s = Duration::from_secs;
+        for (wait, trouble, bounded) in [(3, 0, 3), (60, 0, 5), (60, 5, 5), (60, 44, 44), (60, 100, 60)] {
+            assert_eq!(proportionate(s(wait), s(trouble)), s(bounded), "{wait} {trouble}");
+        }
+        for salt in 0..100 {
+            assert!(PER_APP.wait(20, salt, s(7)) <= s(7));
+            assert!(PER_APP.steady_wait(20, salt, s(40)) >= s(30), "half of it is fixed");
+        }
     }
 
     proptest! {
@@ -88,7 +127,7 @@ mod tests {
     #[test]
     fn jitter_spreads() {
         let waits: Vec<Duration> = (0..1000).map(|salt| PER_APP.jittered(10, salt)).collect();
-        let early = waits.iter().filter(|wait| **wait < Duration::from_secs(150)).count();
+        let early = waits.iter().filter(|wait| **wait < PER_APP.cap / 2).count();
         assert!((400..600).contains(&early), "{early} of 1000 in the first half");
     }
 }

@@ -58,6 +58,8 @@ pub enum Reason {
     ObservationIncomplete,
     /// The token is not accepted: nothing is called.
     AccountBlocked,
+    /// The account may not do what is needed: no app is called.
+    AccountForbidden,
     /// The platform does not answer.
     ApiUnavailable,
     /// The account's budget of requests is used up for now.
@@ -66,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the design's order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Settled,
         Self::Stopping,
         Self::Starting,
@@ -91,6 +93,7 @@ impl Reason {
         Self::BeingWritten,
         Self::ObservationIncomplete,
         Self::AccountBlocked,
+        Self::AccountForbidden,
         Self::ApiUnavailable,
         Self::RateLimited,
     ];
@@ -122,9 +125,15 @@ impl Reason {
             Self::BeingWritten => "BeingWritten",
             Self::ObservationIncomplete => "ObservationIncomplete",
             Self::AccountBlocked => "AccountBlocked",
+            Self::AccountForbidden => "AccountForbidden",
             Self::ApiUnavailable => "ApiUnavailable",
             Self::RateLimited => "RateLimited",
         }
+    }
+
+    /// Whether it concerns the whole account, so that it is told once and not of each app.
+    pub const fn is_account_wide(self) -> bool {
+        matches!(self, Self::AccountBlocked | Self::AccountForbidden | Self::ApiUnavailable | Self::RateLimited)
     }
 }
 

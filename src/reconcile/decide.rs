@@ -40,12 +40,18 @@ pub struct Gates {
     pub policy: Policy,
     /// The token was not accepted.
     pub account_blocked: bool,
+    /// The account may not do what is needed.
+    pub account_forbidden: bool,
     /// The platform does not answer.
     pub breaker_open: bool,
+    /// The list itself cannot be read: an app that is not found singly may be there all the same.
+    pub list_unreadable: bool,
     /// The last list did not come whole: an app that it did not show is neither there nor gone.
     pub list_incomplete: bool,
-    /// The server asked everybody to wait.
-    pub rate_limited: bool,
+    /// All requests pause until then.
+    pub paused_until: Option<Moment>,
+    /// When the next request goes out while the account is refused or the platform does not answer, for people.
+    pub probe_at: Option<Moment>,
     /// `--dry-run`.
     pub dry_run: bool,
 }
@@ -55,11 +61,26 @@ impl Gates {
     pub const OPEN: Self = Self {
         policy: Policy::Full,
         account_blocked: false,
+        account_forbidden: false,
         breaker_open: false,
+        list_unreadable: false,
         list_incomplete: false,
-        rate_limited: false,
+        paused_until: None,
+        probe_at: None,
         dry_run: false,
     };
+
+    /// What holds every app alike, and until when, in the design's order.
+    fn account(&self) -> Option<Decision> {
+        let (reason, until) = match () {
+            () if self.account_blocked => (Reason::AccountBlocked, self.probe_at),
+            () if self.account_forbidden => (Reason::AccountForbidden, self.probe_at),
+            () if self.paused_until.is_some() => (Reason::RateLimited, self.paused_until),
+            () if self.breaker_open => (Reason::ApiUnavailable, self.probe_at),
+            () => return None,
+        };
+        Some(Decision::Wait { reason, until })
+    }
 }
 
 /// The verdict for one app. Doing nothing is a decision too.
@@ -117,8 +138,8 @@ pub fn decide(asked: Asked, observed: Observed, past: &Attempts, gates: Gates, n
         (Desired::Stopped, Observed::Suspended) => return Decision::Settled(Reason::SuspendedByPlatform),
         (Desired::Running, Observed::Suspended) => return Decision::Stalled(Reason::SuspendedByPlatform),
         (_, Observed::Creating) => return Decision::Wait { reason: Reason::BeingCreated, until: None },
-        (_, Observed::Missing) => return Decision::Stalled(Reason::AppNotFound),
-        (_, Observed::Unknown) => return unknown(past, gates, now),
+        (_, Observed::Missing) if !gates.list_unreadable => return Decision::Stalled(Reason::AppNotFound),
+        (_, Observed::Missing | Observed::Unknown) => return unknown(past, gates, now),
         (Desired::Stopped, Observed::Running) => Action::Stop,
         (Desired::Running, Observed::Stopped) => Action::Start,
     };
@@ -130,10 +151,11 @@ fn unknown(past: &Attempts, gates: Gates, now: Moment) -> Decision {
     if let Some(action) = past.verifying() {
         return under_way(action, past.look_at());
     }
+    if let Some(held) = gates.account() {
+        return held;
+    }
     match past.gate(now) {
-        Some((reason, until)) => gated(reason, until),
-        None if gates.account_blocked => Decision::Wait { reason: Reason::AccountBlocked, until: None },
-        None if gates.breaker_open => Decision::Wait { reason: Reason::ApiUnavailable, until: None },
+        Some((reason, until)) => gated(reason, until, gates),
         None if gates.list_incomplete => {
             Decision::Wait { reason: Reason::ObservationIncomplete, until: past.look_at() }
         }
@@ -162,17 +184,11 @@ fn gate(action: Action, wish: Wish, past: &Attempts, gates: Gates, now: Moment) 
         // Accepted and not yet seen: telemetry lags, and a second call would only be noise.
         return under_way(action, past.look_at());
     }
+    if let Some(held) = gates.account() {
+        return held;
+    }
     if let Some((reason, until)) = past.gate(now) {
-        return gated(reason, until);
-    }
-    if gates.account_blocked {
-        return Decision::Wait { reason: Reason::AccountBlocked, until: None };
-    }
-    if gates.breaker_open {
-        return Decision::Wait { reason: Reason::ApiUnavailable, until: None };
-    }
-    if gates.rate_limited {
-        return Decision::Wait { reason: Reason::RateLimited, until: None };
+        return gated(reason, until, gates);
     }
     if gates.dry_run {
         return Decision::Held { reason: Reason::DryRun, instead_of: action };
@@ -188,7 +204,10 @@ fn under_way(action: Action, until: Option<Moment>) -> Decision {
     Decision::Wait { reason, until }
 }
 
-fn gated(reason: Reason, until: Moment) -> Decision {
+fn gated(reason: Reason, until: Moment, gates: Gates) -> Decision {
+    if reason == Reason::AppNotFound && gates.list_unreadable {
+        return Decision::Wait { reason: Reason::BackingOff, until: Some(until) };
+    }
     if matches!(reason, Reason::Forbidden | Reason::AppNotFound | Reason::UnexpectedAnswer) {
         Decision::Stalled(reason)
     } else {
@@ -238,6 +257,9 @@ mod tests {
         let mut forbidden = Attempts::new(0);
         forbidden.begin(Action::Stop, None);
         forbidden.failed(Verdict::Forbidden, INTERVAL, NOW);
+        let mut missing = Attempts::new(0);
+        missing.begin(Action::Stop, None);
+        missing.failed(Verdict::NotFound, INTERVAL, NOW);
         let mut flying = Attempts::new(0);
         flying.begin(Action::Stop, None);
         let mut accepted = Attempts::new(0);
@@ -262,8 +284,18 @@ mod tests {
                     ("a stop accepted", plain, &accepted, open),
                     ("a stop not effective", plain, &overdue, open),
                     ("account blocked", plain, &fresh, Gates { account_blocked: true, ..open }),
+                    ("account forbidden", plain, &fresh, Gates { account_forbidden: true, ..open }),
                     ("breaker open", plain, &fresh, Gates { breaker_open: true, ..open }),
-                    ("rate limited", plain, &fresh, Gates { rate_limited: true, ..open }),
+                    ("rate limited", plain, &fresh, Gates { paused_until: Some(NOW), ..open }),
+                    (
+                        "rate limited, breaker open",
+                        plain,
+                        &fresh,
+                        Gates { breaker_open: true, paused_until: Some(NOW), ..open },
+                    ),
+                    ("rate limited, backing off", plain, &failed, Gates { paused_until: Some(NOW), ..open }),
+                    ("list unreadable", plain, &fresh, Gates { list_unreadable: true, ..open }),
+                    ("list unreadable, after a 404", plain, &missing, Gates { list_unreadable: true, ..open }),
                     ("list incomplete", plain, &fresh, Gates { list_incomplete: true, ..open }),
                     ("dry run", plain, &fresh, Gates { dry_run: true, ..open }),
                     (
@@ -273,9 +305,12 @@ mod tests {
                         Gates {
                             policy: Policy::ObserveOnly,
                             account_blocked: true,
+                            account_forbidden: true,
                             breaker_open: true,
+                            list_unreadable: true,
                             list_incomplete: true,
-                            rate_limited: true,
+                            paused_until: Some(NOW),
+                            probe_at: Some(NOW),
                             dry_run: true,
                         },
                     ),

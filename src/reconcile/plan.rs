@@ -72,7 +72,12 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
                 Asked::For(wish) => Some(wish.desired),
                 Asked::Nothing(_) => None,
             },
-            observed: subject.observed,
+            // While the list cannot be read, that a single read finds nothing proves nothing.
+            observed: if gates.list_unreadable && subject.observed == Observed::Missing {
+                Observed::Unknown
+            } else {
+                subject.observed
+            },
             decision: held(decide(subject.asked, subject.observed, subject.past, gates, now), subject.text),
         })
         .collect();

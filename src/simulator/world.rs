@@ -735,7 +735,7 @@ fn me() -> Value {
 /// The seconds of a 429's or 503's `Retry-After`.
 fn pause(response: &Response) -> Option<Duration> {
     let (_, text) = response.headers.iter().find(|(name, _)| name == "retry-after")?;
-    let seconds = text.parse().ok().filter(|_| matches!(response.status, 429 | 503))?;
+    let seconds = text.parse().ok().filter(|_| matches!(response.status, 402 | 403 | 429 | 451 | 503))?;
     Some(Duration::from_secs(seconds))
 }
 

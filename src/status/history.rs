@@ -93,8 +93,8 @@ pub struct Answer {
 pub struct Entry {
     /// When.
     pub time: Timestamp,
-    /// The object's name.
-    pub app: Arc<str>,
+    /// The object's name; null where it is about the daemon: a condition of the whole account.
+    pub app: Option<Arc<str>>,
     /// The app on the platform, where that is known.
     pub app_id: Option<Arc<str>>,
     /// What made the operator look again.
@@ -278,7 +278,7 @@ fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found:
         let lines = String::from_utf8_lossy(&block[whole_from..]);
         let entries = lines.lines().rev().filter(|line| line.contains(&sign));
         let entries = entries.filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-        let entries = entries.filter(|entry| *entry.app == *app.as_str() && entry.time <= until);
+        let entries = entries.filter(|entry| entry.app.as_deref() == Some(app.as_str()) && entry.time <= until);
         found.extend(entries.take(most - found.len()));
         rest = block[..whole_from].to_vec();
         end = start;
@@ -404,7 +404,7 @@ mod tests {
     fn entry(n: usize) -> Arc<Entry> {
         Arc::new(Entry {
             time: Timestamp::UNIX_EPOCH + Duration::from_secs(n as u64),
-            app: format!("app-{n}").into(),
+            app: Some(format!("app-{n}").into()),
             app_id: None,
             trigger: Trigger::Edit,
             revision: "r".into(),
@@ -439,7 +439,10 @@ mod tests {
         );
         write(directory.path(), LARGEST, 10..1_200);
         let entries = load(directory.path());
-        assert_eq!((entries.len(), &*entries[0].app, &*entries[999].app), (KEPT, "app-200", "app-1199"));
+        assert_eq!(
+            (entries.len(), entries[0].app.as_deref(), entries[999].app.as_deref()),
+            (KEPT, Some("app-200"), Some("app-1199"))
+        );
     }
 
     #[test]
@@ -455,7 +458,8 @@ mod tests {
         }
         fs::write(&file, &whole[..whole.len() - 20]).unwrap();
         write(directory.path(), LARGEST, 3..5);
-        let names: Vec<String> = load(directory.path()).iter().map(|entry| entry.app.to_string()).collect();
+        let names: Vec<String> =
+            load(directory.path()).iter().map(|entry| entry.app.as_deref().unwrap().to_owned()).collect();
         assert_eq!(names, ["app-0", "app-1", "app-3", "app-4"]);
     }
 
@@ -468,7 +472,7 @@ mod tests {
         let files = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(files, 2);
         let entries = load(directory.path());
-        assert_eq!(&*entries.last().unwrap().app, "app-24");
+        assert_eq!(entries.last().unwrap().app.as_deref(), Some("app-24"));
         let size = |name| fs::metadata(directory.path().join(name)).unwrap().len();
         assert!(size(FILE) < 4_000 && size(OLD_FILE) < 4_000);
     }

@@ -65,10 +65,10 @@ fn fault(dice: &mut Dice) -> Fault {
         1 => {
             let after = *dice.pick(&["1", "5", "40", "-1", "1000000000", "soon", "Tue, 24 Nov 2026 12:05:00 GMT"]);
             let headers = [("retry-after".to_owned(), after.to_owned())].into();
-            Fault { status: Some(*dice.pick(&[429, 503])), headers, ..plain }
+            Fault { status: Some(*dice.pick(&[429, 503, 403, 451])), headers, ..plain }
         }
         2 => Fault { status: Some(429), ..plain },
-        3 => Fault { status: Some(*dice.pick(&[400, 401, 403, 404, 409, 422, 418, 302])), ..plain },
+        3 => Fault { status: Some(*dice.pick(&[400, 401, 402, 403, 404, 409, 422, 423, 425, 451, 418, 302])), ..plain },
         4 => Fault { refuse: true, ..plain },
         5 => Fault { reset: Some(Reset::Before), ..plain },
         6 => Fault { reset: Some(Reset::After), ..plain },

@@ -29,9 +29,9 @@ use crate::dice::Dice;
 use crate::model::{Files, Justified, manifest};
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Backoff cap, token probe cap, confirm timeout, a pause that was asked for at the end of chaos, two lists, and slack.
-/// A pause is clamped at 15 minutes, and a reading may be as stale as the lag and the delay of an effect.
-const CALM: Duration = Duration::from_secs(300 + 300 + 120 + 900 + 2 * 60 + 180);
+/// Backoff cap, account probe cap, confirm timeout, a pause that was asked for at the end of chaos, two lists, and slack.
+/// A pause is bounded to an hour, and a reading may be as stale as the lag and the delay of an effect.
+const CALM: Duration = Duration::from_secs(300 + 30 + 120 + 3600 + 2 * 60 + 180);
 
 /// More requests than this at one and the same moment are a storm.
 const STORM: u32 = 100;
@@ -432,17 +432,41 @@ impl Trial {
         assert!(count <= most, "S5: seed {}: {count} requests in a second", self.seed);
     }
 
-    /// S6: after an answer that asked for a pause, nothing goes out before it ends.
+    /// S6: after an answer that asked for a pause, nothing goes out to its scope before it ends. The scope is the app, or
+    /// the account: where the list or the token was refused, or a second app before anything else was answered. Between
+    /// the first app's refusal and the next answer, one request to others shows which it is.
     fn check_pauses(&self, log: &[Logged]) {
         let (last, earlier) = log.split_last().unwrap();
-        for refused in earlier.iter().rev().take(200) {
-            let arrived = refused.at + refused.delay;
-            let whole = matches!(refused.delivery, Delivery::Whole);
-            let (Some(pause), true) = (refused.pause, whole) else { continue };
-            let same_process = !self.begun.iter().any(|begun| *begun > refused.at && *begun <= last.at);
-            let pause = pause.min(Duration::from_secs(900));
-            let within = last.at > arrived && last.at < arrived + pause;
-            assert!(!(same_process && within), "S6: seed {}: a request {:?} after {refused:?}", self.seed, last.at);
+        let recent = &earlier[earlier.len().saturating_sub(200)..];
+        let arrived = |logged: &Logged| logged.at + logged.delay;
+        let whole = |logged: &&Logged| matches!(logged.delivery, Delivery::Whole);
+        let of_this_process =
+            |logged: &&Logged| !self.begun.iter().any(|begun| *begun > logged.at && *begun <= last.at);
+        let pause = |logged: &Logged| logged.pause.unwrap_or_default().min(Duration::from_secs(3600));
+        let paused = recent.iter().filter(whole).filter(of_this_process).filter(|logged| logged.pause.is_some());
+        for refused in paused.clone() {
+            let within = last.at > arrived(refused) && last.at < arrived(refused) + pause(refused);
+            let answered_since = |from: Timestamp, until: Timestamp| {
+                recent.iter().filter(whole).any(|other| {
+                    let refusal = other.pause.is_some() || other.status == 429;
+                    !refusal && other.app != refused.app && arrived(other) >= from && arrived(other) <= until
+                })
+            };
+            let confirmed = || {
+                paused.clone().any(|other| {
+                    other.app != refused.app
+                        && arrived(other) <= arrived(refused)
+                        && arrived(refused) < arrived(other) + pause(other)
+                        && !answered_since(arrived(other), arrived(refused))
+                })
+            };
+            let scope = refused.app.is_none() || last.app == refused.app || confirmed();
+            assert!(!(within && scope), "S6: seed {}: a request {last:?} after {refused:?}", self.seed);
+            if !scope && within && !answered_since(arrived(refused), last.at) {
+                let asked = |other: &&Logged| other.at > arrived(refused) && other.delivery == Delivery::Whole;
+                let probes = recent.iter().filter(asked).filter(|other| arrived(other) > last.at).count();
+                assert!(probes <= 1, "S6: seed {}: {probes} probes after {refused:?}", self.seed);
+            }
         }
     }
 

@@ -94,7 +94,7 @@ const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
 
 /** Reconciling still, but not as it should: nobody would call these "in progress". */
 const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "Contested", "AccountBlocked",
-  "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten"]);
+  "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten"]);
 
 const STATES = ["Running", "Stopped", "Creating", "Suspended", "Missing", "Unknown"];
 
@@ -518,8 +518,9 @@ function showDaemon() {
   say(byId("daemon_version"), daemon.version ?? "");
   const directories = [source.directories ?? source.directory ?? []].flat();
   const problems = source.problems ?? [];
-  const token = governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : observation.completedAt ? ["Accepted", ""] : ["Not tried yet", ""];
-  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Asked everybody to wait", "warn"] : observation.completedAt ? ["Answers, breaker closed", ""] : ["No list has arrived yet", ""];
+  const probe = governor.nextProbeAt ? ["Next probe ", when(governor.nextProbeAt, "in")] : [];
+  const token = governor.accountForbidden ? ["Refused (403): no app is called", "bad"] : governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : observation.completedAt ? ["Accepted", ""] : ["Not tried yet", ""];
+  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Rate limit: all requests pause", "warn"] : observation.completedAt ? ["Answers, breaker closed", ""] : ["No list has arrived yet", ""];
   facts(byId("daemon_facts"), [
     ["Manifests", [source.available === false ? (source.trouble ?? "Not readable yet") : plural(source.files ?? 0, "file", "files"),
       source.skipped > 0 && ` (${source.skipped} skipped)`, ...directories.map((directory) => sub(make("code", {}, directory))),
@@ -527,8 +528,8 @@ function showDaemon() {
     ["Observed", [observation.completedAt ? when(observation.completedAt, "ago") : "Not yet", observation.intervalSeconds > 0 && `, every ${span(observation.intervalSeconds * 1000)}`,
       observation.completedAt && sub(`${plural(observation.apps ?? 0, "app", "apps")} on ${plural(observation.pages ?? 0, "page", "pages")}`),
       observation.incomplete && sub(observation.incomplete)].filter(Boolean), observation.incomplete ? "warn" : ""],
-    ["CamposCloud", [api[0], typeof governor.remaining === "number" && sub(`${governor.remaining} requests left`)].filter(Boolean), api[1]],
-    ["Token", token[0], token[1]],
+    ["CamposCloud", [api[0], governor.pausedUntil && sub("until ", when(governor.pausedUntil, "in")), governor.pauseCause && sub(sentence(governor.pauseCause)), governor.breakerOpen && sub(...probe), typeof governor.remaining === "number" && sub(`${governor.remaining} requests left`)].filter(Boolean), api[1]],
+    ["Token", [token[0], (governor.accountBlocked || governor.accountForbidden) && sub(...probe)].filter(Boolean), token[1]],
     ["Policy", [daemon.policy || "Full", daemon.dryRun && ", dry run"].filter(Boolean), daemon.dryRun ? "warn" : ""],
   ]);
   const details = byId("problem_details");
@@ -540,11 +541,12 @@ function showDaemon() {
     list.replaceChildren(...problems.map((problem) => make("li", {}, problem)));
   }
   showBudget();
-  const worst = link === "lost" ? "not known now" : governor.accountBlocked ? "token refused" : governor.breakerOpen ? "CamposCloud does not answer" : source.available === false ? "manifests unreadable"
+  const worst = link === "lost" ? "not known now" : governor.accountForbidden ? "account refused" : governor.accountBlocked ? "token refused" : governor.breakerOpen ? "CamposCloud does not answer" : source.available === false ? "manifests unreadable"
     : problems.length ? plural(problems.length, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
   say(byId("daemon_summary"), worst);
   showNotices([
     governor.accountBlocked && ["bad", "The token is refused.", "No app is called until a valid one is in place."],
+    governor.accountForbidden && ["bad", "The account is refused.", "No app is called; check its plan, the token's scopes and the teams' permissions."],
     governor.breakerOpen && ["bad", "CamposCloud does not answer.", "One probe at a time is sent until it does."],
     source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${sentence(source.trouble)} What they said last stays in force.`],
     observation.incomplete && ["warn", "The last list of apps was not whole.", sentence(observation.incomplete)],
