@@ -26,12 +26,12 @@ pub(crate) struct Account {
     pub(crate) clock: Clock,
     files: Files,
     updates: UnboundedSender<Update>,
-    board: Board,
+    pub(crate) board: Board,
     _stopper: shutdown::Stopper,
 }
 
 impl Account {
-    fn begin(count: usize, offline: usize, settings: Settings, config: Config) -> Self {
+    pub(crate) fn begin(count: usize, offline: usize, settings: Settings, config: Config) -> Self {
         let state = |index| if index < offline { "Stopped" } else { "Running" };
         let texts = (0..count).map(|index| manifest(&format!("app-{index}"), &id(index), state(index), ""));
         Self::with(texts.collect(), settings, config)
@@ -69,11 +69,11 @@ impl Account {
         Self { world, clock, files, updates, board, _stopper: stopper }
     }
 
-    fn edit(&mut self, index: usize, state: &str) {
+    pub(crate) fn edit(&mut self, index: usize, state: &str) {
         self.updates.send(self.files.change(vec![file(index, state)])).unwrap();
     }
 
-    fn faults(&self, faults: Faults) {
+    pub(crate) fn faults(&self, faults: Faults) {
         lock(&self.world).set_faults(faults);
     }
 
@@ -84,7 +84,7 @@ impl Account {
         lock(&self.world).log().cloned().collect()
     }
 
-    fn all_stopped(&self) -> bool {
+    pub(crate) fn all_stopped(&self) -> bool {
         let ids: Vec<_> = self.files.justified(self.clock.wall()).into_keys().collect();
         ids.iter().all(|id| lock(&self.world).online(id, self.clock.wall()) == Some(false))
     }
@@ -334,7 +334,7 @@ fn an_edit_in_the_middle_of_a_bulk_goes_first() {
     });
 }
 
-fn sent_at(log: &[Logged], index: usize) -> Option<Timestamp> {
+pub(crate) fn sent_at(log: &[Logged], index: usize) -> Option<Timestamp> {
     let about = |logged: &&Logged| logged.app.as_ref().is_some_and(|app| app.as_str() == id(index));
     log.iter().filter(|logged| logged.endpoint == Some(Endpoint::Stop)).find(about).map(|logged| logged.at)
 }

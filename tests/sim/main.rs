@@ -15,6 +15,7 @@ mod chaos;
 mod dice;
 mod lists;
 mod model;
+mod refusals;
 mod trial;
 mod year;
 
