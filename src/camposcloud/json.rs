@@ -341,21 +341,26 @@ impl<'a> Reader<'a> {
         loop {
             self.peek();
             let start = self.at;
-            match self.item() {
-                Ok((item, more)) => {
-                    keep(Ok(item));
-                    if !more {
-                        return Ok(());
-                    }
-                }
-                Err(broken) => {
-                    self.at = start;
-                    return Recovery::new(self, tail).map_or(Err(broken), |recovery| {
-                        recovery.read(self, keep);
-                        Ok(())
-                    });
-                }
+            let item = self.item();
+            // A broken item may seem to end, and the page does not go on as one behind it.
+            let sound = item.as_ref().is_ok_and(|(_, more)| *more || self.clone().tail(tail).is_ok());
+            if !sound && let Some(recovery) = Recovery::new(&Self { at: start, ..self.clone() }, tail) {
+                recovery.read(self, keep);
+                return Ok(());
             }
+            let (item, more) = item?;
+            keep(Ok(item));
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what follows the items of a page.
+    fn tail(&mut self, tail: Tail) -> Result<(), Broken> {
+        match tail {
+            Tail::Nothing => self.end(),
+            Tail::Fields => self.fields(&mut None),
         }
     }
 
@@ -541,11 +546,7 @@ fn end_of_items(text: &[u8], from: usize, tail: Tail, effort: &mut usize) -> Opt
     let ends = text.iter().enumerate().skip(from).filter(|(_, byte)| **byte == b']').map(|(at, _)| at + 1);
     for end in ends {
         let mut rest = Reader { text, at: end, odd: None };
-        let sound = match tail {
-            Tail::Nothing => rest.end().is_ok(),
-            Tail::Fields => rest.fields(&mut None).is_ok(),
-        };
-        if sound {
+        if rest.tail(tail).is_ok() {
             return Some(end);
         }
         *effort = effort.checked_sub(rest.at - end)?;
@@ -651,6 +652,7 @@ mod tests {
         for item in [
             format!(r#"{{"_id":"b","name":"b"x",{nested}}}"#),
             format!(r#"{{"_id":"b","name":"b\",{nested}}}"#),
+            format!(r#"{{"_id":"b",{nested},"name":"b"}}]x"}}"#),
             format!(r#"{{"_id":"b",{nested},"name":"b}}"#),
             format!(r#"{{"_id":"b",{nested},"name":b}}"#),
             format!(r#"{{"_id":"b" "name":"b",{nested}}}"#),
