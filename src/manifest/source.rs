@@ -483,7 +483,8 @@ impl<F: FnMut(Update)> Work<F> {
         match engine.name_of(path).filter(|_| plain) {
             Some(file) => {
                 engine.look(&file, path, now, arrival);
-                Next::Looked(engine.linked)
+                // What could not be read for want of descriptors is read by the scan.
+                Next::Looked(engine.linked || engine.trouble.is_some())
             }
             // A renamed directory or link, a file that moved on; or just a file that is no manifest.
             None if plain && !engine.linked => Next::No,

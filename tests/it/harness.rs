@@ -205,6 +205,10 @@ impl Daemon {
         fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many files and connections it has open.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
