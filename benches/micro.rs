@@ -160,7 +160,7 @@ fn schedule_next_change(bencher: Bencher<'_, '_>) {
 }
 
 fn wish(desired: Desired) -> Wish {
-    Wish { desired, because: Because::State, suspended: false, policy: Policy::Full }
+    Wish { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full }
 }
 
 fn scheduled() -> (campos_operator::reconcile::desired::Spec, jiff::Timestamp) {

@@ -212,6 +212,9 @@ pub struct ApiArgs {
     /// File that holds the token; read again when it changes [default: the token is in CAMPOSCLOUD_TOKEN]
     #[arg(long, env = "CAMPOS_OPERATOR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Act on windows and ends of suspensions although this machine's clock differs from the server's
+    #[arg(long, env = "CAMPOS_OPERATOR_TRUST_CLOCK")]
+    pub trust_clock: bool,
     /// Requests a minute that may be made, of the account's 180; "unlimited" for a private server
     #[arg(long, env = "CAMPOS_OPERATOR_API_BUDGET", default_value = "120", value_name = "N", value_parser = budget)]
     pub api_budget: Budget,

@@ -35,6 +35,7 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
 use crate::reconcile::desired::{Policy, SourceReport, Update};
+use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
 use crate::reconcile::moment::Moment;
 use crate::status::Board;
 use crate::status::history::{self, Trigger};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub teams: Vec<Team>,
     /// Run until settled, but no longer than this; `None` is for ever.
     pub once: Option<Duration>,
+    /// `--trust-clock`: a clock that differs from the server's holds nothing.
+    pub trust_clock: bool,
     /// Spreads backoff and probes; any number.
     pub salt: u64,
 }
@@ -97,6 +100,7 @@ impl Default for Settings {
             budget: Budget::PerMinute(crate::camposcloud::governor::DEFAULT_BUDGET),
             teams: Vec::new(),
             once: None,
+            trust_clock: false,
             salt: 0,
         }
     }
@@ -135,6 +139,8 @@ pub struct Operator<P> {
     fleet: Fleet,
     governor: Governor,
     rounds: Rounds,
+    /// Whether the wall clock is right.
+    doubt: Doubt,
     gates: Gates,
     source: Option<SourceReport>,
     /// The last report of the source itself; `source` differs from it while no scan finishes.
@@ -168,6 +174,7 @@ impl<P: Platform> Operator<P> {
     pub fn new(platform: Arc<P>, settings: Settings, clock: Clock, board: Board) -> Self {
         let governor = Governor::new(settings.budget, settings.salt);
         let rounds = Rounds::new(settings.teams.clone());
+        let doubt = Doubt::new(settings.trust_clock);
         let gates = Gates { policy: settings.policy, dry_run: settings.dry_run, ..Gates::OPEN };
         Self {
             fleet: Fleet::new(settings.salt),
@@ -178,6 +185,7 @@ impl<P: Platform> Operator<P> {
             clock,
             board,
             rounds,
+            doubt,
             source: None,
             said: None,
             scans: None,
@@ -240,13 +248,38 @@ impl<P: Platform> Operator<P> {
     }
 
     /// Where the wall clock was set, or the machine slept, what depends on the wall clock is due at another moment than
-    /// was thought: everybody is looked at.
+    /// was thought: everybody is looked at. Comes before each decision, so that none is made by a clock that was just set.
     fn check_clock(&mut self, now: Moment) {
-        let started = self.clock.wall() - now.since_start();
-        if started.duration_since(self.started).abs() > CLOCK_STEP {
+        let started = self.clock.wall() - self.clock.now().since_start();
+        let by = started.duration_since(self.started);
+        if by.abs() > CLOCK_STEP {
             debug!("the wall clock was set, or the machine slept");
             self.started = started;
             self.fleet.all_due(now);
+            self.doubt.set_forward(by);
+            self.ask_for_the_time(now);
+        }
+        let trust = self.doubt.trust();
+        self.gates.clock_doubtful = trust == Trust::Doubtful;
+        self.fleet.trust_clock(trust, now);
+    }
+
+    /// Compares the wall clock with the server's, as an answer that took so long tells it.
+    fn compare_clocks(&mut self, server: ServerClock, took: Duration, now: Moment) {
+        let wall = self.clock.wall();
+        if let Some(shift) = self.doubt.heard(server, wall - took, wall) {
+            report::clock(shift);
+        }
+        // A request that was not answered is not repeated for this: that would be a storm.
+        if matches!(server, ServerClock::At(_)) {
+            self.ask_for_the_time(now);
+        }
+    }
+
+    /// Reads the list out of turn where its date would settle soon whether the clock is right.
+    fn ask_for_the_time(&mut self, now: Moment) {
+        if self.doubt.wants_answer() {
+            self.rounds.start_now(now);
         }
     }
 
@@ -281,7 +314,6 @@ impl<P: Platform> Operator<P> {
     /// Decides for whoever is due, and sends what may be sent.
     fn begin_turn(&mut self) -> Sent {
         let (now, before) = (self.clock.now(), self.requests);
-        self.check_clock(now);
         self.check_scans(now);
         let gates = Gates {
             account_blocked: self.governor.account_blocked(),
@@ -544,6 +576,7 @@ impl<P: Platform> Operator<P> {
         let repeats = outcome.result.repeats();
         self.requests += u64::from(repeats);
         self.governor.charge(repeats, now);
+        let server_clock = outcome.result.server_clock();
         let alone = self.hear(&call, &outcome.result, now);
         let setting = fleet::Setting {
             confirm_timeout: self.settings.confirm_timeout,
@@ -575,6 +608,8 @@ impl<P: Platform> Operator<P> {
             }
             (job, _) => error!(?job, "an answer of another kind than the question"),
         }
+        // After the schedule of the next list was set.
+        self.compare_clocks(server_clock, took, now);
         if self.governor.list_is_a_probe() {
             // The schedule of its gate says when the next list may be tried: it is the probe.
             self.rounds.start_now(now);

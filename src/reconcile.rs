@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod condition;
 pub mod decide;
 pub mod desired;
+pub mod doubt;
 pub mod labels;
 pub mod moment;
 pub mod observed;

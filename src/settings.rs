@@ -180,6 +180,7 @@ pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
         budget: args.api.api_budget,
         teams: teams(&args.team),
         once: args.once.then_some(args.timeout),
+        trust_clock: args.api.trust_clock,
         salt,
     }
 }

@@ -41,10 +41,29 @@ pub struct Daemon {
     pub observation: Observation,
     /// The account's budget.
     pub governor: GovernorStatus,
+    /// How the wall clock compares with the server's: `not compared`, `compared` or `differs`.
+    pub clock: &'static str,
+    /// By how many seconds it is ahead; null where nothing was compared.
+    pub clock_ahead_seconds: Option<i64>,
+    /// What holds for the whole daemon.
+    pub conditions: Vec<Condition>,
     /// Whether calls are withheld because of `--dry-run`.
     pub dry_run: bool,
     /// The daemon's policy.
     pub policy: &'static str,
+}
+
+/// One condition of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// Why.
+    pub message: Arc<str>,
 }
 
 /// The source of manifests.

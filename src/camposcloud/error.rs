@@ -14,6 +14,7 @@ use crate::platform::{Answered, Page, PageRequest, Seen};
 use crate::reconcile::action::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::LONGEST_PAUSE;
+use crate::reconcile::doubt::ServerClock;
 use crate::reconcile::redacted::Secrets;
 
 /// Servers that answer in place of the API, as their `Server` header names them, and as people do. A closed list, so
@@ -73,6 +74,11 @@ impl RawAnswer {
             reset: reset.map(|asked| asked.min(LONGEST_PAUSE)),
             retry_after: retry_after.map(|asked| asked.min(LONGEST_PAUSE)),
             bounded: asked.is_some_and(|asked| asked > LONGEST_PAUSE),
+            clock: match (header("age"), date) {
+                (Some(_), _) => ServerClock::Aged,
+                (None, Some(date)) => ServerClock::At(date),
+                (None, None) => ServerClock::NoDate,
+            },
         };
         let server = header("server").map(str::to_ascii_lowercase);
         let known = |server: &str| SERVERS.iter().find(|(word, _)| server.contains(word)).map(|(_, name)| *name);

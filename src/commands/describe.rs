@@ -227,6 +227,9 @@ fn advice(reason: &str, file: Option<&str>) -> String {
         }
         Reason::AccountBlocked => "Put a valid token in place (CAMPOSCLOUD_TOKEN, or the --token-file).".into(),
         Reason::ApiUnavailable => "Wait: the operator goes on by itself. CamposCloud's own status page may say more.".into(),
+        Reason::ClockDoubtful => "Set this machine's clock (is NTP running?). If it is the server's that is wrong, start the \
+            daemon with --trust-clock."
+            .into(),
         Reason::RateLimited => {
             "Wait: the operator goes on by itself. If it is often so, lower --api-budget or find who else uses the account."
                 .into()

@@ -23,6 +23,7 @@ use crate::reconcile::attempts::NOTHING_TRIED;
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision, Gates};
 use crate::reconcile::desired::{Declared, Desired, Text};
+use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
@@ -50,7 +51,19 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     for complaint in observation.complaints() {
         tell(&format!("warning: {}", escape(&complaint)));
     }
-    let gates = Gates { policy: args.policy.into(), list_incomplete: observation.flaw.is_some(), ..Gates::OPEN };
+    let clock_doubtful = observation.doubt.trust() == Trust::Doubtful;
+    if let (true, Some(ahead)) = (clock_doubtful, observation.doubt.ahead()) {
+        let seconds = ahead.as_secs();
+        tell(&format!(
+            "warning: this machine's clock is ahead of the server's by {seconds} s; set it, or see --trust-clock"
+        ));
+    }
+    let gates = Gates {
+        policy: args.policy.into(),
+        clock_doubtful: clock_doubtful && !args.api.trust_clock,
+        list_incomplete: observation.flaw.is_some(),
+        ..Gates::OPEN
+    };
     let plan = planned(&declared, &observation, gates, clock);
     let interval = governor.list_interval(observation.pages, args.interval);
     let rate = governor.observation_rate(observation.pages, observation.unlisted, interval);

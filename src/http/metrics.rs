@@ -198,6 +198,13 @@ impl Snapshot {
         flag(encoder, "breaker_open", help, governor.breaker_open)?;
         flag(encoder, "account_blocked", "1 while the token is not accepted", governor.account_blocked)?;
         flag(encoder, "source_up", "Whether the manifests can be read", source.available)?;
+        if let Some(ahead) = self.daemon.clock_ahead_seconds {
+            let help = "How far this machine's clock is ahead of the server's; absent where nothing was compared";
+            #[expect(clippy::cast_precision_loss, reason = "2^53 seconds are no difference of clocks")]
+            gauge(encoder, "clock_ahead", help, Some(&Unit::Seconds), ahead as f64)?;
+        }
+        let help = "1 while this machine's clock differs from the server's";
+        flag(encoder, "clock_doubtful", help, self.daemon.clock == "differs")?;
         #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 problems")]
         let problems = source.problems.len() as f64;
         gauge(encoder, "manifest_errors", "Problems with the manifests", None, problems)?;

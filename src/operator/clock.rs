@@ -3,7 +3,9 @@
 //! `Moment`s come from tokio's clock, so that a paused runtime makes them virtual; the wall time is the system's, or in
 //! a simulation the virtual clock's offset from a fixed date.
 
-use jiff::Timestamp;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::reconcile::moment::Moment;
@@ -14,17 +16,25 @@ pub struct Clock {
     start: Instant,
     /// In a simulation: the wall time at `start`.
     simulated: Option<Timestamp>,
+    /// In a simulation: by how many seconds somebody has set the wall clock forward.
+    set_forward: Option<&'static AtomicI64>,
 }
 
 impl Clock {
     /// The machine's clocks; `START` is now. Needs no runtime.
     pub fn system() -> Self {
-        Self { start: Instant::now(), simulated: None }
+        Self { start: Instant::now(), simulated: None, set_forward: None }
     }
 
     /// A wall clock that begins at `wall` and runs as tokio's clock does.
     pub fn simulated(wall: Timestamp) -> Self {
-        Self { start: Instant::now(), simulated: Some(wall) }
+        Self { start: Instant::now(), simulated: Some(wall), set_forward: None }
+    }
+
+    /// The same clock, whose wall time is ahead by so many seconds, which may change: somebody sets it.
+    #[must_use]
+    pub fn set_forward_by(self, seconds: &'static AtomicI64) -> Self {
+        Self { set_forward: Some(seconds), ..self }
     }
 
     /// Time since start.
@@ -34,10 +44,12 @@ impl Clock {
 
     /// The wall time.
     pub fn wall(&self) -> Timestamp {
-        match self.simulated {
+        let wall = match self.simulated {
             Some(wall) => wall + self.start.elapsed(),
             None => Self::wall_now(),
-        }
+        };
+        let ahead = self.set_forward.map_or(0, |seconds| seconds.load(Ordering::Relaxed));
+        wall + SignedDuration::from_secs(ahead)
     }
 
     /// The machine's wall time, for whatever only stamps what it writes.

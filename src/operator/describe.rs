@@ -12,13 +12,14 @@ use super::round::Rounds;
 use crate::camposcloud::governor::{Governor, PauseCause};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
-use crate::reconcile::condition::{Reason, fold};
+use crate::reconcile::condition::{Reason, Truth, fold};
 use crate::reconcile::decide::{Asked, Decision, Gates};
 use crate::reconcile::desired::{Desired, SourceReport, Standing};
+use crate::reconcile::doubt::{Doubt, Trust};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::Observed;
 use crate::status::app::{App, since};
-use crate::status::{Daemon, GovernorStatus, Observation, SourceStatus};
+use crate::status::{Condition, Daemon, GovernorStatus, Observation, SourceStatus};
 
 /// The moment at which it is told.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +54,7 @@ pub fn app(
     let known = object.app_id().and_then(|id| fleet.known(id));
     let past = known.map_or(&NOTHING_TRIED, Known::past);
     let declared = &object.declared;
-    let wish = match Asked::of(declared, when.wall) {
+    let wish = match fleet.asked(object, when.wall) {
         Asked::For(wish) => Some(wish),
         Asked::Nothing(_) => None,
     };
@@ -104,11 +105,18 @@ pub fn daemon(
     governor: &Governor,
     interval: Duration,
     requests: u64,
-    gates: Gates,
+    (gates, doubt): (Gates, &Doubt),
     when: When,
 ) -> Daemon {
     let now = when.now;
     Daemon {
+        clock: match (doubt.ahead(), doubt.differs()) {
+            (None, _) => "not compared",
+            (Some(_), true) => "differs",
+            (Some(_), false) => "compared",
+        },
+        clock_ahead_seconds: doubt.ahead().map(|ahead| ahead.as_secs()),
+        conditions: vec![clock_condition(doubt)],
         source: source.map_or_else(SourceStatus::default, |source| SourceStatus {
             loaded: source.loaded,
             available: source.available,
@@ -141,6 +149,20 @@ pub fn daemon(
         dry_run: gates.dry_run,
         policy: gates.policy.as_str(),
     }
+}
+
+/// Whether the wall clock is in doubt.
+fn clock_condition(doubt: &Doubt) -> Condition {
+    let (status, message) = match doubt.ahead() {
+        None => (Truth::Unknown, "not compared: no answer with a Date has arrived".to_owned()),
+        Some(ahead) if doubt.differs() => {
+            let (seconds, side) = (ahead.abs().as_secs(), if ahead.is_positive() { "ahead of" } else { "behind" });
+            let held = if doubt.trust() == Trust::Doubtful { "what depends on the time is held; " } else { "" };
+            (Truth::True, format!("this machine's clock is {seconds} s {side} the server's; {held}set the clock"))
+        }
+        Some(_) => (Truth::False, "this machine's clock agrees with the server's".to_owned()),
+    };
+    Condition { kind: "ClockDoubtful", status: status.as_str(), message: message.into() }
 }
 
 /// Why it is so, and where something helps, what to do.
@@ -247,5 +269,8 @@ fn message(
         Reason::ApiUnavailable => format!("the platform does not answer; next probe{until}").into(),
         Reason::RateLimited if last.is_empty() => format!("all requests pause because of the rate limit; next{until}").into(),
         Reason::RateLimited => format!("the rate limit refuses the app's requests; next try{until}{last}").into(),
+        Reason::ClockDoubtful => "what is asked depends on the time, and this machine's clock differs from the server's: \
+            nothing is called until they agree"
+            .into(),
     }
 }

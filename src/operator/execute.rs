@@ -6,6 +6,7 @@ use crate::operator::clock::Clock;
 use crate::platform::{Answered, Page, PageRequest, Platform, Seen};
 use crate::reconcile::action::{Action, Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
+use crate::reconcile::doubt::ServerClock;
 use crate::reconcile::moment::Moment;
 use crate::status::meters::Endpoint;
 
@@ -97,6 +98,11 @@ impl Result {
             | Self::Listed(Err(failure))
             | Self::Known(Err(failure)) => failure.repeats,
         }
+    }
+
+    /// What the answer said of the server's clock.
+    pub fn server_clock(&self) -> ServerClock {
+        self.failure().map_or_else(|| self.limits().clock, |failure| failure.limits.clock)
     }
 
     /// The rate-limit headers of an answer that was no failure.

@@ -23,7 +23,8 @@ use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
 use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{Declared, Desired, Spec, Standing, Text};
+use crate::reconcile::desired::{Declared, Desired, Spec, Standing, Text, Wish};
+use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::plan::{Entry, Subject, plan};
@@ -68,6 +69,8 @@ pub struct Object {
     unreadable: bool,
     /// When the spec changed, until that was acted on.
     edited_at: Option<Moment>,
+    /// What it was asked by a confirmed clock, where that depends on the time: it stays so while the clock is in doubt.
+    kept: Option<Wish>,
     ready: Option<Rank>,
 }
 
@@ -116,6 +119,8 @@ pub struct Fleet {
     restless: BTreeSet<AppName>,
     /// Apps with a newer text that is not accepted yet.
     texts: HashMap<AppName, Text>,
+    /// How far the wall clock can be relied on.
+    trust: Option<Trust>,
     salt: u64,
 }
 
@@ -123,6 +128,24 @@ impl Fleet {
     /// An empty fleet; the salt spreads the backoff of its apps.
     pub fn new(salt: u64) -> Self {
         Self { salt, ..Self::default() }
+    }
+
+    /// How far the wall clock can be relied on from now on: everybody is decided on again where that changes.
+    pub fn trust_clock(&mut self, trust: Trust, now: Moment) {
+        if self.trust.replace(trust) != Some(trust) {
+            self.all_due(now);
+        }
+    }
+
+    /// What is asked of an object at `wall`: while the clock is in doubt, what a confirmed one said last.
+    pub fn asked(&self, object: &Object, wall: Timestamp) -> Asked {
+        match (Asked::of(&object.declared, wall), object.kept) {
+            (Asked::For(wish), Some(kept)) if wish.timed && self.trust == Some(Trust::Doubtful) => {
+                // The time has no say in it any more.
+                Asked::For(Wish { timed: false, ..kept })
+            }
+            (asked, _) => asked,
+        }
     }
 
     /// The objects, by name.
@@ -202,6 +225,7 @@ impl Fleet {
             }
             object.declared = declared;
             if spec_changed {
+                object.kept = None;
                 object.wished = desired;
             }
             let owned = object.app_id().cloned();
@@ -407,18 +431,22 @@ impl Fleet {
     pub fn note(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> Vec<(AppName, AppId, Turn)> {
         let mut turns = Vec::new();
         for name in names {
+            let Some(object) = self.objects.get(name) else { continue };
+            let Asked::For(wish) = self.asked(object, wall) else { continue };
+            // What a clock in doubt asks is not asked: it turns nothing.
+            let in_doubt = wish.timed && self.trust == Some(Trust::Doubtful);
             let Some(object) = self.objects.get_mut(name) else { continue };
-            let Asked::For(wish) = Asked::of(&object.declared, wall) else { continue };
+            let desired = object.wished.filter(|_| in_doubt).unwrap_or(wish.desired);
             let Some(id) = object.app_id().cloned() else { continue };
             let Some(known) = self.apps.get_mut(&id) else { continue };
-            if object.wished.is_some_and(|wished| wished != wish.desired) {
+            if object.wished.is_some_and(|wished| wished != desired) {
                 // Its schedule turned: as good as an edit.
-                known.remember(|past| past.wish_changed(wish.desired, now));
+                known.remember(|past| past.wish_changed(desired, now));
                 object.turned = true;
             }
-            object.wished = Some(wish.desired);
+            object.wished = Some(desired);
             let observed = known.observed();
-            let Some(turn) = known.remember(|past| past.note(wish.desired, observed, now)) else { continue };
+            let Some(turn) = known.remember(|past| past.note(desired, observed, now)) else { continue };
             if let (Turn::Verified(_), Some(proof)) = (turn, known.sighting.clone()) {
                 known.remember(|past| past.verified_by(&proof));
             }
@@ -443,7 +471,7 @@ impl Fleet {
             Some(Subject {
                 name,
                 app_id: object.declared.spec().map(|spec| &spec.app_id),
-                asked: Asked::of(&object.declared, wall),
+                asked: self.asked(object, wall),
                 observed: known.map_or(Observed::Unknown, |known| known.observed()),
                 past: known.map_or(&NOTHING_TRIED, |known| known.past()),
                 text: self.text(name),
@@ -457,6 +485,9 @@ impl Fleet {
         let before = object.decision.replace(entry.decision);
         object.decided_at = now;
         object.observed = entry.observed;
+        if self.trust == Some(Trust::Confirmed) {
+            object.kept = object.declared.spec().map(|spec| spec.wish(wall)).filter(|wish| wish.timed);
+        }
         match entry.decision {
             Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.restless.remove(&entry.name),
             Decision::Act(_) | Decision::Wait { .. } => self.restless.insert(entry.name.clone()),
@@ -736,6 +767,7 @@ impl Object {
             stalled: None,
             unreadable: false,
             edited_at: None,
+            kept: None,
             ready: None,
         }
     }

@@ -12,6 +12,7 @@ use crate::platform::{Platform, Seen};
 use crate::reconcile::action::{Failure, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
+use crate::reconcile::doubt::Doubt;
 use crate::reconcile::observed::{Observed, Reading};
 use crate::reconcile::redacted::Redacted;
 
@@ -35,6 +36,8 @@ pub struct Observation {
     pub problems: Vec<Redacted>,
     /// Wanted apps that the list does not show: each costs a read of its own.
     pub unlisted: u32,
+    /// How our clock compares with the server's.
+    pub doubt: Doubt,
 }
 
 impl Observation {
@@ -75,14 +78,17 @@ pub async fn everything<P: Platform>(
     mut listing: Listing,
     wanted: impl IntoIterator<Item = AppId>,
 ) -> Result<Observation, Failure> {
+    let mut doubt = Doubt::new(false);
     let mut pages = 0;
     let mut tries = 0;
     loop {
         admitted(governor, Lane::Observe, clock).await;
         let request = listing.next();
+        let sent = clock.wall();
         match platform.list(request).await {
             Ok(answered) => {
                 governor.succeeded(&Call::List, answered.limits, clock.now());
+                doubt.heard(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
                 if listing.add(answered.value) == Next::Done {
                     break;
@@ -110,9 +116,11 @@ pub async fn everything<P: Platform>(
         let mut tries = 0;
         loop {
             admitted(governor, Lane::Confirm, clock).await;
+            let sent = clock.wall();
             match platform.get(&id).await {
                 Ok(answered) => {
                     governor.succeeded(&Call::Read(id.clone()), answered.limits, clock.now());
+                    doubt.heard(answered.limits.clock, sent, clock.wall());
                     let place = seen.partition_point(|known| known.id < id);
                     seen.insert(place, answered.value);
                     break;
@@ -131,7 +139,7 @@ pub async fn everything<P: Platform>(
             }
         }
     }
-    Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted })
+    Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted, doubt })
 }
 
 async fn admitted(governor: &mut Governor, lane: Lane, clock: Clock) {

@@ -17,6 +17,7 @@ impl<P: Platform> Operator<P> {
 
     /// Decides for every app that is due. Costs in proportion to those, not to the fleet.
     pub(super) fn pass(&mut self, now: Moment) {
+        self.check_clock(now);
         let due = self.fleet.take_due(now);
         if due.is_empty() {
             return;
@@ -76,7 +77,7 @@ impl<P: Platform> Operator<P> {
             &self.governor,
             interval,
             self.requests,
-            self.gates,
+            (self.gates, &self.doubt),
             self.when(now, self.clock.wall()),
         ));
     }

@@ -16,6 +16,7 @@ use crate::reconcile::attempts::Turn;
 use crate::reconcile::backoff::LONGEST_PAUSE;
 use crate::reconcile::decide::Decision;
 use crate::reconcile::desired::{Desired, SourceReport};
+use crate::reconcile::doubt;
 use crate::reconcile::plan::Entry;
 
 /// A settled fleet writes one line in this time.
@@ -170,6 +171,19 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
 pub fn bounded(failure: &Failure) {
     let (error, pause_s) = (failure.to_string(), LONGEST_PAUSE.as_secs());
     warn!(error, pause_s, "the server names an implausible pause; it is bounded");
+}
+
+/// The wall clock is in doubt, or right again.
+pub fn clock(shift: doubt::Shift) {
+    match shift {
+        doubt::Shift::Doubted(ahead) => warn!(
+            reason = "ClockDoubtful",
+            ahead_s = ahead.as_secs(),
+            "this machine's clock differs from the server's; what depends on the time is held; set the clock, or start with \
+             --trust-clock if the server's is wrong"
+        ),
+        doubt::Shift::Agrees => info!("this machine's clock agrees with the server's again"),
+    }
 }
 
 /// The source of manifests became unavailable, came back, or was read for the first time.

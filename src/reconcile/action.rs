@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::condition::Reason;
 use super::desired::Desired;
+use super::doubt::ServerClock;
 use super::redacted::Redacted;
 
 /// One call that changes an app.
@@ -115,7 +116,7 @@ impl Verdict {
     }
 }
 
-/// What the headers of an answer say of further requests, where they say anything readable.
+/// What the headers of an answer say of further requests and of the time, where they say anything readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// Requests per minute that the account has.
@@ -128,6 +129,8 @@ pub struct Limits {
     pub retry_after: Option<Duration>,
     /// Whether the server named a longer time than that.
     pub bounded: bool,
+    /// What the answer said of the server's clock.
+    pub clock: ServerClock,
 }
 
 /// A request that did not succeed.

@@ -64,6 +64,8 @@ pub enum Reason {
     ApiUnavailable,
     /// The account's budget of requests is used up for now.
     RateLimited,
+    /// The wall clock differs from the server's, and what is asked of the app depends on the time.
+    ClockDoubtful,
 }
 
 impl Reason {
@@ -96,6 +98,7 @@ impl Reason {
         Self::AccountForbidden,
         Self::ApiUnavailable,
         Self::RateLimited,
+        Self::ClockDoubtful,
     ];
 
     /// The word used everywhere.
@@ -128,6 +131,7 @@ impl Reason {
             Self::AccountForbidden => "AccountForbidden",
             Self::ApiUnavailable => "ApiUnavailable",
             Self::RateLimited => "RateLimited",
+            Self::ClockDoubtful => "ClockDoubtful",
         }
     }
 
@@ -190,9 +194,9 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool, tex
     let (ready, reconciling, stalled) = match decision {
         Decision::Settled(_) => (Truth::True, false, false),
         Decision::Act(_) => (Truth::False, true, false),
-        Decision::Wait { reason: Reason::NotObserved | Reason::ObservationIncomplete, .. } => {
-            (Truth::Unknown, true, false)
-        }
+        Decision::Wait {
+            reason: Reason::NotObserved | Reason::ObservationIncomplete | Reason::ClockDoubtful, ..
+        } => (Truth::Unknown, true, false),
         Decision::Wait { .. } => (Truth::False, true, false),
         Decision::Held { .. } => (Truth::False, false, false),
         Decision::Stalled(_) => (Truth::False, false, true),

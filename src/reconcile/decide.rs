@@ -38,6 +38,8 @@ impl Asked {
 pub struct Gates {
     /// The daemon's policy; the stricter of it and the manifest's holds.
     pub policy: Policy,
+    /// The wall clock is in doubt: what depends on the time is held.
+    pub clock_doubtful: bool,
     /// The token was not accepted.
     pub account_blocked: bool,
     /// The account may not do what is needed.
@@ -60,6 +62,7 @@ impl Gates {
     /// Nothing is held back.
     pub const OPEN: Self = Self {
         policy: Policy::Full,
+        clock_doubtful: false,
         account_blocked: false,
         account_forbidden: false,
         breaker_open: false,
@@ -132,6 +135,12 @@ pub fn decide(asked: Asked, observed: Observed, past: &Attempts, gates: Gates, n
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) if wish.suspended => {
             return Decision::Settled(Reason::Suspended);
         }
+        // It is not known what is asked, so it is not known either whether this is it.
+        (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running)
+            if gates.clock_doubtful && wish.timed =>
+        {
+            return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
+        }
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) => {
             return Decision::Settled(Reason::Settled);
         }
@@ -179,6 +188,9 @@ fn gate(action: Action, wish: Wish, past: &Attempts, gates: Gates, now: Moment) 
     };
     if !allowed {
         return Decision::Held { reason: Reason::PolicyForbids, instead_of: action };
+    }
+    if gates.clock_doubtful && wish.timed {
+        return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
     }
     if past.verifying() == Some(action) {
         // Accepted and not yet seen: telemetry lags, and a second call would only be noise.
@@ -233,7 +245,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_mins(1);
 
     fn wish(desired: Desired) -> Wish {
-        Wish { desired, because: Because::State, suspended: false, policy: Policy::Full }
+        Wish { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full }
     }
 
     fn word(decision: Decision) -> String {
@@ -283,6 +295,19 @@ mod tests {
                     ("a stop in flight", plain, &flying, open),
                     ("a stop accepted", plain, &accepted, open),
                     ("a stop not effective", plain, &overdue, open),
+                    ("clock in doubt", plain, &fresh, Gates { clock_doubtful: true, ..open }),
+                    (
+                        "clock in doubt, by a window",
+                        Wish { timed: true, ..plain },
+                        &fresh,
+                        Gates { clock_doubtful: true, ..open },
+                    ),
+                    (
+                        "clock in doubt, by a window, policy StopOnly, a stop accepted, account blocked",
+                        Wish { timed: true, policy: Policy::StopOnly, ..plain },
+                        &accepted,
+                        Gates { clock_doubtful: true, account_blocked: true, ..open },
+                    ),
                     ("account blocked", plain, &fresh, Gates { account_blocked: true, ..open }),
                     ("account forbidden", plain, &fresh, Gates { account_forbidden: true, ..open }),
                     ("breaker open", plain, &fresh, Gates { breaker_open: true, ..open }),
@@ -304,6 +329,7 @@ mod tests {
                         &failed,
                         Gates {
                             policy: Policy::ObserveOnly,
+                            clock_doubtful: true,
                             account_blocked: true,
                             account_forbidden: true,
                             breaker_open: true,

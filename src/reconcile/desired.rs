@@ -114,6 +114,8 @@ pub struct Wish {
     pub because: Because,
     /// Whether the manifest suspends it at this moment.
     pub suspended: bool,
+    /// Whether the wall clock has a say in it: another time might ask for something else.
+    pub timed: bool,
     /// The manifest's own policy.
     pub policy: Policy,
 }
@@ -130,8 +132,16 @@ impl Spec {
             desired,
             because,
             suspended: self.suspend.as_ref().is_some_and(|suspension| suspension.holds(wall)),
+            timed: self.is_timed(),
             policy: self.policy.unwrap_or(Policy::Full),
         }
+    }
+
+    /// Whether what is asked depends on the time: there are windows, or an end of a suspension.
+    pub fn is_timed(&self) -> bool {
+        let until = self.suspend.as_ref().and_then(|suspension| suspension.until);
+        let windows = self.schedule.as_ref().is_some_and(|schedule| !schedule.windows.is_empty());
+        until.is_some() || windows
     }
 
     /// When [`Spec::wish`] may change next by itself, after `wall`: a window begins or ends, or a suspension does.

@@ -133,7 +133,7 @@ mod tests {
                 let policy = [Policy::Full, Policy::StopOnly, Policy::ObserveOnly][usize::from(policy)];
                 (
                     name.parse().unwrap(),
-                    Wish { desired, because: Because::State, suspended, policy },
+                    Wish { desired, because: Because::State, suspended, timed: false, policy },
                     Observed::ALL[observed],
                 )
             };

@@ -12,6 +12,7 @@
 
 mod bulk;
 mod chaos;
+mod clocks;
 mod dice;
 mod lists;
 mod model;

@@ -94,7 +94,8 @@ const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
 
 /** Reconciling still, but not as it should: nobody would call these "in progress". */
 const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "Contested", "AccountBlocked",
-  "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten"]);
+  "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten",
+  "ClockDoubtful"]);
 
 const STATES = ["Running", "Stopped", "Creating", "Suspended", "Missing", "Unknown"];
 

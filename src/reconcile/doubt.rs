@@ -1,0 +1,212 @@
+//! May the machine's wall clock be believed? Comparison with the server's `Date`.
+//!
+//! A clock one year ahead would put windows and `suspend.until` into effect; a board that boots in 1970 would start apps.
+//! Three successive answers that differ by more than two minutes put the clock in doubt. Until then, an app that was
+//! decided by a clock that an answer had confirmed keeps that decision; after a start, or after the clock was set, one
+//! answer that differs is enough to hold what depends on the time.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// A clock that differs by no more than this is right: windows are written to the minute.
+pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(2);
+/// Successive answers that must differ: one server of several may be wrong itself.
+pub const SUCCESSIVE: u32 = 3;
+
+/// What an answer says of the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerClock {
+    /// There was no answer.
+    #[default]
+    NoAnswer,
+    /// The answer has no readable `Date`.
+    NoDate,
+    /// The answer has an `Age`: its date is that of a copy.
+    Aged,
+    /// Its `Date`.
+    At(Timestamp),
+}
+
+/// How far the wall clock can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// No answer has been compared since the start, or since the clock was set.
+    Unconfirmed,
+    /// An answer agreed, or the server sends no date, or `--trust-clock`.
+    Confirmed,
+    /// What depends on the time is held.
+    Doubtful,
+}
+
+/// A change that is worth a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shift {
+    /// The clock is in doubt: it is ahead by this (behind, if negative).
+    Doubted(SignedDuration),
+    /// It agrees with the server again.
+    Agrees,
+}
+
+/// The memory of the comparisons.
+#[derive(Debug, Clone)]
+pub struct Doubt {
+    /// `--trust-clock`: nothing is held.
+    trusted: bool,
+    /// Successive answers that differed.
+    differed: u32,
+    /// Whether an answer confirmed the clock since the start and since it was set last.
+    confirmed: bool,
+    /// Whether the clock was set by so much that it differs now, if it agreed before.
+    set: bool,
+    /// By how much the clock is ahead of the server's, as far as is known.
+    ahead: Option<SignedDuration>,
+}
+
+impl Doubt {
+    /// Nothing has been compared yet.
+    pub const fn new(trusted: bool) -> Self {
+        Self { trusted, differed: 0, confirmed: false, set: false, ahead: None }
+    }
+
+    /// An answer to what was sent at `sent` arrived at `received`, both by our clock.
+    pub fn heard(&mut self, server: ServerClock, sent: Timestamp, received: Timestamp) -> Option<Shift> {
+        let date = match server {
+            ServerClock::NoAnswer | ServerClock::Aged => return None,
+            ServerClock::NoDate => {
+                // There is nothing to compare with: our own clock is trusted.
+                if self.differed == 0 {
+                    (self.confirmed, self.set) = (true, false);
+                }
+                return None;
+            }
+            ServerClock::At(date) => date,
+        };
+        // A slow answer was dated at some time between the two.
+        let ahead = if date < sent { sent.duration_since(date) } else { received.min(date).duration_since(date) };
+        self.ahead = Some(ahead);
+        let was = self.differed >= SUCCESSIVE;
+        if ahead.abs() > TOLERANCE {
+            self.differed = (self.differed + 1).min(SUCCESSIVE);
+            return (self.differed == SUCCESSIVE && !was).then_some(Shift::Doubted(ahead));
+        }
+        (self.differed, self.confirmed, self.set) = (0, true, false);
+        was.then_some(Shift::Agrees)
+    }
+
+    /// The wall clock was set forward by this, or the machine slept so long.
+    pub fn set_forward(&mut self, by: SignedDuration) {
+        if let Some(ahead) = &mut self.ahead {
+            *ahead = ahead.saturating_add(by);
+            if ahead.abs() > TOLERANCE {
+                (self.confirmed, self.set) = (false, true);
+            }
+        }
+    }
+
+    /// Whether the clock can be relied on now.
+    pub const fn trust(&self) -> Trust {
+        let differs = self.differed >= SUCCESSIVE || (!self.confirmed && (self.differed > 0 || self.set));
+        match (self.trusted, differs, self.confirmed) {
+            (true, ..) | (false, false, true) => Trust::Confirmed,
+            (false, true, _) => Trust::Doubtful,
+            (false, false, false) => Trust::Unconfirmed,
+        }
+    }
+
+    /// Whether one more answer would settle it soon: worth a request out of turn.
+    pub const fn wants_answer(&self) -> bool {
+        !self.confirmed && self.differed < SUCCESSIVE && (self.differed > 0 || self.set)
+    }
+
+    /// Whether three successive answers differed.
+    pub const fn differs(&self) -> bool {
+        self.differed >= SUCCESSIVE
+    }
+
+    /// By how much the clock is ahead of the server's; absent where nothing was compared.
+    pub const fn ahead(&self) -> Option<SignedDuration> {
+        self.ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YEAR: i64 = 365 * 24 * 3600;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    /// An answer that arrives at once from a server whose clock is `behind` ours.
+    fn answer(doubt: &mut Doubt, behind: i64) -> Option<Shift> {
+        doubt.heard(ServerClock::At(at(-behind)), at(0), at(0))
+    }
+
+    #[test]
+    fn three_successive_answers_put_the_clock_in_doubt_and_one_takes_it_away() {
+        let mut doubt = Doubt::new(false);
+        assert_eq!(doubt.trust(), Trust::Unconfirmed);
+        assert_eq!((answer(&mut doubt, 119), doubt.trust()), (None, Trust::Confirmed));
+        assert_eq!((answer(&mut doubt, YEAR), doubt.trust()), (None, Trust::Confirmed));
+        assert_eq!((answer(&mut doubt, YEAR), doubt.trust()), (None, Trust::Confirmed));
+        assert_eq!((answer(&mut doubt, 0), doubt.trust()), (None, Trust::Confirmed));
+        assert_eq!((answer(&mut doubt, 121), answer(&mut doubt, 121)), (None, None));
+        assert_eq!(answer(&mut doubt, 121), Some(Shift::Doubted(SignedDuration::from_secs(121))));
+        assert_eq!((answer(&mut doubt, 121), doubt.trust()), (None, Trust::Doubtful));
+        assert_eq!((answer(&mut doubt, -120), doubt.trust()), (Some(Shift::Agrees), Trust::Confirmed));
+        for _ in 0..3 {
+            answer(&mut doubt, -YEAR);
+        }
+        assert_eq!((doubt.trust(), doubt.ahead()), (Trust::Doubtful, Some(SignedDuration::from_secs(-YEAR))));
+    }
+
+    #[test]
+    fn after_a_start_one_answer_is_enough_to_wait() {
+        let mut doubt = Doubt::new(false);
+        answer(&mut doubt, YEAR);
+        assert_eq!((doubt.trust(), doubt.wants_answer(), doubt.differs()), (Trust::Doubtful, true, false));
+        answer(&mut doubt, 0);
+        assert_eq!((doubt.trust(), doubt.wants_answer()), (Trust::Confirmed, false));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_in_doubt_until_an_answer_agrees() {
+        let mut doubt = Doubt::new(false);
+        doubt.set_forward(SignedDuration::from_secs(YEAR));
+        assert_eq!(doubt.trust(), Trust::Unconfirmed, "nothing was compared: it may just have been put right");
+        answer(&mut doubt, 0);
+        doubt.set_forward(SignedDuration::from_secs(100));
+        assert_eq!(doubt.trust(), Trust::Confirmed);
+        doubt.set_forward(SignedDuration::from_secs(100));
+        assert_eq!((doubt.trust(), doubt.wants_answer()), (Trust::Doubtful, true), "little by little is as much");
+        answer(&mut doubt, 0);
+        assert_eq!(doubt.trust(), Trust::Confirmed, "the machine had slept");
+    }
+
+    #[test]
+    fn copies_and_slow_answers_prove_nothing_and_without_a_date_the_clock_is_trusted() {
+        let mut doubt = Doubt::new(false);
+        for _ in 0..5 {
+            doubt.heard(ServerClock::Aged, at(0), at(0));
+            doubt.heard(ServerClock::NoAnswer, at(0), at(0));
+        }
+        assert_eq!((doubt.trust(), doubt.ahead()), (Trust::Unconfirmed, None));
+        for date in [0, 500, 1000, -119, 1119] {
+            doubt.heard(ServerClock::At(at(date)), at(0), at(1000));
+            assert_eq!(doubt.trust(), Trust::Confirmed, "{date}");
+        }
+        let mut doubt = Doubt::new(false);
+        doubt.heard(ServerClock::NoDate, at(0), at(0));
+        assert_eq!((doubt.trust(), doubt.ahead()), (Trust::Confirmed, None));
+    }
+
+    #[test]
+    fn a_clock_that_is_to_be_trusted_holds_nothing_and_is_told_all_the_same() {
+        let mut doubt = Doubt::new(true);
+        answer(&mut doubt, YEAR);
+        answer(&mut doubt, YEAR);
+        assert!(answer(&mut doubt, YEAR).is_some());
+        assert_eq!((doubt.trust(), doubt.differs()), (Trust::Confirmed, true));
+    }
+}
