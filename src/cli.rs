@@ -107,7 +107,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
         --listen 127.0.0.1:8800\n  campos-operator simulate --apps 20 --faults faults.yaml\n\nThen, in another shell:\n  \
-        CAMPOSCLOUD_TOKEN=simulated campos-operator run --api-url http://127.0.0.1:8800\n\nA file of faults; the first \
+        CAMPOSCLOUD_TOKEN=simulated-token-0000 campos-operator run --api-url http://127.0.0.1:8800\n\nA file of faults; the first \
         rule that fits a request applies:\n  rules:\n    - on: stop             # list, get, start, stop, restart, me \
         or any\n      app: 60c72b2f9b1e8d001c8e4f3a\n      from: 0s             # since the start, until `to`\n      \
         to: 10s\n      times: 3\n      probability: 0.5\n      do: {status: 429, headers: {retry-after: \"5\"}}\n  \
@@ -418,7 +418,13 @@ pub struct SimulateArgs {
     #[arg(long, env = "CAMPOS_OPERATOR_FAULTS", value_name = "FILE")]
     pub faults: Option<PathBuf>,
     /// The token to accept
-    #[arg(long, env = "CAMPOS_OPERATOR_TOKEN", default_value = "simulated", value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "CAMPOS_OPERATOR_SIMULATE_TOKEN",
+        hide_env_values = true,
+        default_value = crate::simulator::world::TOKEN,
+        value_name = "TOKEN"
+    )]
     pub token: String,
 }
 

@@ -22,6 +22,8 @@ use crate::reconcile::desired::Policy;
 /// The variable that holds the token, where no file does. Named by the vendor's users, not by us: no prefix.
 pub const TOKEN_VARIABLE: &str = "CAMPOSCLOUD_TOKEN";
 const PREFIX: &str = "CAMPOS_OPERATOR_";
+/// Looks as if it were for the token of the account, and is read by nothing.
+const TEMPTING_VARIABLE: &str = "CAMPOS_OPERATOR_TOKEN";
 
 /// What is wrong with the settings: what was found and what would fit.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum SettingsError {
          put the token into {TOKEN_VARIABLE} or a file (--token-file)"
     )]
     Userinfo(&'static str),
+    /// A token in a variable that is not for it. Its value is not repeated.
+    #[error("{TEMPTING_VARIABLE}: put the token into {TOKEN_VARIABLE} or a file (--token-file)")]
+    TokenVariable,
     /// The API's address cannot be used.
     #[error("--api-url {url}: {why}")]
     ApiUrl {
@@ -82,6 +87,9 @@ pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), 
         commands.extend(command.get_subcommands().cloned());
     }
     for name in names {
+        if name == TEMPTING_VARIABLE {
+            return Err(SettingsError::TokenVariable);
+        }
         if name.starts_with(PREFIX) && !known.contains(&name) {
             let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
             // No more letters may differ than were typed: `X` is as near to every short word.
@@ -267,6 +275,10 @@ mod tests {
             check("CAMPOS_OPERATOR_INTERVALL"),
             Err("unknown environment variable CAMPOS_OPERATOR_INTERVALL; did you mean CAMPOS_OPERATOR_INTERVAL?".into())
         );
+        assert_eq!(
+            check("CAMPOS_OPERATOR_TOKEN"),
+            Err("CAMPOS_OPERATOR_TOKEN: put the token into CAMPOSCLOUD_TOKEN or a file (--token-file)".into())
+        );
         assert_eq!(check("CAMPOS_OPERATOR_X"), Err("unknown environment variable CAMPOS_OPERATOR_X".into()));
     }
 
@@ -276,7 +288,10 @@ mod tests {
         while let Some(command) = commands.pop() {
             for arg in command.get_arguments() {
                 let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
-                let expected = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
+                // Its own variable, so that a real token is not put into it.
+                let long_name =
+                    if (command.get_name(), long) == ("simulate", "token") { "simulate-token" } else { long };
+                let expected = format!("{PREFIX}{}", long_name.to_uppercase().replace('-', "_"));
                 assert_eq!(arg.get_env().map(|name| name.to_string_lossy().into_owned()), Some(expected), "--{long}");
             }
             commands.extend(command.get_subcommands().cloned());

@@ -15,6 +15,10 @@ use crate::reconcile::app::AppId;
 
 /// What every invented secret begins with.
 pub const SECRET: &str = "SIM_SECRET";
+/// The token that is accepted unless another one is set. Not a secret, and no word of any message: it is redacted.
+pub const TOKEN: &str = "simulated-token-0000";
+/// The word that it was at first works as well.
+const FIRST_TOKEN: &str = "simulated";
 /// How many requests are remembered.
 const REMEMBERED: usize = 100_000;
 
@@ -74,7 +78,7 @@ pub enum StoppedShape {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            token: "simulated".into(),
+            token: TOKEN.into(),
             account_limit: Some(180),
             page_size: 10,
             largest_page: 100,
@@ -326,7 +330,7 @@ impl World {
             Err(refused) => refused,
             Ok(limits) => {
                 let mut response = match fault.status {
-                    Some(status) => error(status, "simulated fault"),
+                    Some(status) => error(status, "a fault of the rules"),
                     None => self.serve(request, endpoint, id, &fault, now),
                 };
                 response.headers.extend(limits);
@@ -394,11 +398,8 @@ impl World {
     }
 
     fn authorized(&self, request: &Request) -> Result<(), Response> {
-        if request.bearer.as_deref() == Some(self.config.token.as_str()) {
-            Ok(())
-        } else {
-            Err(error(401, "Unauthorized"))
-        }
+        let accepted = |bearer| bearer == self.config.token || (self.config.token == TOKEN && bearer == FIRST_TOKEN);
+        if request.bearer.as_deref().is_some_and(accepted) { Ok(()) } else { Err(error(401, "Unauthorized")) }
     }
 
     fn serve(
@@ -725,11 +726,19 @@ fn team(id: &str) -> Value {
     })
 }
 
+/// The account: its fields bare, as in the vendor's `OpenAPI` file, and below `user`, where the vendor's Python SDK looks
+/// for them.
 fn me() -> Value {
-    json!({
+    let session = json!({
+        "id": "5f00000000000000000000a1", "device": "desktop", "ip": "192.0.2.1", "browser": "Simulated Browser",
+        "lastActive": "2026-11-24T12:00:00.000Z",
+    });
+    let mut me = json!({
         "_id": "5f0000000000000000000001", "name": "Simulated Person", "email": "person@example.invalid",
-        "isEmail2FAEnabled": true, "hasClaimedFreePlan": false, "activeSessions": [],
-    })
+        "isEmail2FAEnabled": true, "hasClaimedFreePlan": false, "activeSessions": [session],
+    });
+    me["user"] = me.clone();
+    me
 }
 
 /// The seconds of a 429's or 503's `Retry-After`.

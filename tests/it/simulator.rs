@@ -47,6 +47,7 @@ fn every_body_has_its_published_shape() {
             check("POST", format!("/v1/apps/{A}/start"), "changed", 200);
             check("POST", format!("/v1/apps/{B}/restart"), "changed", 200);
             check("GET", "/v1/users/@me".into(), "user", 200);
+            check("GET", "/v1/users/@me".into(), "sdk_user", 200);
             check("GET", "/v1/apps/nobody".into(), "error", 404);
             check("POST", "/v1/apps/nobody/stop".into(), "error", 404);
             check("DELETE", "/v1/apps".into(), "error", 405);
@@ -108,4 +109,31 @@ fn a_mistake_in_a_file_of_faults_is_told() {
     let wrong = binary().args(["simulate", "--faults"]).arg(directory.path().join("wrong.yaml")).output().unwrap();
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(wrong.status.code() == Some(1) && said.contains("lst") && said.contains("wrong.yaml"), "{said}");
+}
+
+#[test]
+fn both_words_work_and_no_message_holds_them() {
+    use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
+    let now = "2026-11-24T12:00:00Z".parse().unwrap();
+    let rule = Rule::new(Endpoint::List, Fault { status: Some(500), ..Fault::default() });
+    let faults = Faults { rules: vec![rule], ..Faults::default() };
+    let mut world = World::new(Config { faults, ..Config::default() }, now);
+    for token in ["simulated-token-0000", "simulated"] {
+        let mut ask = |path: &str, bearer: &str| {
+            let (method, query) = ("GET".to_owned(), String::new());
+            world.handle(&Request { method, path: path.into(), query, bearer: Some(bearer.into()) }, now)
+        };
+        assert_eq!(ask("/v1/users/@me", token).status, 200);
+        let said = String::from_utf8(ask("/v1/apps", token).body).unwrap();
+        assert!(said.contains("fault") && !said.contains("simulated"), "{said}");
+        assert_eq!(ask("/v1/users/@me", "simulated-token").status, 401);
+    }
+    let mut other = World::new(Config { token: TOKEN.into(), ..Config::default() }, now);
+    let request = Request {
+        method: "GET".into(),
+        path: "/v1/users/@me".into(),
+        query: String::new(),
+        bearer: Some("simulated".into()),
+    };
+    assert_eq!(other.handle(&request, now).status, 401, "with a token of its own it takes no other");
 }
