@@ -589,9 +589,11 @@ impl<P: Platform> Operator<P> {
         match (outcome.job, outcome.result) {
             (Job::Act { name, id, action, attempt }, Answer::Acted(result)) => {
                 self.calls -= 1;
+                let trigger = self.fleet.object(&name).map(|object| object.cause.as_str());
                 self.fleet.take_answer(&name, &id, &result, setting, now);
                 let retry_in = self.fleet.retry_in(&id, now);
-                report::call(&name, &id, action, attempt, &result, took, retry_in);
+                let cause = (trigger, &*self.revision());
+                report::call((&name, &id), (action, attempt), cause, &result, took, retry_in);
                 self.answered(name, &id, action, &result);
             }
             (Job::Look { id }, Answer::Looked(result)) => {

@@ -18,15 +18,12 @@ use crate::operator::Settings;
 use crate::operator::clock::Clock;
 use crate::settings::{self, Api};
 use crate::simulator::http;
-use crate::simulator::world::Config;
-
-/// What the simulated account accepts. Not a secret: it opens nothing else.
-const TOKEN: &str = "demo";
+use crate::simulator::world::{Config, TOKEN};
 
 pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     settings::existing_directories(&args.manifests.manifests)?;
     let clock = Clock::system();
-    let config = Config { token: TOKEN.into(), effect_delay: Duration::from_millis(300), ..Config::default() };
+    let config = Config { effect_delay: Duration::from_millis(300), ..Config::default() };
     let from = args.manifests.manifests.first().map(std::path::PathBuf::as_path);
     let world = simulate::seeded(config, 0, from, clock)?;
     let server = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).context("binding the simulator's port")?;

@@ -207,7 +207,7 @@ impl<P: Platform> Operator<P> {
         });
     }
 
-    fn revision(&self) -> Arc<str> {
+    pub(super) fn revision(&self) -> Arc<str> {
         self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone())
     }
 }

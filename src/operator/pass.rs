@@ -62,13 +62,14 @@ impl<P: Platform> Operator<P> {
             return;
         }
         self.reported = true;
-        let loaded = self.source.as_ref().is_some_and(|source| source.loaded);
-        let rest = loaded && self.rounds.complete_once() && self.fleet.at_rest();
-        if !rest {
-            self.settled = false;
-        } else if self.tasks.is_empty() && !self.settled {
-            self.settled = true;
-            report::settled(&self.fleet, &mut self.told_stalled);
+        let rest = self.rounds.complete_once() && self.fleet.at_rest();
+        match self.source.as_ref().filter(|source| source.loaded && rest) {
+            None => self.settled = false,
+            Some(source) if self.tasks.is_empty() && !self.settled => {
+                self.settled = true;
+                report::settled(&self.fleet, source, &mut self.told_stalled);
+            }
+            Some(_) => {}
         }
         let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
         self.board.set_daemon(describe::daemon(

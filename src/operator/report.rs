@@ -23,17 +23,18 @@ use crate::reconcile::plan::Entry;
 pub const SUMMARY: Duration = Duration::from_secs(600);
 
 /// The one line of a call that changes something.
+/// `cause`: the trigger of the decision that it follows from, and the revision of the manifests.
 pub fn call(
-    name: &AppName,
-    id: &AppId,
-    action: Action,
-    attempt: u32,
+    (name, id): (&AppName, &AppId),
+    (action, attempt): (Action, u32),
+    cause: (Option<&'static str>, &str),
     result: &Result<Answered<Receipt>, Failure>,
     took: Duration,
     retry_in: Option<Duration>,
 ) {
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let (app, app_id) = (name.as_str(), id.as_str());
+    let (trigger, revision) = cause;
     match result {
         Ok(Answered { value: receipt, .. }) => {
             let (status, online) = (receipt.status.as_deref(), receipt.online);
@@ -51,6 +52,8 @@ pub fn call(
                 status,
                 online,
                 reason,
+                trigger,
+                revision,
                 duration_ms,
                 oddity,
                 "{action} accepted"
@@ -60,13 +63,15 @@ pub fn call(
             let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
             let (http_status, reason) = (failure.http_status, failure.verdict.reason().as_str());
             let (verdict, error) = (failure.verdict.as_str(), &*failure.message);
-            info!(
+            warn!(
                 app,
                 app_id,
                 action = action.as_str(),
                 attempt,
                 http_status,
                 reason,
+                trigger,
+                revision,
                 verdict,
                 retry_in,
                 duration_ms,
@@ -242,13 +247,19 @@ pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
 
 /// Nothing is left to do. `told` is how many were stalled when that was told last: these are tried again each interval,
 /// which is no news.
-pub fn settled(fleet: &Fleet, told: &mut usize) {
+pub fn settled(fleet: &Fleet, source: &SourceReport, told: &mut usize) {
     let Count { settled, held, stalled, .. } = Count::of(fleet);
-    let before = std::mem::replace(told, stalled);
-    if stalled == 0 {
-        info!(settled, held, "apps are as declared");
-    } else if stalled != before {
-        warn!(settled, held, stalled, "nothing is left to do, but some apps need a person");
+    // What is refused in the manifests, and what cannot be read, is not as declared, whatever its app is.
+    let problems = source.problems.len() + usize::from(!source.available);
+    let before = std::mem::replace(told, stalled + problems);
+    match (stalled + problems, held, settled) {
+        (0, 0, 0) => info!("nothing is left to do: no manifest declares an app"),
+        (0, 0, _) => info!(settled, held, "apps are as declared"),
+        (0, ..) => info!(settled, held, "nothing is left to do, but some apps are held"),
+        (needy, ..) if needy != before => {
+            warn!(settled, held, stalled, problems, "nothing is left to do, but some apps need a person");
+        }
+        _ => {}
     }
 }
 

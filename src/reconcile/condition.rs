@@ -70,7 +70,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the design's order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Settled,
         Self::Stopping,
         Self::Starting,

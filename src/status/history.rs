@@ -60,6 +60,21 @@ pub enum Trigger {
     Drift,
 }
 
+impl Trigger {
+    /// The word of the history and the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timer => "Timer",
+            Self::Observation => "Observation",
+            Self::Answer => "Answer",
+            Self::Edit => "Edit",
+            Self::Start => "Start",
+            Self::Transition => "Transition",
+            Self::Drift => "Drift",
+        }
+    }
+}
+
 /// One side of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {

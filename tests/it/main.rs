@@ -10,6 +10,7 @@ mod docs;
 mod harness;
 mod hostile;
 mod import;
+mod log;
 mod losing;
 mod port;
 mod process;
