@@ -511,7 +511,7 @@ fn a_pause_is_told_once_and_not_for_each_app() {
     }
     let daemon = Daemon::start(&simulator, &manifests, &["--api-budget", "unlimited"]);
     daemon.wait_for_times("stop failed", 5);
-    assert_eq!(daemon.log().matches("the platform asks to wait").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.log().matches("all requests pause").count(), 1, "{}", daemon.log());
 }
 
 /// A list of several pages is told of while it is being read; and what a message says holds until the next one.
