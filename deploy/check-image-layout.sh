@@ -67,7 +67,7 @@ log=$scratch/log
 (inside demo --listen 127.0.0.1:0) >"$log" 2>&1 &
 demo=$!
 pids+=("$demo")
-wait_for "$log" "apps are as declared"
+wait_for "$log" "some apps are held"
 address=$(sed -n 's|.*open: \(http://[0-9.:]*\)/.*|\1|p' "$log" | head -1)
 grep -E '^Uid:|^NoNewPrivs:|^CapEff:' "/proc/$demo/status"
 says "^healthy: $address$" health --server "$address"

@@ -308,7 +308,7 @@ fn dry_runs_and_strict_policies_call_nothing() {
         let simulator = Simulator::start(Config::default(), &[A]);
         let manifests = Manifests::new(&[("bot", A, "Stopped")]);
         let daemon = Daemon::start(&simulator, &manifests, &flags);
-        daemon.wait_for(SETTLED);
+        daemon.wait_for("nothing is left to do, but some apps are held");
         daemon.wait_for("would stop");
         assert_eq!(simulator.calls(), [""; 0], "{flags:?}");
     }
@@ -415,7 +415,7 @@ fn the_demo_shows_the_main_job() {
     let mut command = crate::harness::binary();
     command.env_remove("CAMPOSCLOUD_TOKEN").args(["demo", "--listen", "off"]);
     let mut daemon = Daemon::spawn(command);
-    daemon.wait_for(SETTLED);
+    daemon.wait_for("nothing is left to do, but some apps are held");
     let log = daemon.log();
     assert!(log.contains("app stopped") && !log.contains("start accepted") && log.contains("try: edit"), "{log}");
     daemon.signal("-INT");
