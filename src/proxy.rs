@@ -3,11 +3,9 @@
 //! An empty variable counts as unset. A variable that cannot be read is an error: going around a proxy silently is a
 //! way out of the network that its administrator closed. Messages never repeat a value, since it may hold a password.
 
-use std::sync::Arc;
-
 use hyper::Uri;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use reqwest::{ClientBuilder, NoProxy};
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::{ClientBuilder, Url};
 
 /// A proxy variable that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,37 +21,32 @@ pub enum ProxyError {
     Unsupported(&'static str),
 }
 
-/// The proxies of the environment.
-#[derive(Clone, Default)]
-pub(crate) struct Proxies(Option<Arc<Proxy>>);
-
-struct Proxy {
-    /// May hold a password.
-    address: String,
-    except: String,
-    matcher: Matcher,
+/// The proxy on the way to one host.
+pub(crate) struct Proxy {
+    /// As reqwest takes it; it may hold a password.
+    proxy: reqwest::Proxy,
+    uri: Uri,
 }
 
-impl std::fmt::Debug for Proxies {
+impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Proxies(1)" } else { "Proxies(0)" })
+        write!(f, "Proxy({})", self.address())
     }
 }
 
-impl Proxies {
-    /// No proxy for any address.
-    pub(crate) fn none() -> Self {
-        Self(None)
+impl Proxy {
+    /// Reads `HTTPS_PROXY` (with `https` set; otherwise `HTTP_PROXY`), `ALL_PROXY` and `NO_PROXY` for the host of `url`.
+    /// The name in lower case counts where the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a request's
+    /// header, so it is not read in capitals there.
+    pub(crate) fn from_environment(url: &Url, https: bool) -> Result<Option<Self>, ProxyError> {
+        Self::from_variables(url, https, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
-    /// Reads `HTTPS_PROXY` (with `https` set; otherwise `HTTP_PROXY`), `ALL_PROXY` and `NO_PROXY`. The name in lower case
-    /// counts where the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a request's header, so it is not
-    /// read in capitals there.
-    pub(crate) fn from_environment(https: bool) -> Result<Self, ProxyError> {
-        Self::from_variables(https, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
-    }
-
-    fn from_variables(https: bool, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ProxyError> {
+    pub(crate) fn from_variables(
+        url: &Url,
+        https: bool,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, ProxyError> {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|name| Some((*name, environment(name).filter(|value| !value.trim().is_empty())?)))
         };
@@ -63,71 +56,70 @@ impl Proxies {
             (false, false) => &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
             (false, true) => &["http_proxy", "ALL_PROXY", "all_proxy"],
         };
-        let Some((name, value)) = first(own) else { return Ok(Self::none()) };
+        let Some((name, value)) = first(own) else { return Ok(None) };
         let except = first(&["NO_PROXY", "no_proxy"]).map(|(_, value)| value).unwrap_or_default();
-        let address = proxy_address(name, value.trim())?;
-        // The library's own `*` does not cover addresses that are numbers.
-        if except.split(',').any(|entry| entry.trim() == "*") {
-            return Ok(Self::none());
+        let value = value.trim();
+        let address = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+        // reqwest ignores a proxy that its matcher cannot read.
+        let known =
+            Matcher::builder().all(address.clone()).build().intercept(&Uri::from_static("https://host.invalid/"));
+        let uri = known.ok_or(ProxyError::Unreadable(name))?.uri().clone();
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(ProxyError::Unsupported(name));
         }
-        let matcher = Matcher::builder().all(&address).no(&except).build();
-        Ok(Self(Some(Arc::new(Proxy { address, except, matcher }))))
+        let proxy = reqwest::Proxy::all(&address).map_err(|_| ProxyError::Unreadable(name))?;
+        // The library's own `*` does not cover addresses that are numbers.
+        let all = except.split(',').any(|entry| entry.trim() == "*");
+        let used = Matcher::builder().all(address).no(except).build();
+        let goes_through = url.as_str().parse().is_ok_and(|url| used.intercept(&url).is_some());
+        Ok((goes_through && !all).then_some(Self { proxy, uri }))
     }
 
-    /// The proxy for `uri`.
-    pub(crate) fn intercept(&self, uri: &Uri) -> Option<Intercept> {
-        self.0.as_ref()?.matcher.intercept(uri)
+    /// Host and port, without a password.
+    pub(crate) fn address(&self) -> &str {
+        self.uri.authority().map_or("", |authority| authority.as_str())
     }
 
-    /// A client of reqwest that uses these proxies and no others.
-    pub(crate) fn configure(&self, client: ClientBuilder) -> reqwest::Result<ClientBuilder> {
-        let client = client.no_proxy();
-        let Some(Proxy { address, except, .. }) = self.0.as_deref() else { return Ok(client) };
-        Ok(client.proxy(reqwest::Proxy::all(address)?.no_proxy(NoProxy::from_string(except))))
+    pub(crate) fn port(&self) -> u16 {
+        self.uri.port_u16().unwrap_or(if self.uri.scheme_str() == Some("http") { 80 } else { 443 })
     }
-}
 
-/// A proxy's address with its scheme.
-fn proxy_address(name: &'static str, value: &str) -> Result<String, ProxyError> {
-    let text = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
-    let url: reqwest::Url = text.parse().map_err(|_| ProxyError::Unreadable(name))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(ProxyError::Unsupported(name));
+    /// Makes a client use this proxy, or none. reqwest's own reading of the environment takes an empty variable for a
+    /// set one and ignores what it cannot read.
+    pub(crate) fn configure(proxy: Option<&Self>, client: ClientBuilder) -> ClientBuilder {
+        match proxy {
+            Some(proxy) => client.proxy(proxy.proxy.clone()),
+            None => client.no_proxy(),
+        }
     }
-    // Url mends spaces and backslashes, the matcher's parser does not and would ignore the variable.
-    let known = Matcher::builder().all(text.clone()).build();
-    if url.host_str().is_none_or(str::is_empty) || known.intercept(&Uri::from_static("https://host.invalid/")).is_none()
-    {
-        return Err(ProxyError::Unreadable(name));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn proxies(https: bool, variables: &[(&str, &str)]) -> Result<Proxies, ProxyError> {
-        Proxies::from_variables(https, |name| {
+    fn proxy(url: &str, variables: &[(&str, &str)]) -> Result<Option<Proxy>, ProxyError> {
+        Proxy::from_variables(&url.parse().unwrap(), url.starts_with("https"), |name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[track_caller]
-    fn case(variables: &[(&str, &str)], uri: &'static str, proxy: Option<&str>) {
-        let found = proxies(uri.starts_with("https"), variables).unwrap().intercept(&Uri::from_static(uri));
-        assert_eq!(found.map(|found| found.uri().to_string()).as_deref(), proxy, "{variables:?} {uri}");
+    fn case(variables: &[(&str, &str)], url: &str, expected: Option<&str>) {
+        let found = proxy(url, variables).unwrap();
+        assert_eq!(found.as_ref().map(Proxy::address), expected, "{variables:?} {url}");
     }
 
     #[test]
     fn the_environment_names_the_proxy_and_its_exceptions() {
         let api = "https://api.test/v1/apps";
-        let proxy = Some("http://p:3128/");
+        let proxy = Some("p:3128");
         case(&[], api, None);
         case(&[("HTTPS_PROXY", "http://p:3128")], api, proxy);
         case(&[("HTTPS_PROXY", "p:3128")], api, proxy);
         case(&[("https_proxy", "http://user:hush@p:3128")], api, proxy);
         case(&[("HTTPS_PROXY", ""), ("ALL_PROXY", "http://p:3128")], api, proxy);
+        case(&[("HTTPS_PROXY", ""), ("https_proxy", "http://p:3128")], api, proxy);
         case(&[("HTTPS_PROXY", "  "), ("https_proxy", "")], api, None);
         case(&[("HTTP_PROXY", "http://p:3128")], api, None);
         case(&[("HTTP_PROXY", "http://p:3128")], "http://daemon.test/", proxy);
@@ -147,11 +139,11 @@ mod tests {
         for value in
             ["http://", "http://user:hush@", "http://p:port-hush", "http://hush hush:1", "://hush", "hu|sh:1:2"]
         {
-            let error = proxies(true, &[("HTTPS_PROXY", value)]).unwrap_err();
+            let error = proxy("https://api.test", &[("HTTPS_PROXY", value)]).unwrap_err();
             assert_eq!(error, ProxyError::Unreadable("HTTPS_PROXY"), "{value}");
             assert!(!error.to_string().contains("hush"));
         }
-        let socks = proxies(true, &[("all_proxy", "socks5://user:hush@p:1080")]).unwrap_err();
+        let socks = proxy("https://api.test", &[("all_proxy", "socks5://user:hush@p:1080")]).unwrap_err();
         assert_eq!(socks, ProxyError::Unsupported("all_proxy"));
         assert!(!socks.to_string().contains("hush"));
     }

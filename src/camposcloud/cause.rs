@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
-use super::connect::ConnectError;
+use super::connect::NameError;
 use crate::platform::CONNECT_DEADLINE;
 
 /// The kinds of causes.
@@ -56,12 +56,12 @@ impl Cause {
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut other = None;
         for error in chain(error) {
-            if let Some(error) = error.downcast_ref::<ConnectError>() {
-                match error {
-                    ConnectError::Name(error) => return Self::Name(name_error(error)),
-                    ConnectError::TooSlow => return Self::ConnectTimeout,
-                    ConnectError::Proxy { .. } => {}
+            if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+                if error.is_connect() && error.is_timeout() {
+                    return Self::ConnectTimeout;
                 }
+            } else if let Some(NameError(error)) = error.downcast_ref() {
+                return Self::Name(name_error(error));
             } else if let Some(error) = error.downcast_ref::<rustls::Error>() {
                 return Self::of_tls(error);
             } else if let Some(error) = error.downcast_ref::<hyper::Error>() {
@@ -230,18 +230,6 @@ pub(super) struct TransportError {
     pub(super) cause: Cause,
 }
 
-impl TransportError {
-    /// The error of a request to `host`.
-    pub(super) fn of(host: &str, error: &(dyn Error + 'static)) -> Self {
-        let proxy = chain(error).find_map(|error| match error.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Proxy { proxy, .. }) => Some(proxy.clone()),
-            Some(ConnectError::Name(_) | ConnectError::TooSlow) | None => None,
-        });
-        let place = proxy.map_or_else(|| host.to_owned(), |proxy| format!("{host}, through the proxy {proxy}"));
-        Self { place, cause: Cause::of(error) }
-    }
-}
-
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.cause, self.place)?;
@@ -285,10 +273,13 @@ fn timestamp(time: UnixTime) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
+    fn of(error: &(dyn Error + 'static)) -> TransportError {
+        TransportError { place: "api.test:443".to_owned(), cause: Cause::of(error) }
+    }
+
     #[track_caller]
     fn said(error: impl Error + Send + Sync + 'static, text: &str) {
-        let wrapped = io::Error::other(io::Error::other(error));
-        assert_eq!(TransportError::of("api.test:443", &wrapped).to_string(), text);
+        assert_eq!(of(&io::Error::other(io::Error::other(error))).to_string(), text);
     }
 
     fn certificate(error: CertificateError) -> rustls::Error {
@@ -307,14 +298,9 @@ mod tests {
         );
         said(io::Error::from_raw_os_error(104), "connection reset (api.test:443)");
         said(io::Error::from_raw_os_error(24), "too many open files (api.test:443)");
-        said(ConnectError::TooSlow, "no connection within 5s (api.test:443); check the network and the firewall");
         said(
-            ConnectError::Name(io::Error::other("failed to lookup address information: Name or service not known")),
+            NameError(io::Error::other("failed to lookup address information: Name or service not known")),
             "the name cannot be resolved (name or service not known) (api.test:443); check --api-url and the name server",
-        );
-        said(
-            ConnectError::Proxy { proxy: "p:3128".into(), source: io::Error::from_raw_os_error(111).into() },
-            "connection refused (api.test:443, through the proxy p:3128); check --api-url, and that the server runs",
         );
         said(
             certificate(CertificateError::UnknownIssuer),
@@ -332,7 +318,7 @@ mod tests {
         let expired = |seconds| {
             let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
             let error = CertificateError::ExpiredContext { time: at(seconds), not_after: at(1_790_000_000) };
-            TransportError::of("api.test:443", &certificate(error))
+            of(&certificate(error))
         };
         assert_eq!(expired(1_800_000_000), expired(1_800_000_060));
         assert_eq!(
@@ -348,7 +334,7 @@ mod tests {
         #[error("{0}")]
         struct Inner(&'static str);
         let error = CertificateError::Other(rustls::OtherError(std::sync::Arc::new(Inner("CaUsedAsEndEntity"))));
-        let text = TransportError::of("api.test:443", &certificate(error)).to_string();
+        let text = of(&certificate(error)).to_string();
         assert!(
             text.starts_with("the certificate is that of an authority, not that of a server (api.test:443)"),
             "{text}"

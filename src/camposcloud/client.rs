@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
-use reqwest::Url;
+use reqwest::{Method, Url};
 
 use super::error::{self, RawAnswer};
 use super::token::TokenSource;
 use super::transport::{Ask, Exchange, Transport, Whole};
 use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
-use crate::proxy::{Proxies, ProxyError};
+use crate::proxy::{Proxy, ProxyError};
 use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 use crate::tls;
@@ -35,14 +34,12 @@ impl Client {
     /// A client for the API at `base` (a path and a trailing slash are fine). Fails where a proxy cannot be used.
     pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, ProxyError> {
         let https = base.scheme() == "https";
-        let proxies = match Proxies::from_environment(true) {
+        let proxy = match Proxy::from_environment(&base, true) {
             // A proxy would read the token: plain http goes straight to its host. Https goes through the tunnel unread.
-            Ok(_) | Err(ProxyError::Unsupported(_)) if !https => Proxies::none(),
-            proxies => proxies?,
+            Ok(_) | Err(ProxyError::Unsupported(_)) if !https => None,
+            proxy => proxy?,
         };
-        let host = base.host_str().unwrap_or_default();
-        let host = format!("{host}:{}", base.port_or_known_default().unwrap_or_default());
-        let transport = Arc::new(Transport::new(host, proxies, &tls::config(https)));
+        let transport = Arc::new(Transport::new(&base, proxy, tls::config(https)));
         Ok(Self { transport, base, token })
     }
 
@@ -66,11 +63,7 @@ impl Client {
         let token = self.token.current().await.map_err(|error| {
             error::transport(doing, Verdict::AccountBlocked, &chain(&error), &self.token.secrets(None))
         })?;
-        let uri = url
-            .as_str()
-            .parse()
-            .map_err(|error| error::transport(doing, Verdict::Unexpected, &error, &self.token.secrets(None)))?;
-        let ask = Ask { method, uri, authorization: token.header, idempotent, deadline, cap };
+        let ask = Ask { method, url, authorization: token.header, idempotent, deadline, cap };
         let Exchange { result, repeats } = self.transport.exchange(&ask).await;
         // Whatever became of it may quote the token: the one it was sent with, which need not be the present one.
         let secrets = self.token.secrets(Some(&token.token));

@@ -1,43 +1,55 @@
 //! One request and its response over a pool of connections, and the repeat of a request that met a dead connection.
 //!
 //! A pooled connection can be dead without a word: the server failed over, closed it a moment ago, or ended it with a
-//! GOAWAY. A request that dies there before the first byte of its response is repeated at once, once, on a connection
-//! opened for it. That never happens
+//! GOAWAY. A request that dies there before its response is repeated at once, once, on a connection opened for it. That
+//! never happens
 //! - for a request that is not idempotent: it goes out on a connection of its own instead, so it meets no dead one;
 //! - after a timeout, or on a connection that was opened for the request: those are lost responses, and a server in
 //!   trouble must not get every request twice.
+//!
+//! Limit: the errors of reqwest do not tell the part of a response's head from no byte at all, so a request whose
+//! connection dies within the head is repeated, too, which is harmless since only idempotent ones are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, Response, StatusCode, Url, redirect, retry};
 use rustls::ClientConfig;
+use tower::util::MapFutureLayer;
 
 use super::cause::{Cause, TransportError, chain};
-use super::connect::{Connector, REQUEST, Record};
-use crate::proxy::Proxies;
+use super::connect::Resolver;
+use crate::platform::CONNECT_DEADLINE;
+use crate::proxy::Proxy;
 use crate::reconcile::action::Verdict;
 
 /// An idle connection outlives every interval between two lists. Servers close theirs much earlier, which is noticed,
 /// and TCP keepalive finds those that are gone without a word.
 const IDLE: Duration = Duration::from_hours(1);
+/// A connection that is silent for this long is probed. A NAT forgets a silent connection without a word to either end;
+/// probes keep it in mind, and find out that it is gone before a request does.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Time that the other end has to acknowledge bytes. A half-open connection fails after this instead of after the
+/// deadline of the request.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// HTTP/2's own probe, which also proves that the server's process is alive.
 const PING: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(10);
 
-type Pool = legacy::Client<Connector, Empty<Bytes>>;
+tokio::task_local! {
+    /// Whether the running task opened a connection for its request.
+    static OPENED: Cell<bool>;
+}
 
 /// A request of the API client.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) method: Method,
-    pub(super) uri: Uri,
+    pub(super) url: Url,
     pub(super) authorization: HeaderValue,
     /// Whether it may be sent twice.
     pub(super) idempotent: bool,
@@ -89,21 +101,36 @@ enum Processed {
 /// The connections to one server.
 #[derive(Debug)]
 pub(super) struct Transport {
-    connector: Connector,
-    host: String,
+    way: Way,
     /// Replaced after a timeout: the other connections go through the same dead path, and each would cost a deadline.
-    pooled: Mutex<Pool>,
+    pooled: Mutex<Client>,
     /// Opens a connection for each request.
-    fresh: Pool,
-    requests: AtomicU64,
+    fresh: Client,
+}
+
+/// The way to the server.
+#[derive(Debug)]
+struct Way {
+    /// Host and port, and the proxy on the way there, as shown in errors.
+    place: String,
+    resolver: Resolver,
+    proxy: Option<Proxy>,
+    tls: ClientConfig,
 }
 
 impl Transport {
-    /// The connections to the host of a URL (`host` as shown in errors).
-    pub(super) fn new(host: String, proxies: Proxies, tls: &ClientConfig) -> Self {
-        let connector = Connector::new(proxies, tls);
-        let pooled = Mutex::new(pool(&connector, usize::MAX));
-        Self { fresh: pool(&connector, 0), connector, host, pooled, requests: AtomicU64::new(0) }
+    /// The connections to the host of a URL.
+    pub(super) fn new(url: &Url, proxy: Option<Proxy>, mut tls: ClientConfig) -> Self {
+        // reqwest takes a TLS configuration as it is.
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let port = url.port_or_known_default().unwrap_or_default();
+        let host = format!("{}:{port}", url.host_str().unwrap_or_default());
+        let (place, port) = match &proxy {
+            Some(proxy) => (format!("{host}, through the proxy {}", proxy.address()), proxy.port()),
+            None => (host, port),
+        };
+        let way = Way { place, resolver: Resolver { port }, proxy, tls };
+        Self { pooled: Mutex::new(way.client(usize::MAX)), fresh: way.client(0), way }
     }
 
     /// Sends a request and reads the whole response.
@@ -130,56 +157,87 @@ impl Transport {
             }
         };
         let result = tokio::time::timeout(ask.deadline, exchange).await.unwrap_or_else(|_| {
-            let error = TransportError { place: self.host.clone(), cause: Cause::Timeout(ask.deadline) };
-            Err(Lost { error, verdict: Verdict::LostAnswer })
+            Err(Lost { error: self.way.error(Cause::Timeout(ask.deadline)), verdict: Verdict::LostAnswer })
         });
         if matches!(&result, Err(lost) if lost.error.cause.is_silence()) {
-            *self.pooled.lock().unwrap_or_else(PoisonError::into_inner) = pool(&self.connector, usize::MAX);
+            *self.pooled.lock().unwrap_or_else(PoisonError::into_inner) = self.way.client(usize::MAX);
         }
         Exchange { result, repeats }
     }
 
-    async fn attempt(&self, pool: &Pool, ask: &Ask) -> Result<Response<Incoming>, Failed> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = ask.method.clone();
-        *request.uri_mut() = ask.uri.clone();
-        request.headers_mut().insert(AUTHORIZATION, ask.authorization.clone());
-        let agent = HeaderValue::from_static(concat!("campos-operator/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert(USER_AGENT, agent);
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        match REQUEST.scope(number, pool.request(request)).await {
+    async fn attempt(&self, client: &Client, ask: &Ask) -> Result<Response, Failed> {
+        let request = client.request(ask.method.clone(), ask.url.clone()).header(AUTHORIZATION, &ask.authorization);
+        let sent = async { (request.send().await, OPENED.with(Cell::get)) };
+        let (result, opened) = OPENED.scope(Cell::new(false), sent).await;
+        match result {
             // Some proxies say this on an idle connection just before they close it. It answers no request of ours.
-            Ok(response) if response.status() == StatusCode::REQUEST_TIMEOUT && reused(&response, number) => {
-                let error = TransportError { place: self.host.clone(), cause: Cause::Closed };
-                Err(Failed { error, processed: Processed::No })
+            Ok(response) if response.status() == StatusCode::REQUEST_TIMEOUT && !opened => {
+                Err(Failed { error: self.way.error(Cause::Closed), processed: Processed::No })
             }
             Ok(response) => Ok(response),
             Err(error) => {
-                Err(Failed { processed: processed(&error, number), error: TransportError::of(&self.host, &error) })
+                let cause = Cause::of(&error);
+                let processed = processed(&error, &cause, opened);
+                Err(Failed { processed, error: self.way.error(cause) })
             }
         }
     }
 
-    async fn read(&self, response: Response<Incoming>, cap: usize) -> Result<Whole, Lost> {
-        let lost = |error| Lost { error, verdict: Verdict::LostAnswer };
-        let (head, mut incoming) = response.into_parts();
+    async fn read(&self, mut response: Response, cap: usize) -> Result<Whole, Lost> {
+        let lost = |cause| Lost { error: self.way.error(cause), verdict: Verdict::LostAnswer };
         let mut body = Vec::new();
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|error| {
-                let mut error = TransportError::of(&self.host, &error);
-                if matches!(error.cause, Cause::Closed | Cause::Reset | Cause::Other(_)) {
-                    error.cause = Cause::Cut;
-                }
-                lost(error)
+        loop {
+            let chunk = response.chunk().await.map_err(|error| {
+                let cause = Cause::of(&error);
+                lost(if matches!(cause, Cause::Closed | Cause::Reset | Cause::Other(_)) { Cause::Cut } else { cause })
             })?;
-            let Ok(bytes) = frame.into_data() else { continue };
+            let Some(bytes) = chunk else { break };
             if body.len() + bytes.len() > cap {
-                return Err(lost(TransportError { place: self.host.clone(), cause: Cause::TooLarge(cap) }));
+                return Err(lost(Cause::TooLarge(cap)));
             }
             body.extend_from_slice(&bytes);
         }
-        Ok(Whole { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Whole { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
     }
+}
+
+impl Way {
+    fn error(&self, cause: Cause) -> TransportError {
+        TransportError { place: self.place.clone(), cause }
+    }
+
+    /// A client that keeps up to `idle` connections.
+    fn client(&self, idle: usize) -> Client {
+        let client = Client::builder()
+            .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            // reqwest would repeat what was not processed, whatever it is and without a word.
+            .retry(retry::never())
+            .connect_timeout(CONNECT_DEADLINE)
+            .connector_layer(MapFutureLayer::new(opening))
+            .dns_resolver(self.resolver)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(idle)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE / 3)
+            .tcp_keepalive_retries(3)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING_ANSWER)
+            .http2_keep_alive_while_idle(true)
+            .tls_backend_preconfigured(self.tls.clone());
+        #[cfg(target_os = "linux")]
+        let client = client.tcp_user_timeout(UNACKNOWLEDGED);
+        let client = Proxy::configure(self.proxy.as_ref(), client);
+        client.build().expect("each part was accepted when it was made")
+    }
+}
+
+/// Notes that a connection came about. hyper opens it in the task of the request that needs one. Where that request
+/// takes another connection that has become free meanwhile, the rest runs in a task of its own, and is not noted.
+async fn opening<T, E>(connection: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let connection = connection.await?;
+    let _ = OPENED.try_with(|opened| opened.set(true));
+    Ok(connection)
 }
 
 impl Failed {
@@ -192,56 +250,23 @@ impl Failed {
     }
 }
 
-fn pool(connector: &Connector, idle: usize) -> Pool {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(idle)
-        .http2_keep_alive_interval(PING)
-        .http2_keep_alive_timeout(PING_ANSWER)
-        .http2_keep_alive_while_idle(true)
-        .build(connector.clone())
-}
-
-fn reused(response: &Response<Incoming>, request: u64) -> bool {
-    response.extensions().get::<Record>().is_some_and(|record| record.reused_by(request))
-}
-
-/// What the server can have made of a request that ended in `error`.
-fn processed(error: &legacy::Error, request: u64) -> Processed {
+/// What the server can have made of a request that ended in `error`. `opened`: on a connection opened for it.
+fn processed(error: &reqwest::Error, cause: &Cause, opened: bool) -> Processed {
     if error.is_connect() {
         return Processed::NotConnected;
     }
-    let (mut http, mut stream) = (None, None);
     for error in chain(error) {
-        http = http.or_else(|| error.downcast_ref::<hyper::Error>());
-        stream = stream.or_else(|| error.downcast_ref::<h2::Error>());
-    }
-    if http.is_some_and(hyper::Error::is_canceled) {
-        return Processed::No;
-    }
-    if let Some(stream) = stream
-        && stream.is_remote()
-        && (stream.is_go_away() || (stream.is_reset() && stream.reason() == Some(h2::Reason::REFUSED_STREAM)))
-    {
-        return Processed::No;
-    }
-    let Some(connection) = error.connect_info() else { return Processed::Perhaps };
-    let mut extras = hyper::http::Extensions::new();
-    connection.get_extras(&mut extras);
-    let silent = matches!(TransportError::of("", error).cause, Cause::Unacknowledged);
-    match extras.get::<Record>() {
-        Some(record) if record.reused_by(request) && !silent => {
-            // On HTTP/2 the bytes are those of all requests, but an error before the head of a response is one request's.
-            let unheard = match stream {
-                Some(stream) => stream.is_io(),
-                None => connection.is_negotiated_h2() || !record.heard(),
-            };
-            if unheard { Processed::Hardly } else { Processed::Perhaps }
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return Processed::No;
         }
-        Some(_) | None => Processed::Perhaps,
+        if let Some(error) = error.downcast_ref::<h2::Error>()
+            && error.is_remote()
+            && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
+        {
+            return Processed::No;
+        }
     }
+    if !opened && matches!(cause, Cause::Closed | Cause::Reset) { Processed::Hardly } else { Processed::Perhaps }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use reqwest::{RequestBuilder, Response, Url, redirect};
 use serde_json::Value;
 
-use crate::proxy::Proxies;
+use crate::proxy::Proxy;
 use crate::status::API_VERSION;
 use crate::{settings, tls};
 
@@ -80,13 +80,13 @@ impl Daemon {
         let near = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
         let https = base.scheme() == "https";
         // A proxy's own loopback is another machine's.
-        let proxies = if near { Proxies::none() } else { Proxies::from_environment(https)? };
+        let proxy = if near { None } else { Proxy::from_environment(&base, https)? };
         let http = reqwest::Client::builder()
             .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_DEADLINE)
             .tls_backend_preconfigured(tls::config(https));
-        let http = proxies.configure(http).and_then(reqwest::ClientBuilder::build);
+        let http = Proxy::configure(proxy.as_ref(), http).build();
         Ok(Self { http: http.context("setting up the HTTP client")?, base })
     }
 

@@ -1,6 +1,7 @@
 //! The transport against servers on loopback that misbehave on purpose.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -73,7 +74,7 @@ impl Server {
     }
 
     fn client(&self) -> Transport {
-        Transport::new(format!("127.0.0.1:{}", self.port), Proxies::none(), &trusting())
+        Transport::new(&self.ask().url, None, trusting())
     }
 
     fn ask(&self) -> Ask {
@@ -81,10 +82,10 @@ impl Server {
     }
 }
 
-fn ask(uri: &str) -> Ask {
+fn ask(url: &str) -> Ask {
     Ask {
         method: Method::POST,
-        uri: uri.parse().unwrap(),
+        url: url.parse().unwrap(),
         authorization: HeaderValue::from_static("Bearer x"),
         idempotent: true,
         deadline: Duration::from_secs(20),
@@ -93,7 +94,7 @@ fn ask(uri: &str) -> Ask {
 }
 
 /// Reads up to the end of a request's head; `false` where there is none.
-async fn read_head(stream: &mut TcpStream) -> bool {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -231,15 +232,28 @@ async fn a_request_is_repeated_once() {
 }
 
 #[tokio::test]
-async fn a_byte_of_a_response_makes_it_a_lost_response() {
+async fn a_response_that_has_begun_is_a_lost_response() {
     for does in [
-        || Does::Part("H"),
-        || Does::Part("HTTP/1.1 200 OK\r\ncontent-le"),
         || Does::Part("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"),
+        || Does::Part("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        || Does::Answer("SSH-2.0-OpenSSH_9.6\r\n"),
     ] {
         let (exchange, log) = second_meets(does).await;
         lost(exchange, Verdict::LostAnswer, 0);
         assert_eq!(log, [(1, 1), (1, 2)]);
+    }
+    // The limit: reqwest does not tell these from no byte at all.
+    for does in [|| Does::Part("H"), || Does::Part("HTTP/1.1 200 OK\r\ncontent-le")] {
+        answered(&second_meets(does).await.0, 200, 1);
+    }
+}
+
+#[tokio::test]
+async fn any_part_of_a_response_on_a_new_connection_is_a_lost_response() {
+    for does in [|| Does::Part("H"), || Does::Part("HTTP/1.1 200 OK\r\ncontent-le")] {
+        let server = Server::start(move |_, _| async move { does() }).await;
+        lost(server.client().exchange(&server.ask()).await, Verdict::LostAnswer, 0);
+        assert_eq!(server.log(), [(1, 1)]);
     }
 }
 
@@ -302,9 +316,12 @@ async fn a_repeat_without_a_connection_leaves_the_first_response_lost() {
     assert!(text.starts_with("connection refused (127.0.0.1:"), "{text}");
 }
 
-/// Serves HTTP/2 over TLS by hand: answers the first request of each connection, and says by a GOAWAY that it did not
-/// process the others. nginx does so at `keepalive_requests 1`.
-async fn one_request_a_connection(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+/// Serves HTTP/2 over TLS by hand: answers the first request of each connection (with `answers` set), and says by a GOAWAY
+/// that it did not process the others. nginx does so at `keepalive_requests 1`.
+async fn one_request_a_connection(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: bool,
+) -> std::io::Result<()> {
     const HEADERS: u8 = 1;
     const SETTINGS: u8 = 4;
     const GOAWAY: u8 = 7;
@@ -330,9 +347,11 @@ async fn one_request_a_connection(mut stream: impl AsyncRead + AsyncWrite + Unpi
             (SETTINGS, 0) => stream.write_all(&frame(SETTINGS, 1, 0, &[])).await?,
             (HEADERS, _) => {
                 let first = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-                // 0x88 is `:status: 200` in HPACK's static table; END_STREAM and END_HEADERS.
-                stream.write_all(&frame(HEADERS, 5, first, &[0x88])).await?;
-                let goaway: Vec<u8> = [first.to_be_bytes(), [0; 4]].concat();
+                if answers {
+                    // 0x88 is `:status: 200` in HPACK's static table; END_STREAM and END_HEADERS.
+                    stream.write_all(&frame(HEADERS, 5, first, &[0x88])).await?;
+                }
+                let goaway: Vec<u8> = [if answers { first } else { 0 }.to_be_bytes(), [0; 4]].concat();
                 stream.write_all(&frame(GOAWAY, 0, 0, &goaway)).await?;
                 stream.flush().await?;
                 // Closes only after the client does, so that nothing that was sent is lost.
@@ -346,26 +365,43 @@ async fn one_request_a_connection(mut stream: impl AsyncRead + AsyncWrite + Unpi
     }
 }
 
-#[tokio::test]
-async fn streams_that_a_goaway_leaves_unprocessed_are_not_lost_responses() {
-    const REQUESTS: usize = 12;
+/// Starts such a server; returns its address and the number of connections that were used.
+async fn goaway_server(answers: bool) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (certificate, key) =
         (include_str!("../../tls/testdata/server.pem"), include_str!("../../tls/testdata/server.key"));
     let acceptor = acceptor(certificate, key, "h2");
+    let used = Arc::new(AtomicUsize::new(0));
+    let count = used.clone();
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
+            let stream = next_used(&listener).await;
+            count.fetch_add(1, Ordering::SeqCst);
             let acceptor = acceptor.clone();
-            tokio::spawn(async move { one_request_a_connection(acceptor.accept(stream).await?).await });
+            tokio::spawn(async move { one_request_a_connection(acceptor.accept(stream).await?, answers).await });
         }
     });
-    let client = Arc::new(Transport::new(format!("localhost:{port}"), Proxies::none(), &trusting()));
+    (format!("https://localhost:{port}/"), used)
+}
+
+#[tokio::test]
+async fn an_unprocessed_request_that_must_not_be_made_twice_is_left_to_the_caller() {
+    let (url, used) = goaway_server(false).await;
+    let once = Ask { idempotent: false, ..ask(&url) };
+    lost(Transport::new(&once.url, None, trusting()).exchange(&once).await, Verdict::Retry, 0);
+    assert_eq!(used.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn streams_that_a_goaway_leaves_unprocessed_are_not_lost_responses() {
+    const REQUESTS: usize = 12;
+    let (url, _) = goaway_server(true).await;
+    let client = Arc::new(Transport::new(&ask(&url).url, None, trusting()));
     let mut requests = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS {
         // What was not processed may be sent twice, whatever it is.
-        let (client, ask) = (client.clone(), ask(&format!("https://localhost:{port}/")));
+        let (client, ask) = (client.clone(), ask(&url));
         requests.spawn(async move { client.exchange(&ask).await });
     }
     let mut repeats = 0;
@@ -376,19 +412,64 @@ async fn streams_that_a_goaway_leaves_unprocessed_are_not_lost_responses() {
     assert!(repeats > 0, "the requests did not share a connection, so the test shows nothing");
 }
 
+/// The next connection on which a byte comes: the client may probe addresses.
+async fn next_used(listener: &TcpListener) -> TcpStream {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        if let Ok(1..) = stream.peek(&mut [0]).await {
+            return stream;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_another_request_leaves_meanwhile_is_a_reused_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ask = ask(&format!("https://localhost:{}/", listener.local_addr().unwrap().port()));
+    let (certificate, key) =
+        (include_str!("../../tls/testdata/server.pem"), include_str!("../../tls/testdata/server.key"));
+    let acceptor = acceptor(certificate, key, "http/1.1");
+    let busy = Arc::new(tokio::sync::Notify::new());
+    let first_asked = busy.clone();
+    tokio::spawn(async move {
+        let mut first = acceptor.accept(next_used(&listener).await).await.unwrap();
+        assert!(read_head(&mut first).await);
+        first_asked.notify_one();
+        // The second request opens a connection, which never gets ready. So it takes the first one, which then dies.
+        let _slow = next_used(&listener).await;
+        first.write_all(OK.as_bytes()).await.unwrap();
+        assert!(read_head(&mut first).await);
+        drop(first);
+        let mut third = acceptor.accept(next_used(&listener).await).await.unwrap();
+        assert!(read_head(&mut third).await);
+        third.write_all(OK.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let client = Transport::new(&ask.url, None, trusting());
+    let second = async {
+        busy.notified().await;
+        client.exchange(&ask).await
+    };
+    let (first, second) = tokio::join!(client.exchange(&ask), second);
+    answered(&first, 200, 0);
+    answered(&second, 200, 1);
+}
+
 /// The error of a request to a TLS server with a certificate of the tests.
 async fn tls_error(certificate: &'static str, key: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let acceptor = acceptor(certificate, key, "http/1.1");
-    let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        drop(acceptor.accept(stream).await);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move { drop(acceptor.accept(stream).await) });
+        }
     });
-    let client = Transport::new("localhost".into(), Proxies::none(), &trusting());
-    let text = lost(client.exchange(&ask(&format!("https://localhost:{port}/"))).await, Verdict::Retry, 0);
-    server.await.unwrap();
-    text
+    let ask = ask(&format!("https://localhost:{port}/"));
+    let text = lost(Transport::new(&ask.url, None, trusting()).exchange(&ask).await, Verdict::Retry, 0);
+    text.replace(&format!("localhost:{port}"), "localhost")
 }
 
 #[tokio::test]
@@ -414,12 +495,51 @@ async fn other_protocols_are_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut hello = [0; 64];
-        let _ = stream.read(&mut hello).await;
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 64];
+            let _ = stream.read(&mut hello).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
     });
-    let client = Transport::new("localhost".into(), Proxies::none(), &trusting());
-    let text = lost(client.exchange(&ask(&format!("https://localhost:{port}/"))).await, Verdict::Retry, 0);
-    assert!(text.starts_with("the server does not speak TLS (localhost); "), "{text}");
+    let ask = ask(&format!("https://localhost:{port}/"));
+    let text = lost(Transport::new(&ask.url, None, trusting()).exchange(&ask).await, Verdict::Retry, 0);
+    assert!(text.starts_with(&format!("the server does not speak TLS (localhost:{port}); ")), "{text}");
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_within_the_deadline_is_named() {
+    // Accepts without an answer to TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ask = ask(&format!("https://{address}/"));
+    let client = Transport::new(&ask.url, None, trusting());
+    tokio::time::pause();
+    let text = lost(client.exchange(&ask).await, Verdict::Retry, 0);
+    assert_eq!(text, format!("no connection within 5s ({address}); check the network and the firewall"));
+}
+
+#[tokio::test]
+async fn a_name_that_has_no_address_is_named() {
+    let ask = ask("https://name.invalid/");
+    let text = lost(Transport::new(&ask.url, None, trusting()).exchange(&ask).await, Verdict::Retry, 0);
+    assert!(text.starts_with("the name cannot be resolved (") && text.contains("(name.invalid:443); check"), "{text}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named_without_its_password() {
+    for (answer, expected) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy asks for a password"),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy refuses the connection"),
+    ] {
+        let server = Server::start(move |_, _| async move { Does::Part(answer) }).await;
+        let ask = ask("https://api.test/");
+        let variable = format!("http://user:hush@127.0.0.1:{}", server.port);
+        let proxy = Proxy::from_variables(&ask.url, true, |name| (name == "HTTPS_PROXY").then(|| variable.clone()));
+        let client = Transport::new(&ask.url, proxy.unwrap(), trusting());
+        assert!(!format!("{client:?}").contains("hush"), "{client:?}");
+        let text = lost(client.exchange(&ask).await, Verdict::Retry, 0);
+        let place = format!("(api.test:443, through the proxy 127.0.0.1:{}); ", server.port);
+        assert!(text.starts_with(&format!("{expected} {place}")), "{text}");
+    }
 }
