@@ -256,23 +256,16 @@ fn whatever_happens_it_ends_as_a_fresh_look_by_scanning() {
     eprintln!("{done} operations");
 }
 
-/// Makes a change a hundred times and waits each time until it is seen. Returns how long that took, sorted.
-#[expect(clippy::disallowed_methods, reason = "it measures")]
-fn hundred(bench: &Bench, mut change: impl FnMut(u32, &str)) -> Vec<Duration> {
-    let mut took = Vec::new();
+/// Makes a change a hundred times and waits each time until it is accepted.
+fn hundred(bench: &Bench, mut change: impl FnMut(u32, &str)) {
     for round in 1..=100 {
         let state = if round % 2 == 0 { "Running" } else { "Stopped" };
-        let started = std::time::Instant::now();
         change(round, state);
         bench.until_state("a", state);
-        took.push(started.elapsed());
     }
     bench.never("a", "-");
     bench.never("a", "Running Invalid");
     bench.never("a", "Stopped Invalid");
-    took.sort();
-    eprintln!("change and update: p50 {:?}, p99 {:?}", took[50], took[99]);
-    took
 }
 
 #[test]
@@ -284,9 +277,7 @@ fn a_hundred_config_map_swaps() {
             symlink("..data/a.yaml", dir.join("m/a.yaml")).unwrap();
         });
         bench.until_state("a", "Running");
-        let took = hundred(&bench, |round, state| swap_config_map(&bench.root, &round.to_string(), state));
-        let at_most = if options.watch { Duration::from_millis(50) } else { 2 * options.scan_interval };
-        assert!(took[50] < at_most, "{took:?}");
+        hundred(&bench, |round, state| swap_config_map(&bench.root, &round.to_string(), state));
     }
 }
 
@@ -295,9 +286,7 @@ fn a_hundred_git_sync_flips() {
     for options in [EVENTS_ONLY, SCANS_ONLY] {
         let bench = Bench::start("current/apps", options, |dir| flip_git_sync(dir, "00000000", "Running"));
         bench.until_state("a", "Running");
-        let took = hundred(&bench, |round, state| flip_git_sync(bench.dir.path(), &format!("{round:08}"), state));
-        let at_most = if options.watch { Duration::from_millis(50) } else { 2 * options.scan_interval };
-        assert!(took[50] < at_most, "{took:?}");
+        hundred(&bench, |round, state| flip_git_sync(bench.dir.path(), &format!("{round:08}"), state));
     }
 }
 

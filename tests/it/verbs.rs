@@ -233,7 +233,7 @@ fn the_daemon_has_to_be_one() {
         assert_eq!((code, &*stdout), (1, ""), "{arguments:?}");
         assert!(stderr.contains(&server) && stderr.contains("run` running") && stderr.contains("refused"), "{stderr}");
     }
-    let (code, _, stderr) = finished(&binary().args(["get", "--server", "localhost:8080"]).output().unwrap());
+    let (code, _, stderr) = finished(&binary().args(["get", "--server", "ftp://localhost:8080"]).output().unwrap());
     assert!(code == 1 && stderr.contains("http://HOST:PORT"), "{stderr}");
 
     // Something else listens there, for example CamposCloud itself; the address comes from the environment.
