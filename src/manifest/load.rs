@@ -1,18 +1,16 @@
 //! What does the text of one file declare, and what is wrong with it?
 //!
 //! Bytes in, values out: no I/O. Each document is judged alone, so one typo costs one app its newest version and no more.
-//! A document is good only if the marked tree (`yaml`, `schema::read`) finds nothing wrong *and* `serde_yaml` reads the
-//! very same manifest. Whatever the bytes are, this ends soon and does not panic.
+//! Whatever the bytes are, this ends soon and does not panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use super::diagnostic::{Diagnostic, Mark, Severity};
-use super::schema::{self, Manifest, ManifestList};
-use super::yaml::{self, Finding, Node};
+use super::schema::{self, Reading};
+use super::second_opinion;
+use super::yaml::{self, Finding};
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::Object;
@@ -98,21 +96,15 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
     for chunk in documents(&text) {
-        for (document, findings) in judge_all(&chunk) {
+        for Reading { at, name, name_at, app_id_at, object, findings } in read(&chunk) {
             let diagnostics: Vec<Diagnostic> =
                 findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
-            let content = match (document.object, diagnostics.first()) {
-                (Some(object), None) => Content::Good(object),
+            let content = match (object, diagnostics.first()) {
+                (Some(object), None) => Content::Good(Arc::new(object)),
                 (_, Some(first)) => Content::Bad(first.one_line().into()),
                 (None, None) => Content::Bad("the document cannot be read".into()),
             };
-            parsed.documents.push(Document {
-                name: document.name,
-                line: document.line,
-                name_at: document.name_at,
-                app_id_at: document.app_id_at,
-                content,
-            });
+            parsed.documents.push(Document { name, line: at.line, name_at, app_id_at, content });
             parsed.diagnostics.extend(diagnostics);
         }
     }
@@ -234,110 +226,43 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     chunks
 }
 
-/// What came of one document.
-struct Judged {
-    name: Option<AppName>,
-    line: u32,
-    name_at: Mark,
-    app_id_at: Mark,
-    object: Option<Arc<Object>>,
-}
-
-/// Judges one document, or each item of a list of apps: what is wrong with one costs the others nothing.
-fn judge_all(chunk: &Chunk<'_>) -> Vec<(Judged, Vec<Finding>)> {
-    // The word is looked for first, since few documents are lists and none need be read twice.
-    let root =
-        if chunk.text.contains(schema::LIST_KIND) { yaml::parse(chunk.text, chunk.first_line) } else { Ok(None) };
-    let list = root.ok().flatten().and_then(|root| Some((root.at, schema::read_list(&root)?)));
-    let Some((at, (nodes, mut findings))) = list else { return judge(chunk).into_iter().collect() };
-    let typed = match typed::<ManifestList>(chunk, at) {
-        // What the marked tree has found already is told better there.
-        Err(finding) if findings.is_empty() => Err(finding),
-        Err(_) => Ok(Vec::new()),
-        Ok(list) => Ok(list.items),
-    };
-    let sound = findings.is_empty() && typed.as_ref().is_ok_and(|items| items.len() == nodes.len());
-    let mut typed_items = match typed {
-        Ok(items) => items.into_iter(),
-        Err(finding) => {
-            findings.push(finding);
-            Vec::new().into_iter()
-        }
-    };
-    let mut judged: Vec<(Judged, Vec<Finding>)> = Vec::new();
-    for node in nodes.iter() {
-        let typed = typed_items.next().filter(|_| sound);
-        judged.push(judged_by(node, |marked| {
-            let typed = typed.map(serde_yaml::from_value).and_then(Result::ok);
-            same(typed.ok_or_else(|| Finding::new(node.at, "the list it is in cannot be read"))?, marked, node.at)
-        }));
-    }
-    if !findings.is_empty() {
-        // A list that is wrong itself is the fault of none of its items; nothing of it is in force.
-        let nobody = Judged { name: None, line: at.line, name_at: at, app_id_at: at, object: None };
-        for (item, _) in &mut judged {
-            item.object = None;
-        }
-        judged.insert(0, (nobody, findings));
-    }
-    judged
-}
-
-/// Judges one document; `None` if there is nothing in it.
-fn judge(chunk: &Chunk<'_>) -> Option<(Judged, Vec<Finding>)> {
-    let root = match yaml::parse(chunk.text, chunk.first_line) {
-        Ok(root) => root?,
+/// Reads the objects of one document; a text that is not YAML is one object that has nothing but a name.
+fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
+    let tree = match yaml::parse(chunk.text, chunk.first_line) {
+        Ok(Some(tree)) => tree,
+        Ok(None) => return Vec::new(),
         Err(finding) => {
             let at = Mark { line: first_content_line(chunk), ..Mark::START };
-            let judged =
-                Judged { name: recover_name(chunk.text), line: at.line, name_at: at, app_id_at: at, object: None };
-            return Some((judged, vec![finding]));
+            return vec![Reading { name: recover_name(chunk.text), ..Reading::nothing(at, vec![finding]) }];
         }
     };
-    Some(judged_by(&root, |marked| same(typed(chunk, root.at)?, marked, root.at)))
-}
-
-/// Judges one object; `agree` says whether the other reader reads the same.
-fn judged_by(root: &Node, agree: impl FnOnce(&Manifest) -> Result<Object, Finding>) -> (Judged, Vec<Finding>) {
-    let reading = schema::read(root);
-    let mut findings = reading.findings;
-    let (name, name_at) = reading.name.map_or((None, root.at), |(name, at)| (Some(name), at));
-    let mut judged =
-        Judged { name, line: root.at.line, name_at, app_id_at: reading.app_id_at.unwrap_or(root.at), object: None };
-    if let Some(manifest) = reading.manifest {
-        match agree(&manifest) {
-            Ok(object) => {
-                // One text for both, for as long as the object is kept.
-                judged.name = judged.name.map(|_| object.name.clone());
-                judged.object = Some(Arc::new(object));
-            }
-            Err(finding) => findings.push(finding),
+    let mut readings = schema::read(&tree.root);
+    if second_opinion::is_needed(&tree, chunk.text)
+        && readings.iter().any(|reading| reading.object.is_some())
+        && let Err(finding) = second_opinion::agrees(&tree.root, chunk.text, chunk.first_line)
+    {
+        for reading in &mut readings {
+            reading.object = None;
+        }
+        match &mut readings[..] {
+            [alone] => alone.findings.push(finding),
+            _ => readings.insert(0, Reading::nothing(tree.root.at, vec![finding])),
         }
     }
-    (judged, findings)
+    readings
 }
 
-/// What `serde_yaml` reads from the text.
-fn typed<T: DeserializeOwned>(chunk: &Chunk<'_>, at: Mark) -> Result<T, Finding> {
-    serde_yaml::from_str(chunk.text).map_err(|error| {
-        let at = error.location().map_or(at, |location| Mark {
-            line: u32::try_from(location.line()).unwrap_or(u32::MAX).saturating_add(chunk.first_line - 1),
-            column: u32::try_from(location.column()).unwrap_or(u32::MAX),
-            length: 1,
-        });
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or(&message);
-        Finding::new(at, format!("not valid: {message}")).hint("write it more plainly")
+/// The first accepted document of a file that `serde_yaml` reads differently: for tests and the fuzz target, since `read`
+/// asks it about few documents.
+#[cfg(any(test, fuzzing))]
+pub fn disagreement(bytes: &[u8]) -> Option<String> {
+    let text = decode("fuzz.yaml", bytes).ok()?;
+    documents(&text).into_iter().find_map(|chunk| {
+        let tree = yaml::parse(chunk.text, chunk.first_line).ok()??;
+        let accepted = read(&chunk).iter().all(|reading| reading.object.is_some());
+        let problem = second_opinion::agrees(&tree.root, chunk.text, chunk.first_line).err().filter(|_| accepted)?;
+        Some(format!("{}: {}", problem.message, chunk.text))
     })
-}
-
-/// The object, if both readers read the same manifest.
-fn same(typed: Manifest, marked: &Manifest, at: Mark) -> Result<Object, Finding> {
-    if typed != *marked {
-        return Err(Finding::new(at, "two YAML readers read this document differently")
-            .hint("write it more plainly: quote texts, and keep each value on one line"));
-    }
-    typed.try_into().map_err(|problem| Finding::new(at, format!("an id or a name {problem}")))
 }
 
 fn first_content_line(chunk: &Chunk<'_>) -> u32 {

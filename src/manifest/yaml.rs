@@ -1,7 +1,6 @@
 //! Which tokens does a YAML document consist of, and where does each stand?
 //!
-//! A tree with a mark on every node, made from `saphyr-parser`'s events. It only places and explains: whether a document
-//! is in force is also asked of `serde_yaml` (see `load`), and a text that the two read differently is refused.
+//! A tree with a mark on every node, made from `saphyr-parser`'s events. `reader` fills the types of `schema` from it.
 //! Bounded: a manifest that nests deeply or is built of aliases is refused while it is read, not afterwards.
 
 use std::collections::HashMap;
@@ -20,28 +19,28 @@ pub(super) const MAX_ALIASES: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) at: Mark,
-    pub(super) message: String,
-    pub(super) found: Option<String>,
-    pub(super) fits: Option<String>,
-    pub(super) hint: Option<String>,
+    pub(super) message: Box<str>,
+    pub(super) found: Option<Box<str>>,
+    pub(super) fits: Option<Box<str>>,
+    pub(super) hint: Option<Box<str>>,
 }
 
 impl Finding {
-    pub(super) fn new(at: Mark, message: impl Into<String>) -> Self {
+    pub(super) fn new(at: Mark, message: impl Into<Box<str>>) -> Self {
         Self { at, message: message.into(), found: None, fits: None, hint: None }
     }
 
-    pub(super) fn found(mut self, found: impl Into<String>) -> Self {
+    pub(super) fn found(mut self, found: impl Into<Box<str>>) -> Self {
         self.found = Some(found.into());
         self
     }
 
-    pub(super) fn fits(mut self, fits: impl Into<String>) -> Self {
+    pub(super) fn fits(mut self, fits: impl Into<Box<str>>) -> Self {
         self.fits = Some(fits.into());
         self
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -63,6 +62,26 @@ pub(super) enum Value {
 }
 
 impl Node {
+    /// The value of a key of a map: of the first, if there are several.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(node, _)| node.says(key)).map(|(_, value)| value)
+    }
+
+    /// Whether it is this word, quoted or not.
+    pub(super) fn says(&self, word: &str) -> bool {
+        matches!(&self.value, Value::Scalar { text, .. } if &**text == word)
+    }
+
+    /// The kind of value, for people.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Scalar { .. } => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
     /// Whether it is an unquoted null, or nothing at all.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
@@ -82,18 +101,25 @@ enum Inside {
     Map(Vec<(Node, Node)>, Option<Node>),
 }
 
+/// One document.
+pub(super) struct Tree {
+    pub(super) root: Node,
+    /// Whether a key goes over several lines, which not every YAML parser allows.
+    pub(super) odd_keys: bool,
+}
+
 /// The tree of one document; `None` if there is nothing but blanks and comments.
 ///
 /// `first_line` is the line of the file on which `text` begins, from 1.
 ///
 /// # Errors
 /// The first thing that is not YAML, or that manifests do not allow (tags, too many aliases, too deep).
-pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding> {
+pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding> {
     let mark = |span: &Span| mark(span, first_line);
     let mut open: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, (Node, usize)> = HashMap::new();
     let mut aliases = 0;
-    let mut root = None;
+    let (mut root, mut odd_keys) = (None, false);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| not_yaml(text, first_line, &error))?;
         let at = mark(&span);
@@ -153,12 +179,15 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Finding
         match &mut parent.inside {
             Inside::List(items) => items.push(node),
             Inside::Map(entries, key) => match key.take() {
-                None => *key = Some(node),
+                None => {
+                    odd_keys |= span.start.line() != span.end.line();
+                    *key = Some(node);
+                }
                 Some(key) => entries.push((key, node)),
             },
         }
     }
-    Ok(root.filter(|node| !node.is_null() || has_content(text)))
+    Ok(root.filter(|node| !node.is_null() || has_content(text)).map(|root| Tree { root, odd_keys }))
 }
 
 /// Whether a document says anything: `~` and `null` do, a comment does not.
@@ -293,8 +322,8 @@ mod tests {
 
     #[test]
     fn marks_point_at_tokens() {
-        let root = parse("a: 1\nbé: {c: \"dd\"}\n", 10).expect("is YAML").expect("has content");
-        let Value::Map(entries) = &root.value else { panic!("a map") };
+        let tree = parse("a: 1\nbé: {c: \"dd\"}\n", 10).expect("is YAML").expect("has content");
+        let Value::Map(entries) = &tree.root.value else { panic!("a map") };
         let (key, value) = &entries[1];
         assert_eq!(key.at, Mark { line: 11, column: 1, length: 2 });
         let Value::Map(inner) = &value.value else { panic!("a map") };

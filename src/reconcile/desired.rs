@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::app::{AppId, AppName};
 use super::condition::Reason;
@@ -13,11 +15,11 @@ use super::labels::Labels;
 use super::schedule::Schedule;
 
 /// The two states a manifest can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Desired {
-    /// The app shall be online.
+    /// Online.
     Running,
-    /// The app shall not be online.
+    /// Not online.
     Stopped,
 }
 
@@ -38,14 +40,14 @@ impl fmt::Display for Desired {
 }
 
 /// Which calls are allowed. Ordered: the stricter is the smaller, so of two policies `min` holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
 pub enum Policy {
-    /// Look and report; never call.
-    ObserveOnly,
-    /// Stop, but never start.
-    StopOnly,
     /// Stop and start.
-    Full,
+    Full = 2,
+    /// Stop, but never start.
+    StopOnly = 1,
+    /// Look and report; never call.
+    ObserveOnly = 0,
 }
 
 impl Policy {

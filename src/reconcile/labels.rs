@@ -27,8 +27,8 @@ impl Labels {
     }
 }
 
-impl From<BTreeMap<String, String>> for Labels {
-    fn from(words: BTreeMap<String, String>) -> Self {
+impl<'a> From<BTreeMap<&'a str, &'a str>> for Labels {
+    fn from(words: BTreeMap<&'a str, &'a str>) -> Self {
         Self(words.into_iter().map(|(key, word)| (key.into(), word.into())).collect())
     }
 }
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn a_word_is_found_by_its_key() {
         let words = [("team", "support"), ("a", ""), ("z/9", "x")];
-        let labels = Labels::from(BTreeMap::from(words.map(|(key, word)| (key.to_owned(), word.to_owned()))));
+        let labels = Labels::from(BTreeMap::from(words));
         for (key, word) in words {
             assert_eq!(labels.get(key), Some(word));
         }

@@ -1,0 +1,388 @@
+//! Serde deserializer over a marked tree that reports every mistake instead of stopping at the first.
+//!
+//! Serde's derive supplies the rules: the fields of each map, the optional ones, the words of each enum. A value that
+//! does not fit is reported with its place and what would fit; an empty value replaces it, so the rest is read as well.
+//! The result counts only if the reader reported nothing.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
+use serde::de::{Deserialize, Deserializer, Error as _, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::diagnostic::{Mark, nearest};
+use super::hints;
+use super::yaml::{Finding, Node, Value, implied};
+
+/// Collects the findings of one document.
+#[derive(Default)]
+pub(super) struct Reader {
+    findings: RefCell<BTreeMap<Mark, Vec<Finding>>>,
+    /// Fields that a misspelt or misplaced key stands for. They are not reported as missing.
+    meant: RefCell<Vec<&'static str>>,
+}
+
+impl Reader {
+    /// Reads a tree. `None` only where a type asks serde for something that manifests do not use.
+    pub(super) fn read<'a, T: Deserialize<'a>>(&'a self, root: &'a Node) -> Option<T> {
+        T::deserialize(Place { reader: self, what: What::Node(root), field: "", map: "", at: root.at }).ok()
+    }
+
+    /// Unwraps the result of a check of `node`, or reports it there, unless that place is reported already.
+    pub(super) fn check<T>(&self, node: Option<&Node>, result: Result<T, Finding>) -> Option<T> {
+        let at = node.map(|node| node.at);
+        result
+            .map_err(|finding| {
+                if let Some(at) = at.filter(|at| !self.findings.borrow().contains_key(at)) {
+                    self.report(Finding { at, ..finding });
+                }
+            })
+            .ok()
+    }
+
+    pub(super) fn report(&self, finding: Finding) {
+        self.findings.borrow_mut().entry(finding.at).or_default().push(finding);
+    }
+
+    /// Whether a misspelt key stands for one of these fields.
+    pub(super) fn meant(&self, fields: &[&str]) -> bool {
+        self.meant.borrow().iter().any(|meant| fields.contains(meant))
+    }
+
+    /// All findings, in the order of the text.
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings.into_inner().into_values().flatten().collect()
+    }
+
+    /// The word of a key, unless it is none.
+    fn key<'a>(&self, key: &'a Node) -> Option<&'a str> {
+        let finding = match &key.value {
+            Value::Scalar { text, plain: true } if &**text == "<<" => {
+                Finding::new(key.at, "merge keys (`<<`) are not supported").hint("write the fields out")
+            }
+            Value::Scalar { text, .. } => return Some(text),
+            Value::List(_) | Value::Map(_) => Finding::new(key.at, "a key must be a word")
+                .found(key.kind())
+                .hint("quote a value that begins with `{` or `[`"),
+        };
+        self.report(finding);
+        None
+    }
+
+    fn repeated(&self, at: Mark, key: &str, first: Mark) {
+        let finding = Finding::new(at, format!("`{}` is there twice", clip(key)));
+        self.report(finding.found(format!("another one on line {}", first.line)).hint("keep one of them"));
+    }
+
+    fn unknown(&self, at: Mark, key: &str, map: &str, known: &[&'static str]) {
+        let finding =
+            Finding::new(at, format!("unknown field `{}`", clip(key))).fits(format!("{map} knows {}", listed(known)));
+        let (meant, hint) = hints::unknown(key, known);
+        self.meant.borrow_mut().extend(meant);
+        self.report(finding.hint(hint));
+    }
+}
+
+/// A value of the tree, or the lack of one, and where it belongs.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    reader: &'a Reader,
+    what: What<'a>,
+    /// Key of the entry; empty for the document and for items of a list.
+    field: &'a str,
+    /// Name of the map that holds the entry.
+    map: &'static str,
+    /// Mark of the key; of the map where the entry is missing.
+    at: Mark,
+}
+
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Node(&'a Node),
+    /// No such entry: an error unless the type is an `Option`.
+    Missing,
+    /// Part of a value that is reported already.
+    Reported,
+}
+
+impl<'a> Place<'a> {
+    /// The node; `None`, and a report, where there is none.
+    fn node(self, words: &[&str]) -> Option<&'a Node> {
+        match self.what {
+            What::Node(node) => return Some(node),
+            What::Missing if !self.reader.meant(&[self.field]) => {
+                let finding = Finding::new(self.at, format!("{} has no `{}`", self.map, self.field));
+                self.reader.report(finding.hint(hints::missing(self.field, words)));
+            }
+            What::Missing | What::Reported => {}
+        }
+        None
+    }
+
+    /// A text that every YAML reader reads as text.
+    fn text(self) -> Option<&'a str> {
+        let node = self.node(&[])?;
+        let finding = match &node.value {
+            Value::Scalar { .. } if node.is_null() => {
+                Finding::new(node.at, format!("`{}` has no value", clip(self.field)))
+                    .hint("write a value, or remove the line")
+            }
+            Value::Scalar { text, plain } => match implied(text).filter(|_| *plain) {
+                None => return Some(text),
+                Some(other) => self.not_text(node).found(other).hint(format!("quote it: \"{}\"", clip(text))),
+            },
+            Value::List(_) | Value::Map(_) => {
+                self.not_text(node).found(node.kind()).hint("quote a value that begins with `{` or `[`")
+            }
+        };
+        self.reader.report(finding);
+        None
+    }
+
+    fn not_text(self, node: &Node) -> Finding {
+        Finding::new(node.at, format!("`{}` must be text", clip(self.field)))
+    }
+
+    /// One of a few words, spelt exactly.
+    fn word(self, words: &'static [&'static str]) -> Option<&'static str> {
+        let node = self.node(words)?;
+        let finding = match &node.value {
+            Value::Scalar { text, .. } if words.contains(&&**text) => {
+                return words.iter().find(|word| ***word == **text).copied();
+            }
+            Value::Scalar { .. } if node.is_null() => Finding::new(node.at, format!("`{}` has no value", self.field)),
+            Value::Scalar { text, plain } => {
+                let finding = Finding::new(node.at, format!("unknown {} {}", self.field, quoted(text)));
+                let near = hints::synonym(self.field, text).or_else(|| nearest(text, words.iter().copied()));
+                let finding = match (words, near) {
+                    ([only], _) => finding.hint(format!("write `{}: {only}`", self.field)),
+                    (_, Some(near)) => finding.hint(format!("did you mean `{near}`?")),
+                    (_, None) => finding,
+                };
+                match implied(text).filter(|_| *plain) {
+                    Some(other) => finding.found(format!("what YAML reads as {other}")),
+                    None => finding,
+                }
+            }
+            Value::List(_) | Value::Map(_) => {
+                Finding::new(node.at, format!("`{}` is not a word", self.field)).found(node.kind())
+            }
+        };
+        self.reader.report(finding.fits(match words {
+            [only] => format!("`{only}` fits"),
+            words => format!("{} fits", words.join(" or ")),
+        }));
+        None
+    }
+
+    /// The entries of a struct: the known ones of the map, each once, and a place for each other field.
+    fn fields(self, name: &'static str, known: &'static [&'static str]) -> Vec<(&'static str, Self)> {
+        let mut fields: Vec<(&'static str, Self)> = Vec::with_capacity(known.len());
+        let mut rest = Self { what: What::Reported, map: name, ..self };
+        match self.node(&[]).map(|node| (node, &node.value)) {
+            None => {}
+            Some((_, Value::Map(entries))) => {
+                rest.what = What::Missing;
+                for (key, value) in entries.iter() {
+                    let Some(text) = self.reader.key(key) else { continue };
+                    let Some(field) = known.iter().find(|field| **field == text) else {
+                        self.reader.unknown(key.at, text, name, known);
+                        continue;
+                    };
+                    match fields.iter().find(|(there, _)| there == field) {
+                        Some((_, first)) => self.reader.repeated(key.at, field, first.at),
+                        None => fields.push((field, Self { what: What::Node(value), field, at: key.at, ..rest })),
+                    }
+                }
+            }
+            Some((node, Value::Scalar { .. } | Value::List(_))) => {
+                let finding = if node.is_null() {
+                    Finding::new(node.at, format!("{name} is empty"))
+                } else {
+                    Finding::new(node.at, format!("{name} is not a map")).found(node.kind())
+                };
+                let hint = match self.field {
+                    "" if self.map.is_empty() => "begin with `apiVersion`",
+                    _ => "indent its fields by two spaces, below it",
+                };
+                let known = listed(known);
+                self.reader.report(finding.fits(format!("{name} knows {known}")).hint(hint));
+            }
+        }
+        for field in known {
+            if fields.iter().all(|(there, _)| there != field) {
+                fields.push((field, Self { field, ..rest }));
+            }
+        }
+        fields
+    }
+
+    /// The entries of a flat map of text to text. No value is an empty map.
+    fn texts(self) -> Vec<(Self, Self)> {
+        let Some(node) = self.node(&[]) else { return Vec::new() };
+        let mut texts: BTreeMap<&str, (Self, Self)> = BTreeMap::new();
+        match &node.value {
+            Value::Map(entries) => {
+                for (key, value) in entries.iter() {
+                    let Some(text) = self.reader.key(key) else { continue };
+                    match texts.entry(text) {
+                        Entry::Occupied(first) => self.reader.repeated(key.at, text, first.get().0.at),
+                        Entry::Vacant(entry) => {
+                            let place = Self { field: text, at: key.at, ..self };
+                            entry.insert((
+                                Self { what: What::Node(key), field: "a key", ..place },
+                                Self { what: What::Node(value), ..place },
+                            ));
+                        }
+                    }
+                }
+            }
+            Value::Scalar { .. } if node.is_null() => {}
+            Value::Scalar { .. } | Value::List(_) => self.reader.report(
+                Finding::new(node.at, format!("`{}` is not a map", self.field))
+                    .found(node.kind())
+                    .hint(format!("write `{}: {{team: support}}`", self.field)),
+            ),
+        }
+        texts.into_values().collect()
+    }
+
+    fn items(self) -> Vec<Self> {
+        let Some(node) = self.node(&[]) else { return Vec::new() };
+        let Value::List(items) = &node.value else {
+            let finding = Finding::new(node.at, format!("`{}` is not a list", self.field)).found(node.kind());
+            self.reader.report(finding.hint(hints::list(self.field)));
+            return Vec::new();
+        };
+        items.iter().map(|item| Self { what: What::Node(item), field: "", at: item.at, ..self }).collect()
+    }
+
+    /// A map that `true` and `false` may replace: `true` is a map without entries, `false` is none.
+    fn or_bool(self, node: &Node) -> What<'a> {
+        let fits = "`true`, `false`, or a map of `reason` and `until` fits";
+        let finding = match &node.value {
+            Value::Map(entries) if !entries.is_empty() => return self.what,
+            Value::Scalar { text, plain: true } if &**text == "true" => return What::Reported,
+            Value::Scalar { text, plain: true } if &**text == "false" => return What::Missing,
+            Value::Map(_) => {
+                Finding::new(node.at, "`suspend` is an empty map").hint("write `suspend: true` or `suspend: false`")
+            }
+            Value::Scalar { .. } if node.is_null() => {
+                Finding::new(node.at, "`suspend` has no value").hint("write a value, or remove the line")
+            }
+            Value::List(_) => Finding::new(node.at, "`suspend` is neither yes nor no").found("a list"),
+            Value::Scalar { text, plain } => {
+                let lower = text.trim().to_ascii_lowercase();
+                let hint = match lower.as_str() {
+                    "true" | "false" if !plain => format!("remove the quotes: `suspend: {lower}`"),
+                    "true" | "yes" | "on" | "y" => "did you mean `true`?".to_owned(),
+                    "false" | "no" | "off" | "n" => "did you mean `false`?".to_owned(),
+                    _ => "a reason is written `suspend: {reason: \"..\"}`".to_owned(),
+                };
+                let found = if *plain { format!("`{}`", clip(text)) } else { quoted(text) };
+                Finding::new(node.at, "`suspend` is neither yes nor no").found(found).hint(hint)
+            }
+        };
+        self.reader.report(finding.fits(fits));
+        What::Missing
+    }
+}
+
+impl<'de> Deserializer<'de> for Place<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(Error::custom("manifests have no such type"))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let what = match self.what {
+            What::Node(node) if self.field == "suspend" => self.or_bool(node),
+            what @ (What::Node(_) | What::Missing) => what,
+            What::Reported => What::Missing,
+        };
+        if matches!(what, What::Missing) {
+            return visitor.visit_none();
+        }
+        visitor.visit_some(Self { what, ..self })
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_borrowed_str(self.text().unwrap_or_default())
+    }
+
+    /// A whole number: only exported objects have one.
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let number = self.node(&[]).and_then(|node| {
+            let number = match &node.value {
+                Value::Scalar { text, plain: true } => text.parse().ok(),
+                Value::Scalar { plain: false, .. } | Value::List(_) | Value::Map(_) => None,
+            };
+            if number.is_none() {
+                let finding = Finding::new(node.at, format!("`{}` is not a whole number", self.field));
+                self.reader.report(finding.found(node.kind()).hint("remove the line: the daemon counts by itself"));
+            }
+            number
+        });
+        visitor.visit_u64(number.unwrap_or_default())
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        words: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(self.word(words).unwrap_or(words[0]).into_deserializer())
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_seq(SeqDeserializer::new(self.items().into_iter()))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_map(MapDeserializer::new(self.texts().into_iter()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_map(MapDeserializer::new(self.fields(name, fields).into_iter()))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct tuple
+        tuple_struct identifier
+    }
+}
+
+impl<'de> IntoDeserializer<'de> for Place<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", clip(text))
+}
+
+/// A value is quoted in messages, and messages stand in logs: keep them short.
+fn clip(text: &str) -> String {
+    if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
+}
+
+/// The fields that a person writes.
+fn listed(fields: &[&str]) -> String {
+    fields.iter().copied().filter(|field| *field != "generation").collect::<Vec<_>>().join(", ")
+}
