@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Proves what deploy/Dockerfile puts into the image, without a container engine: the static binary and the manifests,
-# alone in a directory that is read-only, as the image's user. Prints the figures of the README.
+# Tests the layout of the image from deploy/Dockerfile without a container engine: the static binary and the manifests
+# in an otherwise empty, read-only directory, as the user of the image. Prints the figures of deploy/README.md.
 #
-#   deploy/check-image-layout.sh [BINARY]      # default: builds it by deploy/build-static.sh
+#   deploy/check-image-layout.sh [BINARY]      # default: builds it with deploy/build-static.sh
 #
 # Needs root, for the mount namespace and the chroot.
 set -euo pipefail
@@ -15,7 +15,7 @@ fi
 fail() { echo "FAILED: $*"; exit 1; }
 
 binary=${1:-$(deploy/build-static.sh | tail -1)}
-# Nothing that a loader would have to find.
+# The binary needs no dynamic loader.
 if readelf -l "$binary" | grep -q INTERP; then fail "$binary is not static"; fi
 
 scratch=$(mktemp -d)
@@ -38,7 +38,7 @@ enter='mount --bind "$1" "$1" && mount -o remount,bind,ro,nosuid,nodev "$1" || e
     if touch "$1/probe" 2>/dev/null; then echo "the root can be written to"; exit 99; fi
     root=$1; shift
     exec setpriv --no-new-privs "$(command -v chroot)" --userspec=65532:65532 --groups=65532 "$root" /campos-operator "$@"'
-# Becomes the operator: its environment is the image's, and variables before the first flag.
+# Runs the operator with the environment of the image, and the variables before the first flag.
 inside() {
     local environment=()
     while [[ $1 == *=* ]]; do environment+=("$1"); shift; done
@@ -59,10 +59,10 @@ says() { # TEXT COMMAND..
     grep -q "$text" <<<"$said" || fail "$* does not say $text: $said"
 }
 
-# Where no server is; a port that was just free may be another's by now.
+# An address without a server. Another process can take a port that was just free.
 nobody=127.0.0.1:1
 
-# The main job, then its health, then its end.
+# The main job, then the health check, then the shutdown.
 log=$scratch/log
 (inside demo --listen 127.0.0.1:0) >"$log" 2>&1 &
 demo=$!
@@ -76,14 +76,14 @@ wait "$demo" || fail "the demo ended with $?"
 tail -2 "$log"
 says "no daemon at" health --server "http://$nobody"
 
-# Zone data, and certificates: with none of the system it must get as far as the connection.
+# Time zones and certificates. Without certificates of the system, a request must reach the connection.
 says "America/Sao_Paulo" explain -f /manifests/schedules/office-hours.yaml
 says "refused" CAMPOSCLOUD_TOKEN=x plan --api-url "https://$nobody"
-# Names, by what a container's engine puts there.
+# Name resolution, with the files that a container engine provides.
 mkdir "$root/etc" && echo "127.0.0.1 api.layout.test" >"$root/etc/hosts" && chmod -R go+rX "$root/etc"
 says "refused" CAMPOSCLOUD_TOKEN=x plan --api-url "https://api.layout.test:${nobody##*:}"
 if command -v openssl >/dev/null; then
-    # A server with a certificate of an authority of its own: unknown, unless it is named.
+    # A server with a certificate of a private authority: rejected, unless the authority is named.
     (cd "$scratch" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj "/CN=Layout CA" \
         -addext "basicConstraints=critical,CA:TRUE" &&
         openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj "/CN=api.layout.test" &&
@@ -96,13 +96,13 @@ if command -v openssl >/dev/null; then
     port=$(sed -n 's/^ACCEPT 127.0.0.1:\([0-9]*\).*/\1/p' "$scratch/server.log")
     install -m 644 "$scratch/ca.pem" "$root/ca.pem"
     says "UnknownIssuer" CAMPOSCLOUD_TOKEN=x plan --api-url "https://api.layout.test:$port"
-    # It is no CamposCloud, but that is said after the handshake.
+    # The server is not CamposCloud, but this error comes after the handshake.
     says "the server answered 200" CAMPOSCLOUD_TOKEN=x SSL_CERT_FILE=/ca.pem plan --api-url "https://api.layout.test:$port"
 else
     echo "LEFT OUT: certificates of an authority of one's own (no openssl)"
 fi
 
-# From the start of the process to its first line, and to /livez; the middle of ten.
+# Time from the start of the process to its first line, and to /livez; the median of ten.
 first=() alive=()
 for _ in $(seq 10); do
     : >"$log"

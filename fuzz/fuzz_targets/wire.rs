@@ -1,4 +1,4 @@
-//! Whatever the server answers: a reading or a failure, never a panic.
+//! The parser of answers returns a reading or a failure for any status and bytes. It never panics.
 #![no_main]
 
 use campos_operator::camposcloud::error::{RawAnswer, app, identity, page, receipt};

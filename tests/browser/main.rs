@@ -21,7 +21,7 @@ use campos_operator::simulator::world::Config;
 use serde_json::json;
 
 use self::browser::{Browser, Scheme};
-use self::harness::{A, B, Daemon, Manifests, Simulator, binary, manifest};
+use self::harness::{A, B, Daemon, Demo, Manifests, Simulator, binary, manifest};
 use self::pretend::Pretend;
 
 /// What axe-core has to find nothing wrong with.
@@ -40,6 +40,24 @@ fn daemon(simulator: &Simulator, manifests: &Manifests, listen: SocketAddr) -> D
     command.args(["run", "--interval", "1s", "--api-budget", "unlimited", "--listen", &listen.to_string()]);
     command.args(["--api-url", &simulator.url(), "--manifests"]).arg(manifests.path());
     Daemon::spawn(command)
+}
+
+/// `BROWSER_SHOTS=deploy` takes the picture of README.md again.
+#[tokio::test]
+#[ignore = "needs chromium and chromedriver: .ci/run installs and runs it"]
+async fn the_picture_of_the_readme_is_that_of_the_demo() {
+    let demo = Demo::start();
+    demo.wait_for("nothing is left to do, but some apps are held");
+    let page = Browser::start().await;
+    page.look(1280, 900, Scheme::Light).await;
+    page.open(&format!("http://{}", demo.address())).await;
+    page.until(LIVE).await;
+    page.until("document.getElementById('fleet_verdict').textContent.includes(' are as desired; ')").await;
+    let headline = page.ask("document.getElementById('fleet_verdict').textContent").await;
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(headline.as_str().unwrap()), "the text of the picture in README.md is not {headline}");
+    page.shot("status-page").await;
+    page.end().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Does `deploy/README.md` tell the truth? Its commands are executed as written, in one directory after another, and what
-//! is printed is compared with what the page shows. Only addresses and the token come from the environment.
+//! The commands of README.md and `deploy/README.md` print what these pages show. The tests execute them as written, and
+//! compare the output. Only addresses and the token come from the environment.
 
 use std::fs;
 use std::path::Path;
@@ -9,26 +9,23 @@ use campos_operator::operator::clock::Clock;
 use campos_operator::simulator::port::lock;
 use campos_operator::simulator::world::Config;
 
-use crate::harness::{Daemon, Simulator, TOKEN, assert_no_secrets};
+use crate::harness::{Daemon, Demo, Simulator, TOKEN, assert_no_secrets, http};
 
-const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md");
-/// Stands in the page for what differs each time.
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md");
+/// Stands in a page for text that differs in each run.
 const ANYTHING: &str = "...";
 
-/// Commands of the page that are marked to be executed, and what it says they print.
+/// Commands of a page that are marked as executed, and the output that the page shows.
 struct Block {
     daemon: bool,
     commands: String,
     prints: Vec<String>,
 }
 
-/// The fenced block that begins at `lines`.
+/// Returns the fenced block that begins at `lines`.
 fn fenced<'a>(lines: &mut impl Iterator<Item = &'a str>, kind: &str) -> Vec<String> {
-    assert_eq!(
-        lines.next(),
-        Some(kind),
-        "the marker is followed by a block of commands, then by one of what is printed"
-    );
+    assert_eq!(lines.next(), Some(kind), "a block of commands follows the marker, then a block of output");
     lines.take_while(|line| *line != "```").map(ToOwned::to_owned).collect()
 }
 
@@ -47,7 +44,7 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Whether `line` is as `shown`, where `...` is anything.
+/// True if `line` matches `shown`, where `...` matches any text.
 fn fits(line: &str, shown: &str) -> bool {
     let mut parts = shown.split(ANYTHING);
     let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
@@ -60,14 +57,14 @@ fn fits(line: &str, shown: &str) -> bool {
     rest.is_empty() || open
 }
 
-/// Every line that the page shows was printed, in its order; more may have been.
+/// Asserts that every line of the page was printed, in the same order. The output can have more lines.
 #[track_caller]
 fn printed(text: &str, shown: &[String]) {
     let mut lines = text.lines();
     for line in shown {
         assert!(
             lines.any(|printed| fits(printed, line)),
-            "the page shows\n  {line}\nwhich is not, or not there, in\n{text}"
+            "the page shows\n  {line}\nbut this line is missing, or in another place, in\n{text}"
         );
     }
 }
@@ -86,15 +83,20 @@ fn shell(commands: &str, simulator: &Simulator, directory: &Path) -> Command {
     command
 }
 
+fn json(daemon: &Daemon, path: &str) -> serde_json::Value {
+    serde_json::from_str(&http(daemon.address(), "GET", path).1).unwrap()
+}
+
 fn text(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_no_secrets(&text);
     text
 }
 
-#[test]
-fn the_ten_minutes_of_the_page_go_as_it_says() {
-    let page = fs::read_to_string(DOCS).unwrap();
+/// Executes the marked commands of a page against an account of three running apps. Returns the commands, and the calls
+/// that they caused.
+fn executed(page: &str) -> (String, Vec<String>) {
+    let page = fs::read_to_string(page).unwrap();
     let blocks = blocks(&page);
     let simulator = Simulator::start(Config::default(), &[]);
     lock(&simulator.world).add_fleet(3, Clock::system().wall());
@@ -109,7 +111,7 @@ fn the_ten_minutes_of_the_page_go_as_it_says() {
             daemon = Some(running);
             continue;
         }
-        // One stream, and where these commands went is where the next ones begin: as in a terminal.
+        // One stream, and each block begins in the directory in which the one before ended: as in a terminal.
         let left = top.path().join("left");
         let mut command =
             shell(&format!("exec 2>&1\n{}\npwd >{}", block.commands, left.display()), &simulator, &directory);
@@ -121,32 +123,68 @@ fn the_ten_minutes_of_the_page_go_as_it_says() {
         printed(&text(&output), &block.prints);
         directory = fs::read_to_string(&left).unwrap().trim_end().into();
     }
-    let words = blocks.iter().map(|block| block.commands.as_str()).collect::<Vec<_>>().join("\n");
-    for verb in
-        ["import", "validate", "plan", "run --manifests bots --dry-run", "run --manifests bots\n", "get", "wait"]
-    {
-        assert!(words.contains(&format!("campos-operator {verb}")), "the page does not show {verb}");
+    let commands = blocks.iter().map(|block| block.commands.as_str()).collect::<Vec<_>>().join("\n");
+    (commands, simulator.calls())
+}
+
+#[track_caller]
+fn shows(commands: &str, verbs: &[&str]) {
+    for verb in verbs {
+        assert!(commands.contains(&format!("campos-operator {verb}")), "the page does not show {verb}");
     }
-    assert_eq!(simulator.calls(), ["stop 5e0000000000000000000000"]);
+}
+
+#[test]
+fn the_ten_minutes_of_the_page_go_as_it_says() {
+    let (commands, calls) = executed(DEPLOY);
+    let verbs =
+        ["import", "validate", "plan", "run --manifests bots --dry-run", "run --manifests bots\n", "get", "wait"];
+    shows(&commands, &verbs);
+    assert_eq!(calls, ["stop 5e0000000000000000000000"]);
+}
+
+#[test]
+fn the_first_real_run_goes_as_the_readme_says() {
+    let (commands, calls) = executed(README);
+    assert!(commands.starts_with("campos-operator import "), "a first real run begins with import:\n{commands}");
+    shows(&commands, &["plan", "run --manifests bots\n", "wait --all", "get"]);
+    assert_eq!(calls, ["stop 5e0000000000000000000000"]);
+}
+
+#[test]
+fn the_demo_prints_and_shows_what_the_readme_says() {
+    let page = fs::read_to_string(README).unwrap();
+    let mut lines = page.lines().skip_while(|line| *line != "<!-- printed by the demo -->").skip(1);
+    let shown = fenced(&mut lines, "```text");
+    let demo = Demo::start();
+    demo.wait_for("nothing is left to do, but some apps are held");
+    printed(&demo.log(), &shown);
+    // The text of the picture is the headline of the status page.
+    let apps = json(&demo, "/api/v1/apps");
+    let items = apps["items"].as_array().unwrap();
+    let settled = items.iter().filter(|item| item["status"]["conditions"][0]["reason"] == "Settled").count();
+    let (all, held) = (items.len(), items.len() - settled);
+    let headline = format!("{settled} of {all} apps are as desired; {held} are held on purpose.");
+    assert!(page.contains(&headline), "the picture of the README does not match the demo: {headline}");
 }
 
 #[test]
 fn the_page_and_the_directory_name_the_same_things() {
-    let page = fs::read_to_string(DOCS).unwrap();
-    let here = Path::new(DOCS).parent().unwrap();
+    let page = fs::read_to_string(DEPLOY).unwrap();
+    let here = Path::new(DEPLOY).parent().unwrap();
     let index = page.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
     let named: Vec<&str> = index
         .take_while(|line| line.starts_with('|'))
         .flat_map(|line| line.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
         .collect();
     for name in &named {
-        assert!(here.join(name.trim_end_matches("/*")).exists(), "{name} is named and not there");
+        assert!(here.join(name.trim_end_matches("/*")).exists(), "the page names {name}, which does not exist");
     }
     for entry in fs::read_dir(here).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        // The page itself, the main page's picture, and the parts of check.sh.
+        // The page itself, the picture of the main README, and the parts of check.sh.
         let spoken_for = ["README.md", "status-page.png", "check"].contains(&name.as_str());
-        assert!(spoken_for || page.contains(&format!("`{name}")), "{name} is there and not named");
+        assert!(spoken_for || page.contains(&format!("`{name}")), "the page does not name {name}");
     }
 }
 

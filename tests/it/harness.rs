@@ -144,6 +144,44 @@ pub(crate) fn output(arguments: &[&str]) -> Output {
     output
 }
 
+/// A running `demo` on the manifests of the repository.
+pub(crate) struct Demo {
+    daemon: Daemon,
+    _manifests: TempDir,
+}
+
+impl Demo {
+    /// Starts it on a copy in which the suspension of shop-web does not end, so that its counts are the same on any day.
+    pub(crate) fn start() -> Self {
+        fn copy(from: &Path, to: &Path) {
+            fs::create_dir(to).unwrap();
+            for entry in fs::read_dir(from).unwrap() {
+                let entry = entry.unwrap();
+                let target = to.join(entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    copy(&entry.path(), &target);
+                } else {
+                    let text = fs::read_to_string(entry.path()).unwrap();
+                    fs::write(target, text.replace("until: 2027-", "until: 9000-")).unwrap();
+                }
+            }
+        }
+        let top = tempfile::tempdir().unwrap();
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests"), &top.path().join("manifests"));
+        let mut command = binary();
+        command.current_dir(top.path()).args(["demo", "--listen", "127.0.0.1:0"]);
+        Self { daemon: Daemon::spawn(command), _manifests: top }
+    }
+}
+
+impl std::ops::Deref for Demo {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
 /// A running `run`.
 pub(crate) struct Daemon {
     child: Child,

@@ -14,6 +14,7 @@ mod log;
 mod losing;
 mod port;
 mod process;
+mod reference;
 mod schedules;
 mod schema;
 mod seeing;

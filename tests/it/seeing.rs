@@ -621,7 +621,7 @@ fn everything_that_is_measured_exists_and_the_alerts_and_panels_name_nothing_els
             ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
         assert!(scrape.contains(&format!("# HELP {family} ")), "{name} has no help");
     }
-    let readme = include_str!("../../README.md");
+    let page = include_str!("../../docs/operations.md");
     for file in ["deploy/monitoring/alerts.yaml", "deploy/monitoring/dashboard.json"] {
         let text = fs::read_to_string(file).unwrap();
         let mut named = 0;
@@ -634,7 +634,7 @@ fn everything_that_is_measured_exists_and_the_alerts_and_panels_name_nothing_els
     }
     for name in METRICS {
         let name = name.trim_end_matches("_count");
-        assert!(readme.contains(&format!("`{name}`")), "the README does not explain {name}");
+        assert!(page.contains(&format!("`{name}`")), "docs/operations.md does not explain {name}");
     }
 }
 
