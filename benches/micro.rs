@@ -5,19 +5,20 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use campos_operator::camposcloud::governor::{Admission, Budget, Call, Governor, Lane, Waiting};
+use campos_operator::budget::{Admission, Budget, Call, Lane, RateLimiter, Waiting};
 use campos_operator::camposcloud::wire;
 use campos_operator::manifest::load;
 use campos_operator::manifest::source;
-use campos_operator::reconcile::action::Limits;
 use campos_operator::reconcile::app::{AppId, AppName};
 use campos_operator::reconcile::attempts::Attempts;
 use campos_operator::reconcile::decide::{Asked, Gates, decide};
-use campos_operator::reconcile::desired::{Because, Desired, Policy, Text, Wish};
+use campos_operator::reconcile::desired::{Because, Policy, Text, Wish};
 use campos_operator::reconcile::moment::Moment;
-use campos_operator::reconcile::observed::Observed;
+use campos_operator::reconcile::outcome::Limits;
 use campos_operator::reconcile::plan::{Subject, plan};
 use campos_operator::reconcile::redacted::Secrets;
+use campos_operator::reconcile::state::Desired;
+use campos_operator::reconcile::state::Observed;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
@@ -101,14 +102,14 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
 /// Who is next, and may they: a call that is admitted and succeeds.
 #[divan::bench]
 fn governor_admits(bencher: Bencher<'_, '_>) {
-    let mut governor = Governor::new(Budget::PerMinute(120), 0);
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
     let mut now = Moment::START;
     bencher.bench_local(|| {
         // So slow that the budget always has room.
         now = now + Duration::from_secs(1);
         let waiting = Waiting { act: Some(now), calls: 1, confirm: None, observe: Some(now) };
-        let admitted = governor.order(&waiting, now).any(|lane| governor.admit(lane, now) == Admission::Go);
-        governor.succeeded(&Call::List, Limits::default(), now);
+        let admitted = limiter.order(&waiting, now).any(|lane| limiter.admit(lane, now) == Admission::Go);
+        limiter.succeeded(&Call::List, Limits::default(), now);
         admitted
     });
 }
@@ -116,9 +117,9 @@ fn governor_admits(bencher: Bencher<'_, '_>) {
 /// The same where the budget is used up.
 #[divan::bench]
 fn governor_refuses(bencher: Bencher<'_, '_>) {
-    let mut governor = Governor::new(Budget::PerMinute(120), 0);
-    while governor.admit(Lane::Act, Moment::START) == Admission::Go {}
-    bencher.bench_local(|| governor.admit(Lane::Act, black_box(Moment::START)));
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    while limiter.admit(Lane::Act, Moment::START) == Admission::Go {}
+    bencher.bench_local(|| limiter.admit(Lane::Act, black_box(Moment::START)));
 }
 
 /// A page of the list.

@@ -7,7 +7,6 @@ mod cause;
 pub mod client;
 mod connect;
 pub mod error;
-pub mod governor;
 mod json;
 mod packed;
 pub mod token;

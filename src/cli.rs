@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::camposcloud::governor::Budget;
+use crate::budget::Budget;
 
 /// Reconciles a directory of YAML manifests with the apps of a CamposCloud account.
 ///

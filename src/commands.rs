@@ -1,6 +1,6 @@
 //! Which verb was asked for, and how does it end? One file per verb; text and exit code come from one value.
 
-mod daemon;
+mod client;
 mod demo;
 mod describe;
 mod explain;

@@ -34,7 +34,7 @@ use self::conditional::tagged;
 pub use self::guard::Hosts;
 use self::metrics::Format;
 use self::room::{Large, Room};
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::status::history::{self, Entry, Health};
 use crate::status::{API_VERSION, Board, Daemon};

@@ -2,35 +2,49 @@
 //!
 //! ```text
 //! files --source--> Update ---+
-//!                             +--> pass: note, plan(.., &attempts, now) --> Plan --execute--> Outcome --+--> status, log
-//! API   --list, get--> Reading+                 ^                                                       |
-//!                                               +---------------- attempts, next look <-----------------+
+//!                             +--> plan(.., &attempts, now) --> Plan --execute--> Outcome --+--> status, log, metrics
+//! API   --list, get--> Reading+                 ^                                           |
+//!                                               +------------ attempts, next wake-up <------+
 //! ```
-//! Events mean only "look again": each turn of the loop decides anew from what the manifests say and what was seen.
-//! Deciding is pure (`reconcile`), doing is dull (everything else).
+//! An event only means "check again": each turn of the loop decides from the manifests and the newest readings.
+//! Decisions are pure (`reconcile`); everything else is simple.
 //!
-//! The rooms, in reading order:
+//! The modules, in reading order:
 //!
-//! | module | the question it answers |
+//! | module | content |
 //! | --- | --- |
-//! | [`reconcile`] | the core: what shall be done for each app? No I/O, no clock, no dice |
-//! | [`manifest`] | what do the files ask for? A directory becomes `Desired` |
-//! | [`platform`] | what can be asked of a platform? The port, and whether a list is whole |
-//! | [`camposcloud`] | how does CamposCloud say it? Wire, client, verdicts, governor |
-//! | [`operator`] | the shell: the loop that owns the clock and every task |
-//! | [`status`] | what can be seen from outside? One writer, many readers; the history, the meters |
-//! | [`http`] | what does the read-only port answer? Routes, events, metrics, the status page |
-//! | [`service`] | what does systemd hear? Ready, alive, stopping, one line of status |
-//! | [`simulator`] | a pretend CamposCloud, as a library and as a verb |
-//! | [`cli`], [`settings`], [`commands`], [`telemetry`] | what was typed, what does it mean, how is it wired up and logged? |
-//! | [`printable`] | which characters of other people's texts may reach a terminal, a log or a forge? |
-//! | `tls`, `proxy` | which certificate authorities https trusts, and which proxy a request goes through |
+//! | [`reconcile`] | the core: the decision for each app, without I/O, clock or randomness |
+//! | [`source`] | the port of a source of manifests: updates, and the source's report |
+//! | [`manifest`] | a directory as a source: YAML to `Declared`, diagnostics, watching |
+//! | [`platform`] | the port of a platform: list, get, stop, start; completeness of a list |
+//! | [`budget`] | the rate limiter of the account: budget, lanes, pauses, circuit breaker, refused account |
+//! | [`camposcloud`] | the real API: wire, client, verdicts, token |
+//! | [`operator`] | the shell: the loop that owns every task |
+//! | [`clock`] | wall and monotonic time; the only module that reads a clock |
+//! | [`status`] | the published state: one writer, many readers; history; meters |
+//! | [`http`] | the read-only port: routes, events, metrics, the status page |
+//! | [`service`] | systemd: ready, alive, stopping, one line of status |
+//! | [`simulator`] | a simulated CamposCloud, as a library and as a command |
+//! | [`cli`], [`settings`], [`commands`], [`telemetry`] | arguments, their meaning, the commands, the log |
+//! | `proxy`, `tls`, `printable` | proxies and certificates of the environment; escaping of text |
 //!
-//! Arrows: `manifest -> reconcile <- camposcloud`; `operator` drives both, `status` reports, `http` shows, `service` tells
-//! systemd, `commands` wires it all up. `simulator` knows `platform` and `camposcloud::{wire, error}`, never the client.
+//! Imports: `manifest -> source -> reconcile <- platform <- camposcloud`; `operator` drives, `status` publishes, `http`
+//! and `service` read it, `commands` wires everything up. There are no cycles.
+//!
+//! Glossary:
+//! - *app / object*: the thing on CamposCloud / its manifest. *desired / observed*: declared / last read.
+//! - *decision*: the result for one app. *reason*: its cause, from a closed list. *settled*: desired and observed agree.
+//! - *action*: one call (stop, start). *attempt*: one try of it. *outcome*: its result.
+//! - *reading*: one observation of one app. *resync*: reading the whole list again. *single read*: GET of one app.
+//! - *rate limiter, budget, lane*: who may call now (act > confirm > observe). *probe*: the one request of an open breaker.
+//! - *drift*: desired and observed differ without an edit. *stalled*: only an edit or a person helps.
+//! - *released*: the manifest was removed, the app is left alone. *stable*: the text of a file that no writer changes.
+//! - *requeue*: when to decide again. *window*: a span of a schedule. *publish*: put on the status board.
 
+pub mod budget;
 pub mod camposcloud;
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod http;
 pub mod manifest;
@@ -42,6 +56,7 @@ pub mod reconcile;
 pub mod service;
 pub mod settings;
 pub mod simulator;
+pub mod source;
 pub mod status;
 pub mod telemetry;
 mod tls;

@@ -13,7 +13,6 @@
 //! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
 
 pub mod catalog;
-mod clock;
 pub mod diagnostic;
 pub mod doubts;
 mod engine;

@@ -1,10 +1,9 @@
 //! THE SHELL: owns the loop, the clock and every task.
 //!
 //! Events only mean "look again". Each turn of the loop takes in whatever came (an update of the manifests, an answer),
-//! decides for the apps that are due (`pass`), and sends as many requests as the governor admits (`execute`). Nothing
+//! decides for the apps that are due (`pass`), and sends as many requests as the limiter admits (`execute`). Nothing
 //! here decides whether an app should be stopped; that is `reconcile::decide`.
 
-pub mod clock;
 pub mod describe;
 pub mod execute;
 pub mod fleet;
@@ -28,19 +27,21 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, error};
 
-use crate::camposcloud::governor::{Admission, Budget, Call, Forbidden, Governor, Lane, Shift, Waiting};
+use crate::budget::{Admission, Budget, Call, Forbidden, Lane, RateLimiter, Shift, Waiting};
+use crate::clock::Clock;
 use crate::platform::{Platform, Team};
-use crate::reconcile::action::{Action, Failure, Verdict};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::LOOKS;
 use crate::reconcile::decide::Gates;
-use crate::reconcile::desired::{Policy, SourceReport, Update};
+use crate::reconcile::desired::Policy;
 use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
 use crate::reconcile::moment::Moment;
+use crate::reconcile::outcome::{Failure, Verdict};
+use crate::reconcile::state::Action;
+use crate::source::{SourceReport, Update};
 use crate::status::Board;
 use crate::status::history::{self, Trigger};
 use crate::status::meters;
-use clock::Clock;
 use execute::{Job, Outcome, Result as Answer};
 use fleet::Fleet;
 use round::Rounds;
@@ -97,7 +98,7 @@ impl Default for Settings {
             confirm_timeout: Duration::from_secs(120),
             policy: Policy::Full,
             dry_run: false,
-            budget: Budget::PerMinute(crate::camposcloud::governor::DEFAULT_BUDGET),
+            budget: Budget::PerMinute(crate::budget::DEFAULT_BUDGET),
             teams: Vec::new(),
             once: None,
             trust_clock: false,
@@ -137,7 +138,7 @@ pub struct Operator<P> {
     clock: Clock,
     board: Board,
     fleet: Fleet,
-    governor: Governor,
+    limiter: RateLimiter,
     rounds: Rounds,
     /// Whether the wall clock is right.
     doubt: Doubt,
@@ -172,13 +173,13 @@ pub struct Operator<P> {
 impl<P: Platform> Operator<P> {
     /// An operator that has seen nothing yet.
     pub fn new(platform: Arc<P>, settings: Settings, clock: Clock, board: Board) -> Self {
-        let governor = Governor::new(settings.budget, settings.salt);
+        let limiter = RateLimiter::new(settings.budget, settings.salt);
         let rounds = Rounds::new(settings.teams.clone());
         let doubt = Doubt::new(settings.trust_clock);
         let gates = Gates { policy: settings.policy, dry_run: settings.dry_run, ..Gates::OPEN };
         Self {
             fleet: Fleet::new(settings.salt),
-            governor,
+            limiter,
             gates,
             platform,
             settings,
@@ -316,13 +317,13 @@ impl<P: Platform> Operator<P> {
         let (now, before) = (self.clock.now(), self.requests);
         self.check_scans(now);
         let gates = Gates {
-            account_blocked: self.governor.account_blocked(),
-            account_forbidden: self.governor.account_forbidden().is_some(),
-            breaker_open: self.governor.breaker_open(),
+            account_blocked: self.limiter.account_blocked(),
+            account_forbidden: self.limiter.account_forbidden().is_some(),
+            breaker_open: self.limiter.breaker_open(),
             list_unreadable: self.rounds.unreadable(),
             list_incomplete: self.rounds.incomplete(),
-            paused_until: self.governor.paused_until(now),
-            probe_at: self.governor.held_until(now),
+            paused_until: self.limiter.paused_until(now),
+            probe_at: self.limiter.held_until(now),
             ..self.gates
         };
         if gates != self.gates {
@@ -340,7 +341,7 @@ impl<P: Platform> Operator<P> {
         self.report(now);
         self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
-        let wakes = [again, self.fleet.next_due(), self.governor.paused_until(now), Some(self.summary_at)];
+        let wakes = [again, self.fleet.next_due(), self.limiter.paused_until(now), Some(self.summary_at)];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
         // Never at once: a wake-up that is already past was dealt with above, as far as it could be.
         let soonest = now + Duration::from_millis(1);
@@ -364,15 +365,15 @@ impl<P: Platform> Operator<P> {
         self.reported = false;
     }
 
-    /// Sends requests until none waits or the governor says so. Returns when it may be asked again.
+    /// Sends requests until none waits or the limiter says so. Returns when it may be asked again.
     fn dispatch(&mut self, now: Moment) -> Option<Moment> {
         loop {
-            if self.governor.account_blocked() {
+            if self.limiter.account_blocked() {
                 if self.platform.token_changed() {
-                    self.governor.token_changed(now);
+                    self.limiter.token_changed(now);
                 }
                 let look = now + TOKEN_CHECK;
-                return match self.governor.admit_token_probe(now) {
+                return match self.limiter.admit_token_probe(now) {
                     Admission::Go => {
                         self.send(Job::Token, now);
                         None
@@ -384,8 +385,8 @@ impl<P: Platform> Operator<P> {
             let mut again = self.probe_forbidden(now);
             let waiting = self.waiting(now);
             let mut sent = false;
-            for lane in self.governor.order(&waiting, now) {
-                match self.governor.admit(lane, now) {
+            for lane in self.limiter.order(&waiting, now) {
+                match self.limiter.admit(lane, now) {
                     Admission::Go => {
                         let since = waiting.since(lane).unwrap_or(now);
                         self.board.meters().waited(lane.as_str(), now.since(since));
@@ -410,24 +411,24 @@ impl<P: Platform> Operator<P> {
     /// Sends the one request by which it is found out whether the account may read or call its apps at last. Returns
     /// when it may be sent.
     fn probe_forbidden(&mut self, now: Moment) -> Option<Moment> {
-        let kind = self.governor.account_forbidden().filter(|kind| *kind != Forbidden::List)?;
-        let at = self.governor.forbidden_probe_at()?;
+        let kind = self.limiter.account_forbidden().filter(|kind| *kind != Forbidden::List)?;
+        let at = self.limiter.forbidden_probe_at()?;
         if now < at {
             return Some(at);
         }
-        match self.governor.admit_forbidden_probe(now) {
+        match self.limiter.admit_forbidden_probe(now) {
             Admission::Go => {
                 let gates = Gates { account_forbidden: false, breaker_open: false, ..self.gates };
-                let (wall, governor) = (self.clock.wall(), &self.governor);
+                let (wall, limiter) = (self.clock.wall(), &self.limiter);
                 let job = if kind == Forbidden::Reads {
                     let confirmation = self.fleet.take_look(now, false);
                     confirmation.or_else(|| self.fleet.take_routine_look(now))
                 } else {
-                    self.fleet.take_probe(gates, |id| governor.is_known_forbidden(id), now, wall)
+                    self.fleet.take_probe(gates, |id| limiter.is_known_forbidden(id), now, wall)
                 };
                 match job {
                     Some(job) => self.send(job, now),
-                    None => self.governor.nothing_forbidden_is_pending(),
+                    None => self.limiter.nothing_forbidden_is_pending(),
                 }
                 None
             }
@@ -452,7 +453,7 @@ impl<P: Platform> Operator<P> {
                 break Some(since);
             }
         };
-        let probing = self.governor.list_is_a_probe();
+        let probing = self.limiter.list_is_a_probe();
         // In a bulk, one list verifies half a minute's worth of calls.
         let looks = self.fleet.looks();
         let gathered = looks.press() || looks.due_listed(now - GATHER, 1) > 0;
@@ -483,8 +484,8 @@ impl<P: Platform> Operator<P> {
 
     /// Whether single reads go out, as far as anything but the budget is concerned.
     fn reads_may_go(&self) -> bool {
-        let refused = self.governor.account_forbidden() == Some(Forbidden::Reads);
-        !refused && !self.governor.list_is_a_probe() && self.looks < MOST_LOOKS
+        let refused = self.limiter.account_forbidden() == Some(Forbidden::Reads);
+        !refused && !self.limiter.list_is_a_probe() && self.looks < MOST_LOOKS
     }
 
     /// Whether the calls that wait are more than what a list costs: then each single read would keep one of them back.
@@ -575,14 +576,14 @@ impl<P: Platform> Operator<P> {
         self.board.meters().requested(outcome.job.endpoint(), meters::code(outcome.result.http_status()), took);
         let repeats = outcome.result.repeats();
         self.requests += u64::from(repeats);
-        self.governor.charge(repeats, now);
+        self.limiter.charge(repeats, now);
         let server_clock = outcome.result.server_clock();
         let alone = self.hear(&call, &outcome.result, now);
         let setting = fleet::Setting {
             confirm_timeout: self.settings.confirm_timeout,
             interval: self.settings.interval,
             alone,
-            account_refused: self.governor.account_forbidden().is_some(),
+            account_refused: self.limiter.account_forbidden().is_some(),
             list_unreadable: self.rounds.unreadable(),
         };
         self.reported = false;
@@ -604,7 +605,7 @@ impl<P: Platform> Operator<P> {
                 self.take_list_page(result, outcome.sent_at, now);
             }
             (Job::Token, Answer::Known(_)) => {
-                if !self.governor.account_blocked() {
+                if !self.limiter.account_blocked() {
                     self.rounds.start_now(now);
                 }
             }
@@ -612,24 +613,24 @@ impl<P: Platform> Operator<P> {
         }
         // After the schedule of the next list was set.
         self.compare_clocks(server_clock, took, now);
-        if self.governor.list_is_a_probe() {
+        if self.limiter.list_is_a_probe() {
             // The schedule of its gate says when the next list may be tried: it is the probe.
             self.rounds.start_now(now);
         }
     }
 
-    /// Lets the governor know of an answer, and everybody of what that changes. Returns whether a refusal by the rate
+    /// Lets the limiter know of an answer, and everybody of what that changes. Returns whether a refusal by the rate
     /// limit concerns the app alone.
     fn hear(&mut self, call: &Call, result: &Answer, now: Moment) -> bool {
         let failure = result.failure();
-        let alone = failure.is_some_and(|failure| self.governor.is_alone(call, failure, now));
+        let alone = failure.is_some_and(|failure| self.limiter.is_alone(call, failure, now));
         let shifts = match failure {
-            None => self.governor.succeeded(call, result.limits(), now),
+            None => self.limiter.succeeded(call, result.limits(), now),
             Some(failure) => {
                 if failure.verdict == Verdict::Forbidden {
-                    self.governor.declared(self.fleet.declared());
+                    self.limiter.declared(self.fleet.declared());
                 }
-                self.governor.failed(call, failure, now)
+                self.limiter.failed(call, failure, now)
             }
         };
         if let Some(failure) = failure.filter(|failure| {
@@ -672,7 +673,7 @@ impl<P: Platform> Operator<P> {
             Err(failure) => self.rounds.page_failed(&failure, now, wall),
         };
         let Some(finished) = finished else { return };
-        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        let interval = self.limiter.list_interval(self.rounds.pages(), self.settings.interval);
         self.rounds.schedule(interval, self.settings.salt, now);
         report::round(&finished, interval, self.settings.interval);
         if let Some(ids) = finished.complete {

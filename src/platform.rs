@@ -9,10 +9,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::reconcile::action::{Action, Failure, Limits, Receipt};
 use crate::reconcile::app::AppId;
-use crate::reconcile::observed::Reading;
+use crate::reconcile::outcome::{Failure, Limits, Receipt};
+use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
+use crate::reconcile::state::Action;
 
 /// Deadline for a connection, TLS included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);

@@ -2,7 +2,6 @@
 //!
 //! It sees only std, the time-zone library's types and the `backoff` crate's policy (in `backoff`).
 
-pub mod action;
 pub mod app;
 pub mod attempts;
 pub mod backoff;
@@ -12,7 +11,10 @@ pub mod desired;
 pub mod doubt;
 pub mod labels;
 pub mod moment;
-pub mod observed;
+pub mod outcome;
 pub mod plan;
+pub mod reading;
+pub mod reason;
 pub mod redacted;
 pub mod schedule;
+pub mod state;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::operator::shutdown::{Shutdown, Stage};
 use crate::printable::escape;
 use crate::reconcile::condition::Truth;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use self::app::App;
 use self::history::{Entry, Health, Pen};
 use self::meters::Meters;
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::reconcile::moment::Moment;
 
@@ -509,9 +509,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reconcile::condition::{Conditions, Reason, Truth};
+    use crate::reconcile::condition::{Conditions, Truth};
     use crate::reconcile::desired::{Declared, Place, Standing};
-    use crate::reconcile::observed::Observed;
+    use crate::reconcile::reason::Reason;
+    use crate::reconcile::state::Observed;
 
     fn app(name: &str, generation: u64) -> App {
         let place = Place { file: "f".into(), line: 1 };

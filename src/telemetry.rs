@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
 use crate::cli::{Color, LogArgs, LogFormat};
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::printable;
 
 /// The filter that was asked for cannot be read.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use campos_operator::camposcloud::governor::{Budget, DEFAULT_BUDGET, Governor};
+use campos_operator::budget::{Budget, DEFAULT_BUDGET, RateLimiter};
 
 use crate::results::{Results, Row, Unit};
 use crate::stats::{Summary, exponent};
@@ -55,10 +55,10 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
 
 /// What the default budget of each account allows: how often the list is read, and how long it takes to stop all apps.
 fn account_limit(apps: u32, accounts: u32, results: &mut Results) {
-    let governor = Governor::new(Budget::PerMinute(DEFAULT_BUDGET), 0);
+    let limiter = RateLimiter::new(Budget::PerMinute(DEFAULT_BUDGET), 0);
     let each = apps.div_ceil(accounts);
     let pages = each.div_ceil(100);
-    let interval = governor.list_interval(pages, INTERVAL).as_secs_f64();
+    let interval = limiter.list_interval(pages, INTERVAL).as_secs_f64();
     let stops = f64::from(each + pages) / f64::from(DEFAULT_BUDGET) * 60.0;
     let subject = if accounts == 1 { "1 account".to_owned() } else { format!("{accounts} accounts") };
     for (measure, seconds) in [("time between lists", interval), ("stop all and verify", stops)] {

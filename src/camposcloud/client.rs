@@ -13,8 +13,9 @@ use super::token::TokenSource;
 use super::transport::{Ask, Exchange, Transport, Whole};
 use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
 use crate::proxy::{Proxy, ProxyError};
-use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
+use crate::reconcile::outcome::{Failure, Receipt, Verdict};
+use crate::reconcile::state::Action;
 use crate::tls;
 
 /// The largest page that is read. A page of 100 apps is about 150 KiB.

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use super::packed;
 use super::wire::{self, Odd};
 use crate::platform::{Answered, Page, PageRequest, Seen};
-use crate::reconcile::action::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::LONGEST_PAUSE;
 use crate::reconcile::doubt::ServerClock;
+use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::redacted::Secrets;
 
 /// Servers that answer in place of the API, as their `Server` header names them, and as people do. A closed list, so

@@ -24,7 +24,7 @@ use super::cause::{Cause, TransportError, chain};
 use super::connect::Resolver;
 use crate::platform::CONNECT_DEADLINE;
 use crate::proxy::Proxy;
-use crate::reconcile::action::Verdict;
+use crate::reconcile::outcome::Verdict;
 
 /// An idle connection outlives every interval between two lists. Servers close theirs much earlier, which is noticed,
 /// and TCP keepalive finds those that are gone without a word.

@@ -13,8 +13,9 @@ use super::json::{self, Broken, NoPage, Pick};
 use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{MAX_PROBLEMS, Page, Pagination, Seen};
 use crate::reconcile::app::AppId;
-use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::{Redacted, Secrets};
+use crate::reconcile::state::Observed;
 
 /// The longest server word (`status`, `name`) that is kept, in characters; a longer one is cut.
 const MAX_WORD: usize = 64;

@@ -6,13 +6,13 @@ use std::io;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::daemon::{App, Daemon};
+use super::client::{App, Daemon};
 use super::get::moment;
 use super::text::{escape, print, span};
 use super::{Exit, history, runtime};
 use crate::cli::{Color, DescribeArgs};
-use crate::operator::clock::Clock;
-use crate::reconcile::condition::Reason;
+use crate::clock::Clock;
+use crate::reconcile::reason::Reason;
 use crate::telemetry;
 
 /// So many entries of the history are worth a look; `history` has more.

@@ -9,14 +9,15 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Unit, Zoned};
 use serde_json::json;
 
-use super::daemon::{App, Daemon};
+use super::client::{App, Daemon};
 use super::text::{escape, json_pretty, print, print_data, tell};
 use super::{Exit, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
+use crate::clock::Clock;
 use crate::manifest::load::{self, Content};
-use crate::operator::clock::Clock;
 use crate::reconcile::desired::Object;
-use crate::reconcile::desired::{Because, Desired, Spec, Wish};
+use crate::reconcile::desired::{Because, Spec, Wish};
+use crate::reconcile::state::Desired;
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let objects = match (&args.file, &args.name) {

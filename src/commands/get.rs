@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use terminal_size::{Height, Width, terminal_size};
 
-use super::daemon::{App, Daemon, Follow, NOT_LOADED, unknown};
+use super::client::{App, Daemon, Follow, NOT_LOADED, unknown};
 use super::text::{
     Cell, Layout, clip, escape, json, json_pretty, lines, print, print_data, render, span, tell, tell_error, yaml,
 };
 use super::{Exit, runtime};
 use crate::cli::{Color, GetArgs, GetOutput, Selector};
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::status::API_VERSION;
 use crate::telemetry;
 

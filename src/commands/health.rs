@@ -1,6 +1,6 @@
 //! `health`: is the daemon alive? For a container's health check, where there is neither a shell nor curl.
 
-use super::daemon::Daemon;
+use super::client::Daemon;
 use super::text::{escape, print};
 use super::{Exit, runtime};
 use crate::cli::HealthArgs;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde_json::Value;
 
-use super::daemon::{Daemon, unknown};
+use super::client::{Daemon, unknown};
 use super::text::{Cell, Layout, clip, escape, json, lines, print, print_data, render, tell};
 use super::{Exit, runtime};
 use crate::cli::{HistoryArgs, HistoryOutput};

@@ -13,19 +13,19 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::text::{escape, print, tell};
 use super::{Exit, environment, runtime};
+use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
-use crate::camposcloud::governor::Governor;
 use crate::cli::ImportArgs;
+use crate::clock::Clock;
 use crate::manifest::json_schema::json_schema;
 use crate::manifest::load::{self, Content};
 use crate::manifest::schema::{API_VERSION, KIND, as_name, text_needs_quotes};
 use crate::manifest::source;
-use crate::operator::clock::Clock;
 use crate::operator::observe;
 use crate::platform::Seen;
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
-use crate::reconcile::observed::Observed;
+use crate::reconcile::state::Observed;
 use crate::settings;
 
 /// Lies beside the manifests, for editors; hidden, so that it is never read as one of them.
@@ -37,13 +37,13 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
     let known = Known::below(&args.out, args.force)?;
     let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
-    let mut governor = Governor::new(args.api.api_budget, 0);
+    let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let clock = Clock::system();
     let listing = match settings::teams(&args.team) {
         teams if teams.is_empty() => Listing::default(),
         teams => Listing::of_teams(Some(PAGE_SIZE), &teams),
     };
-    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, listing, []))?;
+    let observation = runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, []))?;
     let drafts = drafts(&observation.seen, &known, args.force)?;
     if !drafts.is_empty() {
         fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use crate::commands::text::tests::assert_page;
     use crate::printable::tests::hostile;
-    use crate::reconcile::observed::Reading;
+    use crate::reconcile::reading::Reading;
     use crate::reconcile::redacted::Secrets;
 
     fn seen(id: &str, name: Option<&str>, observed: Observed) -> Seen {

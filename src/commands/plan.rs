@@ -10,23 +10,24 @@ use serde_json::json;
 
 use super::text::{clip, escape, json_pretty, print, print_data, tell};
 use super::{Exit, environment, runtime};
+use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
-use crate::camposcloud::governor::Governor;
 use crate::cli::{Color, PlanArgs, PlanOutput};
+use crate::clock::Clock;
 use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::source;
-use crate::operator::clock::Clock;
 use crate::operator::observe::{self, Observation};
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::NOTHING_TRIED;
-use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{Declared, Desired, Text};
+use crate::reconcile::desired::{Declared, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
+use crate::reconcile::reason::Reason;
+use crate::reconcile::state::Desired;
+use crate::reconcile::state::Observed;
 use crate::settings;
 use crate::telemetry;
 
@@ -44,10 +45,10 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     }
     let clock = Clock::system();
     let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
-    let mut governor = Governor::new(args.api.api_budget, 0);
+    let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let listing = Listing::new(Some(PAGE_SIZE), &settings::teams(&args.team));
     let wanted = declared.iter().filter_map(|declared| Some(declared.spec()?.app_id.clone()));
-    let observation = runtime()?.block_on(observe::everything(&client, &mut governor, clock, listing, wanted))?;
+    let observation = runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, wanted))?;
     for complaint in observation.complaints() {
         tell(&format!("warning: {}", escape(&complaint)));
     }
@@ -65,8 +66,8 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         ..Gates::OPEN
     };
     let plan = planned(&declared, &observation, gates, clock);
-    let interval = governor.list_interval(observation.pages, args.interval);
-    let rate = governor.observation_rate(observation.pages, observation.unlisted, interval);
+    let interval = limiter.list_interval(observation.pages, args.interval);
+    let rate = limiter.observation_rate(observation.pages, observation.unlisted, interval);
     let summary = Summary::of(&plan, &observation, rate, diagnostics.len());
     match args.output {
         PlanOutput::Text => print(&text(&plan, &summary, telemetry::colour(color, &std::io::stdout())))?,
@@ -269,7 +270,7 @@ fn json(plan: &Plan, summary: &Summary) -> serde_json::Result<String> {
             "desired": entry.desired.map(Desired::as_str),
             "observed": entry.observed.as_str(),
             "decision": decision,
-            "action": action.map(crate::reconcile::action::Action::as_str),
+            "action": action.map(crate::reconcile::state::Action::as_str),
             "reason": entry.decision.reason().as_str(),
         })
     };
@@ -286,7 +287,7 @@ mod tests {
     use super::*;
     use crate::commands::text::tests::assert_page;
     use crate::printable::tests::hostile;
-    use crate::reconcile::action::Action;
+    use crate::reconcile::state::Action;
 
     fn entry(name: &str, decision: Decision) -> Entry {
         let (desired, observed) = (Some(Desired::Stopped), Observed::Running);

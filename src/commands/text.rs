@@ -192,7 +192,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::daemon::App;
+    use super::super::client::App;
     use super::*;
     use crate::printable::tests::{assert_harmless, hostile};
 

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::Exit;
 use super::text::{escape, json_pretty, print, print_data};
 use crate::cli::{Color, ValidateArgs, ValidateOutput};
+use crate::clock::Clock;
 use crate::manifest::diagnostic::{Diagnostic, Severity};
 use crate::manifest::doubts::doubts;
 use crate::manifest::{load, source};
-use crate::operator::clock::Clock;
 use crate::status;
 use crate::telemetry;
 

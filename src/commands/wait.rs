@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::daemon::{App, Daemon, Follow, NOT_LOADED};
+use super::client::{App, Daemon, Follow, NOT_LOADED};
 use super::get::missing_names;
 use super::text::{escape, print, tell};
 use super::{Exit, runtime};

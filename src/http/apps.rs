@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::reconcile::app::AppName;
-use crate::reconcile::condition::Reason;
+use crate::reconcile::reason::Reason;
 use crate::status::app::App;
 use crate::status::{API_VERSION, Board};
 

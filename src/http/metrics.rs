@@ -12,8 +12,8 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::Standing;
+use crate::reconcile::reason::Reason;
 use crate::status::app::App;
 use crate::status::history::Health;
 use crate::status::{Board, Daemon};

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
 use super::load::{Content, Document, ParsedFile};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::{Declared, Object, Place, Standing};
+use crate::reconcile::reason::Reason;
 
 /// How many places of a dispute are told; a thousand copies of one file are not to make a thousand lines of a thousand.
 const PLACES_TOLD: usize = 8;

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::printable::{aligned, escape};
-use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::Place;
+use crate::reconcile::reason::Reason;
 
 /// How much of a long line an excerpt shows, in characters.
 const EXCERPT_WIDTH: usize = 140;

@@ -17,15 +17,16 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::catalog::{Catalog, Changes, FileState};
-use super::clock;
 use super::diagnostic::Diagnostic;
 use super::load::{self, Content, ParsedFile};
 use super::scan::{self, Bytes, FileId, Found, Layout, Listing, Outside, Print, Root};
 use super::tracked::{Again, Compare, Files, Tracked};
 use super::writers::Writers;
+use crate::clock;
 use crate::reconcile::app::AppName;
-use crate::reconcile::condition::Reason;
-use crate::reconcile::desired::{SourceReport, Text};
+use crate::reconcile::desired::Text;
+use crate::reconcile::reason::Reason;
+use crate::source::SourceReport;
 
 /// Quiet time: a text written in place is accepted when it has not changed for this long after its file was closed.
 /// Scripts write in several steps (`> a.yaml`, `>> a.yaml`), and each step closes the file.
@@ -458,7 +459,7 @@ impl Engine {
                     let settled = match due.arrival {
                         Arrival::Whole | Arrival::Trusted => true,
                         Arrival::Closed | Arrival::Deferred => false,
-                        Arrival::Found => !print.changed_within(RECENT, clock::wall()),
+                        Arrival::Found => !print.changed_within(RECENT, clock::system_time()),
                     };
                     known(due) != Some(hash) && (settled || expected(due) == Some(hash))
                 };
@@ -581,7 +582,7 @@ impl Engine {
                 return;
             }
         };
-        let wall = clock::wall();
+        let wall = clock::system_time();
         let trusted = (!print.modified_within(RECENT, wall)).then_some(print);
         if self.tracked.get(file).is_some_and(|known| known.hash == hash) {
             self.tracked.track(file, Some(path), hash, Some(print), trusted.is_some());
@@ -640,7 +641,7 @@ impl Engine {
             Arrival::Closed => wait(QUIET, true),
             Arrival::Found => match self.pending.get(file).filter(|pending| pending.is_of(hash, print)) {
                 Some(pending) => wait(pending.quiet, pending.may_be_open),
-                None if print.changed_within(RECENT, clock::wall()) => {
+                None if print.changed_within(RECENT, clock::system_time()) => {
                     let named_when_complete = self.created.get(file) == Some(&print.file()) && !print.is_empty();
                     wait(QUIET_UNTOLD, !named_when_complete)
                 }
@@ -1116,7 +1117,7 @@ pub(super) mod tests {
             fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
             change(&root);
             let mut engine = Engine::new(vec![root], false);
-            engine.scan(clock::now(), Look::default());
+            engine.scan(clock::instant(), Look::default());
             engine.told
         };
         if !told(&|_| {}) {
@@ -1135,7 +1136,7 @@ pub(super) mod tests {
         fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
         fs::write(root.join("notes"), "x").expect("write");
         let mut engine = Engine::new(vec![root.clone()], false);
-        engine.scan(clock::now(), Look::default());
+        engine.scan(clock::instant(), Look::default());
         fs::create_dir(root.join("new")).expect("mkdir");
         symlink("a.yaml", root.join("link")).expect("symlink");
         for (path, beside) in [
@@ -1198,7 +1199,7 @@ pub(super) mod tests {
             let mut engine = Engine::new(vec![root], false);
             engine.expect_directories();
             engine.together = Duration::from_secs(10);
-            let mut bench = Self { dir, engine, now: clock::now() };
+            let mut bench = Self { dir, engine, now: clock::instant() };
             for name in names {
                 bench.write(&format!("{name}.yaml"), &manifest(name, "Running"));
             }

@@ -12,8 +12,8 @@ use super::schema::{self, Reading};
 use super::second_opinion;
 use super::yaml::{self, Finding};
 use crate::reconcile::app::AppName;
-use crate::reconcile::condition::Reason;
 use crate::reconcile::desired::Object;
+use crate::reconcile::reason::Reason;
 
 /// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
 pub const MAX_FILE: usize = 256 * 1024;

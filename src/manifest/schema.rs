@@ -16,7 +16,8 @@ use super::reader::{Reader, quoted};
 use super::windows::Schedule;
 use super::yaml::{Finding, Node, Value, implied};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::desired::{self, Desired, Object, Policy, Suspension};
+use crate::reconcile::desired::{self, Object, Policy, Suspension};
+use crate::reconcile::state::Desired;
 
 /// The `apiVersion` of every manifest.
 pub const API_VERSION: &str = "campos-operator.dev/v1";

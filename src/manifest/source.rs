@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::catalog::{Catalog, Changes, FileState};
-use super::clock;
 use super::diagnostic::Diagnostic;
 use super::engine::{Arrival, Engine, GONE_AFTER, Look, PATIENCE, QUIET_UNTOLD, excerpt};
 use super::load;
 use super::tracked::Again;
 use super::watch::{Signal, Unwatched, Watch};
-use crate::reconcile::desired::{Declared, SourceReport, Update};
+use crate::clock;
+use crate::reconcile::desired::Declared;
+use crate::source::{SourceReport, Update};
 
 /// Rescans that events ask for lie at least this far apart.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
@@ -166,10 +167,10 @@ pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, Source
 pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
     let mut engine = Engine::new(roots, follow_links);
     engine.silent = true;
-    let started = clock::now();
+    let started = clock::instant();
     loop {
-        let patient = clock::now().duration_since(started) < PATIENCE;
-        engine.scan(clock::now(), Look { again: Again::None, trusting: !patient });
+        let patient = clock::instant().duration_since(started) < PATIENCE;
+        engine.scan(clock::instant(), Look { again: Again::None, trusting: !patient });
         if !engine.is_settling() || !patient {
             break;
         }
@@ -208,7 +209,7 @@ fn run<F: FnMut(Update) + Send + 'static>(shared: &Arc<Shared<F>>, signals: &Sen
         // Whoever broke down while holding it left it in a state that nothing may be concluded from.
         let until = shared.lock().ok().and_then(|mut work| work.as_mut()?.step(&hear));
         let Some(until) = until else { break };
-        thread::park_timeout(until.saturating_duration_since(clock::now()));
+        thread::park_timeout(until.saturating_duration_since(clock::instant()));
     }
     assert!(!shared.is_poisoned(), "a manifest could not be taken in");
 }
@@ -264,7 +265,7 @@ struct Work<F> {
 
 impl<F: FnMut(Update)> Work<F> {
     fn new(engine: Engine, options: Options, inbox: Receiver<Signal>, deliver: F, scans: Scans) -> Self {
-        let started = clock::now();
+        let started = clock::instant();
         Self {
             engine,
             options,
@@ -291,7 +292,7 @@ impl<F: FnMut(Update)> Work<F> {
         if self.stopped {
             return None;
         }
-        let now = clock::now();
+        let now = clock::instant();
         let due = now >= self.periodic;
         if due || self.wanted.is_some_and(|at| now >= at) {
             self.scan(due, now, hear);
@@ -304,10 +305,10 @@ impl<F: FnMut(Update)> Work<F> {
             self.tell();
         }
         if self.engine.is_releasing() {
-            self.want(self.not_before.max(clock::now() + GONE_AFTER / 2));
+            self.want(self.not_before.max(clock::instant() + GONE_AFTER / 2));
         }
         if self.engine.is_unavailable() {
-            self.want(clock::now() + Duration::from_secs(1).min(self.options.scan_interval));
+            self.want(clock::instant() + Duration::from_secs(1).min(self.options.scan_interval));
         }
         Some(self.until())
     }
@@ -336,11 +337,11 @@ impl<F: FnMut(Update)> Work<F> {
         let again = if full { self.again(watched && self.engine.told, self.rounds) } else { Again::None };
         self.engine.scan(now, Look { again, trusting: false });
         if self.engine.trouble.is_none() {
-            let since_epoch = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let since_epoch = clock::system_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             self.scans.scanned.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         self.scans.finished.fetch_add(1, Ordering::Relaxed);
-        let after = clock::now();
+        let after = clock::instant();
         self.not_before = after + BETWEEN_SCANS.max(2 * after.duration_since(now));
         self.wanted = None;
         if due {
@@ -365,7 +366,7 @@ impl<F: FnMut(Update)> Work<F> {
             match self.take(signal) {
                 Next::Stop => self.stopped = true,
                 Next::Scan => self.want(self.not_before),
-                Next::ScanLater => self.want(clock::now() + LATER),
+                Next::ScanLater => self.want(clock::instant() + LATER),
                 Next::Looked(scan) => {
                     looked = true;
                     if scan {
@@ -377,7 +378,7 @@ impl<F: FnMut(Update)> Work<F> {
         }
         self.more = taken == MOST_AT_ONCE;
         if taken > 0 && !self.stopped {
-            self.engine.commit(clock::now());
+            self.engine.commit(clock::instant());
             // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
             if self.told.is_some() {
                 self.tell();
@@ -389,12 +390,12 @@ impl<F: FnMut(Update)> Work<F> {
     /// The same for the thread that heard of it. Whether nothing is left for the source's thread to do sooner than it
     /// knows. One file at a time: many are read by that thread, while this one goes on emptying the kernel's queue.
     fn take_in_passing(&mut self) -> bool {
-        if self.told.is_none() || self.stopped || clock::now() < self.busy_until {
+        if self.told.is_none() || self.stopped || clock::instant() < self.busy_until {
             return false;
         }
         let before = self.until();
         if self.take_all() {
-            self.busy_until = clock::now() + BETWEEN_FILES;
+            self.busy_until = clock::instant() + BETWEEN_FILES;
         }
         !self.stopped && self.until() >= before
     }
@@ -419,7 +420,7 @@ impl<F: FnMut(Update)> Work<F> {
 
     /// Takes in one signal. A finished file is read at once; everything else asks for a scan.
     fn take(&mut self, signal: Signal) -> Next {
-        let now = clock::now();
+        let now = clock::instant();
         let engine = &mut self.engine;
         match signal {
             Signal::Stop => Next::Stop,
@@ -563,7 +564,7 @@ enum Next {
 mod tests {
     use super::super::engine::tests::manifest;
     use super::*;
-    use crate::reconcile::desired::Desired;
+    use crate::reconcile::state::Desired;
 
     /// Whichever thread it was that took the change in.
     #[test]

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::diagnostic::{Mark, nearest};
 use super::reader::{Reader, quoted};
 use super::yaml::{Finding, Node, Value};
-use crate::reconcile::desired::Desired;
 use crate::reconcile::schedule::{self, Days, LONGEST, Span, day_name};
+use crate::reconcile::state::Desired;
 
 /// Windows of time in one time zone.
 #[derive(Debug, Deserialize, JsonSchema)]

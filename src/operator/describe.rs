@@ -9,15 +9,18 @@ use jiff::Timestamp;
 use super::fleet::{Fleet, Object};
 use super::known::Known;
 use super::round::Rounds;
-use crate::camposcloud::governor::{Governor, PauseCause};
+use crate::budget::{PauseCause, RateLimiter};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
-use crate::reconcile::condition::{Reason, Truth, fold};
+use crate::reconcile::condition::{Truth, fold};
 use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{Desired, SourceReport, Standing};
+use crate::reconcile::desired::Standing;
 use crate::reconcile::doubt::{Doubt, Trust};
 use crate::reconcile::moment::Moment;
-use crate::reconcile::observed::Observed;
+use crate::reconcile::reason::Reason;
+use crate::reconcile::state::Desired;
+use crate::reconcile::state::Observed;
+use crate::source::SourceReport;
 use crate::status::app::{App, since};
 use crate::status::{Condition, Daemon, GovernorStatus, Observation, SourceStatus};
 
@@ -102,7 +105,7 @@ pub fn seen_again(app: &mut App, when: When) {
 pub fn daemon(
     source: Option<&SourceReport>,
     rounds: &Rounds,
-    governor: &Governor,
+    limiter: &RateLimiter,
     interval: Duration,
     requests: u64,
     (gates, doubt): (Gates, &Doubt),
@@ -135,14 +138,14 @@ pub fn daemon(
             interval_seconds: interval.as_secs(),
         },
         governor: GovernorStatus {
-            requests_per_minute: governor.requests_per_minute(now),
-            remaining: governor.remaining(),
-            paused: governor.paused_until(now).is_some(),
-            paused_until: governor.paused_until(now).map(|until| when.wall_at(until)),
-            pause_cause: governor.pause_cause(now).map(PauseCause::as_str),
-            breaker_open: governor.breaker_open(),
-            account_blocked: governor.account_blocked(),
-            account_forbidden: governor.account_forbidden().is_some(),
+            requests_per_minute: limiter.requests_per_minute(now),
+            remaining: limiter.remaining(),
+            paused: limiter.paused_until(now).is_some(),
+            paused_until: limiter.paused_until(now).map(|until| when.wall_at(until)),
+            pause_cause: limiter.pause_cause(now).map(PauseCause::as_str),
+            breaker_open: limiter.breaker_open(),
+            account_blocked: limiter.account_blocked(),
+            account_forbidden: limiter.account_forbidden().is_some(),
             next_probe_at: gates.probe_at.filter(|_| gates.paused_until.is_none()).map(|at| when.wall_at(at)),
             requests,
         },

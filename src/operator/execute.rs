@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::platform::{Answered, Page, PageRequest, Platform, Seen};
-use crate::reconcile::action::{Action, Failure, Limits, Receipt, Verdict};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::doubt::ServerClock;
 use crate::reconcile::moment::Moment;
+use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use crate::reconcile::state::Action;
 use crate::status::meters::Endpoint;
 
 /// One request to make.

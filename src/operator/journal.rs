@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::camposcloud::governor::Shift;
+use crate::budget::Shift;
 use crate::operator::Operator;
 use crate::platform::{Answered, Platform};
-use crate::reconcile::action::{Action, Failure, Receipt};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::condition::Reason;
 use crate::reconcile::decide::Decision;
+use crate::reconcile::outcome::{Failure, Receipt};
 use crate::reconcile::plan::Entry as Planned;
+use crate::reconcile::reason::Reason;
 use crate::reconcile::redacted::Redacted;
+use crate::reconcile::state::Action;
 use crate::status::app::App;
 use crate::status::history::{Answer, Entry, State, Trigger};
 

@@ -2,7 +2,7 @@
 
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting};
-use crate::reconcile::observed::Observed;
+use crate::reconcile::state::Observed;
 
 /// One app of the platform.
 #[derive(Debug, Clone)]
@@ -61,8 +61,9 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::action::{Action, Verdict};
     use crate::reconcile::moment::Moment;
+    use crate::reconcile::outcome::Verdict;
+    use crate::reconcile::state::Action;
 
     #[test]
     fn a_memory_of_nothing_takes_no_room_and_is_the_same_as_one_of_its_own() {

@@ -1,20 +1,21 @@
 //! What does the platform say of everything, once? For the verbs that look and end: `plan` and its kind.
 //!
-//! They pass the same governor as the daemon does.
+//! They pass the same limiter as the daemon does.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::camposcloud::governor::{Admission, Call, Governor, Lane};
-use crate::operator::clock::Clock;
+use crate::budget::{Admission, Call, Lane, RateLimiter};
+use crate::clock::Clock;
 use crate::platform::listing::{Flaw, Listed, Listing, Next};
 use crate::platform::{Platform, Seen};
-use crate::reconcile::action::{Failure, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::doubt::Doubt;
-use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::outcome::{Failure, Verdict};
+use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
+use crate::reconcile::state::Observed;
 
 /// So many failures of one request end the look: somebody is waiting for it.
 const TRIES: u32 = 4;
@@ -73,7 +74,7 @@ impl Observation {
 /// Reads the whole lists, then reads singly each of `wanted` that they do not show.
 pub async fn everything<P: Platform>(
     platform: &P,
-    governor: &mut Governor,
+    limiter: &mut RateLimiter,
     clock: Clock,
     mut listing: Listing,
     wanted: impl IntoIterator<Item = AppId>,
@@ -82,12 +83,12 @@ pub async fn everything<P: Platform>(
     let mut pages = 0;
     let mut tries = 0;
     loop {
-        admitted(governor, Lane::Observe, clock).await;
+        admitted(limiter, Lane::Observe, clock).await;
         let request = listing.next();
         let sent = clock.wall();
         match platform.list(request).await {
             Ok(answered) => {
-                governor.succeeded(&Call::List, answered.limits, clock.now());
+                limiter.succeeded(&Call::List, answered.limits, clock.now());
                 doubt.heard(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
                 if listing.add(answered.value) == Next::Done {
@@ -95,10 +96,10 @@ pub async fn everything<P: Platform>(
                 }
             }
             Err(failure) if failure.verdict == Verdict::LookAgain && listing.may_have_been_refused() => {
-                governor.failed(&Call::List, &failure, clock.now());
+                limiter.failed(&Call::List, &failure, clock.now());
                 listing.without_limit();
             }
-            Err(failure) => again(governor, &Call::List, failure, &mut tries, clock).await?,
+            Err(failure) => again(limiter, &Call::List, failure, &mut tries, clock).await?,
         }
     }
     let Listed { apps: mut seen, flaw, unreadable, problems } = listing.finish();
@@ -109,42 +110,42 @@ pub async fn everything<P: Platform>(
             continue;
         }
         unlisted += 1;
-        if governor.account_forbidden().is_some() {
+        if limiter.account_forbidden().is_some() {
             // The account may not read apps singly: further requests would be refused, too.
             continue;
         }
         let mut tries = 0;
         loop {
-            admitted(governor, Lane::Confirm, clock).await;
+            admitted(limiter, Lane::Confirm, clock).await;
             let sent = clock.wall();
             match platform.get(&id).await {
                 Ok(answered) => {
-                    governor.succeeded(&Call::Read(id.clone()), answered.limits, clock.now());
+                    limiter.succeeded(&Call::Read(id.clone()), answered.limits, clock.now());
                     doubt.heard(answered.limits.clock, sent, clock.wall());
                     let place = seen.partition_point(|known| known.id < id);
                     seen.insert(place, answered.value);
                     break;
                 }
                 Err(failure) if failure.verdict == Verdict::NotFound => {
-                    governor.failed(&Call::Read(id.clone()), &failure, clock.now());
+                    limiter.failed(&Call::Read(id.clone()), &failure, clock.now());
                     missing.push(id.clone());
                     break;
                 }
                 // Its state stays unknown; the rest of the look is worth having.
                 Err(failure) if matches!(failure.verdict, Verdict::Forbidden | Verdict::Unexpected) => {
-                    governor.failed(&Call::Read(id.clone()), &failure, clock.now());
+                    limiter.failed(&Call::Read(id.clone()), &failure, clock.now());
                     break;
                 }
-                Err(failure) => again(governor, &Call::Read(id.clone()), failure, &mut tries, clock).await?,
+                Err(failure) => again(limiter, &Call::Read(id.clone()), failure, &mut tries, clock).await?,
             }
         }
     }
     Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted, doubt })
 }
 
-async fn admitted(governor: &mut Governor, lane: Lane, clock: Clock) {
+async fn admitted(limiter: &mut RateLimiter, lane: Lane, clock: Clock) {
     loop {
-        match governor.admit(lane, clock.now()) {
+        match limiter.admit(lane, clock.now()) {
             Admission::Go => return,
             Admission::At(at) => tokio::time::sleep_until(clock.instant(at)).await,
             // One request at a time: no probe of ours can be on the wire here.
@@ -155,7 +156,7 @@ async fn admitted(governor: &mut Governor, lane: Lane, clock: Clock) {
 
 /// Whether it is worth trying again; waits for the time at which it is.
 async fn again(
-    governor: &mut Governor,
+    limiter: &mut RateLimiter,
     call: &Call,
     failure: Failure,
     tries: &mut u32,
@@ -167,11 +168,11 @@ async fn again(
         return Err(failure);
     }
     let (now, mut wait) = (clock.now(), PROBES.ceiling(*tries) / 2);
-    if governor.is_alone(call, &failure, now) {
-        // The governor pauses only for what concerns the account.
+    if limiter.is_alone(call, &failure, now) {
+        // The limiter pauses only for what concerns the account.
         wait = wait.max(failure.limits.retry_after.unwrap_or_default());
     }
-    governor.failed(call, &failure, now);
+    limiter.failed(call, &failure, now);
     tokio::time::sleep(wait).await;
     Ok(())
 }

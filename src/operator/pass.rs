@@ -10,9 +10,9 @@ use crate::reconcile::plan::plan;
 impl<P: Platform> Operator<P> {
     /// The moment at which something is told.
     pub(super) fn when(&self, now: Moment, wall: Timestamp) -> describe::When {
-        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        let interval = self.limiter.list_interval(self.rounds.pages(), self.settings.interval);
         let next_list = self.rounds.expected_start(interval);
-        describe::When { now, wall, next_list, held_until: self.governor.held_until(now) }
+        describe::When { now, wall, next_list, held_until: self.limiter.held_until(now) }
     }
 
     /// Decides for every app that is due. Costs in proportion to those, not to the fleet.
@@ -71,11 +71,11 @@ impl<P: Platform> Operator<P> {
             }
             Some(_) => {}
         }
-        let interval = self.governor.list_interval(self.rounds.pages(), self.settings.interval);
+        let interval = self.limiter.list_interval(self.rounds.pages(), self.settings.interval);
         self.board.set_daemon(describe::daemon(
             self.source.as_ref(),
             &self.rounds,
-            &self.governor,
+            &self.limiter,
             interval,
             self.requests,
             (self.gates, &self.doubt),

@@ -8,16 +8,18 @@ use tracing::{debug, info, warn};
 
 use super::fleet::Fleet;
 use super::round::Finished;
-use crate::camposcloud::governor::{Forbidden, Shift};
+use crate::budget::{Forbidden, Shift};
 use crate::platform::Answered;
-use crate::reconcile::action::{Action, Failure, Receipt};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Turn;
 use crate::reconcile::backoff::LONGEST_PAUSE;
 use crate::reconcile::decide::Decision;
-use crate::reconcile::desired::{Desired, SourceReport};
 use crate::reconcile::doubt;
+use crate::reconcile::outcome::{Failure, Receipt};
 use crate::reconcile::plan::Entry;
+use crate::reconcile::state::Action;
+use crate::reconcile::state::Desired;
+use crate::source::SourceReport;
 
 /// A settled fleet writes one line in this time.
 pub const SUMMARY: Duration = Duration::from_secs(600);

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::camposcloud::governor::Lane;
+use crate::budget::Lane;
 use crate::platform::listing::{Listed, Listing, Next, PAGE_SIZE};
 use crate::platform::{Page, PageRequest, Team};
-use crate::reconcile::action::{Failure, Verdict};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::moment::Moment;
+use crate::reconcile::outcome::{Failure, Verdict};
 use crate::reconcile::redacted::Redacted;
 
 /// After so many incomplete lists in a row the apps that none of them showed are asked for singly. Before that, another

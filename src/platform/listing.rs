@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{MAX_PROBLEMS, Page, PageRequest, Seen, Team};
 use crate::reconcile::app::AppId;
-use crate::reconcile::observed::{Observed, Reading};
+use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
+use crate::reconcile::state::Observed;
 
 /// The page size that is requested. The maximum is undocumented: what comes back is believed, whatever its size.
 pub const PAGE_SIZE: u32 = 100;

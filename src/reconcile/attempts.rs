@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::action::{Action, Verdict};
 use super::backoff::{self, LOOKS, PER_APP, WITHOUT_EFFECT};
-use super::condition::Reason;
-use super::desired::Desired;
 use super::moment::Moment;
-use super::observed::{Observed, Reading};
+use super::outcome::Verdict;
+use super::reading::Reading;
+use super::reason::Reason;
+use super::state::Action;
+use super::state::Desired;
+use super::state::Observed;
 
 /// So many returns within [`CONTEST_WINDOW`] make an app contested.
 const CONTEST_RETURNS: usize = 3;

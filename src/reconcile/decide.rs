@@ -2,12 +2,13 @@
 //!
 //! The table of the design, then the gates in their order. Not knowing never acts.
 
-use super::action::Action;
 use super::attempts::Attempts;
-use super::condition::Reason;
-use super::desired::{Declared, Desired, Policy, Standing, Wish};
+use super::desired::{Declared, Policy, Standing, Wish};
 use super::moment::Moment;
-use super::observed::Observed;
+use super::reason::Reason;
+use super::state::Action;
+use super::state::Desired;
+use super::state::Observed;
 
 /// What the manifests ask of one app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,10 +236,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reconcile::action::Verdict;
     use crate::reconcile::attempts::{Sighting, Turn};
     use crate::reconcile::desired::Because;
-    use crate::reconcile::observed::Reading;
+    use crate::reconcile::outcome::Verdict;
+    use crate::reconcile::reading::Reading;
 
     const NOW: Moment = Moment::from_secs(1_000);
     const CONFIRM: Duration = Duration::from_mins(2);

@@ -10,34 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::app::{AppId, AppName};
-use super::condition::Reason;
 use super::labels::Labels;
+use super::reason::Reason;
 use super::schedule::Schedule;
-
-/// The two states a manifest can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-pub enum Desired {
-    /// Online.
-    Running,
-    /// Not online.
-    Stopped,
-}
-
-impl Desired {
-    /// The word as the manifest spells it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "Running",
-            Self::Stopped => "Stopped",
-        }
-    }
-}
-
-impl fmt::Display for Desired {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+use super::state::Desired;
 
 /// Which calls are allowed. Ordered: the stricter is the smaller, so of two policies `min` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
@@ -261,38 +237,4 @@ pub enum Text {
     Pending,
     /// The same, and a process has had its file open for writing for a while.
     BeingWritten,
-}
-
-/// How the source of manifests is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SourceReport {
-    /// Whether every directory of manifests could be read the last time.
-    pub available: bool,
-    /// Why not, where not.
-    pub trouble: Option<Arc<str>>,
-    /// Whether the whole of it was read at least once: before that, nothing is known to be removed.
-    pub loaded: bool,
-    /// The snapshot's revision: the git-sync link's target name, else a content hash.
-    pub revision: Arc<str>,
-    /// How many manifest files there are.
-    pub files: usize,
-    /// How many entries were passed over (dotfiles, other endings, backups).
-    pub skipped: usize,
-    /// What is wrong with the files, each as one printable text with its place, in order of file and line.
-    pub problems: Arc<[Arc<str>]>,
-}
-
-/// What the source says when something changed: the port through which manifests reach the operator.
-///
-/// An update is applied as a whole. An app that is in neither list is as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Update {
-    /// Apps that are new, or declared differently than before (spec, labels, place or standing).
-    pub changed: Vec<Arc<Declared>>,
-    /// Apps that no manifest declares any more: released, never stopped.
-    pub removed: Vec<AppName>,
-    /// Apps with a newer text that is not accepted yet, and those that have none any more.
-    pub texts: Vec<(AppName, Text)>,
-    /// The source's own state.
-    pub source: SourceReport,
 }

@@ -3,14 +3,15 @@
 //! A plan leaves nothing to choose: `plan` prints exactly what `run` does. Stops come first, since they free memory;
 //! then starts, each by name. After success the plan made again is empty.
 
-use super::action::Action;
 use super::app::{AppId, AppName};
 use super::attempts::Attempts;
-use super::condition::Reason;
 use super::decide::{Asked, Decision, Gates, decide};
-use super::desired::{Desired, Text};
+use super::desired::Text;
 use super::moment::Moment;
-use super::observed::Observed;
+use super::reason::Reason;
+use super::state::Action;
+use super::state::Desired;
+use super::state::Observed;
 
 /// What a plan needs to know of one app.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
-use super::desired::Desired;
+use super::state::Desired;
 
 /// No window is longer: a week is what a weekly one can cover.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);

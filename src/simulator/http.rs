@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::port::{SharedWorld, lock};
 use super::world::{Delivery, Request, Response};
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 
 /// The connection is to break: what `hyper` does when a service or body fails.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,12 @@ use secrecy::SecretString;
 
 use super::world::{Delivery, Request, World};
 use crate::camposcloud::error::{self, RawAnswer};
-use crate::operator::clock::Clock;
+use crate::clock::Clock;
 use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
-use crate::reconcile::action::{Action, Failure, Receipt, Verdict};
 use crate::reconcile::app::AppId;
+use crate::reconcile::outcome::{Failure, Receipt, Verdict};
 use crate::reconcile::redacted::{Secrets, Token};
+use crate::reconcile::state::Action;
 
 /// The largest body that is read.
 const CAP: usize = 16 << 20;

@@ -13,11 +13,13 @@ use serde::{Serialize, Serializer};
 
 use super::API_VERSION;
 use crate::reconcile::app::AppName;
-use crate::reconcile::condition::{Conditions, Reason, Truth};
-use crate::reconcile::desired::{self, Declared, Desired, Policy, Suspension, Wish};
+use crate::reconcile::condition::{Conditions, Truth};
+use crate::reconcile::desired::{self, Declared, Policy, Suspension, Wish};
 use crate::reconcile::labels::Labels;
-use crate::reconcile::observed::Observed;
+use crate::reconcile::reason::Reason;
 use crate::reconcile::schedule;
+use crate::reconcile::state::Desired;
+use crate::reconcile::state::Observed;
 
 /// One app, as the board keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]

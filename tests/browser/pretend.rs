@@ -150,7 +150,7 @@ async fn live(State(inside): State<Shared>) -> StatusCode {
 
 /// Of any app the same: a call an hour ago, seen to be effective a minute later.
 async fn history() -> Json<Value> {
-    let now = campos_operator::operator::clock::Clock::system().wall();
+    let now = campos_operator::clock::Clock::system().wall();
     let ago = |minutes: i64| (now - jiff::SignedDuration::from_mins(minutes)).to_string();
     Json(json!({"items": [entry("app-00003", &ago(59), None), entry("app-00003", &ago(60), Some("stop"))]}))
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use campos_operator::clock::Clock;
 use campos_operator::http::routes;
-use campos_operator::operator::clock::Clock;
 use campos_operator::operator::shutdown;
 use campos_operator::service;
 use campos_operator::simulator::world::Config;

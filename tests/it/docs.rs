@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use campos_operator::operator::clock::Clock;
+use campos_operator::clock::Clock;
 use campos_operator::simulator::port::lock;
 use campos_operator::simulator::world::Config;
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use campos_operator::operator::clock::Clock;
+use campos_operator::clock::Clock;
 use campos_operator::reconcile::app::AppId;
 use campos_operator::simulator::faults::Endpoint;
 use campos_operator::simulator::http;

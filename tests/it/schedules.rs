@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use campos_operator::manifest::load::{Content, parse};
-use campos_operator::reconcile::desired::{Desired, Spec};
+use campos_operator::reconcile::desired::Spec;
+use campos_operator::reconcile::state::Desired;
 use campos_operator::simulator::world::Config;
 use jiff::civil::{DateTime, Weekday, date};
 use jiff::tz::TimeZone;

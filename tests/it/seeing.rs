@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use campos_operator::clock::Clock;
 use campos_operator::http::routes;
-use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
-use campos_operator::reconcile::desired::{SourceReport, Update};
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Config, World};
+use campos_operator::source::{SourceReport, Update};
 use campos_operator::status::Board;
 use jiff::Timestamp;
 use serde_json::{Value, json};

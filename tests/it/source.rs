@@ -10,7 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use campos_operator::manifest::source::{Options, Source, SourceHandle, load};
-use campos_operator::reconcile::desired::{Declared, SourceReport, Standing, Update};
+use campos_operator::reconcile::desired::{Declared, Standing};
+use campos_operator::source::{SourceReport, Update};
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);

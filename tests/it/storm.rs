@@ -10,8 +10,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use campos_operator::manifest::source::{Options, load};
-use campos_operator::reconcile::desired::{Declared, SourceReport, Standing};
+use campos_operator::reconcile::desired::{Declared, Standing};
 use campos_operator::simulator::world::Config;
+use campos_operator::source::SourceReport;
 use tempfile::TempDir;
 
 use crate::harness::{A, B, Daemon, Manifests, Simulator, manifest, wait_until};

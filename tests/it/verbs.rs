@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::thread;
 
 use campos_operator::reconcile::app::AppName;
-use campos_operator::reconcile::condition::{Conditions, Reason, Truth};
+use campos_operator::reconcile::condition::{Conditions, Truth};
 use campos_operator::reconcile::desired::{Declared, Place, Standing};
-use campos_operator::reconcile::observed::Observed;
+use campos_operator::reconcile::reason::Reason;
+use campos_operator::reconcile::state::Observed;
 use campos_operator::simulator::world::Config;
 use campos_operator::status::app::App;
 use campos_operator::status::{Board, SourceStatus};
@@ -270,8 +271,7 @@ fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
     let board = Board::default();
     let listener = campos_operator::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
-    campos_operator::http::start(listener, board.clone(), campos_operator::operator::clock::Clock::system(), &[])
-        .unwrap();
+    campos_operator::http::start(listener, board.clone(), campos_operator::clock::Clock::system(), &[]).unwrap();
     let run = |arguments: &[&str]| finished(&binary().args(arguments).args(["--server", &server]).output().unwrap());
     let (code, stdout, stderr) = run(&["get"]);
     assert!((code, &*stdout) == (0, "") && stderr.contains("has not read its manifests yet"), "{stderr}");

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use campos_operator::camposcloud::governor::Budget;
+use campos_operator::budget::Budget;
+use campos_operator::clock::Clock;
 use campos_operator::http::metrics::{Format, scrape};
-use campos_operator::operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
-use campos_operator::reconcile::action::{Action, Failure, Receipt};
 use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::desired::Update;
-use campos_operator::reconcile::observed::Observed;
+use campos_operator::reconcile::outcome::{Failure, Receipt};
+use campos_operator::reconcile::state::Action;
+use campos_operator::reconcile::state::Observed;
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Config, Logged, World};
+use campos_operator::source::Update;
 use campos_operator::status::Board;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};

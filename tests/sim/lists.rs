@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use campos_operator::operator::clock::Clock;
+use campos_operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::condition::Reason;
+use campos_operator::reconcile::reason::Reason;
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults};
 use campos_operator::simulator::port::{InProcess, lock};
 use campos_operator::simulator::world::{Config, ListShape, World};

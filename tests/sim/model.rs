@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use campos_operator::manifest::catalog::{Catalog, FileState};
 use campos_operator::manifest::load;
-use campos_operator::reconcile::action::Action;
 use campos_operator::reconcile::app::{AppId, AppName};
-use campos_operator::reconcile::desired::{Declared, Desired, Policy, SourceReport, Standing, Text, Update};
+use campos_operator::reconcile::desired::{Declared, Policy, Standing, Text};
+use campos_operator::reconcile::state::Action;
+use campos_operator::reconcile::state::Desired;
+use campos_operator::source::{SourceReport, Update};
 use jiff::Timestamp;
 
 /// The manifests on the pretend disk.

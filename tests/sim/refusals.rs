@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use campos_operator::camposcloud::governor::Budget;
+use campos_operator::budget::Budget;
 use campos_operator::operator::Settings;
 use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::condition::Reason;
+use campos_operator::reconcile::reason::Reason;
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::lock;
 use campos_operator::simulator::world::{Config, Logged};

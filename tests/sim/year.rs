@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use campos_operator::camposcloud::governor::Budget;
+use campos_operator::budget::Budget;
 use campos_operator::manifest::load::{Content, parse};
 use campos_operator::operator::Settings;
-use campos_operator::reconcile::desired::{Desired, Spec};
+use campos_operator::reconcile::desired::Spec;
+use campos_operator::reconcile::state::Desired;
 use campos_operator::simulator::port::lock;
 use campos_operator::simulator::world::Config;
 use jiff::{SignedDuration, Timestamp};

@@ -1,4 +1,4 @@
-//! What can be called, and what can come of it?
+//! The outcome of a request: a receipt, or a failure with its verdict.
 //!
 //! `Failure` carries one `Verdict`, settled where the answer is read (`camposcloud::error`); the core never sees a
 //! status code or a socket error.
@@ -8,58 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::condition::Reason;
-use super::desired::Desired;
 use super::doubt::ServerClock;
+use super::reason::Reason;
 use super::redacted::Redacted;
-
-/// One call that changes an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// `POST /v1/apps/{appId}/stop`. Orders before `Start`: stops free memory.
-    Stop,
-    /// `POST /v1/apps/{appId}/start`.
-    Start,
-}
-
-impl Action {
-    /// The word used in logs, metrics and plans.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Start => "start",
-        }
-    }
-
-    /// Whether making the call twice has the effect of making it once.
-    pub const fn is_idempotent(self) -> bool {
-        match self {
-            Self::Stop | Self::Start => true,
-        }
-    }
-
-    /// What the app is wanted to be after it.
-    pub const fn aims_at(self) -> Desired {
-        match self {
-            Self::Stop => Desired::Stopped,
-            Self::Start => Desired::Running,
-        }
-    }
-
-    /// The call that brings an app to `desired`.
-    pub const fn toward(desired: Desired) -> Self {
-        match desired {
-            Desired::Stopped => Self::Stop,
-            Desired::Running => Self::Start,
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// What a failed request means for whoever made it. Retryable or not is decided once, in `camposcloud::error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,3 +63,24 @@ impl Clock {
         self.start + moment.since_start()
     }
 }
+
+/// For deadlines.
+#[expect(clippy::disallowed_methods, reason = "the source has a thread and a pace of its own; no decision takes this")]
+pub(crate) fn instant() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// For telling since when something is so.
+pub(crate) fn timestamp() -> Timestamp {
+    // A clock beyond the year 9999 tells nothing better.
+    Timestamp::try_from(system_time()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// For comparing with a file's modification time, which only the wall clock can be.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "modification times are wall time; an odd clock costs a second look, no more"
+)]
+pub(crate) fn system_time() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}

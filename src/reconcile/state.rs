@@ -1,0 +1,120 @@
+//! The states that a manifest asks for and that the platform shows, and the calls that lead from one to the other.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The two states a manifest can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+pub enum Desired {
+    /// Online.
+    Running,
+    /// Not online.
+    Stopped,
+}
+
+impl Desired {
+    /// The word as the manifest spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The state of an app as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Observed {
+    /// Online.
+    Running,
+    /// Not online.
+    Stopped,
+    /// Still being created.
+    Creating,
+    /// Suspended by the platform.
+    Suspended,
+    /// The platform answered 404 on a direct read. Never just absent from a list.
+    Missing,
+    /// Not known: not read yet, unreadable, an unknown word without `online`, or stale.
+    Unknown,
+}
+
+impl Observed {
+    /// Every state, in the order of the design's table.
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Stopped, Self::Creating, Self::Suspended, Self::Missing, Self::Unknown];
+
+    /// The word used in status, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Stopped => "Stopped",
+            Self::Creating => "Creating",
+            Self::Suspended => "Suspended",
+            Self::Missing => "Missing",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One call that changes an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// `POST /v1/apps/{appId}/stop`. Orders before `Start`: stops free memory.
+    Stop,
+    /// `POST /v1/apps/{appId}/start`.
+    Start,
+}
+
+impl Action {
+    /// The word used in logs, metrics and plans.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Start => "start",
+        }
+    }
+
+    /// Whether making the call twice has the effect of making it once.
+    pub const fn is_idempotent(self) -> bool {
+        match self {
+            Self::Stop | Self::Start => true,
+        }
+    }
+
+    /// What the app is wanted to be after it.
+    pub const fn aims_at(self) -> Desired {
+        match self {
+            Self::Stop => Desired::Stopped,
+            Self::Start => Desired::Running,
+        }
+    }
+
+    /// The call that brings an app to `desired`.
+    pub const fn toward(desired: Desired) -> Self {
+        match desired {
+            Desired::Stopped => Self::Stop,
+            Desired::Running => Self::Start,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
