@@ -76,7 +76,7 @@ pub(super) enum Arrival {
     Found,
     /// Its writer closed the file.
     Closed,
-    /// By a rename, or as part of a swapped tree: complete.
+    /// By a rename, or as part of a swapped tree: complete, unless somebody still has it open for writing.
     Whole,
     /// The same, in a tree that changes an app which changed a moment ago.
     Deferred,
@@ -221,8 +221,8 @@ impl Engine {
         };
         self.trouble = None;
         // Before any file is read: a file that has no writer now and has not changed for long is complete.
-        self.writers = (self.tracked.len() == 0 && !look.trusting).then(Writers::read);
         let swapped = listing.layout.swapped_since(&self.layout);
+        self.writers = ((self.tracked.len() == 0 || swapped) && !look.trusting).then(Writers::read);
         let arrival = match (look.trusting, swapped) {
             (true, _) => Arrival::Trusted,
             (false, true) => Arrival::Whole,
@@ -250,6 +250,7 @@ impl Engine {
             let moved: Vec<bool> = due.iter().map(|one| moved(one, &due)).collect();
             for (due, _) in due.iter_mut().zip(moved).filter(|(_, moved)| *moved) {
                 due.arrival = Arrival::Whole;
+                self.writers.get_or_insert_with(Writers::read);
             }
         }
         self.look_at_all(&due, now);
@@ -555,6 +556,16 @@ impl Engine {
         self.created.clear();
     }
 
+    /// Reads which files are open for writing, for files of whose writers no event told.
+    pub(super) fn read_writers(&mut self) {
+        self.writers = Some(Writers::read());
+    }
+
+    /// Forgets it again: it is true for a moment.
+    pub(super) fn forget_open(&mut self) {
+        self.writers = None;
+    }
+
     /// Looks at one file.
     pub(super) fn look(&mut self, file: &Arc<str>, path: &Path, now: Instant, arrival: Arrival) {
         self.take_in(file, path, Reading::read(file, path), now, arrival);
@@ -594,7 +605,7 @@ impl Engine {
         {
             content = Read::Parsed(load::parse(file, bytes));
         }
-        if let Some(wait) = self.wait(file, &content, (hash, &print), now, arrival)
+        if let Some(wait) = self.wait((file, path), &content, (hash, &print), now, arrival)
             && !self.has_settled(file, path, (hash, print), now, wait)
         {
             return;
@@ -617,7 +628,7 @@ impl Engine {
     /// What a new text has to wait for; nothing, if it is complete and the first one for a while.
     fn wait(
         &self,
-        file: &Arc<str>,
+        (file, path): (&Arc<str>, &Path),
         content: &Read,
         (hash, print): (u64, &Print),
         now: Instant,
@@ -634,7 +645,7 @@ impl Engine {
         let wait = |quiet, may_be_open| Some(Wait { arrival, quiet, may_be_open });
         match arrival {
             Arrival::Trusted => None,
-            Arrival::Whole if self.is_written(print) => wait(QUIET, true),
+            Arrival::Whole if self.is_written(print) || self.has_writer(path, print) => wait(QUIET, true),
             Arrival::Whole if again() => wait(QUIET, false),
             Arrival::Whole => None,
             Arrival::Deferred => wait(QUIET, false),
@@ -713,6 +724,11 @@ impl Engine {
             return false;
         }
         told || open
+    }
+
+    /// Whether the system shows a writer, where it was asked for the present look.
+    fn has_writer(&self, path: &Path, print: &Print) -> bool {
+        self.writers.as_ref().is_some_and(|writers| writers.has(print.file(), path))
     }
 
     /// Whether events show that this file is being written.
@@ -1339,6 +1355,30 @@ pub(super) mod tests {
         drop(writer);
         bench.close("a.yaml");
         bench.pause(100);
+        assert_eq!(bench.state("a"), "Stopped");
+    }
+
+    #[test]
+    fn a_swapped_tree_waits_for_the_writers_of_its_files() {
+        let mut bench = Bench::new(&[]);
+        let dir = bench.dir.path().to_owned();
+        for (tree, state) in [("v0", "Running"), ("v1", "Stopped")] {
+            fs::create_dir(dir.join(tree)).expect("mkdir");
+            fs::write(dir.join(tree).join("a.yaml"), manifest("a", state)).expect("write");
+        }
+        symlink("v0", dir.join("current")).expect("symlink");
+        bench.engine = Engine::new(vec![dir.join("current")], false);
+        bench.wait(5000);
+        bench.wait(5000);
+        assert_eq!(bench.state("a"), "Running");
+        let writer = fs::File::options().append(true).open(dir.join("v1").join("a.yaml")).expect("open");
+        symlink("v1", dir.join("next")).expect("symlink");
+        fs::rename(dir.join("next"), dir.join("current")).expect("rename");
+        bench.wait(100);
+        bench.wait(5000);
+        assert_eq!(bench.state("a"), "Running");
+        drop(writer);
+        bench.wait(5000);
         assert_eq!(bench.state("a"), "Stopped");
     }
 

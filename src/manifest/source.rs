@@ -432,7 +432,7 @@ impl<F: FnMut(Update)> Work<F> {
                 Next::Scan
             }
             Signal::Closed(path)
-            | Signal::Renamed(path)
+            | Signal::Renamed(path, _)
             | Signal::Written(path)
             | Signal::Created(path)
             | Signal::Moved(path)
@@ -449,8 +449,18 @@ impl<F: FnMut(Update)> Work<F> {
                 engine.end_write(&path);
                 if engine.is_noise(&path) { Next::No } else { self.look(&path, now, Arrival::Closed) }
             }
-            Signal::Renamed(path) | Signal::Created(path) | Signal::Moved(path) if engine.is_noise(&path) => Next::No,
-            Signal::Renamed(path) => self.look(&path, now, Arrival::Whole),
+            Signal::Renamed(path, _) | Signal::Created(path) | Signal::Moved(path) if engine.is_noise(&path) => {
+                Next::No
+            }
+            Signal::Renamed(path, from) => {
+                // No event shows who still writes to a file that comes from elsewhere.
+                if !from.is_some_and(|from| engine.concerns(&from)) {
+                    engine.read_writers();
+                }
+                let next = self.look(&path, now, Arrival::Whole);
+                self.engine.forget_open();
+                next
+            }
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {
                 use std::os::unix::fs::MetadataExt as _;

@@ -19,8 +19,8 @@ use super::scan::{self, Outside, Root};
 pub(super) enum Signal {
     /// A file was closed after writing.
     Closed(PathBuf),
-    /// Something was renamed to this path.
-    Renamed(PathBuf),
+    /// Something was renamed to this path, from another one if that is watched.
+    Renamed(PathBuf, Option<PathBuf>),
     /// Somebody is writing to this file.
     Written(PathBuf),
     /// A name appeared: a file about to be written, or a link, which is never written to.
@@ -75,8 +75,10 @@ impl Watch {
         hear: Arc<dyn Fn(Signal) + Send + Sync>,
     ) -> Result<Self, Unwatched> {
         let armed = wanted(roots, outside);
+        // The kernel tells the two halves of a rename one after the other.
+        let mut half = None;
         let forward = move |event: notify::Result<Event>| {
-            for signal in signals_of(event) {
+            for signal in signals_of(event, &mut half) {
                 hear(signal);
             }
         };
@@ -128,7 +130,8 @@ fn wanted(roots: &[Root], outside: &Outside) -> Armed {
     .collect()
 }
 
-fn signals_of(event: notify::Result<Event>) -> Vec<Signal> {
+/// `half`: the first half of the newest rename, with its number.
+fn signals_of(event: notify::Result<Event>, half: &mut Option<(usize, PathBuf)>) -> Vec<Signal> {
     let event = match event {
         Ok(event) => event,
         Err(error) => return vec![Signal::Lost(error.to_string())],
@@ -142,7 +145,14 @@ fn signals_of(event: notify::Result<Event>) -> Vec<Signal> {
             return Vec::new();
         }
         EventKind::Access(AccessKind::Close(_)) => Signal::Closed,
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Signal::Renamed,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+            let from = half.take().filter(|(number, _)| event.tracker() == Some(*number)).map(|(_, from)| from);
+            return event.paths.into_iter().map(|path| Signal::Renamed(path, from.clone())).collect();
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            *half = event.tracker().zip(event.paths.first().cloned());
+            Signal::Moved
+        }
         // Told as its two halves already.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return Vec::new(),
         EventKind::Modify(ModifyKind::Data(_)) => Signal::Written,

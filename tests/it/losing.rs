@@ -88,6 +88,27 @@ fn a_call_that_was_not_sent_waits_for_a_text_that_is_on_its_way() {
     assert_eq!(simulator.calls(), [format!("stop {B}")]);
 }
 
+/// No event shows who writes to a file before it comes into the directory.
+#[test]
+fn a_file_that_comes_from_elsewhere_waits_for_its_writer() {
+    let (simulator, manifests) = two();
+    let daemon = Daemon::start(&simulator, &manifests, &["--scan-interval", "1h"]);
+    wait_until_ready(&daemon);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("new");
+    let mut writer = File::create(&path).unwrap();
+    writer.write_all(manifest("a", A, "Stopped").as_bytes()).unwrap();
+    writer.flush().unwrap();
+    fs::rename(&path, manifests.file("a")).unwrap();
+    let shown = || http(daemon.address(), "GET", "/api/v1/apps/a").1.contains("BeingWritten");
+    wait_until("the file is shown as being written", shown, || daemon.log());
+    writer.write_all(b"  suspend: true\n").unwrap();
+    drop(writer);
+    let suspended = || http(daemon.address(), "GET", "/api/v1/apps/a").1.contains("\"Suspended\"");
+    wait_until("a is suspended", suspended, || daemon.log());
+    assert_eq!(simulator.calls(), <[String; 0]>::default());
+}
+
 #[test]
 fn no_descriptor_left_is_no_invalid_manifest() {
     let (simulator, manifests) = two();
