@@ -187,13 +187,31 @@ fn word(text: &str, secrets: &Secrets) -> Redacted {
 /// `None` where it is not an object.
 fn pagination(value: &Value) -> Option<Pagination> {
     let fields = value.as_object()?;
-    let number = |key: &str| fields.get(key).and_then(Value::as_u64);
+    let number = |key: &str| fields.get(key).and_then(whole);
     Some(Pagination {
         total_items: number("totalItems"),
         total_pages: number("totalPages"),
         current_page: number("currentPage"),
-        has_next_page: fields.get("hasNextPage").and_then(Value::as_bool),
+        has_next_page: fields.get("hasNextPage").and_then(truth),
     })
+}
+
+/// A count, also as `45.0` or `"45"`: a count that is passed over would make a list look complete.
+fn whole(value: &Value) -> Option<u64> {
+    let text = |text: &str| text.trim().parse().ok();
+    // Exact below 2^53; no list is as long.
+    let float = |number: f64| (number.fract() == 0.0).then(|| format!("{number:.0}")).as_deref().and_then(text);
+    value.as_u64().or_else(|| value.as_f64().and_then(float)).or_else(|| value.as_str().and_then(text))
+}
+
+/// Yes or no, also as `"true"` or `1`.
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
+        Value::Number(_) => whole(value).filter(|number| *number < 2).map(|number| number == 1),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -281,11 +299,26 @@ mod tests {
         assert_eq!((seen.reading.status.as_deref(), seen.name.as_deref()), (Some("***"), Some("x***")));
         // An id is shown wherever its app is.
         assert!(matches!(app(br#"{"_id":"1-creating"}"#, &secrets), Err(Odd::Shape(_))));
-        // Characters are not dropped, so that what stands on both sides of one does not become the token.
+        // A character that does not show itself hides no token.
         let split = app(br#"{"_id":"a1","status":"crea\u0001ting"}"#, &secrets).unwrap();
-        assert_eq!(split.reading.status.as_deref(), Some("crea ting"));
+        assert_eq!((split.reading.status.as_deref(), split.reading.observed), (Some("***"), Observed::Unknown));
         let cut = format!(r#"{{"error":"{}{token}"}}"#, "x".repeat(195));
         assert_eq!(message(cut.as_bytes(), &secrets).as_deref(), Some(&*format!("{}***", "x".repeat(195))));
+    }
+
+    #[test]
+    fn a_count_or_a_sign_of_more_is_read_however_it_is_written() {
+        let of = |text: &str| pagination(&serde_json::from_str(text).unwrap()).unwrap();
+        for total in ["45", "45.0", "4.5e1", r#""45""#, r#"" 45 ""#] {
+            assert_eq!(of(&format!(r#"{{"totalItems":{total}}}"#)).total_items, Some(45), "{total}");
+        }
+        for none in ["null", "-1", "45.5", "true", r#""many""#, "[45]"] {
+            assert_eq!(of(&format!(r#"{{"totalItems":{none}}}"#)).total_items, None, "{none}");
+        }
+        let next = |text: &str| of(&format!(r#"{{"hasNextPage":{text}}}"#)).has_next_page;
+        assert_eq!(["true", r#""true""#, r#""True""#, "1"].map(next), [Some(true); 4]);
+        assert_eq!(["false", r#""false""#, "0"].map(next), [Some(false); 3]);
+        assert_eq!(["null", "2", r#""perhaps""#, "[]"].map(next), [None; 4]);
     }
 
     #[test]

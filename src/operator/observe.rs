@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::budget::{Admission, Call, Lane, RateLimiter};
 use crate::clock::Clock;
 use crate::platform::listing::{Flaw, Listed, Listing, Next};
-use crate::platform::{Platform, Seen};
+use crate::platform::{Page, Platform, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::doubt::Doubt;
@@ -92,6 +92,13 @@ pub async fn everything<P: Platform>(
                 doubt.heard(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
                 if listing.add(answered.value) == Next::Done {
+                    break;
+                }
+            }
+            Err(failure) if listing.is_beyond_end(&failure) => {
+                limiter.failed(&Call::List, &failure, clock.now());
+                pages += 1;
+                if listing.add(Page::default()) == Next::Done {
                     break;
                 }
             }

@@ -238,6 +238,9 @@ impl Rounds {
     /// A page did not come.
     pub fn page_failed(&mut self, failure: &Failure, now: Moment, wall: Timestamp) -> Option<Finished> {
         let round = self.current.as_mut()?;
+        if round.listing.is_beyond_end(failure) {
+            return self.page(Page::default(), now, wall);
+        }
         match failure.verdict {
             // Everybody waits; then the same page is asked for again.
             Verdict::RateLimited { .. } => {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{MAX_PROBLEMS, Page, PageRequest, Seen, Team};
 use crate::reconcile::app::AppId;
+use crate::reconcile::outcome::Failure;
 use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
 use crate::reconcile::state::Observed;
@@ -42,6 +43,8 @@ struct Part {
     /// Its distinct apps, and its items that cannot be read.
     found: u64,
     total: Option<u64>,
+    /// Whether the server says that the next page is there.
+    announced: bool,
 }
 
 /// What was shown of each app: by what later pages are compared, on which list, and the rest where it is kept.
@@ -211,7 +214,8 @@ impl Listing {
         let pages = pagination.total_pages.map(|pages| pages > u64::from(self.next.number));
         let announced = pagination.has_next_page == Some(true) || pages == Some(true);
         let denied = pagination.has_next_page.or(pages) == Some(false);
-        let more = announced || total.is_some_and(|total| total > found) || !(denied || total == Some(found));
+        self.part.announced = announced || total.is_some_and(|total| total > found);
+        let more = self.part.announced || !(denied || total == Some(found));
         if more && fresh > 0 {
             if self.next.number < MAX_PAGES {
                 self.next.number += 1;
@@ -240,6 +244,12 @@ impl Listing {
         self.part = Part { number: self.part.number.saturating_add(1), ..Part::default() };
         self.next = PageRequest { number: 1, limit: self.next.limit, team: Some(team) };
         Next::Page(self.next())
+    }
+
+    /// Whether a page was refused because there is none: nothing announced it, and some servers answer the page after
+    /// the last with 404.
+    pub fn is_beyond_end(&self, failure: &Failure) -> bool {
+        self.next.number > 1 && !self.part.announced && matches!(failure.http_status, Some(400 | 404 | 416 | 422))
     }
 
     /// Whether the page size itself may have been refused: then the page is requested again without one.
@@ -336,6 +346,34 @@ mod tests {
         case(vec![pages(1, 2), pages(2, 2)], 2, None);
         case(vec![pages(1, 2), page(&[], None, None)], 1, None);
         case(vec![pages(1, 2), pages(1, 9)], 1, Some(Flaw::Repeated));
+    }
+
+    #[test]
+    fn a_page_that_nothing_announced_may_be_refused() {
+        let refused = |first: Page, status: u16| {
+            let mut listing = Listing::default();
+            assert!(!listing.is_beyond_end(&failure(status)), "the first page is no page after the last");
+            assert!(matches!(listing.add(first), Next::Page(_)));
+            listing.is_beyond_end(&failure(status))
+        };
+        for status in [400, 404, 416, 422] {
+            assert!(refused(page(&["a", "b"], None, None), status), "{status}");
+            assert!(!refused(page(&["a", "b"], Some(3), None), status), "{status}: a count says that there is more");
+            assert!(!refused(page(&["a", "b"], None, Some(true)), status), "{status}: there is a next page");
+        }
+        for status in [401, 403, 408, 409, 429, 500, 503] {
+            assert!(!refused(page(&["a", "b"], None, None), status), "{status}");
+        }
+    }
+
+    fn failure(status: u16) -> Failure {
+        Failure {
+            verdict: crate::reconcile::outcome::Verdict::NotFound,
+            http_status: Some(status),
+            message: "no".into(),
+            limits: crate::reconcile::outcome::Limits::default(),
+            repeats: 0,
+        }
     }
 
     #[test]

@@ -13,11 +13,13 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use memchr::memmem;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::printable;
+
 /// A shorter token is not searched for: as a part of ordinary words it would make text unreadable.
 pub const SHORTEST: usize = 8;
 /// Stands for a token.
 const COVER: &str = "***";
-/// Percent-encoding is undone at most so often: a message may quote a URL that quotes a URL.
+/// Encoding is undone at most so often: a message may quote a URL that quotes a URL, or JSON that holds JSON.
 const LAYERS: usize = 4;
 
 /// Text of the server that holds none of our tokens.
@@ -112,7 +114,8 @@ impl Token {
         self.0.value.expose_secret().len() < SHORTEST
     }
 
-    fn find(&self, text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+    /// `joined(at)`: whether the byte at `at` follows the one before it without a gap.
+    fn find(&self, text: &[u8], joined: impl Fn(usize) -> bool, found: &mut impl FnMut(Range<usize>)) {
         if self.is_short() {
             return;
         }
@@ -122,9 +125,9 @@ impl Token {
             let length = core.expose_secret().len();
             each(text, core.expose_secret().as_bytes(), |start| {
                 let part = |at: usize| text.get(at).is_some_and(|byte| base64_character(*byte));
-                let begin = start - usize::from(*before && start > 0 && part(start - 1));
+                let begin = start - usize::from(*before && start > 0 && part(start - 1) && joined(start));
                 let mut end = start + length;
-                end += usize::from(*after && part(end));
+                end += usize::from(*after && part(end) && joined(end));
                 end += text[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
                 found(begin..end);
             });
@@ -177,8 +180,9 @@ impl FromIterator<Token> for Secrets {
 }
 
 impl Secrets {
-    /// Text that may hold words of the server, with every token in it covered: as it is, percent-encoded (also in part,
-    /// or more than once) and in base64 (standard or URL-safe, padded or not, alone or within a longer text).
+    /// Text that may hold words of the server, with every token in it covered: as it is, in base64 (standard or URL-safe,
+    /// padded or not, alone or within a longer text), and either of them percent-encoded, with the escapes of JSON or
+    /// HTML (also in part, or more than once), or split by white space, control or format characters.
     pub fn redact(&self, text: &str) -> Redacted {
         let mut found = self.find(text);
         if found.is_empty() {
@@ -211,14 +215,15 @@ impl Secrets {
             return found;
         }
         for token in &self.0 {
-            token.find(text.as_bytes(), &mut |range| found.push(range));
+            token.find(text.as_bytes(), |_| true, &mut |range| found.push(range));
         }
         let mut layer = Layer::of(text);
         for _ in 0..LAYERS {
             let Some(decoded) = layer.as_ref().and_then(Layer::decoded) else { break };
             for token in &self.0 {
-                token.find(&decoded.bytes, &mut |range| {
-                    found.push(decoded.places[range.start]..decoded.places[range.end]);
+                let joined = |at: usize| decoded.places[at - 1].end == decoded.places[at].start;
+                token.find(&decoded.bytes, joined, &mut |range| {
+                    found.push(decoded.places[range.start].start..decoded.places[range.end - 1].end);
                 });
             }
             layer = Some(decoded);
@@ -227,36 +232,111 @@ impl Secrets {
     }
 }
 
-/// A text with the percent-encoding undone, and where in the original each byte begins.
+/// A text with one layer of its encoding undone, and where in the original each byte comes from.
 struct Layer {
     bytes: Vec<u8>,
-    /// One more than there are bytes: the last is the end.
-    places: Vec<usize>,
+    places: Vec<Range<usize>>,
 }
 
 impl Layer {
-    /// `None` where nothing is encoded.
+    /// `None` where nothing is encoded or left out.
     fn of(text: &str) -> Option<Self> {
-        text.contains('%').then(|| Self { bytes: text.as_bytes().to_vec(), places: (0..=text.len()).collect() })
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"%\\&".contains(&byte);
+        let layer = || Self { bytes: text.as_bytes().to_vec(), places: (0..text.len()).map(|at| at..at + 1).collect() };
+        (!text.bytes().all(plain)).then(layer)
     }
 
+    /// Undoes one layer, and leaves out what only separates: nothing that is part of a token.
     fn decoded(&self) -> Option<Self> {
-        let digit = |at: usize| self.bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        let mut decoded = Self { bytes: Vec::new(), places: Vec::new() };
         let mut at = 0;
         while let Some(byte) = self.bytes.get(at) {
-            places.push(self.places[at]);
-            if let (b'%', Some(high), Some(low)) = (byte, digit(at + 1), digit(at + 2)) {
-                bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
-                at += 3;
-            } else {
-                bytes.push(*byte);
-                at += 1;
+            let rest = &self.bytes[at..];
+            let (length, part) = match byte {
+                b'%' => percent(rest),
+                b'\\' => backslash(rest),
+                b'&' => entity(rest),
+                _ => None,
             }
+            .unwrap_or_else(|| itself(rest));
+            let place = self.places[at].start..self.places[at + length - 1].end;
+            let mut buffer = [0; 4];
+            let bytes = match part {
+                Part::Byte(byte) => {
+                    buffer[0] = byte;
+                    &buffer[..1]
+                }
+                Part::Char(c) if c.is_whitespace() || printable::acts(c) => &[],
+                Part::Char(c) => c.encode_utf8(&mut buffer).as_bytes(),
+            };
+            decoded.bytes.extend_from_slice(bytes);
+            decoded.places.extend(bytes.iter().map(|_| place.clone()));
+            at += length;
         }
-        places.push(self.places[at]);
-        (bytes.len() < self.bytes.len()).then_some(Self { bytes, places })
+        (decoded.bytes.len() < self.bytes.len()).then_some(decoded)
     }
+}
+
+/// What some bytes of a layer stand for.
+enum Part {
+    /// Perhaps a part of a character.
+    Byte(u8),
+    Char(char),
+}
+
+fn itself(text: &[u8]) -> (usize, Part) {
+    let first = text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+    first.map_or((1, Part::Byte(text[0])), |c| (c.len_utf8(), Part::Char(c)))
+}
+
+/// `%41`
+fn percent(text: &[u8]) -> Option<(usize, Part)> {
+    Some((3, Part::Byte(u8::try_from(number(text.get(1..3)?, 16)?).ok()?)))
+}
+
+/// `\/`, `\n`, `\x41`, `\u0041`, `\u{41}`
+fn backslash(text: &[u8]) -> Option<(usize, Part)> {
+    let code = |digits: Range<usize>, length| Some((length, character(number(text.get(digits)?, 16)?)));
+    match text.get(1)? {
+        b'x' => Some((4, Part::Byte(u8::try_from(number(text.get(2..4)?, 16)?).ok()?))),
+        b'u' if text.get(2) == Some(&b'{') => {
+            let end = text.iter().take(11).position(|byte| *byte == b'}')?;
+            code(3..end, end + 1)
+        }
+        b'u' => code(2..6, 6),
+        b'n' | b'r' | b't' | b'b' | b'f' | b'0' => Some((2, Part::Char('\n'))),
+        byte if byte.is_ascii_punctuation() => Some((2, Part::Byte(*byte))),
+        _ => None,
+    }
+}
+
+/// `&#65;`, `&#x41;`, `&amp;`
+fn entity(text: &[u8]) -> Option<(usize, Part)> {
+    let end = text.iter().take(10).position(|byte| *byte == b';')?;
+    let part = match &text[1..end] {
+        [b'#', b'x' | b'X', digits @ ..] => character(number(digits, 16)?),
+        [b'#', digits @ ..] => character(number(digits, 10)?),
+        b"amp" => Part::Byte(b'&'),
+        b"lt" => Part::Byte(b'<'),
+        b"gt" => Part::Byte(b'>'),
+        b"quot" => Part::Byte(b'"'),
+        b"apos" => Part::Byte(b'\''),
+        b"sol" => Part::Byte(b'/'),
+        b"plus" => Part::Byte(b'+'),
+        b"equals" => Part::Byte(b'='),
+        _ => return None,
+    };
+    Some((end + 1, part))
+}
+
+/// A code that is no character is nothing of a token.
+fn character(code: u32) -> Part {
+    Part::Char(char::from_u32(code).unwrap_or('\n'))
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u32> {
+    let all = !digits.is_empty() && digits.iter().all(|digit| char::from(*digit).is_digit(radix));
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok().filter(|_| all)
 }
 
 #[cfg(test)]
@@ -306,6 +386,42 @@ mod tests {
     }
 
     #[test]
+    fn a_token_in_escapes_or_split_is_covered_whole() {
+        const TOKEN: &str = "Qx7vRt2L/Z9pKd4W+sB6nHj8FgC3yTa5E";
+        let each = |escape: &dyn Fn(char) -> String| TOKEN.chars().map(escape).collect::<String>();
+        let base64 = STANDARD.encode(format!("{}{TOKEN}", "x".repeat(40)));
+        let forms = [
+            each(&|c| format!("{c}\0")),
+            each(&|c| format!("{c}\u{200b}")),
+            each(&|c| format!("{c} ")),
+            TOKEN.replacen("W+", "W\r\n\t+", 1),
+            TOKEN.replacen("W+", "W\u{ad}+", 1),
+            TOKEN.replace('/', "\\/"),
+            TOKEN.replacen("W+", "W\\n+", 1),
+            each(&|c| format!("\\u{:04x}", u32::from(c))),
+            each(&|c| format!("\\\\u{:04X}", u32::from(c))),
+            each(&|c| format!("\\u{{{:x}}}", u32::from(c))),
+            each(&|c| format!("\\x{:02x}", u32::from(c))),
+            each(&|c| format!("%5Cu{:04x}", u32::from(c))),
+            TOKEN.replace('/', "&#x2F;").replace('+', "&#43;"),
+            TOKEN.replace('/', "&sol;").replace('+', "&amp;plus;"),
+            each(&|c| format!("&#{};", u32::from(c))),
+        ];
+        let secrets = secrets(&[TOKEN]);
+        for form in forms {
+            let said = secrets.redact(&format!("is {form} bad"));
+            assert!(
+                said.starts_with("is ***") && said.ends_with("bad") && said.len() <= "is *** bad".len() + 3,
+                "{said:?}"
+            );
+        }
+        let wrapped = format!("is {}\n{} bad", &base64[..70], &base64[70..]);
+        let said = secrets.redact(&wrapped);
+        assert!(said.len() < "is  bad".len() + 60, "{said:?}");
+        assert_eq!(&*secrets.redact(&format!("it is {TOKEN} that is bad \\ & %")), "it is *** that is bad \\ & %");
+    }
+
+    #[test]
     fn overlapping_and_several_tokens_leave_nothing() {
         let secrets = secrets(&["aaaaaaaa", "aaaabbbbb"]);
         assert_eq!(&*secrets.redact("-aaaaaaaaaaabbbbb-aaaabbbbb-"), "-***-***-");
@@ -349,7 +465,7 @@ mod tests {
         }
 
         #[test]
-        fn redacting_never_panics(text in "([%2541a-f+/=é-]|token-token){0,40}") {
+        fn redacting_never_panics(text in r"([%2541a-f+/=é \\&#xu{};-]|token-token){0,40}") {
             let secrets = secrets(&["token-token", "%%25%41aaaa"]);
             prop_assert!(!secrets.redact(&text).contains("token-token"));
         }
