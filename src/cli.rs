@@ -1,4 +1,4 @@
-//! What may a person type? Names, help and shapes; nothing is resolved or checked against the world yet.
+//! Command line: names, help and shapes of flags. Nothing here reads files or opens connections.
 
 #![expect(clippy::doc_markdown, reason = "these texts are read in a terminal, where backticks are noise")]
 
@@ -11,48 +11,50 @@ use clap_complete::Shell;
 
 use crate::budget::Budget;
 
-/// Reconciles a directory of YAML manifests with the apps of a CamposCloud account.
+/// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
 ///
-/// Each manifest declares whether one app shall be Running or Stopped. The operator compares that with what the server
-/// says and calls stop or start, with retry and backoff, until the two agree.
+/// Each manifest declares that one app is Running or Stopped. The operator compares the manifests with the apps, and calls
+/// stop or start, with retries and backoff, until they agree.
 #[derive(Debug, Parser)]
 #[command(name = "campos-operator", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Every flag has an environment variable CAMPOS_OPERATOR_<FLAG>. The token comes from \
-    CAMPOSCLOUD_TOKEN or --token-file, never from a flag.\n\nExit codes: 0 done, 1 any error (usage included), \
-    2 changes (only plan --detailed-exitcode).")]
+#[command(
+    after_help = "Every flag has an environment variable CAMPOS_OPERATOR_<FLAG>. The operator reads the token from \
+    CAMPOSCLOUD_TOKEN or from --token-file, never from a flag.\n\nExit codes: 0 success, 1 any error (also wrong usage), \
+    2 changes (only plan --detailed-exitcode)."
+)]
 pub struct Cli {
-    /// How the log looks.
+    /// Flags of the log.
     #[command(flatten)]
     pub log: LogArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Flags of every command that concern its log.
+/// Flags of the log, which every command has.
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
-    /// What to log: error, warn, info, debug, trace, or directives such as "info,campos_operator=debug"
+    /// Level of the log: error, warn, info, debug, trace, or directives such as "info,campos_operator=debug"
     #[arg(long, global = true, env = "CAMPOS_OPERATOR_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: String,
-    /// How to write the log, which goes to stderr
+    /// Format of the log, which goes to stderr
     #[arg(long, global = true, env = "CAMPOS_OPERATOR_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// When to use colour; auto honours NO_COLOR
+    /// When to use color; auto honors NO_COLOR
     #[arg(long, global = true, env = "CAMPOS_OPERATOR_COLOR", default_value = "auto", value_name = "WHEN")]
     pub color: Color,
 }
 
-/// How the log is written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line for a person.
+    /// Lines for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 
-/// When colour is used.
+/// When to use color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -63,141 +65,142 @@ pub enum Color {
     Never,
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the operator: watch the manifests and keep the apps as they say
+    /// Run the operator: watch the manifests, and keep the apps in the declared state
     #[command(
         after_help = "Examples:\n  campos-operator run --manifests ./manifests --token-file /run/secrets/token\n  \
-        campos-operator run --dry-run          # decide and log, call nothing\n  \
-        campos-operator run --once             # until settled, for a cron job or a pipeline\n  \
-        campos-operator run --state-dir /var/lib/campos-operator    # keep the history on disk\n\nWhile it runs, \
-        --listen answers (GET and HEAD alone): /api/v1/apps, /api/v1/status, /api/v1/history, /api/v1/events,\n\
-        /metrics, /livez, /readyz; described by /openapi.json."
+        campos-operator run --dry-run          # log decisions, send no stop or start\n  \
+        campos-operator run --once             # exit when nothing is left to do, for cron or CI\n  \
+        campos-operator run --state-dir /var/lib/campos-operator    # keep the history on disk\n\nThe \
+        port of --listen serves a status page (/), /api/v1/apps, /api/v1/status, /api/v1/history, /api/v1/events,\n\
+        /metrics, /livez and /readyz (GET and HEAD only). /openapi.json describes it."
     )]
     Run(RunArgs),
-    /// Show what `run` would do now, and call nothing
+    /// Show the calls that `run` would send now, and send none
     #[command(
-        after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # 0 nothing \
-        to do, 2 changes, 1 error\n  campos-operator plan -o json | jq '.actions'\n  campos-operator plan -o markdown | gh pr \
+        after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # exit code 0: \
+        no changes, 2: changes, 1: error\n  campos-operator plan -o json | jq '.actions'\n  campos-operator plan -o markdown | gh pr \
         comment 42 --body-file -"
     )]
     Plan(PlanArgs),
-    /// Check manifests without any network
+    /// Check manifests offline
     #[command(
         after_help = "Examples:\n  campos-operator validate manifests/\n  campos-operator validate bots/ticket.yaml\n  \
         kustomize build . | campos-operator validate -\n  campos-operator validate -o github         # in a workflow: \
-        annotates the pull request\n\nExit codes: 0 valid (warnings included), 1 not."
+        annotates the pull request\n\nExit codes: 0 valid (also with warnings), 1 invalid."
     )]
     Validate(ValidateArgs),
-    /// Write a manifest for every app of the account, each with the state it has now
+    /// Write one manifest for each app of the account, with the present state of the app
     #[command(
-        after_help = "Applying what it writes changes nothing. Apps that DIR declares already are left alone, and no file \
-        is replaced without --force.\n\nExamples:\n  campos-operator import --out bots\n  campos-operator import --team \
-        60c72b2f9b1e8d001c8e4f00\n  campos-operator plan --manifests bots    # says: No changes"
+        after_help = "The manifests declare the present state, so `run` changes nothing. `import` skips apps that DIR already \
+        declares, and overwrites no file without --force.\n\nExamples:\n  campos-operator import --out bots\n  campos-operator import --team \
+        60c72b2f9b1e8d001c8e4f00\n  campos-operator plan --manifests bots    # prints: No changes"
     )]
     Import(ImportArgs),
     /// Print the JSON Schema of the manifest, for editors
     #[command(
-        after_help = "Example:\n  campos-operator schema > manifests/.schema.json\n\nThen let a manifest begin with:\n  \
+        after_help = "Example:\n  campos-operator schema > manifests/.schema.json\n\nThen begin each manifest with this line:\n  \
         # yaml-language-server: $schema=.schema.json"
     )]
     Schema,
-    /// Serve a simulated CamposCloud API on loopback, to try things out against
+    /// Serve a simulated CamposCloud API on a loopback address, for tests and rehearsals
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
         --listen 127.0.0.1:8800\n  campos-operator simulate --apps 20 --faults faults.yaml\n\nThen, in another shell:\n  \
         CAMPOSCLOUD_TOKEN=simulated-token-0000 campos-operator run --api-url http://127.0.0.1:8800\n\nA file of faults; the first \
-        rule that fits a request applies:\n  rules:\n    - on: stop             # list, get, start, stop, restart, me \
+        rule that matches a request applies:\n  rules:\n    - on: stop             # list, get, start, stop, restart, me \
         or any\n      app: 60c72b2f9b1e8d001c8e4f3a\n      from: 0s             # since the start, until `to`\n      \
         to: 10s\n      times: 3\n      probability: 0.5\n      do: {status: 429, headers: {retry-after: \"5\"}}\n  \
-        revive:                # somebody else starts an app again\n    - {app: 60c72b2f9b1e8d001c8e4f3a, every: \
-        10s}\n\nWhat `do` may say: status, headers, body (html, empty, garbage, huge, other-app), delay, hang, drip, \
+        revive:                # another client starts the app again\n    - {app: 60c72b2f9b1e8d001c8e4f3a, every: \
+        10s}\n\nKeys of `do`: status, headers, body (html, empty, garbage, huge, other-app), delay, hang, drip, \
         refuse, reset (before, after), truncate, ignore, effect-delay, stale, pages (lose, duplicate, shift, loop, \
         empty)."
     )]
     Simulate(SimulateArgs),
-    /// Show the main job in one process: simulator and operator on ./manifests
+    /// Run the operator and a simulated CamposCloud in one process, on ./manifests
     #[command(
         after_help = "Examples:\n  campos-operator demo\n  campos-operator demo --manifests bots --listen off\n\nThen \
-        edit a manifest and watch, on http://127.0.0.1:8080/ for instance."
+        edit a manifest, and watch the app on http://127.0.0.1:8080/."
     )]
     Demo(DemoArgs),
-    /// Explain a schedule: which window decides, why, and what comes next
-    #[command(after_help = "Examples:\n  campos-operator explain dev-bot                      # asks the daemon\n  \
+    /// Explain a schedule: the window that decides, its reason, and the next changes
+    #[command(
+        after_help = "Examples:\n  campos-operator explain dev-bot                      # queries the daemon\n  \
         campos-operator explain -f manifests/dev-bot.yaml    # offline\n  campos-operator explain -f bots.yaml dev-bot --at \
-        2026-12-24T02:00 --next 10")]
+        2026-12-24T02:00 --next 10"
+    )]
     Explain(ExplainArgs),
     /// Print shell completions
     #[command(after_help = "Examples:\n  campos-operator completions bash > \
         ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
         ~/.zfunc/_campos-operator")]
     Completions {
-        /// For which shell
+        /// The shell
         shell: Shell,
     },
-    /// Print the manual page, or write those of every command
+    /// Print the manual page, or write one page for each command
     #[command(after_help = "Examples:\n  campos-operator man | man -l -\n  campos-operator man --out \
         /usr/local/share/man/man1")]
     Man(ManArgs),
-    /// Show the apps of a running daemon: what is asked, what is seen, and why
+    /// Show the apps of a running daemon: desired state, observed state, and reason
     #[command(
-        after_help = "NEXT is what comes next: a stop or start that the schedule will ask for, otherwise the next look. \
-        AGE is how long Ready has been what it is.\n\nExamples:\n  campos-operator get\n  campos-operator get -l \
-        team=support -l '!legacy' -o wide\n  campos-operator get -w                        # live, until ctrl-c\n  \
-        campos-operator get ticket-bot -o yaml        # can be applied again\n  campos-operator get -o json | jq \
+        after_help = "NEXT is the next stop or start of the schedule (stop, start), or the next read (look). While a rate \
+        limit or a failure of the server holds the app, it is the next attempt (retry). \
+        AGE is the time since READY last changed.\n\nExamples:\n  campos-operator get\n  campos-operator get -l \
+        team=support -l '!legacy' -o wide\n  campos-operator get -w                        # follow changes until Ctrl-C\n  \
+        campos-operator get ticket-bot -o yaml        # a manifest that you can apply again\n  campos-operator get -o json | jq \
         '.items[] | select(.status.desired != .status.observed) | .metadata.name'"
     )]
     Get(GetArgs),
-    /// Tell everything about one app in plain words, and what to do about it
+    /// Show everything about one app: its state, the cause, and the next step
     #[command(after_help = "Examples:\n  campos-operator describe ticket-bot\n  campos-operator describe ticket-bot \
         --server http://127.0.0.1:9090")]
     Describe(DescribeArgs),
-    /// Show what was decided and called in the past, newest first
+    /// Show past decisions and calls, newest first
     #[command(after_help = "Examples:\n  campos-operator history                  # of all apps\n  campos-operator \
         history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'")]
     History(HistoryArgs),
-    /// Wait until apps are as you need them
-    #[command(
-        after_help = "Exit codes: 0 the condition holds for all, 1 not within --timeout; those that do not are named \
-        with their reason.\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
+    /// Wait until apps meet a condition
+    #[command(after_help = "Exit codes: 0 all apps meet the condition, 1 not within --timeout: the output lists \
+        the other apps with their reasons.\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
         campos-operator wait --for=condition=Stalled=False --all    # nothing needs a person\n  campos-operator wait \
-        --for=condition=Reconciling=False ticket-bot music-bot"
-    )]
+        --for=condition=Reconciling=False ticket-bot music-bot")]
     Wait(WaitArgs),
-    /// Tell by the exit code whether a running daemon is alive, as /livez does
+    /// Exit with 0 if a running daemon is alive, as /livez reports it
     #[command(
-        after_help = "Alive means that its loop goes round; a CamposCloud that fails does not make it unhealthy.\n\n\
-        Exit codes: 0 healthy, 1 not.\n\nExamples:\n  campos-operator health\n  campos-operator health --server \
+        after_help = "A daemon is alive while its loop makes progress. A failure of CamposCloud does not make it unhealthy.\n\n\
+        Exit codes: 0 alive, 1 not alive.\n\nExamples:\n  campos-operator health\n  campos-operator health --server \
         http://127.0.0.1:9090 --timeout 2s\n  HEALTHCHECK CMD [\"/campos-operator\", \"health\"]    # in a Dockerfile"
     )]
     Health(HealthArgs),
 }
 
-/// Where the manifests are.
+/// Flags for the manifests.
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
-    /// Directory of manifests, read recursively; may be given several times
+    /// Directory of manifests, read recursively; repeatable
     #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
-    /// Follow links that lead out of the directory; within it (ConfigMaps, git-sync) they are always followed
+    /// Follow links that lead out of the directory; links within it (ConfigMaps, git-sync) are always followed
     #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
     pub follow_links: bool,
 }
 
-/// How changes of the manifests are noticed.
+/// How the operator detects changes of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WatchArg {
-    /// At once, by the kernel's events; by scanning as well, and where there are none
+    /// File events, and scans
     Auto,
-    /// By scanning alone, each --scan-interval
+    /// Scans only, every --scan-interval
     Scan,
 }
 
-/// How to reach CamposCloud.
+/// Flags for the CamposCloud API.
 #[derive(Debug, Clone, Args)]
 pub struct ApiArgs {
-    /// Address of the API; plain http only to loopback
+    /// URL of the API; plain http only for loopback addresses
     #[arg(
         long,
         env = "CAMPOS_OPERATOR_API_URL",
@@ -206,28 +209,28 @@ pub struct ApiArgs {
         value_name = "URL"
     )]
     pub api_url: String,
-    /// Allow plain http to other hosts than loopback; the token then travels unencrypted
+    /// Allow plain http to hosts other than loopback; the token is then sent unencrypted
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HTTP")]
     pub allow_http: bool,
-    /// File that holds the token; read again when it changes [default: the token is in CAMPOSCLOUD_TOKEN]
+    /// File with the token, read again when it changes [default: the token is in CAMPOSCLOUD_TOKEN]
     #[arg(long, env = "CAMPOS_OPERATOR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Act on windows and ends of suspensions although this machine's clock differs from the server's
+    /// Trust the clock of this machine for windows and ends of suspensions, even if the clock of the server differs
     #[arg(long, env = "CAMPOS_OPERATOR_TRUST_CLOCK")]
     pub trust_clock: bool,
-    /// Requests a minute that may be made, of the account's 180; "unlimited" for a private server
+    /// Limit of requests a minute, of the 180 that the account has; "unlimited" for a private server
     #[arg(long, env = "CAMPOS_OPERATOR_API_BUDGET", default_value = "120", value_name = "N", value_parser = budget)]
     pub api_budget: Budget,
 }
 
-/// Which calls the daemon makes at most.
+/// Calls that the daemon can send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PolicyArg {
     /// Stop and start
     Full,
     /// Stop, never start
     StopOnly,
-    /// Look and report, never call
+    /// Observe and report, never stop or start
     ObserveOnly,
 }
 
@@ -240,43 +243,43 @@ pub struct RunArgs {
     /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
-    /// List the apps of this team, too: the plain list need not show them, and one list costs less than single reads; may be given several times
+    /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub team: Vec<String>,
-    /// Time between looks at the list of apps
+    /// Time between reads of the list of apps
     #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub interval: Duration,
-    /// Time between full scans of the manifests; file events make changes immediate
+    /// Time between scans of all manifests; with file events, most changes take effect at once
     #[arg(long, env = "CAMPOS_OPERATOR_SCAN_INTERVAL", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub scan_interval: Duration,
-    /// Release every app when all manifests of a directory disappear at once, instead of reporting the directory as lost
+    /// Release the apps if all manifests of a directory disappear at once, instead of keeping them in force
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_EMPTY")]
     pub allow_empty: bool,
-    /// How changes of the manifests are noticed
+    /// How to detect changes of manifests
     #[arg(long, env = "CAMPOS_OPERATOR_WATCH", default_value = "auto", value_name = "HOW")]
     pub watch: WatchArg,
-    /// Which calls are allowed; a manifest can only be stricter
+    /// Allowed calls; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
-    /// Decide and report, but call neither stop nor start
+    /// Decide and report, but send no stop or start
     #[arg(long, env = "CAMPOS_OPERATOR_DRY_RUN")]
     pub dry_run: bool,
-    /// Run until everything is settled, then exit: 0 settled, 1 not
+    /// Exit when nothing is left to do: 0 if all apps are settled or held, 1 if not
     #[arg(long, env = "CAMPOS_OPERATOR_ONCE")]
     pub once: bool,
-    /// With --once: give up after this time
+    /// With --once: exit with 1 after this time
     #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "10m", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
-    /// How long an accepted call has to take effect before it counts as not effective
+    /// Time in which an accepted call must take effect
     #[arg(long, env = "CAMPOS_OPERATOR_CONFIRM_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = duration)]
     pub confirm_timeout: Duration,
-    /// Address of the read-only HTTP port, or "off"; ":8080" is every address of the machine
+    /// Address of the read-only HTTP port, or "off"; ":8080" means all addresses of the machine
     #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = listen)]
     pub listen: Listen,
-    /// Another host name under which a loopback port answers, for a proxy in front of it; may be given several times
+    /// Another host name that a loopback port accepts, for a proxy in front of it; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host)]
     pub allow_host: Vec<String>,
-    /// Directory to keep the history in, as history.jsonl; without it the newest 1,000 entries are kept in memory
+    /// Directory for the history (history.jsonl); without it, only the newest 1,000 entries are kept, in memory
     #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -290,56 +293,56 @@ pub struct PlanArgs {
     /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
-    /// List the apps of this team, too: the plain list need not show them, and one list costs less than single reads; may be given several times
+    /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub team: Vec<String>,
-    /// Which calls are allowed; a manifest can only be stricter
+    /// Allowed calls; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
-    /// The interval that the requests a minute are computed for
+    /// Interval of `run`, for the number of requests a minute that the plan shows
     #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub interval: Duration,
-    /// How to print the plan
+    /// Format of the plan
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
-    /// Exit 2 if there are changes
+    /// Exit with 2 if there are changes
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
 }
 
-/// How a plan is printed.
+/// Format of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PlanOutput {
-    /// For a person
+    /// For people
     Text,
-    /// For a script
+    /// For scripts
     Json,
-    /// For a pull request
+    /// For pull requests
     Markdown,
 }
 
 /// `validate`.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Files and directories; - reads stdin
+    /// Files and directories; "-" reads stdin
     #[arg(default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Follow links that lead out of a directory
     #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
     pub follow_links: bool,
-    /// How to print what is wrong
+    /// Format of the mistakes
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: ValidateOutput,
 }
 
-/// How diagnostics are printed.
+/// Format of mistakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ValidateOutput {
-    /// For a person, with the line and what would fit
+    /// For people, with the line and the values that fit
     Text,
-    /// For a script
+    /// For scripts
     Json,
-    /// Workflow commands: annotations on a pull request on GitHub
+    /// Workflow commands, which annotate a pull request on GitHub
     Github,
 }
 
@@ -349,13 +352,13 @@ pub struct ImportArgs {
     /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
-    /// Directory to write to; created if need be
+    /// Directory for the manifests; created if it does not exist
     #[arg(long, env = "CAMPOS_OPERATOR_OUT", default_value = "./manifests", value_name = "DIR")]
     pub out: PathBuf,
-    /// The apps of this team instead of your own; may be given several times
+    /// Import the apps of this team instead of your own; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub team: Vec<String>,
-    /// Write files anew that are there already
+    /// Overwrite existing files
     #[arg(long, env = "CAMPOS_OPERATOR_FORCE")]
     pub force: bool,
 }
@@ -363,19 +366,19 @@ pub struct ImportArgs {
 /// `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
-    /// The app; with --file all of its apps, if left out
+    /// Name of the app; optional with --file, for all apps of the file
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Explain this manifest instead of asking the daemon
+    /// Explain this manifest, without a daemon
     #[arg(short, long, env = "CAMPOS_OPERATOR_FILE", value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// The moment: RFC 3339, or a time of the app's zone such as 2026-12-24T02:00; now, if left out
+    /// Moment to explain: RFC 3339, or a time in the time zone of the app, such as 2026-12-24T02:00 [default: now]
     #[arg(long, env = "CAMPOS_OPERATOR_AT", value_name = "TIME")]
     pub at: Option<String>,
-    /// How many changes to tell
+    /// Number of changes to show
     #[arg(long, env = "CAMPOS_OPERATOR_NEXT", default_value_t = 5, value_name = "N")]
     pub next: usize,
-    /// The daemon's port
+    /// URL of the HTTP port of the daemon
     #[arg(
         long,
         env = "CAMPOS_OPERATOR_SERVER",
@@ -385,39 +388,39 @@ pub struct ExplainArgs {
         value_parser = server
     )]
     pub server: String,
-    /// What to print
+    /// Format of the explanation
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: ExplainOutput,
 }
 
-/// How an explanation is printed.
+/// Format of an explanation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExplainOutput {
-    /// For a person.
+    /// For people.
     Text,
-    /// For a script.
+    /// For scripts.
     Json,
 }
 
 /// `simulate`.
 #[derive(Debug, Clone, Args)]
 pub struct SimulateArgs {
-    /// Address to serve on; port 0 takes a free one
+    /// Address of the simulated API; port 0 selects a free port
     #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8800", value_name = "ADDR", value_parser = address)]
     pub listen: SocketAddr,
-    /// Number of made-up apps, all running
+    /// Number of generated apps, all running
     #[arg(long, env = "CAMPOS_OPERATOR_APPS", default_value_t = 0, value_name = "N")]
     pub apps: u32,
-    /// One running app for each manifest below this directory
+    /// Generate one running app for each manifest below this directory
     #[arg(long, env = "CAMPOS_OPERATOR_FROM", value_name = "DIR")]
     pub from: Option<PathBuf>,
-    /// Seed of everything that is left to chance
+    /// Seed of all random choices
     #[arg(long, env = "CAMPOS_OPERATOR_SEED", default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Hardship to simulate, in YAML; the format is below
+    /// File of faults to inject, in YAML; see the format below
     #[arg(long, env = "CAMPOS_OPERATOR_FAULTS", value_name = "FILE")]
     pub faults: Option<PathBuf>,
-    /// The token to accept
+    /// Token that the API accepts
     #[arg(
         long,
         env = "CAMPOS_OPERATOR_SIMULATE_TOKEN",
@@ -434,24 +437,24 @@ pub struct DemoArgs {
     /// The manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// Address of the read-only HTTP port, or "off"; a taken port is replaced by a free one
+    /// Address of the read-only HTTP port, or "off"; if the port is in use, a free one is selected
     #[arg(long, env = "CAMPOS_OPERATOR_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR", value_parser = listen)]
     pub listen: Listen,
 }
 
-/// Where the HTTP port listens.
+/// Address of the HTTP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// Nowhere.
+    /// There is no port.
     Off,
-    /// There.
+    /// The port listens on this address.
     On(SocketAddr),
 }
 
-/// Where the daemon is.
+/// Flags for the daemon.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
-    /// Address of the daemon's HTTP port
+    /// URL of the HTTP port of the daemon
     #[arg(
         long,
         env = "CAMPOS_OPERATOR_SERVER",
@@ -466,35 +469,35 @@ pub struct ServerArgs {
 /// `get`.
 #[derive(Debug, Clone, Args)]
 pub struct GetArgs {
-    /// Apps by name; all of them if none is given
+    /// Names of apps [default: all apps]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// How to print the apps [default: a table]
+    /// Format of the apps [default: a table]
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", value_name = "FORMAT")]
     pub output: Option<GetOutput>,
-    /// Only apps with this label: key=value, key!=value, key or !key; repeatable or separated by commas, all must hold
+    /// Only apps with this label: key=value, key!=value, key or !key; repeatable, or separated by commas; all must match
     #[arg(short = 'l', long, env = "CAMPOS_OPERATOR_SELECTOR", value_name = "LABEL", value_delimiter = ',')]
     #[arg(value_parser = selector, conflicts_with = "names")]
     pub selector: Vec<Selector>,
-    /// Go on showing what changes: redrawn on a terminal, otherwise one line for each change
+    /// Follow changes: on a terminal, redraw the table; otherwise, print one line for each change
     // The variable is shared with a flag of the daemon that takes words, so only a plain yes counts as one.
     #[arg(short, long, env = "CAMPOS_OPERATOR_WATCH", value_parser = yes)]
     pub watch: bool,
 }
 
-/// How `get` prints.
+/// Format of `get`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GetOutput {
     /// A table with more columns
     Wide,
     /// The objects as JSON
     Json,
-    /// The objects as YAML, which can be applied again
+    /// The objects as YAML, which you can apply again
     Yaml,
-    /// The names alone
+    /// Only the names
     Name,
 }
 
@@ -514,7 +517,7 @@ pub enum Selector {
 /// `describe`.
 #[derive(Debug, Clone, Args)]
 pub struct DescribeArgs {
-    /// The app
+    /// Name of the app
     pub name: String,
     /// The daemon.
     #[command(flatten)]
@@ -524,26 +527,26 @@ pub struct DescribeArgs {
 /// `history`.
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
-    /// Only of this app
+    /// Only entries of this app
     pub name: Option<String>,
     /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// How to print the entries
+    /// Format of the entries
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: HistoryOutput,
-    /// At most so many, the newest
+    /// Largest number of entries; the newest are shown
     #[arg(long, env = "CAMPOS_OPERATOR_LIMIT", default_value_t = 20, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 
-/// How `history` prints.
+/// Format of `history`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HistoryOutput {
     /// A table
     Text,
-    /// One JSON object a line
+    /// One JSON object for each line
     Json,
 }
 
@@ -551,20 +554,20 @@ pub enum HistoryOutput {
 #[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["names", "all"]))]
 pub struct WaitArgs {
-    /// Apps by name
+    /// Names of apps
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// All apps
+    /// Wait for all apps
     #[arg(long, env = "CAMPOS_OPERATOR_ALL")]
     pub all: bool,
     /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// What to wait for: condition=Ready, Reconciling or Stalled, with =False or =Unknown for another value than True
+    /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other than True
     #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", default_value = "condition=Ready", value_name = "CONDITION")]
     #[arg(value_parser = awaited)]
     pub awaited: Awaited,
-    /// How long to wait
+    /// Exit with 1 after this time
     #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -572,7 +575,7 @@ pub struct WaitArgs {
 /// `man`.
 #[derive(Debug, Clone, Args)]
 pub struct ManArgs {
-    /// Directory to write one page for each command to; created if need be [default: print the main page]
+    /// Directory for the pages, one for each command; created if it does not exist [default: print the main page]
     #[arg(long, env = "CAMPOS_OPERATOR_OUT", value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -583,12 +586,12 @@ pub struct HealthArgs {
     /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// How long to wait for the answer
+    /// Exit with 1 if there is no answer within this time
     #[arg(long, env = "CAMPOS_OPERATOR_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 }
 
-/// A condition and the value it shall have.
+/// A condition and the value to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Awaited {
     /// `Ready`, `Reconciling` or `Stalled`.
@@ -639,7 +642,7 @@ fn listen(text: &str) -> Result<Listen, String> {
     address(text).map(Listen::On).map_err(|hint| hint + ", or off")
 }
 
-/// `ADDRESS:PORT`; `localhost` is an address, and none at all is all of them.
+/// Parses `ADDRESS:PORT`. `localhost` counts as an address, and an empty address means all addresses.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let hint = || "expected ADDRESS:PORT, such as 127.0.0.1:8080, [::1]:8080, localhost:8080 or :8080".to_owned();
     let Some((host, port)) = text.rsplit_once(':') else { return Err(hint()) };
@@ -651,7 +654,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, port.parse().map_err(|_| hint())?))
 }
 
-/// The address of a daemon's port; without a scheme it is http, and without a host this machine.
+/// Parses the URL of a daemon. The default scheme is http, and the default host is this machine.
 #[expect(clippy::unnecessary_wraps, reason = "the signature that clap asks for")]
 fn server(text: &str) -> Result<String, String> {
     let host_and_port = text.rsplit_once(':').filter(|(host, port)| {
