@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use campos_operator::cli::Cli;
-use campos_operator::reconcile::condition::Reason;
+use campos_operator::reconcile::reason::Reason;
 use campos_operator::simulator::faults::Faults;
 use clap::{Arg, Command, CommandFactory as _};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
