@@ -93,6 +93,13 @@ struct Loss {
     emptied: BTreeSet<Arc<str>>,
 }
 
+/// A file that declared something and declares nothing any more, until that is in force.
+#[derive(Debug)]
+struct Emptied {
+    since: Instant,
+    state: FileState,
+}
+
 /// A text that is not accepted yet.
 #[derive(Debug)]
 struct Pending {
@@ -140,6 +147,8 @@ pub(super) struct Engine {
     restless: BTreeSet<AppName>,
     /// What was reported of the apps with a pending text.
     unsettled: HashMap<AppName, Text>,
+    /// What they declared is released as late as that of a file that is gone: others may follow.
+    emptying: BTreeMap<Arc<str>, Emptied>,
     /// Roots that lost everything at once, by their index: what they held stays in force.
     lost: BTreeMap<usize, Loss>,
     /// The device that each root was on when it last had manifests.
@@ -186,6 +195,7 @@ impl Engine {
             recent: HashMap::new(),
             restless: BTreeSet::new(),
             unsettled: HashMap::new(),
+            emptying: BTreeMap::new(),
             lost: BTreeMap::new(),
             devices: Vec::new(),
             released: Vec::new(),
@@ -257,6 +267,7 @@ impl Engine {
         for (file, diagnostic) in &listing.oddities {
             self.unreadable(file, diagnostic.clone());
         }
+        self.defer_emptied(now);
         self.absent(now, &listing, &due);
         drop(due);
         self.told = listing.is_told();
@@ -266,7 +277,7 @@ impl Engine {
         self.linked = listing.linked;
         self.outside = listing.outside;
         self.writers = None;
-        self.commit(now);
+        self.bring(now);
         self.loaded |= self.trouble.is_none();
     }
 
@@ -342,7 +353,11 @@ impl Engine {
     /// How many objects a root would lose if everything that is not there any more were released, where it would be left
     /// with none.
     fn losing(&self, root: usize) -> Option<usize> {
-        if self.missing.is_empty() && !self.batch.values().any(declares_nothing) && !self.lost.contains_key(&root) {
+        if self.missing.is_empty()
+            && self.emptying.is_empty()
+            && !self.batch.values().any(declares_nothing)
+            && !self.lost.contains_key(&root)
+        {
             return None;
         }
         let declared = |state: &FileState| match state {
@@ -361,6 +376,7 @@ impl Engine {
         let mut objects = 0;
         for (file, _) in self.catalog.files().filter(|(file, _)| self.root_of(file) == root) {
             let gone = self.missing.contains_key(file)
+                || self.emptying.contains_key(file)
                 || self.batch.get(file).is_some_and(declares_nothing)
                 || emptied.is_some_and(|emptied| emptied.contains(file));
             if !gone {
@@ -386,7 +402,9 @@ impl Engine {
     fn release(&mut self, root: usize, now: Instant) {
         let missing = self.missing.iter().filter(|(file, _)| self.root_of(file) == root);
         let missing: Vec<(Arc<str>, Instant)> = missing.map(|(file, since)| (file.clone(), *since)).collect();
-        let newest = missing.iter().map(|(_, since)| *since).max().unwrap_or(now);
+        let emptied = self.emptying.iter().filter(|(file, _)| self.root_of(file) == root);
+        let emptied: Vec<(Arc<str>, Instant)> = emptied.map(|(file, one)| (file.clone(), one.since)).collect();
+        let newest = missing.iter().chain(&emptied).map(|(_, since)| *since).max().unwrap_or(now);
         let at_rest = self.pending.is_empty() && now.duration_since(newest) >= GONE_AFTER;
         self.released.retain(|(at, ..)| now.duration_since(*at) <= self.together);
         for (file, since) in missing {
@@ -394,6 +412,15 @@ impl Engine {
                 let objects = self.catalog.members(&file).count();
                 self.released.push((now, root, objects));
                 self.gone(&file);
+            }
+        }
+        for (file, since) in emptied {
+            if (at_rest || now.duration_since(since) >= GONE_AT_LAST)
+                && let Some(Emptied { state, .. }) = self.emptying.remove(&file)
+            {
+                let objects = self.catalog.members(&file).count();
+                self.released.push((now, root, objects));
+                self.batch.entry(file).or_insert(state);
             }
         }
     }
@@ -407,12 +434,29 @@ impl Engine {
         roots.max_by_key(|(_, root)| root.prefix.len()).map_or(0, |(at, _)| at)
     }
 
+    /// Keeps in force for a moment what files declared whose new texts declare nothing: they may be the first of all.
+    fn defer_emptied(&mut self, now: Instant) {
+        self.emptying.retain(|file, _| !self.batch.contains_key(file));
+        let named = |state: &FileState| match state {
+            FileState::Read(parsed) => parsed.documents.iter().filter_map(|document| document.name.clone()).collect(),
+            FileState::Unreadable(_) | FileState::Gone => Vec::new(),
+        };
+        let elsewhere: HashSet<AppName> = self.batch.values().flat_map(named).collect();
+        let catalog = &self.catalog;
+        let keeps = |file: &str| catalog.members(file).any(|name| !elsewhere.contains(name));
+        if !self.allow_empty {
+            let deferred = self.batch.extract_if(.., |file, state| is_emptied(state) && keeps(file));
+            self.emptying.extend(deferred.map(|(file, state)| (file, Emptied { since: now, state })));
+        }
+        // What moved to another file is not lost, and is not to be declared twice.
+        let moved = self.emptying.extract_if(.., |file, _| !keeps(file));
+        self.batch.extend(moved.map(|(file, Emptied { state, .. })| (file, state)));
+    }
+
     /// Keeps in force what the last files of a root declared, where their new texts declare nothing.
     fn hold_emptied(&mut self, now: Instant) {
-        let emptied: Vec<Arc<str>> =
-            self.batch.iter().filter(|(_, state)| is_emptied(state)).map(|(file, _)| file.clone()).collect();
         let affected: BTreeSet<usize> =
-            emptied.iter().map(|file| self.root_of(file)).chain(self.lost.keys().copied()).collect();
+            self.emptying.keys().map(|file| self.root_of(file)).chain(self.lost.keys().copied()).collect();
         for root in affected {
             let Some(objects) = self.losing(root) else {
                 self.regain(root, now);
@@ -420,8 +464,9 @@ impl Engine {
             };
             if self.lost.contains_key(&root) || self.is_loss(root, objects, false, now) {
                 let mut loss = self.lost.remove(&root).unwrap_or_else(|| Loss { objects, emptied: BTreeSet::new() });
-                loss.emptied.extend(emptied.iter().filter(|file| self.root_of(file) == root).cloned());
-                self.batch.retain(|file, _| !loss.emptied.contains(file));
+                let emptied = self.emptying.keys().filter(|file| self.root_of(file) == root).cloned();
+                loss.emptied.extend(emptied);
+                self.emptying.retain(|file, _| !loss.emptied.contains(file));
                 self.lost.insert(root, loss);
             }
         }
@@ -429,7 +474,8 @@ impl Engine {
 
     /// Whether a file is about to be released.
     pub(super) fn is_releasing(&self) -> bool {
-        self.missing.keys().any(|file| !self.lost.contains_key(&self.root_of(file)))
+        let mut files = self.missing.keys().chain(self.emptying.keys());
+        files.any(|file| !self.lost.contains_key(&self.root_of(file)))
     }
 
     /// Whether the manifests cannot be read, or all of a root's disappeared.
@@ -835,10 +881,16 @@ impl Engine {
 
     /// Brings what was read into force, as one change.
     pub(super) fn commit(&mut self, now: Instant) {
+        self.defer_emptied(now);
+        self.bring(now);
+    }
+
+    /// The same for what waits for nothing any more.
+    fn bring(&mut self, now: Instant) {
+        self.hold_emptied(now);
         if self.batch.is_empty() {
             return;
         }
-        self.hold_emptied(now);
         let changes = self.catalog.take(std::mem::take(&mut self.batch), clock::timestamp());
         self.recent.retain(|_, at| now.duration_since(*at) < AGAIN_WITHIN);
         // The first load changes nothing: it is what there is.
@@ -1356,6 +1408,38 @@ pub(super) mod tests {
         bench.close("a.yaml");
         bench.pause(100);
         assert_eq!(bench.state("a"), "Stopped");
+    }
+
+    #[test]
+    fn files_that_are_emptied_one_after_the_other_are_lost_together() {
+        for empty in ["# nothing\n", "---\n", "apiVersion: campos-operator.dev/v1\nkind: AppList\nitems: []\n"] {
+            let mut bench = Bench::new(&["a", "b", "c"]);
+            bench.engine.together = Duration::from_secs(3);
+            for name in ["a", "b", "c"] {
+                bench.replace(&format!("{name}.yaml"), empty);
+                bench.wait(200);
+            }
+            bench.wait(5000);
+            for name in ["a", "b", "c"] {
+                assert_eq!(bench.state(name), "Running", "{name} after {empty:?}");
+            }
+            assert!(bench.engine.report().trouble.is_some_and(|trouble| trouble.starts_with("all 3 manifests")));
+        }
+        // All but some is an edit.
+        let mut bench = Bench::new(&["a", "b", "c"]);
+        bench.engine.together = Duration::from_secs(3);
+        bench.replace("a.yaml", "# nothing\n");
+        assert_eq!(bench.state("a"), "Running");
+        bench.wait(400);
+        bench.wait(400);
+        assert_eq!((bench.state("a"), bench.state("b")), ("-", "Running"));
+        assert!(bench.engine.report().available);
+        // What moves is not declared twice meanwhile.
+        bench.replace("b.yaml", "# moved\n");
+        bench.write("d.yaml", &manifest("b", "Stopped"));
+        bench.look("d.yaml", Arrival::Whole);
+        assert_eq!(bench.state("b"), "Stopped");
+        assert!(bench.engine.report().available);
     }
 
     #[test]
