@@ -1,0 +1,145 @@
+//! Refused account: a token that is not accepted (401), and requests that the account may not make (402, 403, 451).
+//!
+//! Each has a gate with one slow probe at a time. One app's 403 is that app's failure; five different apps in a row, or
+//! the list, mean the account.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::gate::Gate;
+use super::lanes::Lane;
+use super::{Call, Shift};
+use crate::reconcile::app::AppId;
+use crate::reconcile::backoff::ACCOUNT_PROBES;
+use crate::reconcile::moment::Moment;
+
+/// Different apps in a row that are forbidden before the account counts as forbidden. One app alone never does.
+const FORBIDDEN_APPS: usize = 5;
+/// A token that is refused again within this time continues with its earlier backoff: a server that accepts the probe
+/// and refuses the rest is not probed at the first pace each time.
+const RELAPSE: Duration = Duration::from_mins(10);
+
+/// Kind of request that the account may not make. The widest is the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forbidden {
+    /// The list, and with it everything.
+    List,
+    /// Reads of single apps, and calls.
+    Reads,
+    /// Stops and starts.
+    Calls,
+}
+
+impl Forbidden {
+    const fn of(call: &Call) -> Self {
+        match call {
+            Call::Token | Call::List => Self::List,
+            Call::Read(_) => Self::Reads,
+            Call::Act(_) => Self::Calls,
+        }
+    }
+
+    /// Whether a success of `call` proves that requests of this kind are allowed.
+    pub(super) fn disproved_by(self, call: &Call) -> bool {
+        *call != Call::Token && Self::of(call) >= self
+    }
+
+    pub(super) const fn holds(self, lane: Lane) -> bool {
+        match (self, lane) {
+            (Self::List, _) | (Self::Reads | Self::Calls, Lane::Act) | (Self::Reads, Lane::Confirm) => true,
+            (Self::Reads | Self::Calls, Lane::Observe) | (Self::Calls, Lane::Confirm) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    /// Present while the token is refused.
+    pub(super) blocked: Option<Gate>,
+    /// The last time that a refused token was accepted, and its gate until then.
+    unblocked: Option<(Moment, Gate)>,
+    pub(super) forbidden: Option<(Forbidden, Gate)>,
+    /// Apps in a row that may not be read or called.
+    pub(super) forbidden_apps: BTreeSet<AppId>,
+    /// Number of declared apps: if they are few, refusals of all of them mean the account.
+    pub(super) declared: usize,
+    salt: u64,
+}
+
+impl Account {
+    pub(super) fn new(salt: u64) -> Self {
+        Self {
+            blocked: None,
+            unblocked: None,
+            forbidden: None,
+            forbidden_apps: BTreeSet::new(),
+            declared: usize::MAX,
+            salt,
+        }
+    }
+
+    pub(super) fn block(&mut self, now: Moment) -> Option<Shift> {
+        if let Some(gate) = &mut self.blocked {
+            gate.refused(now);
+            return None;
+        }
+        let relapse = self.unblocked.filter(|(at, _)| now.since(*at) < RELAPSE).map(|(_, gate)| gate);
+        self.blocked = Some(match relapse {
+            Some(mut gate) => {
+                gate.probing = true;
+                gate.refused(now);
+                gate
+            }
+            None => Gate::new(ACCOUNT_PROBES, self.salt, now, now),
+        });
+        Some(Shift::AccountBlocked)
+    }
+
+    /// The server accepted the token.
+    pub(super) fn unblock(&mut self, now: Moment) -> Option<Shift> {
+        self.unblocked = Some((now, self.blocked.take()?));
+        Some(Shift::AccountUnblocked)
+    }
+
+    pub(super) fn forbid(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+        let kind = Forbidden::of(call);
+        self.forbidden_apps.extend(call.app().cloned());
+        if let Some((known, gate)) = &mut self.forbidden {
+            // The wider refusal counts: an account that may not list its apps may not read or call them.
+            *known = kind.min(*known);
+            gate.refused(now);
+            return None;
+        }
+        // One app alone is that app's failure, even if it is the only one that is declared.
+        let enough = FORBIDDEN_APPS.min(self.declared.max(2));
+        if kind != Forbidden::List && self.forbidden_apps.len() < enough {
+            return None;
+        }
+        self.forbidden = Some((kind, Gate::new(ACCOUNT_PROBES, self.salt, now, now)));
+        Some(Shift::AccountForbidden(kind))
+    }
+
+    /// A request succeeded.
+    pub(super) fn allow(&mut self, call: &Call) -> Option<Shift> {
+        let allowed = self.forbidden.take_if(|(kind, _)| kind.disproved_by(call)).map(|_| Shift::AccountAllowed);
+        self.end_row();
+        allowed
+    }
+
+    /// An answer other than a refusal: forbidden apps are no longer in a row.
+    pub(super) fn end_row(&mut self) {
+        if self.forbidden.is_none() {
+            self.forbidden_apps.clear();
+        }
+    }
+
+    /// The probe of a forbidden account returned neither success nor refusal.
+    pub(super) fn forbidden_probe_failed(&mut self, call: &Call, now: Moment) {
+        if let Some((kind, gate)) = &mut self.forbidden
+            && gate.probing
+            && kind.disproved_by(call)
+        {
+            gate.probe_later(now);
+        }
+    }
+}

@@ -1,0 +1,537 @@
+use proptest::prelude::*;
+
+use super::bucket::LEAST_RATE;
+use super::*;
+use crate::reconcile::backoff::ACCOUNT_PROBES;
+
+fn failure(verdict: Verdict) -> Failure {
+    Failure { verdict, http_status: None, message: "x".into(), limits: Limits::default(), repeats: 0 }
+}
+
+fn paused(seconds: u64) -> Shift {
+    let pause = Duration::from_secs(seconds);
+    Shift::Paused { pause, cause: PauseCause::Refused, bounded: false, first: true }
+}
+
+fn app(n: usize) -> Call {
+    Call::Act(format!("app-{n}").parse().unwrap())
+}
+
+/// How many requests of `lane` go out in `seconds`, asked for as fast as they are allowed.
+fn drain(limiter: &mut RateLimiter, lane: Lane, from: u64, seconds: u64) -> u32 {
+    let (mut now, mut count) = (Moment::from_secs(from), 0);
+    while now < Moment::from_secs(from + seconds) {
+        match limiter.admit(lane, now) {
+            Admission::Go => count += 1,
+            Admission::At(at) => now = at,
+            Admission::Later => break,
+        }
+    }
+    count
+}
+
+#[test]
+fn the_budget_holds_and_observation_takes_half_of_it() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    assert_eq!(drain(&mut limiter, Lane::Act, 0, 60), 130 - 1); // a burst of ten, then two a second
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    assert_eq!(drain(&mut limiter, Lane::Observe, 0, 60), 65 - 1);
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    drain(&mut limiter, Lane::Observe, 0, 60);
+    assert!(drain(&mut limiter, Lane::Act, 60, 60) >= 120, "what observation leaves is for calls");
+}
+
+#[test]
+fn a_repeat_is_charged_and_leaves_at_most_one_token_below_zero() {
+    let now = Moment::START;
+    let mut limiter = RateLimiter::new(Budget::PerMinute(60), 0);
+    while limiter.admit(Lane::Act, now) == Admission::Go {}
+    limiter.charge(0, now);
+    let unpaid = limiter.clone().admit(Lane::Act, now);
+    assert_eq!(unpaid, Admission::At(now + Duration::from_secs(1) + Duration::from_micros(1)));
+    limiter.charge(1, now);
+    let owing = Admission::At(now + Duration::from_secs(2) + Duration::from_micros(1));
+    assert_eq!(limiter.clone().admit(Lane::Act, now), owing);
+    // Nine connections died at once.
+    (0..8).for_each(|_| limiter.charge(1, now));
+    assert_eq!(limiter.admit(Lane::Act, now), owing);
+    let mut unlimited = RateLimiter::new(Budget::Unlimited, 0);
+    unlimited.charge(1, now);
+    assert_eq!(unlimited.admit(Lane::Act, now), Admission::Go);
+}
+
+#[test]
+fn an_unlimited_budget_is_not_paced() {
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    assert!((0..10_000).all(|_| limiter.admit(Lane::Act, Moment::START) == Admission::Go));
+}
+
+/// Fault V4: ten requests a second are served, forty are wanted, and no header says so.
+#[test]
+fn a_limit_that_nobody_told_of_is_felt_out() {
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let (mut wanted, mut refused, mut millis) = (40, 0, 0_u64);
+    let (mut second, mut served) = (0, 0);
+    while wanted > 0 {
+        let now = Moment::from_secs(100) + Duration::from_millis(millis);
+        if millis / 1000 != second {
+            (second, served) = (millis / 1000, 0);
+        }
+        // Thirty-two calls at most are on the wire at once.
+        let sent = (0..32.min(wanted)).take_while(|_| limiter.admit(Lane::Act, now) == Admission::Go).count();
+        for _ in 0..sent {
+            if served < 10 {
+                (served, wanted) = (served + 1, wanted - 1);
+                limiter.succeeded(&Call::List, Limits::default(), now);
+            } else {
+                refused += 1;
+                limiter.failed(&app(refused), &failure(Verdict::RateLimited { after: None }), now);
+            }
+        }
+        millis += 10;
+    }
+    assert!(millis < 10_000 && refused < 40, "{millis} ms, {refused} refused");
+}
+
+#[test]
+fn a_pause_is_obeyed_by_everybody() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let refusal = failure(Verdict::RateLimited { after: Some(Duration::from_secs(5)) });
+    let now = Moment::from_secs(100);
+    assert_eq!(limiter.failed(&Call::List, &refusal, now), [paused(5)]);
+    for lane in Lane::ALL {
+        assert_eq!(limiter.admit(lane, now), Admission::At(Moment::from_secs(105)));
+    }
+    // A shorter pause that arrives later does not shorten it.
+    let shorter = failure(Verdict::RateLimited { after: Some(Duration::ZERO) });
+    assert_eq!(limiter.failed(&app(2), &shorter, now), [], "it is told once");
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::At(Moment::from_secs(105)));
+    assert!(matches!(limiter.admit(Lane::Act, Moment::from_secs(110)), Admission::Go));
+}
+
+#[test]
+fn refusals_without_a_header_slow_down_and_successes_speed_up_again() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let mut now = Moment::from_secs(1);
+    let refused = failure(Verdict::RateLimited { after: None });
+    limiter.failed(&Call::List, &refused, now);
+    limiter.failed(&app(2), &refused, now);
+    assert_eq!(limiter.requests_per_minute(now), Some(60.0), "answers to one burst are one refusal");
+    for _ in 0..10 {
+        now = probe(&mut limiter, now);
+        limiter.failed(&app(1), &refused, now);
+    }
+    assert_eq!(limiter.requests_per_minute(now), Some(60.0), "a refused probe says nothing of the rate");
+    for _ in 0..200 {
+        now = probe(&mut limiter, now);
+        limiter.succeeded(&app(1), Limits::default(), now);
+        limiter.failed(&Call::List, &refused, now);
+    }
+    assert_eq!(limiter.requests_per_minute(now), Some(LEAST_RATE));
+    for _ in 0..200 {
+        limiter.succeeded(&Call::List, Limits::default(), now);
+    }
+    assert_eq!(limiter.requests_per_minute(now), Some(120.0));
+}
+
+/// The moment at which the probe after a pause goes out.
+fn probe(limiter: &mut RateLimiter, mut now: Moment) -> Moment {
+    loop {
+        match limiter.admit(Lane::Act, now) {
+            Admission::Go => return now,
+            Admission::At(at) => now = at,
+            Admission::Later => panic!("no probe is on the wire"),
+        }
+    }
+}
+
+/// Requests in 50 s to a server that refuses each of them.
+fn refused_requests(budget: Budget, after: Option<u64>, salt: u64) -> (u32, u32) {
+    let mut limiter = RateLimiter::new(budget, salt);
+    let refused = failure(Verdict::RateLimited { after: after.map(Duration::from_secs) });
+    let (start, mut now, mut halves) = (Moment::from_secs(100), Moment::from_secs(100), [0, 0]);
+    while now < start + Duration::from_secs(50) {
+        match limiter.admit(Lane::Observe, now) {
+            Admission::Go => {
+                halves[usize::from(now >= start + Duration::from_secs(25))] += 1;
+                limiter.failed(&Call::List, &refused, now);
+            }
+            Admission::At(at) => now = at,
+            Admission::Later => panic!("no probe is on the wire"),
+        }
+    }
+    (halves[0], halves[1])
+}
+
+#[test]
+fn refusals_slow_down_whatever_the_header_says() {
+    for salt in 0..50 {
+        for (budget, after) in [
+            (Budget::PerMinute(120), Some(1)),
+            (Budget::PerMinute(120), None),
+            (Budget::Unlimited, Some(0)),
+            (Budget::Unlimited, Some(1)),
+        ] {
+            let (first, second) = refused_requests(budget, after, salt);
+            assert!(first + second <= 12 && second < first && second > 0, "{budget:?} {after:?}: {first} {second}");
+        }
+    }
+}
+
+#[test]
+fn after_a_pause_one_probe_goes_first() {
+    for budget in [Budget::PerMinute(600), Budget::Unlimited] {
+        let mut limiter = RateLimiter::new(budget, 0);
+        let now = Moment::from_secs(100);
+        limiter.failed(&Call::List, &failure(Verdict::RateLimited { after: Some(Duration::from_secs(5)) }), now);
+        let after = now + Duration::from_secs(5);
+        assert_eq!(limiter.admit(Lane::Act, after), Admission::Go);
+        assert_eq!(limiter.admit(Lane::Act, after), Admission::Later);
+        limiter.failed(&app(1), &failure(Verdict::LostAnswer), after);
+        assert_eq!(limiter.admit(Lane::Act, after), Admission::Go, "a probe without an answer is repeated");
+        limiter.failed(&app(1), &failure(Verdict::NotFound), after);
+        assert_eq!(limiter.admit(Lane::Act, after), Admission::Go);
+        assert_eq!(limiter.admit(Lane::Act, after), Admission::Go, "any answer but a refusal ends the pause");
+    }
+}
+
+#[test]
+fn a_wait_is_not_longer_than_the_trouble() {
+    let gone = failure(Verdict::Retry);
+    for salt in 0..50 {
+        let mut limiter = RateLimiter::new(Budget::PerMinute(120), salt);
+        let (start, mut now) = (Moment::from_secs(100), Moment::from_secs(100));
+        for n in 0..4 {
+            limiter.failed(&app(n), &gone, now);
+        }
+        while now < start + Duration::from_secs(200) {
+            limiter.failed(&Call::List, &gone, now);
+            let next = probe(&mut limiter, now);
+            let most = now.since(start).max(Duration::from_secs(5));
+            assert!(next.since(now) <= most, "{:?} after {:?}", next.since(now), now.since(start));
+            now = next;
+        }
+    }
+}
+
+#[test]
+fn one_apps_refusal_is_its_own_until_another_request_is_refused() {
+    let after = Some(Duration::from_secs(30));
+    let (now, refused) = (Moment::from_secs(100), failure(Verdict::RateLimited { after }));
+    let left = |remaining| Failure { limits: Limits { remaining, ..Limits::default() }, ..refused.clone() };
+    let fresh = || RateLimiter::new(Budget::PerMinute(120), 0);
+
+    let mut limiter = fresh();
+    assert!(limiter.is_alone(&app(1), &refused, now));
+    assert_eq!(limiter.failed(&app(1), &refused, now), []);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go, "one request to others shows whose it is");
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Later);
+    limiter.succeeded(&app(2), Limits::default(), now);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
+
+    let mut limiter = fresh();
+    limiter.failed(&app(1), &refused, now);
+    assert!(!limiter.is_alone(&app(2), &refused, now));
+    limiter.failed(&app(2), &refused, now);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::At(now + Duration::from_secs(30)), "two are the account's");
+
+    let mut limiter = fresh();
+    limiter.failed(&app(1), &left(Some(20)), now);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go, "the server says that requests are left");
+    limiter.failed(&app(2), &left(Some(19)), now);
+    assert!(!limiter.is_alone(&app(3), &left(Some(18)), now), "many apps' refusals are the account's");
+
+    assert!(!fresh().is_alone(&app(1), &left(Some(0)), now));
+    assert!(!fresh().is_alone(&Call::List, &refused, now) && !fresh().is_alone(&Call::Token, &refused, now));
+    let mut limiter = fresh();
+    limiter.failed(&Call::List, &refused, now);
+    assert!(!limiter.is_alone(&app(1), &refused, now + Duration::from_secs(31)), "the account was refused just now");
+}
+
+#[test]
+fn one_apps_refusal_that_nothing_disproves_ends_with_its_pause() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let now = Moment::from_secs(100);
+    let after = Some(Duration::from_secs(30));
+    limiter.failed(&app(1), &failure(Verdict::RateLimited { after }), now);
+    let later = now + Duration::from_secs(31);
+    assert_eq!(limiter.admit(Lane::Act, later), Admission::Go);
+    assert_eq!(limiter.admit(Lane::Act, later), Admission::Go);
+}
+
+#[test]
+fn a_forbidden_list_is_a_forbidden_account() {
+    let (mut now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let shifts = limiter.failed(&Call::List, &forbidden, now);
+    assert_eq!(shifts, [Shift::AccountForbidden(Forbidden::List)]);
+    let (start, mut probes) = (now, 0);
+    while now < start + Duration::from_secs(600) {
+        assert!(!matches!(limiter.admit(Lane::Act, now), Admission::Go));
+        assert!(!matches!(limiter.admit(Lane::Confirm, now), Admission::Go));
+        match limiter.admit(Lane::Observe, now) {
+            Admission::Go => {
+                probes += 1;
+                assert_eq!(limiter.admit(Lane::Observe, now), Admission::Later, "one probe at a time");
+                assert_eq!(limiter.failed(&Call::List, &forbidden, now), [], "it is told once");
+            }
+            Admission::At(at) => now = at,
+            Admission::Later => panic!("no probe is on the wire"),
+        }
+    }
+    assert!((20..=45).contains(&probes), "{probes} probes in ten minutes");
+    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), now), [Shift::AccountAllowed]);
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
+}
+
+#[track_caller]
+fn forbidden_row(declared: usize, calls: &[Call], expected: Option<usize>) {
+    let (now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    limiter.declared(declared);
+    let first = calls.iter().position(|call| match call {
+        Call::List => limiter.succeeded(call, Limits::default(), now).contains(&Shift::AccountAllowed),
+        Call::Token | Call::Read(_) | Call::Act(_) => !limiter.failed(call, &forbidden, now).is_empty(),
+    });
+    assert_eq!(first.map(|at| at + 1), expected);
+}
+
+#[test]
+fn forbidden_apps_in_a_row_are_a_forbidden_account() {
+    let (now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
+    let apps = |n| (0..n).map(app).collect::<Vec<Call>>();
+    forbidden_row(40, &apps(9), Some(5));
+    forbidden_row(40, &apps(4), None);
+    forbidden_row(3, &apps(3), Some(3));
+    forbidden_row(1, &[app(0), app(0), app(0)], None);
+    forbidden_row(40, &vec![app(0); 20], None);
+    let mut interrupted = apps(4);
+    interrupted.push(Call::List);
+    interrupted.extend((4..8).map(app));
+    forbidden_row(40, &interrupted, None);
+
+    // Reads of the list go on, since they are not what is forbidden; a call that is accepted ends it.
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    for n in 0..5 {
+        limiter.failed(&app(n), &forbidden, now);
+    }
+    assert_eq!(limiter.account_forbidden(), Some(Forbidden::Calls));
+    assert_eq!(limiter.admit(Lane::Observe, now), Admission::Go);
+    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), now), []);
+    assert_eq!(limiter.account_forbidden(), Some(Forbidden::Calls));
+    let at = limiter.forbidden_probe_at().unwrap();
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::At(at));
+    assert_eq!(limiter.admit_forbidden_probe(now), Admission::At(at));
+    assert_eq!(limiter.admit_forbidden_probe(at), Admission::Go);
+    assert_eq!(limiter.admit_forbidden_probe(at), Admission::Later);
+    assert_eq!(limiter.failed(&app(7), &forbidden, at), []);
+    assert!(limiter.forbidden_probe_at().unwrap() > at);
+    assert_eq!(limiter.succeeded(&app(8), Limits::default(), at), [Shift::AccountAllowed]);
+    assert_eq!(limiter.admit(Lane::Act, at), Admission::Go);
+}
+
+#[test]
+fn an_answer_that_locks_an_app_is_an_answer() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let now = Moment::from_secs(100);
+    for n in 0..20 {
+        assert_eq!(limiter.failed(&app(n), &failure(Verdict::Locked), now), [], "the breaker stays closed");
+    }
+}
+
+#[test]
+fn a_used_up_budget_pauses_and_says_so() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let now = Moment::from_secs(100);
+    let seconds = |n| Some(Duration::from_secs(n));
+    let none_left = |reset| Limits { remaining: Some(0), reset: seconds(reset), ..Limits::default() };
+    let said =
+        Shift::Paused { pause: Duration::from_secs(30), cause: PauseCause::Exhausted, bounded: false, first: true };
+    assert_eq!(limiter.succeeded(&Call::List, none_left(30), now), [said]);
+    assert_eq!(limiter.succeeded(&app(1), none_left(30), now), [], "it is told once");
+    assert_eq!(limiter.pause_cause(now), Some(PauseCause::Exhausted));
+    assert_eq!(limiter.held_until(now), Some(now + Duration::from_secs(30)));
+    let bounded = Limits { bounded: true, ..none_left(3600) };
+    let shifts = limiter.succeeded(&app(1), bounded, now + Duration::from_secs(31));
+    assert!(matches!(shifts[..], [Shift::Paused { bounded: true, .. }]), "{shifts:?}");
+}
+
+#[test]
+fn the_servers_headers_lower_the_rate_until_their_window_ends() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let now = Moment::from_secs(10);
+    let seconds = |n| Some(Duration::from_secs(n));
+    limiter.succeeded(
+        &Call::List,
+        Limits { limit: Some(180), remaining: Some(150), reset: seconds(50), ..Limits::default() },
+        now,
+    );
+    assert_eq!(limiter.requests_per_minute(now), Some(120.0));
+    // Others use the account: what remains is spread over the rest of the window.
+    limiter.succeeded(
+        &Call::List,
+        Limits { limit: Some(180), remaining: Some(20), reset: seconds(30), ..Limits::default() },
+        now,
+    );
+    assert_eq!(limiter.requests_per_minute(now), Some(40.0));
+    assert_eq!(limiter.requests_per_minute(Moment::from_secs(41)), Some(120.0));
+    // The limit itself went down.
+    limiter.succeeded(
+        &Call::List,
+        Limits { limit: Some(60), remaining: Some(59), reset: seconds(30), ..Limits::default() },
+        now,
+    );
+    assert_eq!(limiter.requests_per_minute(now), Some(40.0));
+    // Nothing remains: wait for the reset.
+    limiter.succeeded(
+        &Call::List,
+        Limits { limit: Some(180), remaining: Some(0), reset: seconds(7), ..Limits::default() },
+        now,
+    );
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::At(Moment::from_secs(17)));
+}
+
+#[test]
+fn five_different_failures_open_the_breaker_and_one_answer_closes_it() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let (now, lost) = (Moment::from_secs(100), failure(Verdict::LostAnswer));
+    for _ in 0..20 {
+        assert_eq!(limiter.failed(&app(0), &lost, now), [], "one app is that app's failure");
+    }
+    for n in 1..4 {
+        assert_eq!(limiter.failed(&app(n), &lost, now), []);
+    }
+    assert_eq!(limiter.failed(&app(4), &lost, now), [Shift::BreakerOpened]);
+    let Admission::At(probe) = limiter.admit(Lane::Act, now) else { panic!("no probe is due yet") };
+    assert_eq!(limiter.admit(Lane::Observe, probe), Admission::Go);
+    assert_eq!(limiter.admit(Lane::Act, probe), Admission::Later, "one probe at a time");
+    assert_eq!(limiter.failed(&Call::List, &lost, probe), []);
+    assert!(matches!(limiter.admit(Lane::Observe, probe), Admission::At(at) if at > probe));
+    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), probe), [Shift::BreakerClosed]);
+    assert_eq!(limiter.admit(Lane::Act, probe), Admission::Go);
+}
+
+#[test]
+fn a_refused_token_blocks_everything_but_its_own_probe() {
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let (now, refused) = (Moment::from_secs(100), failure(Verdict::AccountBlocked));
+    assert_eq!(limiter.failed(&app(1), &refused, now), [Shift::AccountBlocked]);
+    assert_eq!(limiter.failed(&app(2), &refused, now), [], "one line for the cause");
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Later);
+    let at = limiter.token_probe_at().unwrap();
+    assert!(at > now);
+    assert_eq!(limiter.admit_token_probe(at), Admission::Go);
+    assert_eq!(limiter.admit_token_probe(at), Admission::Later);
+    limiter.failed(&Call::List, &refused, at);
+    assert!(limiter.token_probe_at().unwrap() > at);
+    limiter.token_changed(at);
+    assert_eq!(limiter.admit_token_probe(at), Admission::Go, "a new token is tried at once");
+    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), at), [Shift::AccountUnblocked]);
+    assert_eq!(limiter.admit(Lane::Act, at), Admission::Go);
+}
+
+#[test]
+fn a_token_probe_waits_for_the_pause_that_was_asked_for() {
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let now = Moment::from_secs(100);
+    limiter.failed(&Call::List, &failure(Verdict::AccountBlocked), now);
+    let at = limiter.token_probe_at().unwrap();
+    assert_eq!(limiter.admit_token_probe(at), Admission::Go);
+    let after = Some(Duration::from_secs(7));
+    limiter.failed(&Call::List, &failure(Verdict::RateLimited { after }), at);
+    assert_eq!(limiter.admit_token_probe(at), Admission::At(at + Duration::from_secs(7)));
+}
+
+#[test]
+fn a_token_that_is_good_for_nothing_but_its_probe_is_probed_ever_more_slowly() {
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let mut now = Moment::from_secs(100);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        limiter.failed(&Call::List, &failure(Verdict::AccountBlocked), now);
+        let at = limiter.token_probe_at().unwrap();
+        waits.push(at.since(now));
+        assert_eq!(limiter.admit_token_probe(at), Admission::Go);
+        limiter.succeeded(&Call::List, Limits::default(), at);
+        now = at;
+    }
+    assert!(waits[7] >= ACCOUNT_PROBES.cap / 2, "{waits:?}");
+}
+
+#[test]
+fn calls_for_a_few_apps_go_before_every_read() {
+    let s = Moment::from_secs;
+    let limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let order = |waiting, now| limiter.order(&waiting, now).collect::<Vec<_>>();
+    let few = Waiting { act: Some(s(0)), calls: 10, confirm: Some(s(98)), observe: Some(s(90)) };
+    for now in [100, 103, 105, 1_000] {
+        assert_eq!(order(few, s(now))[0], Lane::Act, "however long reads have waited");
+    }
+    // Aging orders the reads among themselves.
+    assert_eq!(order(few, s(100))[1..], [Lane::Confirm, Lane::Observe]);
+    let overdue = Waiting { confirm: Some(s(104)), ..few };
+    assert_eq!(order(overdue, s(105))[1..], [Lane::Observe, Lane::Confirm]);
+    assert_eq!(order(Waiting { act: None, calls: 0, ..overdue }, s(105)), [Lane::Observe, Lane::Confirm]);
+    assert_eq!(order(Waiting::default(), s(105)), []);
+}
+
+#[test]
+fn of_a_longer_bulk_one_token_in_four_is_for_reads() {
+    let s = Moment::from_secs;
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let waiting = Waiting { act: Some(s(0)), calls: 11, confirm: Some(s(99)), observe: Some(s(0)) };
+    let mut sent = Vec::new();
+    for _ in 0..8 {
+        let lane = limiter.order(&waiting, s(100)).next().unwrap();
+        assert_eq!(limiter.admit(lane, s(100)), Admission::Go);
+        sent.push(lane);
+    }
+    let quarter = [Lane::Act, Lane::Act, Lane::Act, Lane::Confirm];
+    assert_eq!(sent, [quarter, quarter].concat(), "confirmations before routine reads");
+    let waiting = Waiting { confirm: None, observe: None, ..waiting };
+    assert_eq!(limiter.order(&waiting, s(100)).collect::<Vec<_>>(), [Lane::Act], "calls take what reads do not");
+}
+
+#[test]
+fn observation_counts_the_reads_of_unlisted_apps() {
+    let limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    let rate = |pages, unlisted, seconds| limiter.observation_rate(pages, unlisted, Duration::from_secs(seconds));
+    for ((pages, unlisted, seconds), expected) in
+        [((1, 0, 60), 1.0), ((1, 35, 60), 36.0), ((1, 35, 10), 60.0), ((30, 200, 60), 60.0), ((100, 9, 100), 60.0)]
+    {
+        let rate = rate(pages, unlisted, seconds);
+        assert!((rate - expected).abs() < 0.01, "{pages} {unlisted} {seconds}: {rate}");
+    }
+}
+
+#[test]
+fn many_pages_stretch_the_interval() {
+    let limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    assert_eq!(limiter.list_interval(3, Duration::from_secs(60)), Duration::from_secs(60));
+    assert_eq!(limiter.list_interval(100, Duration::from_secs(60)), Duration::from_secs(100));
+}
+
+proptest! {
+    #[test]
+    fn never_more_than_rate_and_burst(budget in 1..1_000_u32, gaps in proptest::collection::vec(0..3_000_u64, 1..300)) {
+        let mut limiter = RateLimiter::new(Budget::PerMinute(budget), 0);
+        let mut sent = Vec::new();
+        let mut now = Moment::START;
+        for (index, gap) in gaps.into_iter().enumerate() {
+            now = now + Duration::from_millis(gap);
+            if limiter.admit(Lane::ALL[index % 3], now) == Admission::Go {
+                sent.push(now);
+            }
+        }
+        let burst = (f64::from(budget) / 12.0).max(1.0);
+        for (index, first) in sent.iter().enumerate() {
+            for (later, last) in sent.iter().enumerate().skip(index) {
+                let most = burst + f64::from(budget) * last.since(*first).as_secs_f64() / 60.0 + 1e-6;
+                let count = f64::from(u32::try_from(later - index + 1).unwrap());
+                prop_assert!(count <= most + 1.0, "{count} in {:?}", last.since(*first));
+            }
+        }
+    }
+}
