@@ -324,11 +324,11 @@ impl RateLimiter {
         // The server answered, but a refused probe proves nothing: it is repeated.
         self.breaker.answered();
         let alone = self.is_alone(call, failure, now);
+        self.abandoned();
         if alone {
             self.pace.pauses.refused_alone(call, failure, after, now);
             return None;
         }
-        self.abandoned();
         self.pace.bucket.note_limits(failure.limits, now);
         if after.is_none() && !self.pace.pauses.is_paused() {
             // No header says what would be right. The refused probe after a pause says nothing of the rate.

@@ -79,6 +79,11 @@ impl Account {
     }
 
     pub(super) fn block(&mut self, now: Moment) -> Option<Shift> {
+        if let Some((_, gate)) = &mut self.forbidden
+            && gate.probing
+        {
+            gate.probe_later(now);
+        }
         if let Some(gate) = &mut self.blocked {
             gate.refused(now);
             return None;

@@ -535,3 +535,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_probe_that_one_apps_rate_limit_refuses_is_repeated() {
+    let now = Moment::from_secs(100);
+    let refused = failure(Verdict::RateLimited { after: Some(Duration::from_secs(30)) });
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    for n in 0..5 {
+        limiter.failed(&app(n), &failure(Verdict::Retry), now);
+    }
+    let at = probe(&mut limiter, now);
+    limiter.failed(&app(1), &refused, at);
+    assert!(limiter.breaker_open());
+    assert_eq!(limiter.admit(Lane::Observe, at), Admission::Go);
+
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    for n in 0..5 {
+        limiter.failed(&app(n), &failure(Verdict::Forbidden), now);
+    }
+    let at = limiter.forbidden_probe_at().unwrap();
+    assert_eq!(limiter.admit_forbidden_probe(at), Admission::Go);
+    limiter.failed(&app(1), &refused, at);
+    assert_eq!(limiter.forbidden_probe_at(), Some(at));
+}
+
+#[test]
+fn a_refused_token_does_not_end_the_probes_of_a_forbidden_account() {
+    let now = Moment::from_secs(100);
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    for n in 0..5 {
+        limiter.failed(&app(n), &failure(Verdict::Forbidden), now);
+    }
+    let at = limiter.forbidden_probe_at().unwrap();
+    assert_eq!(limiter.admit_forbidden_probe(at), Admission::Go);
+    limiter.failed(&app(1), &failure(Verdict::AccountBlocked), at);
+    limiter.succeeded(&Call::Token, Limits::default(), at);
+    assert!(limiter.forbidden_probe_at().unwrap() > at);
+}
