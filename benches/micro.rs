@@ -11,8 +11,8 @@ use campos_operator::manifest::load;
 use campos_operator::manifest::source;
 use campos_operator::reconcile::app::{AppId, AppName};
 use campos_operator::reconcile::attempts::Attempts;
-use campos_operator::reconcile::decide::{Asked, Gates, decide};
-use campos_operator::reconcile::desired::{Because, Policy, Text, Wish};
+use campos_operator::reconcile::decide::{Gates, Goal, decide};
+use campos_operator::reconcile::desired::{Because, Policy, Target, Text};
 use campos_operator::reconcile::moment::Moment;
 use campos_operator::reconcile::outcome::Limits;
 use campos_operator::reconcile::plan::{Subject, plan};
@@ -72,8 +72,8 @@ fn parse(bencher: Bencher<'_, '_>, text: &str) {
 #[divan::bench]
 fn decision(bencher: Bencher<'_, '_>) {
     let past = Attempts::new(0);
-    let asked = Asked::For(wish(Desired::Stopped));
-    bencher.bench(|| decide(black_box(asked), Observed::Running, black_box(&past), Gates::OPEN, Moment::START));
+    let goal = Goal::Known(target(Desired::Stopped));
+    bencher.bench(|| decide(black_box(goal), Observed::Running, black_box(&past), Gates::OPEN, Moment::START));
 }
 
 /// A plan of all apps, one in a hundred of which is not as declared.
@@ -90,10 +90,10 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
         let subjects = names.iter().zip(0..).map(|((name, app_id), app)| Subject {
             name,
             app_id: Some(app_id),
-            asked: Asked::For(wish(if app % 100 == 0 { Desired::Stopped } else { Desired::Running })),
+            goal: Goal::Known(target(if app % 100 == 0 { Desired::Stopped } else { Desired::Running })),
             observed: Observed::Running,
             past: &past,
-            text: Text::Settled,
+            text: Text::Stable,
         });
         plan(subjects, Gates::OPEN, Moment::START)
     });
@@ -150,7 +150,7 @@ fn page_of_100_apps(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn schedule_decides(bencher: Bencher<'_, '_>) {
     let (spec, at) = scheduled();
-    bencher.bench(|| spec.wish(black_box(at)));
+    bencher.bench(|| spec.target(black_box(at)));
 }
 
 /// When it will ask for something else.
@@ -160,8 +160,8 @@ fn schedule_next_change(bencher: Bencher<'_, '_>) {
     bencher.bench(|| spec.next_change(black_box(at)));
 }
 
-fn wish(desired: Desired) -> Wish {
-    Wish { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full }
+fn target(desired: Desired) -> Target {
+    Target { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full }
 }
 
 fn scheduled() -> (campos_operator::reconcile::desired::Spec, jiff::Timestamp) {

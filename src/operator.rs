@@ -31,7 +31,7 @@ use crate::budget::{Admission, Budget, Call, Forbidden, Lane, RateLimiter, Shift
 use crate::clock::Clock;
 use crate::platform::{Platform, Team};
 use crate::reconcile::app::AppName;
-use crate::reconcile::backoff::LOOKS;
+use crate::reconcile::backoff::SINGLE_READS;
 use crate::reconcile::decide::Gates;
 use crate::reconcile::desired::Policy;
 use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
@@ -268,7 +268,7 @@ impl<P: Platform> Operator<P> {
     /// Compares the wall clock with the server's, as an answer that took so long tells it.
     fn compare_clocks(&mut self, server: ServerClock, took: Duration, now: Moment) {
         let wall = self.clock.wall();
-        if let Some(shift) = self.doubt.heard(server, wall - took, wall) {
+        if let Some(shift) = self.doubt.compare(server, wall - took, wall) {
             report::clock(shift);
         }
         // A request that was not answered is not repeated for this: that would be a storm.
@@ -457,7 +457,7 @@ impl<P: Platform> Operator<P> {
         // In a bulk, one list verifies half a minute's worth of calls.
         let looks = self.fleet.looks();
         let gathered = looks.press() || looks.due_listed(now - GATHER, 1) > 0;
-        let since = if self.in_a_bulk() { now - LOOKS.cap } else { now };
+        let since = if self.in_a_bulk() { now - SINGLE_READS.cap } else { now };
         if !probing && gathered && self.rounds.may_start_confirming(self.due_listed_looks(since)) {
             self.rounds.start(Lane::Confirm, now);
             self.fleet.looks_are_served(now);

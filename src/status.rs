@@ -522,7 +522,7 @@ mod tests {
             declared: Arc::new(Declared { name, object: None, place, standing }),
             generation,
             revision: "r".into(),
-            wish: None,
+            target: None,
             observed: Observed::Unknown,
             observed_at: None,
             conditions: Conditions { ready, reconciling, stalled, reason: Reason::NotObserved },

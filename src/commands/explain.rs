@@ -16,7 +16,7 @@ use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::clock::Clock;
 use crate::manifest::load::{self, Content};
 use crate::reconcile::desired::Object;
-use crate::reconcile::desired::{Because, Spec, Wish};
+use crate::reconcile::desired::{Because, Spec, Target};
 use crate::reconcile::state::Desired;
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
@@ -77,9 +77,9 @@ struct Explained<'a> {
     object: &'a Object,
     at: Timestamp,
     zone: TimeZone,
-    wish: Wish,
+    target: Target,
     /// When what is asked changes, and to what.
-    next: Vec<(Timestamp, Wish)>,
+    next: Vec<(Timestamp, Target)>,
 }
 
 impl<'a> Explained<'a> {
@@ -95,26 +95,26 @@ impl<'a> Explained<'a> {
         let mut next = Vec::new();
         let mut from = at;
         while next.len() < args.next
-            && let Some((then, wish)) = spec.next_transition(from)
+            && let Some((then, target)) = spec.next_transition(from)
         {
-            next.push((then, wish));
+            next.push((then, target));
             from = then;
         }
-        Ok(Self { object, at, zone, wish: spec.wish(at), next })
+        Ok(Self { object, at, zone, target: spec.target(at), next })
     }
 
     fn local(&self, at: Timestamp) -> Zoned {
         at.to_zoned(self.zone.clone())
     }
 
-    fn why(&self, wish: Wish) -> String {
+    fn why(&self, target: Target) -> String {
         let spec = &self.object.spec;
-        let reason = match (wish.because, &spec.schedule, &spec.suspend) {
-            (_, _, Some(suspension)) if wish.suspended => suspension.reason.clone(),
+        let reason = match (target.because, &spec.schedule, &spec.suspend) {
+            (_, _, Some(suspension)) if target.suspended => suspension.reason.clone(),
             (Because::Window(index), Some(schedule), _) => schedule.windows[index].reason.clone(),
             (Because::State | Because::Window(_), ..) => None,
         };
-        spec.explain(wish) + &reason.map(|reason| format!(": {}", escape(&reason))).unwrap_or_default()
+        spec.explain(target) + &reason.map(|reason| format!(": {}", escape(&reason))).unwrap_or_default()
     }
 
     fn text(&self) -> String {
@@ -124,28 +124,28 @@ impl<'a> Explained<'a> {
         let utc = |at: Timestamp| at.round(Unit::Second).unwrap_or(at);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} at {} ({zone}), {}", self.object.name, shown(self.at), utc(self.at));
-        let held = if self.wish.suspended { ", but it is suspended: nothing is called" } else { "" };
-        let _ = writeln!(text, "shall be {}{held}", self.wish.desired);
-        let _ = writeln!(text, "because of {}", self.why(self.wish));
+        let held = if self.target.suspended { ", but it is suspended: nothing is called" } else { "" };
+        let _ = writeln!(text, "shall be {}{held}", self.target.desired);
+        let _ = writeln!(text, "because of {}", self.why(self.target));
         if let Some(schedule) = &spec.schedule {
             text.push_str("\nWindows, the first that contains the moment decides:\n");
             for (index, window) in schedule.windows.iter().enumerate() {
-                let here = if self.wish.because == Because::Window(index) { '>' } else { ' ' };
+                let here = if self.target.because == Because::Window(index) { '>' } else { ' ' };
                 let reason = escape(window.reason.as_deref().unwrap_or_default());
                 let line =
                     format!("{here} {:>2}  {:<8} {:<34} {reason}", index + 1, window.state, window.span.to_string());
                 let _ = writeln!(text, "{}", line.trim_end());
             }
-            let here = if self.wish.because == Because::State { '>' } else { ' ' };
+            let here = if self.target.because == Because::State { '>' } else { ' ' };
             let _ = writeln!(text, "{here}  -  {:<8} outside all of them", spec.state);
         }
         if self.next.is_empty() {
             text.push_str("\nNothing changes by itself.\n");
         } else {
             text.push_str("\nNext:\n");
-            for (at, wish) in &self.next {
-                let state = if wish.suspended { "suspended".to_owned() } else { wish.desired.to_string() };
-                let _ = writeln!(text, "  {}  {}  {state:<9}  {}", shown(*at), utc(*at), self.why(*wish));
+            for (at, target) in &self.next {
+                let state = if target.suspended { "suspended".to_owned() } else { target.desired.to_string() };
+                let _ = writeln!(text, "  {}  {}  {state:<9}  {}", shown(*at), utc(*at), self.why(*target));
             }
         }
         text.push_str("\nThe week, an hour a character (# Running, . Stopped, - suspended):\n");
@@ -168,8 +168,8 @@ impl<'a> Explained<'a> {
             let name = self.local(first).strftime("%a").to_string();
             let hours = (0..24).filter_map(|hour| {
                 let date = self.local(first).date().at(hour, 0, 0, 0);
-                let wish = spec.wish(self.reached(spec, date)?);
-                Some(match (wish.suspended, wish.desired) {
+                let target = spec.target(self.reached(spec, date)?);
+                Some(match (target.suspended, target.desired) {
                     (true, _) => '-',
                     (false, Desired::Running) => '#',
                     (false, Desired::Stopped) => '.',
@@ -188,19 +188,19 @@ impl<'a> Explained<'a> {
     }
 
     fn json(&self) -> serde_json::Value {
-        let told = |at: Timestamp, wish: Wish| {
+        let told = |at: Timestamp, target: Target| {
             json!({
                 "at": at,
                 "localTime": self.local(at).strftime("%FT%T%:z").to_string(),
-                "state": wish.desired.as_str(),
-                "suspended": wish.suspended,
-                "because": self.object.spec.explain(wish),
+                "state": target.desired.as_str(),
+                "suspended": target.suspended,
+                "because": self.object.spec.explain(target),
             })
         };
-        let mut value = told(self.at, self.wish);
+        let mut value = told(self.at, self.target);
         value["name"] = self.object.name.as_str().into();
         value["timeZone"] = self.zone.iana_name().unwrap_or("UTC").into();
-        value["next"] = self.next.iter().map(|(at, wish)| told(*at, *wish)).collect::<Vec<_>>().into();
+        value["next"] = self.next.iter().map(|(at, target)| told(*at, *target)).collect::<Vec<_>>().into();
         value["week"] = self.week().into();
         value
     }

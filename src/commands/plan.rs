@@ -20,7 +20,7 @@ use crate::operator::observe::{self, Observation};
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::NOTHING_TRIED;
-use crate::reconcile::decide::{Asked, Decision, Gates};
+use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Declared, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
@@ -94,10 +94,10 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
         Subject {
             name: &declared.name,
             app_id,
-            asked: Asked::of(declared, wall),
+            goal: Goal::of(declared, wall),
             observed: app_id.and_then(|id| readings.get(id)).map_or(Observed::Unknown, |reading| reading.observed),
             past: &NOTHING_TRIED,
-            text: Text::Settled,
+            text: Text::Stable,
         }
     });
     make(subjects, gates, Moment::START)

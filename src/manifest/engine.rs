@@ -808,12 +808,12 @@ impl Engine {
             let files = self.catalog.files_of(&name);
             let pending = files.iter().filter_map(|file| self.pending.get(file)).map(|pending| pending.shown).max();
             let text = match pending {
-                None => Text::Settled,
+                None => Text::Stable,
                 Some(false) => Text::Pending,
                 Some(true) => Text::BeingWritten,
             };
             let before = match text {
-                Text::Settled => self.unsettled.remove(&name),
+                Text::Stable => self.unsettled.remove(&name),
                 Text::Pending | Text::BeingWritten => self.unsettled.insert(name.clone(), text),
             };
             if before.unwrap_or_default() != text {
@@ -1348,7 +1348,7 @@ pub(super) mod tests {
             bench.wait(1100);
             bench.wait(1100);
             assert_eq!(bench.state("a"), "Stopped", "told: {told}");
-            assert_eq!(bench.engine.take_texts(), [("a".parse().expect("a name"), Text::Settled)], "told: {told}");
+            assert_eq!(bench.engine.take_texts(), [("a".parse().expect("a name"), Text::Stable)], "told: {told}");
         }
     }
 

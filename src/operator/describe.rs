@@ -13,7 +13,7 @@ use crate::budget::{PauseCause, RateLimiter};
 use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
 use crate::reconcile::condition::{Truth, fold};
-use crate::reconcile::decide::{Asked, Decision, Gates};
+use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::Standing;
 use crate::reconcile::doubt::{Doubt, Trust};
 use crate::reconcile::moment::Moment;
@@ -57,13 +57,13 @@ pub fn app(
     let known = object.app_id().and_then(|id| fleet.known(id));
     let past = known.map_or(&NOTHING_TRIED, Known::past);
     let declared = &object.declared;
-    let wish = match fleet.asked(object, when.wall) {
-        Asked::For(wish) => Some(wish),
-        Asked::Nothing(_) => None,
+    let target = match fleet.goal(object, when.wall) {
+        Goal::Known(target) => Some(target),
+        Goal::Unknown(_) => None,
     };
     let unreadable = known.is_some_and(Known::is_unreadable);
     let conditions = fold(decision, &declared.standing, source_available, fleet.text(name));
-    let owed = [past.look_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
+    let owed = [past.read_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
     let look = owed.map_or(when.next_list, |at| at.min(when.next_list));
     let look = match decision {
         // Nothing goes out before, and the app is tried then.
@@ -80,18 +80,26 @@ pub fn app(
         declared: declared.clone(),
         generation: object.generation,
         revision: revision.clone(),
-        wish,
+        target,
         observed: object.observed,
-        observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.seen_at),
+        observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.received_at),
         conditions,
         since: since(conditions, before, when.wall),
-        message: message(object, past, decision, conditions.reason, wish.map(|wish| wish.desired), unreadable, when),
+        message: message(
+            object,
+            past,
+            decision,
+            conditions.reason,
+            target.map(|target| target.desired),
+            unreadable,
+            when,
+        ),
         last_action: object.last_action.clone(),
         next_look_at: look.map(|at| when.wall_at(at)),
         next_transition: declared
             .spec()
             .and_then(|spec| spec.next_transition(when.wall))
-            .map(|(at, wish)| (at, wish.desired)),
+            .map(|(at, target)| (at, target.desired)),
     })
 }
 

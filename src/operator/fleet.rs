@@ -20,8 +20,8 @@ use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
-use crate::reconcile::decide::{Asked, Decision, Gates};
-use crate::reconcile::desired::{Declared, Spec, Standing, Text, Wish};
+use crate::reconcile::decide::{Decision, Gates, Goal};
+use crate::reconcile::desired::{Declared, Spec, Standing, Target, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Receipt, Verdict};
@@ -73,7 +73,7 @@ pub struct Object {
     /// When the spec changed, until that was acted on.
     edited_at: Option<Moment>,
     /// What it was asked by a confirmed clock, where that depends on the time: it stays so while the clock is in doubt.
-    kept: Option<Wish>,
+    kept: Option<Target>,
     ready: Option<Rank>,
 }
 
@@ -141,13 +141,13 @@ impl Fleet {
     }
 
     /// What is asked of an object at `wall`: while the clock is in doubt, what a confirmed one said last.
-    pub fn asked(&self, object: &Object, wall: Timestamp) -> Asked {
-        match (Asked::of(&object.declared, wall), object.kept) {
-            (Asked::For(wish), Some(kept)) if wish.timed && self.trust == Some(Trust::Doubtful) => {
+    pub fn goal(&self, object: &Object, wall: Timestamp) -> Goal {
+        match (Goal::of(&object.declared, wall), object.kept) {
+            (Goal::Known(target), Some(kept)) if target.timed && self.trust == Some(Trust::Doubtful) => {
                 // The time has no say in it any more.
-                Asked::For(Wish { timed: false, ..kept })
+                Goal::Known(Target { timed: false, ..kept })
             }
-            (asked, _) => asked,
+            (goal, _) => goal,
         }
     }
 
@@ -215,7 +215,7 @@ impl Fleet {
             let name = declared.name.clone();
             let before = self.objects.remove(&name);
             let spec_changed = before.as_ref().is_none_or(|before| before.declared.spec() != declared.spec());
-            let desired = declared.spec().map(|spec| spec.wish(wall).desired);
+            let desired = declared.spec().map(|spec| spec.target(wall).desired);
             let mut object = before.unwrap_or_else(|| Box::new(Object::new(declared.clone())));
             object.generation += u64::from(spec_changed);
             object.urgent = edit && spec_changed;
@@ -240,10 +240,10 @@ impl Fleet {
                 let known = self.known_or_new(&id);
                 known.owner = Some(name.clone());
                 if let Some(desired) = desired.filter(|_| spec_changed) {
-                    known.remember(|past| past.wish_changed(desired, now));
+                    known.remember(|past| past.target_changed(desired, now));
                 }
                 if known.sighting.is_none() && listed_before {
-                    known.remember(|past| if edit { past.press_look(now) } else { past.owe_look(now) });
+                    known.remember(|past| if edit { past.request_urgent_read(now) } else { past.request_read(now) });
                 }
             }
             self.due.push(&name, now);
@@ -255,7 +255,7 @@ impl Fleet {
         for (name, text) in texts {
             self.due.push(&name, now);
             match text {
-                Text::Settled => self.texts.remove(&name),
+                Text::Stable => self.texts.remove(&name),
                 Text::Pending | Text::BeingWritten => self.texts.insert(name, text),
             };
         }
@@ -266,12 +266,12 @@ impl Fleet {
         self.texts.get(name).copied().unwrap_or_default()
     }
 
-    /// A page of the list that was asked for at `asked_at` shows an app. Returns its id as it is kept here, and the
+    /// A page of the list that was asked for at `requested_at` shows an app. Returns its id as it is kept here, and the
     /// object that speaks for it, if that is settled and the reading only says so again: there is nothing to decide.
     pub fn see_listed(
         &mut self,
         seen: &Seen,
-        asked_at: Moment,
+        requested_at: Moment,
         now: Moment,
         wall: Timestamp,
     ) -> (AppId, Option<AppName>) {
@@ -281,35 +281,35 @@ impl Fleet {
             self.known_or_new(&id).listed = true;
             self.queue_look(&id);
         }
-        if let Some(owner) = self.see_again(&id, &seen.reading, asked_at, wall) {
+        if let Some(owner) = self.see_again(&id, &seen.reading, requested_at, wall) {
             return (id, Some(owner));
         }
-        self.see(&id, seen.reading.clone(), asked_at, now, wall);
+        self.see(&id, seen.reading.clone(), requested_at, now, wall);
         (id, None)
     }
 
     /// Notes a reading that says what the last decision was made of, of an app that was never called and is as it shall
     /// be: of a settled fleet, all of them. Returns the object that speaks for it; `None` where it may be news.
-    fn see_again(&mut self, id: &AppId, reading: &Reading, asked_at: Moment, wall: Timestamp) -> Option<AppName> {
+    fn see_again(&mut self, id: &AppId, reading: &Reading, requested_at: Moment, wall: Timestamp) -> Option<AppName> {
         let known = self.apps.get_mut(id).filter(|known| known.untried())?;
         let owner = known.owner.clone()?;
-        let sighting = known.sighting.as_mut().filter(|last| last.asked_at <= asked_at)?;
+        let sighting = known.sighting.as_mut().filter(|last| last.requested_at <= requested_at)?;
         let object = self.objects.get(&owner)?;
         if !matches!(object.decision, Some(Decision::Settled(_))) || object.observed != reading.observed {
             return None;
         }
-        *sighting = Sighting { reading: reading.clone(), asked_at, seen_at: wall };
+        *sighting = Sighting { reading: reading.clone(), requested_at, received_at: wall };
         Some(owner)
     }
 
-    /// A reading came, by a page of the list or a single read that was sent at `asked_at`.
-    fn see(&mut self, id: &AppId, reading: Reading, asked_at: Moment, now: Moment, wall: Timestamp) {
+    /// A reading came, by a page of the list or a single read that was sent at `requested_at`.
+    fn see(&mut self, id: &AppId, reading: Reading, requested_at: Moment, now: Moment, wall: Timestamp) {
         let known = self.known_or_new(id);
         // Answers may overtake each other: the one to the later question counts.
-        if known.sighting.as_ref().is_some_and(|sighting| sighting.asked_at > asked_at) {
+        if known.sighting.as_ref().is_some_and(|sighting| sighting.requested_at > requested_at) {
             return;
         }
-        known.sighting = Some(Sighting { reading, asked_at, seen_at: wall });
+        known.sighting = Some(Sighting { reading, requested_at, received_at: wall });
         self.owner_due(id, now);
         self.owner_triggered(id, Trigger::Observation);
     }
@@ -320,17 +320,17 @@ impl Fleet {
         id: &AppId,
         result: Result<Answered<Seen>, Failure>,
         setting: Setting,
-        asked_at: Moment,
+        requested_at: Moment,
         now: Moment,
         wall: Timestamp,
     ) {
         let failure = match result {
-            Ok(answered) => return self.see(id, answered.value.reading, asked_at, now, wall),
+            Ok(answered) => return self.see(id, answered.value.reading, requested_at, now, wall),
             Err(failure) => failure,
         };
         if failure.verdict == Verdict::NotFound && !setting.list_unreadable {
             let missing = Reading { observed: Observed::Missing, status: None, online: None, taken_at: None };
-            return self.see(id, missing, asked_at, now, wall);
+            return self.see(id, missing, requested_at, now, wall);
         }
         let (interval, pause) = (setting.interval, failure.limits.retry_after);
         self.known_or_new(id).remember(|past| match failure.verdict {
@@ -358,7 +358,7 @@ impl Fleet {
         });
         let unseen: Vec<AppId> = self.owned().filter(|(_, known)| !known.listed).map(|(id, _)| id.clone()).collect();
         for id in unseen {
-            self.owe_look(&id, now);
+            self.request_read(&id, now);
         }
     }
 
@@ -376,7 +376,7 @@ impl Fleet {
         let unseen = self.owned().filter(|(_, known)| known.sighting.is_none());
         let unseen: Vec<AppId> = unseen.map(|(id, _)| id.clone()).collect();
         for id in unseen {
-            self.owe_look(&id, now);
+            self.request_read(&id, now);
         }
     }
 
@@ -435,16 +435,16 @@ impl Fleet {
         let mut turns = Vec::new();
         for name in names {
             let Some(object) = self.objects.get(name) else { continue };
-            let Asked::For(wish) = self.asked(object, wall) else { continue };
+            let Goal::Known(target) = self.goal(object, wall) else { continue };
             // What a clock in doubt asks is not asked: it turns nothing.
-            let in_doubt = wish.timed && self.trust == Some(Trust::Doubtful);
+            let in_doubt = target.timed && self.trust == Some(Trust::Doubtful);
             let Some(object) = self.objects.get_mut(name) else { continue };
-            let desired = object.wished.filter(|_| in_doubt).unwrap_or(wish.desired);
+            let desired = object.wished.filter(|_| in_doubt).unwrap_or(target.desired);
             let Some(id) = object.app_id().cloned() else { continue };
             let Some(known) = self.apps.get_mut(&id) else { continue };
             if object.wished.is_some_and(|wished| wished != desired) {
                 // Its schedule turned: as good as an edit.
-                known.remember(|past| past.wish_changed(desired, now));
+                known.remember(|past| past.target_changed(desired, now));
                 object.turned = true;
             }
             object.wished = Some(desired);
@@ -474,7 +474,7 @@ impl Fleet {
             Some(Subject {
                 name,
                 app_id: object.declared.spec().map(|spec| &spec.app_id),
-                asked: self.asked(object, wall),
+                goal: self.goal(object, wall),
                 observed: known.map_or(Observed::Unknown, |known| known.observed()),
                 past: known.map_or(&NOTHING_TRIED, |known| known.past()),
                 text: self.text(name),
@@ -489,7 +489,7 @@ impl Fleet {
         object.decided_at = now;
         object.observed = entry.observed;
         if self.trust == Some(Trust::Confirmed) {
-            object.kept = object.declared.spec().map(|spec| spec.wish(wall)).filter(|wish| wish.timed);
+            object.kept = object.declared.spec().map(|spec| spec.target(wall)).filter(|target| target.timed);
         }
         match entry.decision {
             Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.restless.remove(&entry.name),
@@ -665,7 +665,7 @@ impl Fleet {
 
     fn looked(&mut self, id: &AppId, now: Moment) {
         if let Some(known) = self.apps.get_mut(id) {
-            known.remember(|past| past.looked(now));
+            known.remember(|past| past.read_sent(now));
         }
         self.queue_look(id);
     }
@@ -699,9 +699,9 @@ impl Fleet {
         })
     }
 
-    fn owe_look(&mut self, id: &AppId, now: Moment) {
+    fn request_read(&mut self, id: &AppId, now: Moment) {
         let known = self.known_or_new(id);
-        known.remember(|past| past.owe_look(now));
+        known.remember(|past| past.request_read(now));
         self.queue_look(id);
     }
 
@@ -710,7 +710,7 @@ impl Fleet {
         let known = self.apps.get(id).filter(|known| known.owner.is_some());
         let (at, kind) = known.map_or((None, Kind::default()), |known| {
             let (past, listed) = (known.past(), known.listed);
-            (past.look_at(), Kind { listed, pressing: past.pressing(), routine: past.look_is_routine() })
+            (past.read_at(), Kind { listed, pressing: past.read_is_urgent(), routine: past.read_is_routine() })
         });
         self.looks.set(id, at, kind);
     }

@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn a_memory_of_nothing_takes_no_room_and_is_the_same_as_one_of_its_own() {
         let mut known = Known::new(7);
-        known.remember(|past| past.owe_look(Moment::from_secs(1)));
-        assert_eq!(known.past().look_at(), Some(Moment::from_secs(1)));
+        known.remember(|past| past.request_read(Moment::from_secs(1)));
+        assert_eq!(known.past().read_at(), Some(Moment::from_secs(1)));
         known.remember(|past| past.begin(Action::Stop, None));
         known.remember(|past| {
             past.failed(Verdict::RateLimited { after: None }, std::time::Duration::ZERO, Moment::START);

@@ -89,7 +89,7 @@ pub async fn everything<P: Platform>(
         match platform.list(request).await {
             Ok(answered) => {
                 limiter.succeeded(&Call::List, answered.limits, clock.now());
-                doubt.heard(answered.limits.clock, sent, clock.wall());
+                doubt.compare(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
                 if listing.add(answered.value) == Next::Done {
                     break;
@@ -128,7 +128,7 @@ pub async fn everything<P: Platform>(
             match platform.get(&id).await {
                 Ok(answered) => {
                     limiter.succeeded(&Call::Read(id.clone()), answered.limits, clock.now());
-                    doubt.heard(answered.limits.clock, sent, clock.wall());
+                    doubt.compare(answered.limits.clock, sent, clock.wall());
                     let place = seen.partition_point(|known| known.id < id);
                     seen.insert(place, answered.value);
                     break;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::backoff::{self, LOOKS, PER_APP, WITHOUT_EFFECT};
+use super::backoff::{self, PER_APP, SINGLE_READS, WITHOUT_EFFECT};
 use super::moment::Moment;
 use super::outcome::Verdict;
 use super::reading::Reading;
@@ -30,9 +30,9 @@ pub struct Sighting {
     /// What was read.
     pub reading: Reading,
     /// When the request for it was sent.
-    pub asked_at: Moment,
+    pub requested_at: Moment,
     /// The wall time at which it arrived, for people.
-    pub seen_at: Timestamp,
+    pub received_at: Timestamp,
 }
 
 /// The last call that may have had an effect. It outlives edits: what it did to the app does not become undone.
@@ -74,10 +74,10 @@ pub struct Attempts {
     in_flight: Option<(Action, Option<Timestamp>)>,
     last_call: Option<LastCall>,
     verifying: Option<Verifying>,
-    look_at: Option<Moment>,
-    looks: u32,
+    read_at: Option<Moment>,
+    reads: u32,
     /// Whether a call waits for the look that is owed.
-    pressing: bool,
+    urgent: bool,
     settled_by_us: bool,
     returns: Vec<Moment>,
 }
@@ -93,9 +93,9 @@ pub static NOTHING_TRIED: Attempts = Attempts {
     in_flight: None,
     last_call: None,
     verifying: None,
-    look_at: None,
-    looks: 0,
-    pressing: false,
+    read_at: None,
+    reads: 0,
+    urgent: false,
     settled_by_us: false,
     returns: Vec::new(),
 };
@@ -133,13 +133,13 @@ impl Attempts {
     }
 
     /// When the app should be read singly, if it should.
-    pub fn look_at(&self) -> Option<Moment> {
-        self.look_at
+    pub fn read_at(&self) -> Option<Moment> {
+        self.read_at
     }
 
     /// Whether that look is not to wait for others: what is asked of the app changed while a call was not proven yet.
-    pub fn pressing(&self) -> bool {
-        self.pressing
+    pub fn read_is_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// When time alone changes something here: the end of the backoff or of a verification.
@@ -173,11 +173,11 @@ impl Attempts {
         let Some(sighting) = sighting else { return Observed::Unknown };
         let observed = sighting.reading.observed;
         let Some(call) = &self.last_call else { return observed };
-        if sighting.asked_at < call.ended_at {
+        if sighting.requested_at < call.ended_at {
             return Observed::Unknown;
         }
         match (sighting.reading.taken_at, call.date) {
-            (Some(taken), Some(date)) if taken < date && sighting.asked_at < call.patience => {
+            (Some(taken), Some(date)) if taken < date && sighting.requested_at < call.patience => {
                 let agrees = satisfies(observed, call.action.aims_at());
                 let flipped = call.basis.is_some_and(|basis| taken >= basis);
                 if agrees && flipped { observed } else { Observed::Unknown }
@@ -191,7 +191,7 @@ impl Attempts {
         self.in_flight = Some((action, basis.and_then(|sighting| sighting.reading.taken_at)));
         self.settled_by_us = false;
         self.verifying = None;
-        self.owe_no_look();
+        self.cancel_read();
     }
 
     /// The call was accepted. Its effect shall be seen within `confirm_timeout`.
@@ -199,8 +199,8 @@ impl Attempts {
         let deadline = now + confirm_timeout;
         let Some(action) = self.end_call(date, deadline, now) else { return };
         self.verifying = Some(Verifying { action, accepted: true, deadline: Some(deadline) });
-        self.looks = 1;
-        self.look_at = Some(now + LOOKS.ceiling(1));
+        self.reads = 1;
+        self.read_at = Some(now + SINGLE_READS.ceiling(1));
     }
 
     /// The call failed. What is the server's or the account's trouble gates nothing here.
@@ -220,7 +220,7 @@ impl Attempts {
                 let patience = if verdict == Verdict::LostAnswer { LOST_PATIENCE } else { Duration::ZERO };
                 self.back_off(None, patience, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
-                self.owe_look(now);
+                self.request_read(now);
             }
             Verdict::Forbidden => self.slow_lane(Reason::Forbidden, interval, now),
             Verdict::NotFound => self.slow_lane(Reason::AppNotFound, interval, now),
@@ -230,15 +230,15 @@ impl Attempts {
 
     /// A single read was refused, or its answer made no sense: the next one follows an interval later.
     pub fn read_refused(&mut self, reason: Reason, interval: Duration, now: Moment) {
-        self.looks = 0;
-        self.look_at = Some(now + interval);
-        self.not_before = self.not_before.max(self.look_at);
+        self.reads = 0;
+        self.read_at = Some(now + interval);
+        self.not_before = self.not_before.max(self.read_at);
         self.because = Some(reason);
     }
 
     /// A single read proved nothing and is not repeated sooner than after `interval`.
     pub fn read_later(&mut self, interval: Duration, now: Moment) {
-        self.look_at = self.look_at.map(|at| at.max(now + interval));
+        self.read_at = self.read_at.map(|at| at.max(now + interval));
     }
 
     /// A refusal that turned out to be the account's does not count against this app.
@@ -249,14 +249,14 @@ impl Attempts {
     }
 
     /// Whether the read that is owed is routine: no call waits for it or is verified by it.
-    pub fn look_is_routine(&self) -> bool {
-        !self.pressing && self.verifying.is_none()
+    pub fn read_is_routine(&self) -> bool {
+        !self.urgent && self.verifying.is_none()
     }
 
     /// An edit waits for the first reading of the app.
-    pub fn press_look(&mut self, now: Moment) {
-        self.owe_look(now);
-        self.pressing = true;
+    pub fn request_urgent_read(&mut self, now: Moment) {
+        self.request_read(now);
+        self.urgent = true;
     }
 
     /// Only this app's request was refused by a rate limit: it alone is left alone, for `pause` and our own backoff.
@@ -269,7 +269,7 @@ impl Attempts {
     pub fn hold(&mut self, pause: Duration, now: Moment) {
         let until = now + pause;
         self.held_until = self.held_until.max(Some(until));
-        self.look_at = self.look_at.map(|at| at.max(until));
+        self.read_at = self.read_at.map(|at| at.max(until));
     }
 
     /// The call was given up without an answer (shutdown, a panic caught): nothing is known.
@@ -286,7 +286,7 @@ impl Attempts {
             // or that of a lost one until it may be repeated.
             let lost = self.in_flight.is_none() && self.not_before.is_some_and(|until| now < until);
             if self.verifying.is_none_or(|call| !call.accepted && !lost) {
-                self.owe_no_look();
+                self.cancel_read();
             }
             if satisfies(observed, desired) {
                 return self.agreed(desired);
@@ -301,12 +301,12 @@ impl Attempts {
             // That it had no effect is an observation too: where readings are late or do not come, wait for one.
             if verifying.deadline.is_some() {
                 self.verifying = Some(Verifying { deadline: None, ..verifying });
-                self.owe_look(now);
+                self.request_read(now);
             }
             return None;
         }
         self.verifying = None;
-        self.owe_no_look();
+        self.cancel_read();
         let reason = match verifying.action {
             Action::Stop => Reason::StopNotEffective,
             Action::Start => Reason::StartNotEffective,
@@ -324,27 +324,27 @@ impl Attempts {
     }
 
     /// The app shall be read singly as soon as possible: it is not where it should be found.
-    pub fn owe_look(&mut self, now: Moment) {
-        self.looks = 0;
+    pub fn request_read(&mut self, now: Moment) {
+        self.reads = 0;
         let soonest = self.held_until.map_or(now, |until| until.max(now));
-        self.look_at = Some(self.look_at.map_or(soonest, |at| at.min(soonest)));
+        self.read_at = Some(self.read_at.map_or(soonest, |at| at.min(soonest)));
     }
 
-    fn owe_no_look(&mut self) {
-        self.look_at = None;
-        self.pressing = false;
+    fn cancel_read(&mut self) {
+        self.read_at = None;
+        self.urgent = false;
     }
 
     /// A single look was sent: the next one is due later, should this one prove nothing.
-    pub fn looked(&mut self, now: Moment) {
-        self.looks = self.looks.saturating_add(1);
-        self.look_at = Some(now + LOOKS.ceiling(self.looks));
-        self.pressing = false;
+    pub fn read_sent(&mut self, now: Moment) {
+        self.reads = self.reads.saturating_add(1);
+        self.read_at = Some(now + SINGLE_READS.ceiling(self.reads));
+        self.urgent = false;
     }
 
-    /// What is asked of the app changed: failures and stalls of the old wish do not count against the new one. What
+    /// What is asked of the app changed: failures and stalls of the old target do not count against the new one. What
     /// was called stays known, since it may still be taking effect.
-    pub fn wish_changed(&mut self, desired: Desired, now: Moment) {
+    pub fn target_changed(&mut self, desired: Desired, now: Moment) {
         let verifying = self.verifying.take();
         self.verifying = verifying.filter(|call| call.action.aims_at() == desired);
         let unproven = self.verifying != verifying;
@@ -353,8 +353,8 @@ impl Attempts {
         self.returns.clear();
         // A look that is owed stays so: where the last call is not proven yet, nothing else tells what there is to do.
         if unproven {
-            self.owe_look(now);
-            self.pressing = true;
+            self.request_read(now);
+            self.urgent = true;
         }
     }
 
@@ -375,7 +375,7 @@ impl Attempts {
 
     fn agreed(&mut self, desired: Desired) -> Option<Turn> {
         self.forget_failures();
-        self.owe_no_look();
+        self.cancel_read();
         let verified = self.verifying.take().filter(|verifying| verifying.action.aims_at() == desired)?;
         self.settled_by_us = true;
         Some(Turn::Verified(verified.action))

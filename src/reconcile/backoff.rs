@@ -33,7 +33,7 @@ pub const PER_APP: Schedule = Schedule { first: Duration::from_secs(1), cap: Dur
 /// Retries of an app on which accepted calls have no effect, or which keeps coming back: 1 s x 2, at most 5 min.
 pub const WITHOUT_EFFECT: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(5) };
 /// Looks that verify a call: 2, 4, 8, ... s, then each half minute.
-pub const LOOKS: Schedule = Schedule { first: Duration::from_secs(2), cap: Duration::from_secs(30) };
+pub const SINGLE_READS: Schedule = Schedule { first: Duration::from_secs(2), cap: Duration::from_secs(30) };
 /// Probes of a server that does not answer: 1 s x 2, at most each half minute, so that recovery is noticed soon.
 pub const PROBES: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
 /// Probes of an account that is refused: slow, since an account that keeps trying gets suspended.

@@ -3,7 +3,7 @@
 //! The table of the design, then the gates in their order. Not knowing never acts.
 
 use super::attempts::Attempts;
-use super::desired::{Declared, Policy, Standing, Wish};
+use super::desired::{Declared, Policy, Standing, Target};
 use super::moment::Moment;
 use super::reason::Reason;
 use super::state::Action;
@@ -12,23 +12,23 @@ use super::state::Observed;
 
 /// What the manifests ask of one app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum Goal {
     /// This.
-    For(Wish),
+    Known(Target),
     /// Nothing that could be acted on: the manifest is in conflict, or was never valid.
-    Nothing(Reason),
+    Unknown(Reason),
 }
 
-impl Asked {
+impl Goal {
     /// What `declared` asks at `wall`.
     ///
     /// An invalid edit is no edit: the last good spec stays in force, as after a rejected `kubectl apply`. A conflict is
     /// another matter: it is not known who is meant, so nothing is called.
     pub fn of(declared: &Declared, wall: jiff::Timestamp) -> Self {
         match (&declared.standing, declared.spec()) {
-            (Standing::Conflicting { reason, .. }, _) => Self::Nothing(*reason),
-            (Standing::Sound | Standing::Invalid { .. }, Some(spec)) => Self::For(spec.wish(wall)),
-            (Standing::Sound | Standing::Invalid { .. }, None) => Self::Nothing(Reason::InvalidManifest),
+            (Standing::Conflicting { reason, .. }, _) => Self::Unknown(*reason),
+            (Standing::Sound | Standing::Invalid { .. }, Some(spec)) => Self::Known(spec.target(wall)),
+            (Standing::Sound | Standing::Invalid { .. }, None) => Self::Unknown(Reason::InvalidManifest),
         }
     }
 }
@@ -124,21 +124,21 @@ impl Decision {
 }
 
 /// Decides for one app. No I/O, no clock, no dice.
-pub fn decide(asked: Asked, observed: Observed, past: &Attempts, gates: Gates, now: Moment) -> Decision {
-    let wish = match asked {
-        Asked::For(wish) => wish,
-        Asked::Nothing(reason) => return Decision::Stalled(reason),
+pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+    let target = match goal {
+        Goal::Known(target) => target,
+        Goal::Unknown(reason) => return Decision::Stalled(reason),
     };
     if let Some(action) = past.in_flight() {
         return under_way(action, None);
     }
-    let action = match (wish.desired, observed) {
-        (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) if wish.suspended => {
+    let action = match (target.desired, observed) {
+        (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) if target.suspended => {
             return Decision::Settled(Reason::Suspended);
         }
         // It is not known what is asked, so it is not known either whether this is it.
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running)
-            if gates.clock_doubtful && wish.timed =>
+            if gates.clock_doubtful && target.timed =>
         {
             return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
         }
@@ -153,13 +153,13 @@ pub fn decide(asked: Asked, observed: Observed, past: &Attempts, gates: Gates, n
         (Desired::Stopped, Observed::Running) => Action::Stop,
         (Desired::Running, Observed::Stopped) => Action::Start,
     };
-    gate(action, wish, past, gates, now)
+    gate(action, target, past, gates, now)
 }
 
 /// Not knowing never acts; it only says what is being waited for.
 fn unknown(past: &Attempts, gates: Gates, now: Moment) -> Decision {
     if let Some(action) = past.verifying() {
-        return under_way(action, past.look_at());
+        return under_way(action, past.read_at());
     }
     if let Some(held) = gates.account() {
         return held;
@@ -167,22 +167,22 @@ fn unknown(past: &Attempts, gates: Gates, now: Moment) -> Decision {
     match past.gate(now) {
         Some((reason, until)) => gated(reason, until, gates),
         None if gates.list_incomplete => {
-            Decision::Wait { reason: Reason::ObservationIncomplete, until: past.look_at() }
+            Decision::Wait { reason: Reason::ObservationIncomplete, until: past.read_at() }
         }
         // A stop that was accepted and never seen is still that, also when its backoff is over.
         None if past.because().is_some() => {
-            Decision::Wait { reason: past.because().unwrap_or(Reason::NotObserved), until: past.look_at() }
+            Decision::Wait { reason: past.because().unwrap_or(Reason::NotObserved), until: past.read_at() }
         }
-        None => Decision::Wait { reason: Reason::NotObserved, until: past.look_at() },
+        None => Decision::Wait { reason: Reason::NotObserved, until: past.read_at() },
     }
 }
 
 /// The gates before a call, in the design's order.
-fn gate(action: Action, wish: Wish, past: &Attempts, gates: Gates, now: Moment) -> Decision {
-    if wish.suspended {
+fn gate(action: Action, target: Target, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+    if target.suspended {
         return Decision::Held { reason: Reason::Suspended, instead_of: action };
     }
-    let allowed = match wish.policy.min(gates.policy) {
+    let allowed = match target.policy.min(gates.policy) {
         Policy::Full => true,
         Policy::StopOnly => action == Action::Stop,
         Policy::ObserveOnly => false,
@@ -190,12 +190,12 @@ fn gate(action: Action, wish: Wish, past: &Attempts, gates: Gates, now: Moment) 
     if !allowed {
         return Decision::Held { reason: Reason::PolicyForbids, instead_of: action };
     }
-    if gates.clock_doubtful && wish.timed {
+    if gates.clock_doubtful && target.timed {
         return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
     }
     if past.verifying() == Some(action) {
         // Accepted and not yet seen: telemetry lags, and a second call would only be noise.
-        return under_way(action, past.look_at());
+        return under_way(action, past.read_at());
     }
     if let Some(held) = gates.account() {
         return held;
@@ -245,8 +245,8 @@ mod tests {
     const CONFIRM: Duration = Duration::from_mins(2);
     const INTERVAL: Duration = Duration::from_mins(1);
 
-    fn wish(desired: Desired) -> Wish {
-        Wish { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full }
+    fn target(desired: Desired) -> Target {
+        Target { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full }
     }
 
     fn word(decision: Decision) -> String {
@@ -282,14 +282,14 @@ mod tests {
         overdue.note(Desired::Stopped, Observed::Running, NOW + CONFIRM);
 
         let open = Gates::OPEN;
-        let rows: Vec<(&str, Wish, &Attempts, Gates)> = [Desired::Stopped, Desired::Running]
+        let rows: Vec<(&str, Target, &Attempts, Gates)> = [Desired::Stopped, Desired::Running]
             .into_iter()
             .flat_map(|desired| {
-                let plain = wish(desired);
+                let plain = target(desired);
                 [
                     ("", plain, &fresh, open),
-                    ("suspended", Wish { suspended: true, ..plain }, &fresh, open),
-                    ("policy StopOnly", Wish { policy: Policy::StopOnly, ..plain }, &fresh, open),
+                    ("suspended", Target { suspended: true, ..plain }, &fresh, open),
+                    ("policy StopOnly", Target { policy: Policy::StopOnly, ..plain }, &fresh, open),
                     ("daemon observe-only", plain, &fresh, Gates { policy: Policy::ObserveOnly, ..open }),
                     ("backing off", plain, &failed, open),
                     ("after a 403", plain, &forbidden, open),
@@ -299,13 +299,13 @@ mod tests {
                     ("clock in doubt", plain, &fresh, Gates { clock_doubtful: true, ..open }),
                     (
                         "clock in doubt, by a window",
-                        Wish { timed: true, ..plain },
+                        Target { timed: true, ..plain },
                         &fresh,
                         Gates { clock_doubtful: true, ..open },
                     ),
                     (
                         "clock in doubt, by a window, policy StopOnly, a stop accepted, account blocked",
-                        Wish { timed: true, policy: Policy::StopOnly, ..plain },
+                        Target { timed: true, policy: Policy::StopOnly, ..plain },
                         &accepted,
                         Gates { clock_doubtful: true, account_blocked: true, ..open },
                     ),
@@ -326,7 +326,7 @@ mod tests {
                     ("dry run", plain, &fresh, Gates { dry_run: true, ..open }),
                     (
                         "all of them",
-                        Wish { suspended: true, policy: Policy::ObserveOnly, ..plain },
+                        Target { suspended: true, policy: Policy::ObserveOnly, ..plain },
                         &failed,
                         Gates {
                             policy: Policy::ObserveOnly,
@@ -345,26 +345,26 @@ mod tests {
             })
             .collect();
         let mut page = String::new();
-        for (name, wish, past, gates) in rows {
+        for (name, target, past, gates) in rows {
             let comma = if name.is_empty() { "" } else { ", " };
-            writeln!(page, "{}{comma}{name}", wish.desired).unwrap();
+            writeln!(page, "{}{comma}{name}", target.desired).unwrap();
             for observed in Observed::ALL {
                 let now = if past == &overdue { NOW + CONFIRM } else { NOW };
-                let decision = decide(Asked::For(wish), observed, past, gates, now);
+                let decision = decide(Goal::Known(target), observed, past, gates, now);
                 writeln!(page, "    {observed:9} -> {}", word(decision)).unwrap();
             }
         }
         for reason in [Reason::DuplicateAppId, Reason::DuplicateName, Reason::InvalidManifest] {
-            let decision = decide(Asked::Nothing(reason), Observed::Running, &fresh, open, NOW);
+            let decision = decide(Goal::Unknown(reason), Observed::Running, &fresh, open, NOW);
             writeln!(page, "manifest in error: {reason}\n    Running   -> {}", word(decision)).unwrap();
         }
         insta::assert_snapshot!("matrix", page);
     }
 
-    fn sighting(observed: Observed, taken: Option<&str>, asked_at: Moment) -> Sighting {
+    fn sighting(observed: Observed, taken: Option<&str>, requested_at: Moment) -> Sighting {
         let taken_at = taken.map(|time| format!("2026-11-24T{time}Z").parse().unwrap());
         let reading = Reading { observed, status: None, online: None, taken_at };
-        Sighting { reading, asked_at, seen_at: "2026-11-24T12:00:00Z".parse().unwrap() }
+        Sighting { reading, requested_at, received_at: "2026-11-24T12:00:00Z".parse().unwrap() }
     }
 
     #[track_caller]
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn metrics_that_are_older_than_the_call_even_after_its_time_are_frozen_not_late() {
-        let frozen = |asked_at| sighting(Observed::Stopped, Some("12:00:00"), asked_at);
+        let frozen = |requested_at| sighting(Observed::Stopped, Some("12:00:00"), requested_at);
         let mut past = Attempts::new(0);
         past.begin(Action::Start, Some(&frozen(NOW)));
         past.accepted(Some("2026-11-24T12:00:10Z".parse().unwrap()), CONFIRM, NOW);
@@ -428,7 +428,7 @@ mod tests {
         let (reason, until) = past.gate(late).unwrap();
         assert_eq!(reason, Reason::StopNotEffective);
         assert_eq!(
-            decide(Asked::For(wish(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
+            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
             Decision::Act(Action::Stop)
         );
         assert_eq!(past.next_attempt(), 2);
@@ -441,17 +441,17 @@ mod tests {
         past.begin(Action::Stop, Some(&before));
         let lost = NOW + INTERVAL;
         past.failed(Verdict::LostAnswer, INTERVAL, lost);
-        assert_eq!(past.look_at(), Some(lost));
+        assert_eq!(past.read_at(), Some(lost));
         let long_after = lost + CONFIRM;
         let ask = |past: &Attempts, sighting: &Sighting| {
-            decide(Asked::For(wish(Desired::Stopped)), past.trusted(Some(sighting)), past, Gates::OPEN, long_after)
+            decide(Goal::Known(target(Desired::Stopped)), past.trusted(Some(sighting)), past, Gates::OPEN, long_after)
         };
         assert!(matches!(ask(&past, &before), Decision::Wait { .. }), "the old reading does not justify a repeat");
-        past.looked(lost);
+        past.read_sent(lost);
         let after = sighting(Observed::Running, None, lost);
         past.note(Desired::Stopped, past.trusted(Some(&after)), long_after);
         assert_eq!(ask(&past, &after), Decision::Act(Action::Stop));
-        assert_eq!(past.look_at(), None, "one look was enough");
+        assert_eq!(past.read_at(), None, "one look was enough");
     }
 
     #[test]
@@ -477,19 +477,19 @@ mod tests {
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, NOW);
-        past.wish_changed(Desired::Running, NOW);
-        assert_eq!(past.look_at(), Some(NOW), "what the stop did has to be seen first");
+        past.target_changed(Desired::Running, NOW);
+        assert_eq!(past.read_at(), Some(NOW), "what the stop did has to be seen first");
         past.note(Desired::Running, Observed::Stopped, NOW);
-        let decision = decide(Asked::For(wish(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
+        let decision = decide(Goal::Known(target(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
         assert_eq!(decision, Decision::Act(Action::Start));
 
         // The same when the edit comes while the stop is still on the wire.
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
-        past.wish_changed(Desired::Running, NOW);
+        past.target_changed(Desired::Running, NOW);
         past.accepted(None, CONFIRM, NOW);
         past.note(Desired::Running, Observed::Stopped, NOW);
-        let decision = decide(Asked::For(wish(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
+        let decision = decide(Goal::Known(target(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
         assert_eq!(decision, Decision::Act(Action::Start));
     }
 
@@ -498,19 +498,19 @@ mod tests {
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, NOW);
-        assert!(!past.pressing(), "what verifies a call may wait for others");
-        past.wish_changed(Desired::Running, NOW);
-        assert!(past.pressing());
+        assert!(!past.read_is_urgent(), "what verifies a call may wait for others");
+        past.target_changed(Desired::Running, NOW);
+        assert!(past.read_is_urgent());
         // What this look showed was older than the stop.
-        past.looked(NOW);
+        past.read_sent(NOW);
         past.note(Desired::Running, Observed::Unknown, NOW);
-        assert!(!past.pressing());
+        assert!(!past.read_is_urgent());
         for desired in [Desired::Stopped, Desired::Running, Desired::Stopped] {
-            past.wish_changed(desired, NOW);
-            assert!(past.look_at().is_some(), "nothing else tells what the stop did");
+            past.target_changed(desired, NOW);
+            assert!(past.read_at().is_some(), "nothing else tells what the stop did");
         }
         past.note(Desired::Stopped, Observed::Stopped, NOW);
-        assert_eq!((past.look_at(), past.pressing()), (None, false));
+        assert_eq!((past.read_at(), past.read_is_urgent()), (None, false));
     }
 
     #[test]
@@ -529,7 +529,7 @@ mod tests {
         let (reason, until) = past.gate(now).unwrap();
         assert_eq!(reason, Reason::Contested);
         assert_eq!(
-            decide(Asked::For(wish(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
+            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
             Decision::Act(Action::Stop)
         );
     }
@@ -546,8 +546,8 @@ mod tests {
                     2 => past.accepted(None, CONFIRM, now),
                     3 => past.failed(Verdict::LostAnswer, INTERVAL, now),
                     4 => past.failed(Verdict::Retry, INTERVAL, now),
-                    5 => past.wish_changed(Desired::Running, now),
-                    6 => past.owe_look(now),
+                    5 => past.target_changed(Desired::Running, now),
+                    6 => past.request_read(now),
                     _ => drop(past.note(Desired::Stopped, Observed::Running, now)),
                 }
             }
@@ -560,7 +560,7 @@ mod tests {
         fn not_knowing_never_acts(past in any_attempts(), running: bool, at in 0..1_000_u64, incomplete: bool) {
             let desired = if running { Desired::Running } else { Desired::Stopped };
             let gates = Gates { list_incomplete: incomplete, ..Gates::OPEN };
-            let decision = decide(Asked::For(wish(desired)), Observed::Unknown, &past, gates, Moment::from_secs(at));
+            let decision = decide(Goal::Known(target(desired)), Observed::Unknown, &past, gates, Moment::from_secs(at));
             prop_assert!(!matches!(decision, Decision::Act(_)));
         }
 
@@ -568,7 +568,7 @@ mod tests {
         fn only_a_running_app_is_stopped_and_only_if_asked(past in any_attempts(), index in 0..6_usize, at in 0..1_000_u64) {
             for desired in [Desired::Running, Desired::Stopped] {
                 let observed = Observed::ALL[index];
-                let decision = decide(Asked::For(wish(desired)), observed, &past, Gates::OPEN, Moment::from_secs(at));
+                let decision = decide(Goal::Known(target(desired)), observed, &past, Gates::OPEN, Moment::from_secs(at));
                 if decision == Decision::Act(Action::Stop) {
                     prop_assert_eq!((desired, observed), (Desired::Stopped, Observed::Running));
                     prop_assert_eq!(past.in_flight(), None);

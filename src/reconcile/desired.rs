@@ -85,7 +85,7 @@ pub enum Because {
 
 /// The answer to "what is asked of this app right now, and because of what?"
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct Target {
     /// What it shall be at this moment.
     pub desired: Desired,
     /// What says so.
@@ -100,13 +100,13 @@ pub struct Wish {
 
 impl Spec {
     /// What is asked at `wall`. A pure function of the spec and the moment: nothing is remembered.
-    pub fn wish(&self, wall: Timestamp) -> Wish {
+    pub fn target(&self, wall: Timestamp) -> Target {
         let window = self.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.deciding(wall)?)));
         let (desired, because) = match window {
             Some((schedule, index)) => (schedule.windows[index].state, Because::Window(index)),
             None => (self.state, Because::State),
         };
-        Wish {
+        Target {
             desired,
             because,
             suspended: self.suspend.as_ref().is_some_and(|suspension| suspension.holds(wall)),
@@ -122,7 +122,7 @@ impl Spec {
         until.is_some() || windows
     }
 
-    /// When [`Spec::wish`] may change next by itself, after `wall`: a window begins or ends, or a suspension does.
+    /// When [`Spec::target`] may change next by itself, after `wall`: a window begins or ends, or a suspension does.
     pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
         let suspension = self.suspend.as_ref().and_then(|suspension| suspension.until).filter(|&until| until > wall);
         let window = self.schedule.as_ref().and_then(|schedule| schedule.next_boundary(wall));
@@ -130,14 +130,14 @@ impl Spec {
     }
 
     /// When what is asked really changes next, after `wall`, and to what: windows may begin and end without that.
-    pub fn next_transition(&self, wall: Timestamp) -> Option<(Timestamp, Wish)> {
-        let now = self.wish(wall);
+    pub fn next_transition(&self, wall: Timestamp) -> Option<(Timestamp, Target)> {
+        let now = self.target(wall);
         let mut at = wall;
         // A daily window changes something within a week. Whatever has not done so after this many boundaries (a year
         // of daily ones) is looked at again when they have passed.
         for _ in 0..800 {
             at = self.next_change(at)?;
-            let then = self.wish(at);
+            let then = self.target(at);
             if (then.desired, then.suspended) != (now.desired, now.suspended) {
                 return Some((at, then));
             }
@@ -146,8 +146,8 @@ impl Spec {
     }
 
     /// What says what the app shall be, for a person: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
-    pub fn explain(&self, wish: Wish) -> String {
-        match (wish.suspended, wish.because, &self.schedule) {
+    pub fn explain(&self, target: Target) -> String {
+        match (target.suspended, target.because, &self.schedule) {
             (true, ..) => "suspend".into(),
             (false, Because::Window(index), Some(schedule)) => {
                 format!("window {} ({})", index + 1, schedule.windows[index].span)
@@ -232,7 +232,7 @@ impl Declared {
 pub enum Text {
     /// It is in force, or was refused.
     #[default]
-    Settled,
+    Stable,
     /// There is a newer one, which is not accepted yet: no call is made for the older one meanwhile.
     Pending,
     /// The same, and a process has had its file open for writing for a while.

@@ -68,7 +68,7 @@ impl Doubt {
     }
 
     /// An answer to what was sent at `sent` arrived at `received`, both by our clock.
-    pub fn heard(&mut self, server: ServerClock, sent: Timestamp, received: Timestamp) -> Option<Shift> {
+    pub fn compare(&mut self, server: ServerClock, sent: Timestamp, received: Timestamp) -> Option<Shift> {
         let date = match server {
             ServerClock::NoAnswer | ServerClock::Aged => return None,
             ServerClock::NoDate => {
@@ -140,7 +140,7 @@ mod tests {
 
     /// An answer that arrives at once from a server whose clock is `behind` ours.
     fn answer(doubt: &mut Doubt, behind: i64) -> Option<Shift> {
-        doubt.heard(ServerClock::At(at(-behind)), at(0), at(0))
+        doubt.compare(ServerClock::At(at(-behind)), at(0), at(0))
     }
 
     #[test]
@@ -188,16 +188,16 @@ mod tests {
     fn copies_and_slow_answers_prove_nothing_and_without_a_date_the_clock_is_trusted() {
         let mut doubt = Doubt::new(false);
         for _ in 0..5 {
-            doubt.heard(ServerClock::Aged, at(0), at(0));
-            doubt.heard(ServerClock::NoAnswer, at(0), at(0));
+            doubt.compare(ServerClock::Aged, at(0), at(0));
+            doubt.compare(ServerClock::NoAnswer, at(0), at(0));
         }
         assert_eq!((doubt.trust(), doubt.ahead()), (Trust::Unconfirmed, None));
         for date in [0, 500, 1000, -119, 1119] {
-            doubt.heard(ServerClock::At(at(date)), at(0), at(1000));
+            doubt.compare(ServerClock::At(at(date)), at(0), at(1000));
             assert_eq!(doubt.trust(), Trust::Confirmed, "{date}");
         }
         let mut doubt = Doubt::new(false);
-        doubt.heard(ServerClock::NoDate, at(0), at(0));
+        doubt.compare(ServerClock::NoDate, at(0), at(0));
         assert_eq!((doubt.trust(), doubt.ahead()), (Trust::Confirmed, None));
     }
 

@@ -5,7 +5,7 @@
 
 use super::app::{AppId, AppName};
 use super::attempts::Attempts;
-use super::decide::{Asked, Decision, Gates, decide};
+use super::decide::{Decision, Gates, Goal, decide};
 use super::desired::Text;
 use super::moment::Moment;
 use super::reason::Reason;
@@ -21,7 +21,7 @@ pub struct Subject<'a> {
     /// Which app; absent where no good manifest said so yet.
     pub app_id: Option<&'a AppId>,
     /// What is asked of it.
-    pub asked: Asked,
+    pub goal: Goal,
     /// What is seen of it, as far as it is to be trusted.
     pub observed: Observed,
     /// What was tried.
@@ -69,9 +69,9 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
         .map(|subject| Entry {
             name: subject.name.clone(),
             app_id: subject.app_id.cloned(),
-            desired: match subject.asked {
-                Asked::For(wish) => Some(wish.desired),
-                Asked::Nothing(_) => None,
+            desired: match subject.goal {
+                Goal::Known(target) => Some(target.desired),
+                Goal::Unknown(_) => None,
             },
             // While the list cannot be read, that a single read finds nothing proves nothing.
             observed: if gates.list_unreadable && subject.observed == Observed::Missing {
@@ -79,7 +79,7 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
             } else {
                 subject.observed
             },
-            decision: held(decide(subject.asked, subject.observed, subject.past, gates, now), subject.text),
+            decision: held(decide(subject.goal, subject.observed, subject.past, gates, now), subject.text),
         })
         .collect();
     entries.sort_by(|a, b| (rank(a.decision), &a.name).cmp(&(rank(b.decision), &b.name)));
@@ -89,7 +89,7 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
 /// A newer text is on its way and may ask for the opposite: a call that was not sent waits for it.
 fn held(decision: Decision, text: Text) -> Decision {
     match decision {
-        Decision::Act(_) if text != Text::Settled => Decision::Wait { reason: Reason::BeingWritten, until: None },
+        Decision::Act(_) if text != Text::Stable => Decision::Wait { reason: Reason::BeingWritten, until: None },
         Decision::Act(_)
         | Decision::Settled(_)
         | Decision::Wait { .. }
@@ -111,22 +111,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reconcile::desired::{Because, Policy, Wish};
+    use crate::reconcile::desired::{Because, Policy, Target};
 
-    fn made(fleet: &[(AppName, Wish, Observed)], gates: Gates) -> Plan {
+    fn made(fleet: &[(AppName, Target, Observed)], gates: Gates) -> Plan {
         let past = Attempts::new(0);
-        let subjects = fleet.iter().map(|(name, wish, observed)| Subject {
+        let subjects = fleet.iter().map(|(name, target, observed)| Subject {
             name,
             app_id: None,
-            asked: Asked::For(*wish),
+            goal: Goal::Known(*target),
             observed: *observed,
             past: &past,
-            text: Text::Settled,
+            text: Text::Stable,
         });
         plan(subjects, gates, Moment::START)
     }
 
-    fn any_fleet() -> impl Strategy<Value = Vec<(AppName, Wish, Observed)>> {
+    fn any_fleet() -> impl Strategy<Value = Vec<(AppName, Target, Observed)>> {
         let app = ("[a-z]{1,6}", any::<bool>(), any::<bool>(), 0..3_u8, 0..6_usize);
         proptest::collection::vec(app, 0..20).prop_map(|apps| {
             let one = |(name, running, suspended, policy, observed): (String, bool, bool, u8, usize)| {
@@ -134,7 +134,7 @@ mod tests {
                 let policy = [Policy::Full, Policy::StopOnly, Policy::ObserveOnly][usize::from(policy)];
                 (
                     name.parse().unwrap(),
-                    Wish { desired, because: Because::State, suspended, timed: false, policy },
+                    Target { desired, because: Because::State, suspended, timed: false, policy },
                     Observed::ALL[observed],
                 )
             };
@@ -148,18 +148,18 @@ mod tests {
             let first = made(&fleet, Gates::OPEN);
             let done: Vec<_> = fleet
                 .iter()
-                .map(|(name, wish, observed)| {
+                .map(|(name, target, observed)| {
                     let called = first.actions().any(|(_, entry)| entry.name == *name && entry.observed == *observed);
-                    let reached = match wish.desired {
+                    let reached = match target.desired {
                         Desired::Running => Observed::Running,
                         Desired::Stopped => Observed::Stopped,
                     };
                     let acted = called && matches!(
-                        (wish.desired, observed),
+                        (target.desired, observed),
                         (Desired::Running, Observed::Stopped) | (Desired::Stopped, Observed::Running)
-                    ) && !wish.suspended && wish.policy != Policy::ObserveOnly
-                        && !(wish.policy == Policy::StopOnly && wish.desired == Desired::Running);
-                    (name.clone(), *wish, if acted { reached } else { *observed })
+                    ) && !target.suspended && target.policy != Policy::ObserveOnly
+                        && !(target.policy == Policy::StopOnly && target.desired == Desired::Running);
+                    (name.clone(), *target, if acted { reached } else { *observed })
                 })
                 .collect();
             prop_assert_eq!(made(&done, Gates::OPEN).actions().count(), 0);

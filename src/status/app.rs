@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use super::API_VERSION;
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::{Conditions, Truth};
-use crate::reconcile::desired::{self, Declared, Policy, Suspension, Wish};
+use crate::reconcile::desired::{self, Declared, Policy, Suspension, Target};
 use crate::reconcile::labels::Labels;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::schedule;
@@ -31,7 +31,7 @@ pub struct App {
     /// The snapshot of the manifests that it was last decided from.
     pub revision: Arc<str>,
     /// What is asked of it; absent where nothing can be told.
-    pub wish: Option<Wish>,
+    pub target: Option<Target>,
     /// What was seen last, as far as it is to be trusted.
     pub observed: Observed,
     /// When that arrived.
@@ -111,7 +111,7 @@ impl App {
 
     /// `Running` or `Stopped`; absent where nothing can be told.
     pub fn desired(&self) -> Option<&'static str> {
-        self.wish.map(|wish| wish.desired.as_str())
+        self.target.map(|target| target.desired.as_str())
     }
 
     /// The reason of its conditions.
@@ -121,7 +121,7 @@ impl App {
 
     /// Whether its manifest suspends it at present.
     pub fn suspended(&self) -> bool {
-        self.wish.is_some_and(|wish| wish.suspended)
+        self.target.is_some_and(|target| target.suspended)
     }
 
     /// Type and status of each condition.
@@ -158,7 +158,7 @@ impl App {
                 revision: &self.revision,
                 source: Source { file: &declared.place.file, line: declared.place.line },
                 desired: self.desired(),
-                desired_because: self.wish.zip(spec).map(|(wish, spec)| spec.explain(wish)),
+                desired_because: self.target.zip(spec).map(|(target, spec)| spec.explain(target)),
                 observed: self.observed.as_str(),
                 observed_at: self.observed_at,
                 conditions: self.truths().zip(self.since).map(condition).collect(),

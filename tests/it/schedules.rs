@@ -30,15 +30,15 @@ fn walk(name: &str, first: DateTime, up: impl Fn(&Zoned) -> bool) {
     let start = zone.to_timestamp(first).unwrap();
     let mut changes = 0;
     let mut announced = spec.next_transition(start);
-    let mut before = spec.wish(start).desired;
+    let mut before = spec.target(start).desired;
     for minute in 0..31 * 24 * 60 {
         let at = start + SignedDuration::from_mins(minute);
         let local = at.to_zoned(zone.clone());
         let wanted = if up(&local) { Desired::Running } else { Desired::Stopped };
-        assert_eq!(spec.wish(at).desired, wanted, "{name} at {local}");
+        assert_eq!(spec.target(at).desired, wanted, "{name} at {local}");
         if wanted != before {
-            let (next, wish) = announced.unwrap();
-            assert_eq!((next, wish.desired), (at, wanted), "{name}: what was announced");
+            let (next, target) = announced.unwrap();
+            assert_eq!((next, target.desired), (at, wanted), "{name}: what was announced");
             announced = spec.next_transition(at);
             (before, changes) = (wanted, changes + 1);
         }

@@ -291,7 +291,7 @@ fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
             declared: Arc::new(Declared { name: name.clone(), object: None, place, standing: Standing::Sound }),
             generation: 1,
             revision: "r".into(),
-            wish: None,
+            target: None,
             observed: Observed::Stopped,
             observed_at: None,
             conditions: Conditions { ready, reconciling, stalled, reason: Reason::Settled },

@@ -125,8 +125,8 @@ impl Trial {
             let spec = self.specs.iter().find(|spec| spec.app_id == *app).unwrap();
             let fits = |at: Timestamp| {
                 [-RIGHT, 0, RIGHT].into_iter().any(|seconds| {
-                    let wish = spec.wish(at + SignedDuration::from_secs(seconds));
-                    wish.desired == asked && !wish.suspended
+                    let target = spec.target(at + SignedDuration::from_secs(seconds));
+                    target.desired == asked && !target.suspended
                 })
             };
             let justified = !spec.is_timed() && spec.state == asked
@@ -150,9 +150,9 @@ impl Trial {
     fn assert_as_declared(&self, timed: bool) {
         let wall = self.clock.wall();
         for spec in self.specs.iter().filter(|spec| timed || !spec.is_timed()) {
-            let wish = spec.wish(wall);
+            let target = spec.target(wall);
             let online = lock(&self.world).online(&spec.app_id, wall).unwrap();
-            let fits = wish.suspended || online == (wish.desired == Desired::Running);
+            let fits = target.suspended || online == (target.desired == Desired::Running);
             assert!(fits, "seed {}: {} at {wall}", self.seed, spec.app_id);
         }
     }

@@ -63,7 +63,7 @@ impl Files {
 
     fn end_write(&mut self, name: &str) -> Vec<(AppName, Text)> {
         let written = self.writing.remove(name);
-        self.catalog.members(name).filter(|_| written).map(|app| (app.clone(), Text::Settled)).collect()
+        self.catalog.members(name).filter(|_| written).map(|app| (app.clone(), Text::Stable)).collect()
     }
 
     /// The directory went away, or came back.

@@ -68,7 +68,7 @@ fn a_year_of_schedules_costs_a_call_for_each_transition() {
             let now = account.clock.wall();
             for (n, spec) in specs.iter().enumerate() {
                 let online = lock(&account.world).online(&id(n).parse().unwrap(), now).unwrap();
-                let wanted = spec.wish(now).desired;
+                let wanted = spec.target(now).desired;
                 assert_eq!(online, wanted == Desired::Running, "app {n} at {now}, {hour} h after the start");
             }
             let [_, _, stops, starts] = count(&account.pass(3600).await);
