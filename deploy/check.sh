@@ -101,6 +101,8 @@ if command -v hadolint >/dev/null; then
 fi
 
 part "cargo-deny: licences, bans, sources"
+# It reads the crates of every platform, and a build has fetched those of this one.
+cargo fetch --locked --quiet
 cargo deny --locked --offline check licenses bans sources
 left_out "advisories: their database is a Git repository; .github/workflows/audit.yml reads it"
 
