@@ -86,7 +86,7 @@ impl Account {
     }
 
     pub(crate) fn all_stopped(&self) -> bool {
-        let ids: Vec<_> = self.files.justified(self.clock.wall()).into_keys().collect();
+        let ids: Vec<_> = self.files.justified().into_keys().collect();
         ids.iter().all(|id| lock(&self.world).online(id, self.clock.wall()) == Some(false))
     }
 }

@@ -21,8 +21,36 @@ pub(crate) struct Files {
     writing: BTreeSet<String>,
 }
 
-/// Which calls the manifests justify at a moment.
-pub(crate) type Justified = HashMap<AppId, Action>;
+/// Annotation of a manifest by [`timed`]: the times of its window, for an oracle that does not use the code under test.
+const TIMES: &str = "sim.test/times";
+
+/// The calls that the manifests justify, by app.
+pub(crate) type Justified = HashMap<AppId, Rule>;
+
+/// The calls that one manifest justifies, by the time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule {
+    state: Desired,
+    policy: Policy,
+    /// The suspension, and its end.
+    suspended: Option<Option<Timestamp>>,
+    /// A window with a state of its own: from, to.
+    window: Option<(Timestamp, Timestamp, Desired)>,
+}
+
+impl Rule {
+    pub(crate) fn at(&self, wall: Timestamp) -> Option<Action> {
+        let window = self.window.filter(|(from, to, _)| *from <= wall && wall < *to);
+        let desired = window.map_or(self.state, |(.., state)| state);
+        let suspended = self.suspended.is_some_and(|until| until.is_none_or(|until| wall < until));
+        let allowed = match self.policy {
+            Policy::Full => true,
+            Policy::StopOnly => desired == Desired::Stopped,
+            Policy::ObserveOnly => false,
+        };
+        (allowed && !suspended).then(|| Action::toward(desired))
+    }
+}
 
 impl Files {
     /// Changes files, all at once; `None` removes one. Returns what the source says then.
@@ -81,20 +109,24 @@ impl Files {
         update
     }
 
-    /// The calls that the manifests justify now. Told from the specs themselves, not by the operator's own judgement.
-    pub(crate) fn justified(&self, wall: Timestamp) -> Justified {
-        let call = |declared: &Arc<Declared>| {
+    /// The calls that the manifests justify, derived from the specs and not by the operator's own decision.
+    pub(crate) fn justified(&self) -> Justified {
+        let rule = |declared: &Arc<Declared>| {
             let spec = declared.spec().filter(|_| !matches!(declared.standing, Standing::Conflicting { .. }))?;
-            let suspended = spec.suspend.as_ref().is_some_and(|suspend| suspend.until.is_none_or(|until| wall < until));
-            let allowed = match spec.policy {
-                None | Some(Policy::Full) => true,
-                Some(Policy::StopOnly) => spec.state == Desired::Stopped,
-                Some(Policy::ObserveOnly) => false,
-            };
-            let written = self.writing.contains(&*declared.place.file);
-            (allowed && !suspended && !written).then(|| (spec.app_id.clone(), Action::toward(spec.state)))
+            if self.writing.contains(&*declared.place.file) {
+                return None;
+            }
+            let times = declared.object.as_ref().and_then(|object| object.annotations.get(TIMES));
+            let window = times.map(|times| {
+                let [from, to, state] = times.split(' ').collect::<Vec<_>>().try_into().unwrap();
+                let state = if state == "Running" { Desired::Running } else { Desired::Stopped };
+                (from.parse().unwrap(), to.parse().unwrap(), state)
+            });
+            let suspended = spec.suspend.as_ref().map(|suspend| suspend.until);
+            let policy = spec.policy.unwrap_or(Policy::Full);
+            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended, window }))
         };
-        self.catalog.declared().iter().filter_map(call).collect()
+        self.catalog.declared().iter().filter_map(rule).collect()
     }
 
     fn report(&self, available: bool) -> SourceReport {
@@ -115,4 +147,14 @@ pub(crate) fn manifest(name: &str, id: &str, state: &str, more: &str) -> String 
     format!(
         "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: \"{id}\"\n  state: {state}\n{more}"
     )
+}
+
+/// A sound manifest with a window from one moment to another.
+pub(crate) fn timed(name: &str, id: &str, state: &str, window: &str, from: Timestamp, to: Timestamp) -> String {
+    let (local_from, local_to) = (from.to_string(), to.to_string());
+    let (local_from, local_to) = (local_from.trim_end_matches('Z'), local_to.trim_end_matches('Z'));
+    let span = format!("{{state: {window}, from: \"{local_from}\", to: \"{local_to}\"}}");
+    let schedule = format!("  schedule:\n    timeZone: UTC\n    windows: [{span}]\n");
+    let annotated = format!("{name}\n  annotations: {{{TIMES}: \"{from} {to} {window}\"}}");
+    manifest(&annotated, id, state, &schedule)
 }

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::chaos;
 use crate::dice::Dice;
-use crate::model::{Files, Justified, manifest};
+use crate::model::{Files, Justified, manifest, timed};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Backoff cap, account probe cap, confirm timeout, a pause that was asked for at the end of chaos, two lists, and slack.
@@ -37,6 +37,10 @@ const CALM: Duration = Duration::from_secs(300 + 30 + 120 + 3600 + 2 * 60 + 180)
 
 /// More requests than this at one and the same moment are a storm.
 const STORM: u32 = 100;
+
+/// The most calls on one app by one cause: 300 seeds need 9. A call that fails is repeated after 1, 2, 4, .. s, and causes
+/// follow each other within 40 s.
+const CALLS_PER_CAUSE: usize = 14;
 
 /// Virtual seconds since the start.
 fn seconds(at: Timestamp) -> f64 {
@@ -129,8 +133,8 @@ pub(crate) struct Trial {
     justified: Vec<(Timestamp, Justified)>,
     /// When a process began: its burst is its own, and it knows of no pause asked of the one before it.
     begun: Vec<Timestamp>,
-    /// What may have made another call necessary, for each app.
-    causes: BTreeMap<AppId, usize>,
+    /// The times at which another call may have become necessary, by app.
+    causes: BTreeMap<AppId, Vec<Timestamp>>,
     checked: usize,
     transcript: String,
 }
@@ -167,7 +171,7 @@ impl Trial {
             clock,
             world: Arc::new(Mutex::new(world)),
             files: Rc::default(),
-            causes: ids.iter().map(|id| (id.clone(), 1)).collect(),
+            causes: ids.iter().map(|id| (id.clone(), vec![clock.wall()])).collect(),
             ids,
             process: None,
             overlaps: Arc::default(),
@@ -197,7 +201,14 @@ impl Trial {
     fn step(&mut self) {
         let index = usize::try_from(self.dice.below(self.ids.len() as u64)).unwrap();
         let id = self.ids[index].clone();
-        match self.dice.below(22) {
+        match self.dice.below(26) {
+            22 | 23 => self.edit_timed(index),
+            24 | 25 => {
+                let until = self.whole_second(120);
+                let state = *self.dice.pick(&["Running", "Stopped"]);
+                self.edit(vec![self.file(index, state, &format!("  suspend: {{until: \"{until}\"}}\n"))]);
+                self.cause(index, until);
+            }
             0..=5 => {
                 let state = *self.dice.pick(&["Running", "Stopped"]);
                 self.edit(vec![self.file(index, state, "")]);
@@ -228,7 +239,7 @@ impl Trial {
                 let online = self.dice.chance(50);
                 self.note(&format!("somebody sets {id} online={online}"));
                 lock(&self.world).set_online(&id, online, self.clock.wall());
-                *self.causes.get_mut(&id).unwrap() += 1;
+                self.cause(index, self.clock.wall());
             }
             14 => self.crash(),
             15 => {
@@ -242,10 +253,7 @@ impl Trial {
             _ => {
                 let faults = chaos::faults(&mut self.dice);
                 self.note(&format!("faults: {faults:?}"));
-                // While readings lie or somebody revives apps, every list may be a cause.
-                for causes in self.causes.values_mut() {
-                    *causes += 1;
-                }
+                self.cause_everywhere();
                 lock(&self.world).set_faults(faults);
             }
         }
@@ -259,9 +267,7 @@ impl Trial {
         self.note("calm");
         lock(&self.world).set_faults(Faults::default());
         self.send(|files| files.available(true));
-        for causes in self.causes.values_mut() {
-            *causes += 1;
-        }
+        self.cause_everywhere();
         self.send(Files::end_writes);
         if self.process.is_none() {
             self.begin();
@@ -272,8 +278,8 @@ impl Trial {
             self.check();
         }
         let wall = self.clock.wall();
-        let wanted = self.files.borrow().justified(wall);
-        for (id, action) in &wanted {
+        let wanted = self.files.borrow().justified();
+        for (id, action) in wanted.iter().filter_map(|(id, rule)| Some((id, rule.at(wall)?))) {
             let online = lock(&self.world).online(id, wall).unwrap();
             // A stop-only manifest that asks for Running justifies nothing and is not in here.
             assert_eq!(online, action.aims_at() == Desired::Running, "L1: seed {}: {id}", self.seed);
@@ -283,7 +289,7 @@ impl Trial {
             let (name, reason) = (app.name(), app.reason());
             self.note(&format!("{name}: {reason} {} {:?}", app.observed, app.next_look_at));
             let Some(spec) = app.declared.spec() else { continue };
-            if wanted.contains_key(&spec.app_id) {
+            if wanted.get(&spec.app_id).is_some_and(|rule| rule.at(wall).is_some()) {
                 let sound = matches!(reason, Reason::Settled | Reason::InvalidManifest);
                 assert!(sound, "L1: seed {}: {} is {reason}", self.seed, spec.app_id);
             }
@@ -316,10 +322,35 @@ impl Trial {
             let brief = text.as_ref().map(|text| text.lines().skip(3).collect::<Vec<_>>().join(" "));
             self.note(&format!("edit {name}: {brief:?}"));
         }
-        for causes in self.causes.values_mut() {
-            *causes += 1;
-        }
+        self.cause_everywhere();
         self.send(|files| files.change(changes));
+    }
+
+    /// A window that begins and ends soon.
+    fn edit_timed(&mut self, index: usize) {
+        let from = self.whole_second(60);
+        let to = from + Duration::from_secs(1 + self.dice.below(120));
+        let [state, window] = [(); 2].map(|()| *self.dice.pick(&["Running", "Stopped"]));
+        let text = timed(&format!("app-{index}"), self.ids[index].as_str(), state, window, from, to);
+        self.edit(vec![(format!("{index}.yaml"), Some(text))]);
+        self.cause(index, from);
+        self.cause(index, to);
+    }
+
+    /// A whole second, at most `ahead` from now.
+    fn whole_second(&mut self, ahead: u64) -> Timestamp {
+        let now = Timestamp::from_second(self.clock.wall().as_second()).unwrap();
+        now + Duration::from_secs(1 + self.dice.below(ahead))
+    }
+
+    fn cause(&mut self, index: usize, at: Timestamp) {
+        self.causes.get_mut(&self.ids[index]).unwrap().push(at);
+    }
+
+    /// While readings lie or somebody revives apps, every list may be a cause.
+    fn cause_everywhere(&mut self) {
+        let at = self.clock.wall();
+        self.causes.values_mut().for_each(|causes| causes.push(at));
     }
 
     /// Changes the files; a process that runs is told at once.
@@ -333,7 +364,7 @@ impl Trial {
 
     fn remember(&mut self) {
         let wall = self.clock.wall();
-        self.justified.push((wall, self.files.borrow().justified(wall)));
+        self.justified.push((wall, self.files.borrow().justified()));
     }
 
     fn begin(&mut self) {
@@ -351,6 +382,7 @@ impl Trial {
         self.remember();
         let task = tokio::spawn(operator.run(inbox, stop));
         self.begun.push(self.clock.wall());
+        self.cause_everywhere();
         self.process = Some(Process { task, updates, board, _stopper: stopper });
     }
 
@@ -358,9 +390,6 @@ impl Trial {
         let Some(process) = self.process.take() else { return };
         self.note("crash");
         process.task.abort();
-        for causes in self.causes.values_mut() {
-            *causes += 1;
-        }
     }
 
     fn note(&mut self, text: &str) {
@@ -416,7 +445,9 @@ impl Trial {
             let until = self.justified.get(index + 1).map_or(Timestamp::MAX, |(next, _)| *next);
             *from <= logged.at && until >= since
         });
-        let justified = known.into_iter().any(|(_, (_, calls))| calls.get(id) == Some(&action));
+        let justified = known.into_iter().any(|(_, (_, rules))| {
+            rules.get(id).is_some_and(|rule| [since, logged.at].iter().any(|at| rule.at(*at) == Some(action)))
+        });
         assert!(justified, "S1: seed {}: {action} {id} without a cause", self.seed);
     }
 
@@ -472,19 +503,21 @@ impl Trial {
         }
     }
 
-    /// S4: so many calls as there were causes, times what backoff allows for each.
+    /// S4: a cause brings one call, and what backoff allows until the next cause.
     fn check_attempts(&self, log: &[Logged]) {
-        let elapsed = self.clock.now().since_start().as_secs();
         for id in &self.ids {
-            let calls: Vec<Timestamp> = log
+            let mut causes = self.causes[id].clone();
+            causes.sort_unstable();
+            let calls = log
                 .iter()
                 .filter(|logged| logged.app.as_ref() == Some(id))
-                .filter(|logged| matches!(logged.endpoint, Some(Endpoint::Stop | Endpoint::Start)))
-                .map(|logged| logged.at)
-                .collect();
-            // Nine doublings to the cap, then one in 150 s on average; twice that, since jitter is jitter.
-            let most = 2 * (9 * self.causes[id] + 9) + usize::try_from(elapsed / 75 + 1).unwrap();
-            assert!(calls.len() <= most, "S4: seed {}: {} calls on {id}", self.seed, calls.len());
+                .filter(|logged| matches!(logged.endpoint, Some(Endpoint::Stop | Endpoint::Start)));
+            let mut per_cause = BTreeMap::<usize, usize>::new();
+            for call in calls {
+                *per_cause.entry(causes.partition_point(|cause| *cause <= call.at)).or_default() += 1;
+            }
+            let most = per_cause.values().max().copied().unwrap_or_default();
+            assert!(most <= CALLS_PER_CAUSE, "S4: seed {}: {most} calls on {id} by one cause", self.seed);
         }
     }
 
