@@ -738,3 +738,68 @@ impl<P: Platform> Operator<P> {
         late.then_some(Ended::TimedOut)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::reconcile::desired::{Declared, Object, Place, Spec, Standing, Suspension};
+    use crate::reconcile::labels::Labels;
+    use crate::reconcile::state::Desired;
+    use crate::simulator::faults::Endpoint;
+    use crate::simulator::port::{InProcess, SharedWorld, lock};
+    use crate::simulator::world::{Config, World};
+
+    /// An app that is to be stopped when its suspension ends an hour after the start.
+    fn suspended(until: Timestamp) -> Update {
+        let suspend = Some(Suspension { reason: None, until: Some(until) });
+        let app_id = "id".parse().unwrap();
+        let spec = Spec { app_id, state: Desired::Stopped, policy: None, suspend, schedule: None };
+        let name: AppName = "app".parse().unwrap();
+        let (labels, annotations) = (Labels::default(), Labels::default());
+        let object = Some(Arc::new(Object { name: name.clone(), labels, annotations, spec }));
+        let place = Place { file: "app.yaml".into(), line: 1 };
+        let declared = Declared { name, object, place, standing: Standing::Sound };
+        let source = SourceReport { loaded: true, available: true, ..SourceReport::default() };
+        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), source }
+    }
+
+    /// The stops and the lists of a minute in which the wall clock is set forward by `seconds`.
+    async fn minute_after(seconds: i64, trust_clock: bool) -> (usize, usize) {
+        let start: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let ahead: &'static AtomicI64 = Box::leak(Box::default());
+        let clock = Clock::simulated(start);
+        let mut world = World::new(Config::default(), start);
+        world.add("id".parse().unwrap(), "app", start);
+        let world = SharedWorld::new(world.into());
+        let token = lock(&world).config().token.clone();
+        let platform = InProcess::new(world.clone(), clock, token);
+        let settings = Settings { interval: Duration::from_secs(7200), trust_clock, ..Settings::default() };
+        let operator = Operator::new(platform.into(), settings, clock.set_forward_by(ahead), Board::default());
+        let (updates, inbox) = tokio::sync::mpsc::unbounded_channel();
+        let (_stopper, signals) = shutdown::pair();
+        updates.send(suspended(start + Duration::from_secs(3600))).unwrap();
+        tokio::spawn(operator.run(inbox, signals));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(lock(&world).count(Endpoint::Stop), 0);
+        lock(&world).clear_log();
+        ahead.store(seconds, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let world = lock(&world);
+        (world.count(Endpoint::Stop), world.count(Endpoint::List))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_is_noticed_before_anything_is_due() {
+        assert_eq!(minute_after(0, true).await, (0, 0));
+        let stops = async |seconds| minute_after(seconds, true).await.0;
+        assert_eq!(stops(3500).await, 0, "the suspension has not ended by the new time either");
+        assert_eq!(stops(3600).await, 1, "it has");
+        // The server's date says otherwise: it is asked out of turn, and nothing is called.
+        let (stops, lists) = minute_after(3600, false).await;
+        assert!(stops == 0 && lists > 0, "{stops} stops, {lists} lists");
+    }
+}

@@ -783,3 +783,246 @@ impl Object {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::desired::{Object as Valid, Place, Policy, Suspension};
+    use crate::reconcile::labels::Labels;
+    use crate::reconcile::outcome::Limits;
+
+    const SETTING: Setting = Setting {
+        confirm_timeout: Duration::from_secs(120),
+        interval: Duration::from_secs(60),
+        alone: false,
+        account_refused: false,
+        list_unreadable: false,
+    };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_secs(seconds)
+    }
+
+    fn wall(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn id(id: &str) -> AppId {
+        id.parse().unwrap()
+    }
+
+    fn name(name: &str) -> AppName {
+        name.parse().unwrap()
+    }
+
+    fn reading(observed: Observed) -> Reading {
+        Reading { observed, status: None, online: None, taken_at: None }
+    }
+
+    fn declared(object: &str, app: &str, state: Desired, suspend: Option<Suspension>) -> Arc<Declared> {
+        let spec = Spec { app_id: id(app), state, policy: Some(Policy::Full), suspend, schedule: None };
+        let (labels, annotations) = (Labels::default(), Labels::default());
+        let valid = Valid { name: name(object), labels, annotations, spec };
+        let place = Place { file: "x.yaml".into(), line: 1 };
+        Arc::new(Declared { name: name(object), object: Some(Arc::new(valid)), place, standing: Standing::Sound })
+    }
+
+    /// A fleet with one object per app, each to be stopped and none observed yet.
+    fn fleet(apps: &[&str]) -> Fleet {
+        let mut fleet = Fleet::new(7);
+        let objects = apps.iter().map(|app| declared(app, app, Desired::Stopped, None)).collect();
+        fleet.take_update(objects, &[], false, Trigger::Start, at(0), wall(0));
+        fleet
+    }
+
+    /// A page of the list shows an app, in answer to a request sent at `requested_at`.
+    fn list(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
+        let seen = Seen { id: id(app), name: None, reading: reading(observed) };
+        fleet.see_listed(&seen, at(requested_at), at(requested_at), wall(0));
+    }
+
+    /// A single read shows an app, in answer to a request sent at `requested_at`.
+    fn read(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
+        let value = Seen { id: id(app), name: None, reading: reading(observed) };
+        let answered = Answered { value, limits: Limits::default(), repeats: 0 };
+        fleet.take_look_answer(&id(app), Ok(answered), SETTING, at(requested_at), at(requested_at), wall(0));
+    }
+
+    fn failure(verdict: Verdict) -> Failure {
+        Failure { verdict, http_status: None, message: "no".into(), limits: Limits::default(), repeats: 0 }
+    }
+
+    fn accepted() -> Result<Answered<Receipt>, Failure> {
+        let value = Receipt { http_status: 200, status: None, online: None, date: None, oddity: None };
+        Ok(Answered { value, limits: Limits::default(), repeats: 0 })
+    }
+
+    /// Decides for every app that is due, as a pass does.
+    fn decide(fleet: &mut Fleet, now: u64, wall: Timestamp) {
+        let due = fleet.take_due(at(now));
+        fleet.note(&due, at(now), wall);
+        for entry in plan(fleet.subjects(&due, wall), Gates::OPEN, at(now)).entries {
+            fleet.decided(&entry, at(now), wall);
+        }
+    }
+
+    fn observed(fleet: &Fleet, app: &str) -> Observed {
+        fleet.known(&id(app)).map_or(Observed::Unknown, Known::observed)
+    }
+
+    fn send(fleet: &mut Fleet, now: u64) -> Option<(AppName, Action)> {
+        match fleet.take_ready(at(now), wall(0))? {
+            (Job::Act { name, action, .. }, _) => Some((name, action)),
+            (job, _) => panic!("{job:?}"),
+        }
+    }
+
+    /// Two answers in the order in which they arrive, with the times at which their requests were sent.
+    #[test]
+    fn the_answer_to_the_later_request_counts_whichever_arrives_last() {
+        use Observed::{Running, Stopped};
+        let answers: [fn(&mut Fleet, &str, Observed, u64); 2] = [list, read];
+        for first in answers {
+            for second in answers {
+                for (asked, last) in [((5, 3), Running), ((3, 5), Stopped), ((5, 5), Stopped)] {
+                    let mut fleet = fleet(&["a"]);
+                    first(&mut fleet, "a", Running, asked.0);
+                    decide(&mut fleet, 6, wall(0));
+                    second(&mut fleet, "a", Stopped, asked.1);
+                    assert_eq!(observed(&fleet, "a"), last, "{asked:?}");
+                    // Also where the older one agrees with the last decision.
+                    decide(&mut fleet, 7, wall(0));
+                    first(&mut fleet, "a", last, 1);
+                    assert_eq!(
+                        fleet.known(&id("a")).unwrap().sighting.as_ref().unwrap().requested_at,
+                        at(asked.0.max(asked.1))
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_in_flight_is_remembered_while_no_manifest_and_no_list_shows_its_app() {
+        for forget in [(|fleet| fleet.take_complete_list(&BTreeSet::new(), at(5))) as fn(&mut Fleet), |fleet| {
+            for number in 0..=MAX_ITEMS {
+                list(fleet, &format!("other-{number}"), Observed::Running, 5);
+            }
+            fleet.forget_undeclared();
+            assert!(fleet.known(&id("other-1")).is_none(), "apps that no manifest declares are forgotten");
+        }] {
+            let mut fleet = fleet(&["a"]);
+            list(&mut fleet, "a", Observed::Running, 1);
+            decide(&mut fleet, 2, wall(0));
+            assert_eq!(send(&mut fleet, 2), Some((name("a"), Action::Stop)));
+            fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(3), wall(0));
+            forget(&mut fleet);
+            // Declared again under another name: no second call before the first is answered.
+            let again = declared("b", "a", Desired::Stopped, None);
+            fleet.take_update(vec![again], &[], true, Trigger::Edit, at(6), wall(0));
+            list(&mut fleet, "a", Observed::Running, 6);
+            decide(&mut fleet, 7, wall(0));
+            assert_eq!(send(&mut fleet, 7), None);
+            fleet.take_answer(
+                &name("b"),
+                &id("a"),
+                &Err(failure(Verdict::RateLimited { after: None })),
+                SETTING,
+                at(8),
+            );
+            decide(&mut fleet, 8, wall(0));
+            assert_eq!(send(&mut fleet, 8), Some((name("b"), Action::Stop)));
+        }
+        let mut fleet = fleet(&["a"]);
+        list(&mut fleet, "a", Observed::Running, 1);
+        fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(3), wall(0));
+        fleet.take_complete_list(&BTreeSet::new(), at(5));
+        assert!(fleet.known(&id("a")).is_none(), "without a call in flight it is forgotten");
+    }
+
+    #[test]
+    fn a_suspension_ends_at_exactly_its_end() {
+        let suspend = Suspension { reason: None, until: Some(wall(100)) };
+        let mut fleet = Fleet::new(7);
+        let object = declared("a", "a", Desired::Stopped, Some(suspend));
+        fleet.take_update(vec![object], &[], false, Trigger::Start, at(0), wall(0));
+        list(&mut fleet, "a", Observed::Running, 1);
+        decide(&mut fleet, 1, wall(1));
+        let held = Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop };
+        assert_eq!((fleet.object(&name("a")).unwrap().decision, fleet.next_due()), (Some(held), Some(at(100))));
+        fleet.all_due(at(99));
+        decide(&mut fleet, 99, wall(99));
+        assert_eq!((fleet.object(&name("a")).unwrap().decision, fleet.next_due()), (Some(held), Some(at(100))));
+        decide(&mut fleet, 100, wall(100));
+        assert_eq!(fleet.object(&name("a")).unwrap().decision, Some(Decision::Act(Action::Stop)));
+    }
+
+    /// Failed single reads and calls: whether the app is read singly again at once, later or not at all.
+    #[test]
+    fn a_lost_answer_leaves_a_read_pending_until_a_fresh_reading_proves_something() {
+        for (verdict, reads) in [
+            (Verdict::LostAnswer, Some(at(3))),
+            (Verdict::LookAgain, Some(at(3))),
+            (Verdict::Retry, None),
+            (Verdict::Locked, None),
+            (Verdict::AccountBlocked, None),
+        ] {
+            let mut fleet = fleet(&["a"]);
+            list(&mut fleet, "a", Observed::Running, 1);
+            decide(&mut fleet, 2, wall(0));
+            send(&mut fleet, 2).unwrap();
+            fleet.take_answer(&name("a"), &id("a"), &Err(failure(verdict)), SETTING, at(3));
+            decide(&mut fleet, 3, wall(0));
+            assert_eq!(fleet.looks().next(), reads, "{verdict:?}");
+            assert_eq!(fleet.first_ready().is_some(), verdict == Verdict::AccountBlocked, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn an_app_that_no_list_shows_is_missing_only_after_its_own_read() {
+        let mut fleet = fleet(&["a", "b"]);
+        list(&mut fleet, "b", Observed::Stopped, 1);
+        fleet.take_complete_list(&[id("b")].into(), at(1));
+        decide(&mut fleet, 1, wall(0));
+        assert_eq!(observed(&fleet, "a"), Observed::Unknown);
+        assert_eq!(fleet.take_look(at(1), true), None);
+        assert_eq!(fleet.take_routine_look(at(1)), Some(Job::Look { id: id("a") }));
+        let unreadable = Setting { list_unreadable: true, ..SETTING };
+        for (setting, last) in [(unreadable, Observed::Unknown), (SETTING, Observed::Missing)] {
+            fleet.take_look_answer(&id("a"), Err(failure(Verdict::NotFound)), setting, at(2), at(2), wall(0));
+            assert_eq!(observed(&fleet, "a"), last);
+        }
+    }
+
+    #[test]
+    fn edits_go_first_then_stops_then_the_longest_waiting() {
+        let mut fleet = fleet(&["a", "b"]);
+        let bulk =
+            (0..=EDIT_AT_MOST).map(|n| declared(&format!("c{n:02}"), &format!("c{n:02}"), Desired::Running, None));
+        fleet.take_update(bulk.collect(), &[], false, Trigger::Start, at(0), wall(0));
+        list(&mut fleet, "c00", Observed::Stopped, 1);
+        list(&mut fleet, "b", Observed::Running, 1);
+        decide(&mut fleet, 1, wall(0));
+        list(&mut fleet, "a", Observed::Running, 2);
+        decide(&mut fleet, 2, wall(0));
+        let edit = declared("c01", "c01", Desired::Stopped, None);
+        list(&mut fleet, "c01", Observed::Running, 2);
+        fleet.take_update(vec![edit], &[], true, Trigger::Edit, at(3), wall(0));
+        decide(&mut fleet, 3, wall(0));
+        let order: Vec<_> = std::iter::from_fn(|| send(&mut fleet, 3)).map(|(name, _)| name).collect();
+        // `fleet` made its objects by an update small enough to count as an edit.
+        assert_eq!(order, ["c01", "b", "a", "c00"].map(name));
+    }
+
+    #[test]
+    fn two_objects_that_swap_their_apps_in_one_update_own_them_afterwards() {
+        let mut fleet = fleet(&["a", "b"]);
+        let swapped = [("a", "b"), ("b", "a")].map(|(object, app)| declared(object, app, Desired::Running, None));
+        fleet.take_update(swapped.into(), &[], true, Trigger::Edit, at(1), wall(0));
+        for (object, app) in [("a", "b"), ("b", "a")] {
+            assert_eq!(fleet.known(&id(app)).unwrap().owner, Some(name(object)));
+        }
+        fleet.take_answer(&name("a"), &id("b"), &accepted(), SETTING, at(2));
+        assert_eq!(fleet.declared(), 2);
+    }
+}

@@ -348,3 +348,129 @@ impl Rounds {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::{Pagination, Seen};
+    use crate::reconcile::outcome::Limits;
+    use crate::reconcile::reading::Reading;
+    use crate::reconcile::state::Observed;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_secs(seconds)
+    }
+
+    /// A page with the apps `ids`, out of `total`.
+    fn page(ids: &[&str], total: u64) -> Page {
+        let reading = Reading { observed: Observed::Running, status: None, online: Some(true), taken_at: None };
+        let seen = |id: &&str| Seen { id: id.parse().unwrap(), name: None, reading: reading.clone() };
+        let pagination = Pagination { total_items: Some(total), ..Pagination::default() };
+        Page { apps: ids.iter().map(seen).collect(), pagination: Some(pagination), ..Page::default() }
+    }
+
+    fn failure(verdict: Verdict, after: Option<u64>) -> Failure {
+        let limits = Limits { retry_after: after.map(Duration::from_secs), ..Limits::default() };
+        Failure { verdict, http_status: None, message: "no answer".into(), limits, repeats: 0 }
+    }
+
+    /// Feeds pages and failures to one resync that starts at `now`, and returns the result of the last of them.
+    fn resync(rounds: &mut Rounds, now: Moment, answers: Vec<Result<Page, Failure>>) -> Option<Finished> {
+        rounds.start(Lane::Observe, now);
+        let mut finished = None;
+        for answer in answers {
+            assert!(finished.is_none(), "the resync ended before {answer:?}");
+            rounds.take_page().expect("a page is pending");
+            finished = match answer {
+                Ok(page) => rounds.page(page, now, Timestamp::UNIX_EPOCH),
+                Err(failure) => rounds.page_failed(&failure, now, Timestamp::UNIX_EPOCH),
+            };
+        }
+        rounds.schedule(INTERVAL, 7, now);
+        finished
+    }
+
+    /// A resync's answers; whether it counts as complete, and its reach: unreadable, incomplete, absent.
+    #[track_caller]
+    fn case(answers: Vec<Result<Page, Failure>>, complete: Option<usize>, reach: [bool; 3], trouble: Option<&str>) {
+        let mut rounds = Rounds::default();
+        let finished = resync(&mut rounds, at(0), answers).expect("the resync ends");
+        assert_eq!(finished.complete.as_ref().map(BTreeSet::len), complete);
+        assert_eq!([rounds.unreadable(), rounds.incomplete(), rounds.absent()], reach);
+        assert_eq!(rounds.trouble().map(|trouble| &**trouble), trouble);
+        assert_eq!(finished.trouble.map(|(trouble, _)| trouble).as_deref(), trouble);
+        assert_eq!((rounds.complete_once(), finished.first_complete), (complete.is_some(), complete.is_some()));
+        assert_eq!((rounds.finished_any(), rounds.idle()), (true, true));
+        assert_eq!(rounds.apps(), complete.unwrap_or_default());
+    }
+
+    #[test]
+    fn only_a_list_that_came_whole_is_complete() {
+        let (lost, absent) = (|| failure(Verdict::LostAnswer, None), || failure(Verdict::NotFound, None));
+        let trouble = Some("a page did not arrive: no answer");
+        case(vec![Ok(page(&["a", "b"], 2))], Some(2), [false; 3], None);
+        case(vec![Ok(page(&["a"], 2)), Ok(page(&["b"], 2))], Some(2), [false; 3], None);
+        // An account without apps is a complete list; a page that failed is not an account without apps.
+        case(vec![Ok(page(&[], 0))], Some(0), [false; 3], None);
+        case(vec![Err(lost())], None, [true, false, false], trouble);
+        case(vec![Err(absent())], None, [true, false, true], trouble);
+        case(vec![Ok(page(&["a"], 2)), Err(lost())], None, [false, true, false], trouble);
+        case(vec![Ok(page(&["a"], 2)), Err(absent())], None, [false, true, false], trouble);
+        let short = Some("1 apps came where 2 were announced");
+        case(vec![Ok(page(&["a"], 2)), Ok(page(&[], 2))], None, [false, true, false], short);
+        // The size of the page was refused, or the rate limit refused the page: the same page follows.
+        case(vec![Err(failure(Verdict::LookAgain, None)), Ok(page(&["a"], 1))], Some(1), [false; 3], None);
+        let limited = failure(Verdict::RateLimited { after: None }, None);
+        case(vec![Err(limited), Ok(page(&["a"], 1))], Some(1), [false; 3], None);
+    }
+
+    #[test]
+    fn a_team_that_cannot_be_read_hides_no_other_list_and_leaves_the_whole_incomplete() {
+        for verdict in [Verdict::LookAgain, Verdict::Forbidden, Verdict::NotFound, Verdict::Unexpected] {
+            let mut rounds = Rounds::new(vec!["one".into(), "two".into()]);
+            // The page size is refused once before the team itself is.
+            let mut answers = vec![Ok(page(&["a"], 1)), Err(failure(verdict, None))];
+            if verdict == Verdict::LookAgain {
+                answers.push(Err(failure(verdict, None)));
+            }
+            answers.push(Ok(page(&["b"], 1)));
+            let finished = resync(&mut rounds, at(0), answers).expect("the resync ends");
+            assert_eq!((finished.complete, rounds.incomplete()), (None, true), "{verdict:?}");
+            assert_eq!(finished.trouble.map(|(_, apps)| apps), Some(2), "{verdict:?}: the other lists came");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_list_is_read_again_sooner_and_not_before_its_pause_ends() {
+        let mut rounds = Rounds::default();
+        let lost = |after| vec![Err(failure(Verdict::LostAnswer, after))];
+        resync(&mut rounds, at(0), vec![Ok(page(&["a"], 1))]);
+        assert_eq!((rounds.next_start(), rounds.due(at(59)), rounds.due(at(60))), (Some(at(60)), false, true));
+        let finished = resync(&mut rounds, at(60), lost(None)).unwrap();
+        assert!(finished.trouble_is_news && finished.incomplete_in_a_row == 1);
+        assert!(rounds.next_start().unwrap() <= at(65), "{:?}", rounds.next_start());
+        let finished = resync(&mut rounds, at(65), lost(Some(300))).unwrap();
+        assert!(!finished.trouble_is_news && finished.incomplete_in_a_row == 2);
+        assert!(rounds.next_start().unwrap() >= at(65 + 300), "{:?}", rounds.next_start());
+        let finished = resync(&mut rounds, at(400), vec![Ok(page(&["a"], 1))]).unwrap();
+        assert!(finished.mended && !finished.first_complete && finished.incomplete_in_a_row == 0);
+        assert_eq!(rounds.next_start(), Some(at(460)));
+        rounds.start_now(at(410));
+        assert_eq!(rounds.next_start(), Some(at(410)));
+    }
+
+    #[test]
+    fn one_resync_at_a_time_waits_in_its_lane_and_takes_each_page_once() {
+        let mut rounds = Rounds::default();
+        assert!(rounds.may_start_confirming(2) && !rounds.may_start_confirming(1), "a list costs one request");
+        rounds.start(Lane::Confirm, at(5));
+        assert!(!rounds.may_start_confirming(9) && !rounds.due(at(999)) && rounds.next_start().is_none());
+        assert_eq!((rounds.waiting(Lane::Confirm), rounds.waiting(Lane::Observe)), (Some(at(5)), None));
+        assert_eq!(rounds.expected_start(INTERVAL), at(65));
+        assert!(rounds.take_page().is_some() && rounds.take_page().is_none());
+        assert!(rounds.page(page(&["a"], 2), at(6), Timestamp::UNIX_EPOCH).is_none());
+        assert_eq!((rounds.waiting(Lane::Confirm), rounds.take_page().unwrap().number), (Some(at(6)), 2));
+    }
+}

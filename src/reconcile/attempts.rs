@@ -429,3 +429,135 @@ pub const fn satisfies(observed: Observed, desired: Desired) -> bool {
         | (_, Observed::Creating | Observed::Missing | Observed::Unknown) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_secs(seconds)
+    }
+
+    fn sighting(observed: Observed, requested_at: u64, taken_at: Option<i64>) -> Sighting {
+        let taken_at = taken_at.map(|seconds| Timestamp::from_second(seconds).unwrap());
+        let reading = Reading { observed, status: None, online: None, taken_at };
+        Sighting { reading, requested_at: at(requested_at), received_at: Timestamp::UNIX_EPOCH }
+    }
+
+    /// A stop that failed at 10 s: the next attempt, the time of the pending read, and the reason of the gate.
+    #[test]
+    fn each_failure_has_its_own_gate_and_pending_read() {
+        use Verdict as V;
+        for (verdict, attempt, reads, because, gated) in [
+            (V::LostAnswer, 2, Some(at(10)), None, true),
+            (V::LookAgain, 2, Some(at(10)), None, true),
+            (V::Retry, 2, None, None, true),
+            (V::Locked, 2, None, None, true),
+            (V::Forbidden, 2, None, Some(Reason::Forbidden), true),
+            (V::NotFound, 2, None, Some(Reason::AppNotFound), true),
+            (V::Unexpected, 2, None, Some(Reason::UnexpectedAnswer), true),
+            (V::RateLimited { after: None }, 1, None, None, false),
+            (V::AccountBlocked, 1, None, None, false),
+        ] {
+            let mut past = Attempts::new(7);
+            past.begin(Action::Stop, None);
+            past.failed(verdict, INTERVAL, at(10));
+            assert_eq!((past.in_flight(), past.next_attempt(), past.read_at()), (None, attempt, reads), "{verdict:?}");
+            assert_eq!((past.because(), past.gate(at(10)).is_some()), (because, gated), "{verdict:?}");
+            let slow = because.is_some();
+            assert_eq!(past.gate(at(69)).is_some(), slow, "{verdict:?}: a whole interval");
+            assert!(past.gate(at(70)).is_none(), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_stop_is_read_and_not_repeated_before_its_effect_had_time() {
+        let mut past = Attempts::new(7);
+        past.begin(Action::Stop, None);
+        past.failed(Verdict::LostAnswer, INTERVAL, at(10));
+        // The answer to an earlier question proves nothing, and the read stays pending.
+        let before = past.trusted(Some(&sighting(Observed::Running, 9, None)));
+        assert_eq!((before, past.note(Desired::Stopped, before, at(10))), (Observed::Unknown, None));
+        assert_eq!(past.read_at(), Some(at(10)));
+        past.read_sent(at(10));
+        // It still runs: reads go on until the stop may be repeated.
+        let after = past.trusted(Some(&sighting(Observed::Running, 11, None)));
+        assert_eq!((after, past.note(Desired::Stopped, after, at(11))), (Observed::Running, None));
+        assert_eq!((past.read_at(), past.gate(at(14)).is_some(), past.gate(at(15))), (Some(at(12)), true, None));
+        assert_eq!(past.note(Desired::Stopped, Observed::Running, at(15)), None);
+        assert_eq!(past.read_at(), None, "now the call itself is due");
+        // It had an effect after all.
+        assert_eq!(past.note(Desired::Stopped, Observed::Stopped, at(16)), Some(Turn::Verified(Action::Stop)));
+        assert_eq!((past.next_attempt(), past.read_at(), past.gate(at(16))), (1, None, None));
+    }
+
+    /// Readings after a stop that was accepted at 10 s, with the server's date 100; the metrics that caused it are of 90.
+    #[test]
+    fn a_reading_older_than_the_call_proves_nothing_but_the_flip_itself() {
+        use Observed::{Running, Stopped, Unknown};
+        let mut past = Attempts::new(7);
+        past.begin(Action::Stop, Some(&sighting(Running, 1, Some(90))));
+        past.accepted(Some(Timestamp::from_second(100).unwrap()), Duration::from_secs(120), at(10));
+        for (observed, requested_at, taken_at, trusted) in [
+            (Running, 9, Some(101), Unknown),
+            (Running, 10, Some(99), Unknown),
+            (Running, 10, Some(100), Running),
+            (Running, 10, None, Running),
+            (Stopped, 10, Some(89), Unknown),
+            (Stopped, 10, Some(90), Stopped),
+            (Running, 129, Some(99), Unknown),
+            (Running, 130, Some(99), Running),
+        ] {
+            let sighting = sighting(observed, requested_at, taken_at);
+            assert_eq!(past.trusted(Some(&sighting)), trusted, "{sighting:?}");
+        }
+        assert_eq!(past.trusted(None), Unknown);
+    }
+
+    #[test]
+    fn an_accepted_call_without_effect_backs_off_at_its_deadline() {
+        let mut past = Attempts::new(7);
+        past.begin(Action::Start, None);
+        past.accepted(None, Duration::from_secs(120), at(0));
+        assert_eq!(
+            (past.verifying(), past.wake_at(), past.read_at()),
+            (Some(Action::Start), Some(at(120)), Some(at(2)))
+        );
+        assert_eq!(past.note(Desired::Running, Observed::Stopped, at(119)), None);
+        let turn = past.note(Desired::Running, Observed::Stopped, at(120));
+        assert_eq!((turn, past.because()), (Some(Turn::NotEffective(Action::Start)), Some(Reason::StartNotEffective)));
+        assert_eq!((past.verifying(), past.read_at(), past.next_attempt()), (None, None, 2));
+    }
+
+    #[test]
+    fn three_returns_within_an_hour_are_contested_and_an_edit_ends_that() {
+        let mut past = Attempts::new(7);
+        let round = |past: &mut Attempts, now: u64| {
+            past.begin(Action::Stop, None);
+            past.accepted(None, Duration::from_secs(120), at(now));
+            past.note(Desired::Stopped, Observed::Stopped, at(now + 1));
+            past.note(Desired::Stopped, Observed::Running, at(now + 2))
+        };
+        // The first of them is an hour old when the third follows.
+        assert_eq!(round(&mut past, 0), None);
+        assert_eq!(round(&mut past, 3_000), None);
+        assert_eq!((round(&mut past, 3_602), past.contested(at(3_604))), (None, false));
+        assert_eq!((round(&mut past, 3_700), past.contested(at(3_702))), (Some(Turn::Contested(3)), true));
+        assert_eq!((past.because(), past.gate(at(3_702)).is_some()), (Some(Reason::Contested), true));
+        past.target_changed(Desired::Running, at(3_710));
+        assert_eq!((past.contested(at(3_710)), past.gate(at(3_710)), past.because()), (false, None, None));
+    }
+
+    #[test]
+    fn a_pause_of_one_app_outlives_an_edit_and_delays_its_reads() {
+        let mut past = Attempts::new(7);
+        past.request_read(at(1));
+        past.refused_alone(Duration::from_secs(50), at(1));
+        assert_eq!((past.read_at(), past.gate(at(50)).map(|(_, until)| until)), (Some(at(51)), Some(at(51))));
+        past.target_changed(Desired::Running, at(2));
+        past.request_read(at(3));
+        assert_eq!((past.gate(at(50)).is_some(), past.read_at(), past.gate(at(51))), (true, Some(at(51)), None));
+    }
+}
