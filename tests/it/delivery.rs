@@ -299,20 +299,3 @@ fn there_is_a_page_of_the_manual_for_every_command() {
     }
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), names.len(), "nothing else");
 }
-
-/// With certificates, and without any of the system's: deploy/check-image-layout.sh.
-#[test]
-fn certificates_that_are_named_and_cannot_be_read_are_not_replaced_by_others() {
-    let plan = |url: &str, variables: &[(&str, &str)]| {
-        let manifests = Manifests::new(&[("bot", A, "Stopped")]);
-        let mut command = binary();
-        command.args(["plan", "--api-url", url, "--manifests"]).arg(manifests.path()).envs(variables.iter().copied());
-        finished(&command.output().unwrap())
-    };
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nowhere = format!("https://{closed}");
-    let (code, _, stderr) = plan(&nowhere, &[("SSL_CERT_FILE", "/no/such/file")]);
-    assert!(code == 1 && stderr.contains("No CA certificates"), "{stderr}");
-    let (code, _, stderr) = plan(&nowhere, &[]);
-    assert!(code == 1 && stderr.contains("refused"), "{stderr}");
-}
