@@ -81,6 +81,8 @@ struct TokenFile {
 #[derive(Default)]
 struct Known {
     token: Option<(Stamp, Token)>,
+    /// Whether the file is to be read although its state is the one that was read.
+    again: bool,
     /// The state of the file at the last check; `None` where there was no file.
     seen: Option<Stamp>,
     /// The state of the file whose token was refused; `None` where there was no file.
@@ -152,7 +154,8 @@ impl TokenFile {
         {
             let mut known = lock(&self.known);
             (known.seen, known.silent) = (seen, false);
-            if let Some((_, token)) = known.token.as_ref().filter(|(state, _)| Some(*state) == seen) {
+            let again = known.again;
+            if let Some((_, token)) = known.token.as_ref().filter(|(state, _)| Some(*state) == seen && !again) {
                 return Ok(token.clone());
             }
         }
@@ -167,7 +170,7 @@ impl TokenFile {
         }
         header(&token, &self.of())?;
         let mut known = lock(&self.known);
-        known.token = Some((stamp(&metadata), token.clone()));
+        (known.token, known.again) = (Some((stamp(&metadata), token.clone())), false);
         if metadata.mode() & OTHERS != 0 && !std::mem::replace(&mut known.open, true) {
             warn!(
                 file = %self.path.display(),
@@ -253,11 +256,12 @@ impl TokenSource {
         }
     }
 
-    /// The next request reads the file again, and a token that was refused is tried again.
+    /// The next request reads the file again, and a token that was refused is tried again. Where the file system does not
+    /// answer, the token that was read last stays in use.
     pub fn reload(&self) {
         if let Origin::File(file) = &self.origin {
             let mut known = lock(&file.known);
-            (known.refused, known.token) = (None, None);
+            (known.refused, known.again) = (None, true);
         }
     }
 
@@ -352,6 +356,14 @@ mod tests {
             assert!(source.changed_since_refused());
         }
         assert_eq!(began.elapsed(), PATIENCE);
+        source.reload();
+        assert_eq!(sent(&source).await, "Bearer the-token", "a request to read it again does not lose it");
+        *lock(&file.check) = None;
+        // The same state of the file: only that it was asked for makes it be read again.
+        lock(&file.known).token.as_mut().unwrap().1 = Token::new(SecretString::from("an-older-one"));
+        assert_eq!(sent(&source).await, "Bearer the-token");
+        lock(&file.known).token.as_mut().unwrap().1 = Token::new(SecretString::from("an-older-one"));
+        assert_eq!(sent(&source).await, "Bearer an-older-one");
     }
 
     #[tokio::test]
