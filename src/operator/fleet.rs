@@ -341,6 +341,7 @@ impl Fleet {
             // The read stays owed, at its next time.
             Verdict::Forbidden | Verdict::RateLimited { .. } | Verdict::AccountBlocked => {}
             Verdict::LookAgain | Verdict::Locked | Verdict::Retry | Verdict::LostAnswer => {
+                past.read_failed(now);
                 if let Some(pause) = pause {
                     past.hold(pause, now);
                 }
@@ -371,9 +372,10 @@ impl Fleet {
         }
     }
 
-    /// Lists keep coming in part: the apps that none of them showed are asked for singly.
+    /// Lists keep coming in part: the apps that none of them showed are asked for singly. Where that is owed already it
+    /// stays at its time: however often a list fails, no read is repeated sooner for it.
     pub fn owe_looks_for_unseen(&mut self, now: Moment) {
-        let unseen = self.owned().filter(|(_, known)| known.sighting.is_none());
+        let unseen = self.owned().filter(|(_, known)| known.sighting.is_none() && known.past().read_at().is_none());
         let unseen: Vec<AppId> = unseen.map(|(id, _)| id.clone()).collect();
         for id in unseen {
             self.request_read(&id, now);

@@ -241,6 +241,11 @@ impl Attempts {
         self.read_at = self.read_at.map(|at| at.max(now + interval));
     }
 
+    /// A single read failed: the next one follows on the backoff of a call.
+    pub fn read_failed(&mut self, now: Moment) {
+        self.read_later(PER_APP.ceiling(self.reads), now);
+    }
+
     /// A refusal that turned out to be the account's does not count against this app.
     pub fn forget_refusal(&mut self) {
         if self.because == Some(Reason::Forbidden) {
