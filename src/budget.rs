@@ -46,6 +46,8 @@ pub enum Call {
     Token,
     /// A page of the list.
     List,
+    /// A page of the list of a team: who may not read it may read everything else.
+    TeamList,
     /// A read of one app.
     Read(AppId),
     /// A stop or start of one app.
@@ -55,7 +57,7 @@ pub enum Call {
 impl Call {
     const fn app(&self) -> Option<&AppId> {
         match self {
-            Self::Token | Self::List => None,
+            Self::Token | Self::List | Self::TeamList => None,
             Self::Read(id) | Self::Act(id) => Some(id),
         }
     }
@@ -273,6 +275,15 @@ impl RateLimiter {
         shifts
     }
 
+    /// Corrects the verdict on a failure: a 401 for a token that checks accepted means that the token may not do this.
+    /// Otherwise one app or one kind of request would block the others for ever.
+    pub fn judge(&mut self, failure: &mut Failure, now: Moment) {
+        let answered = failure.http_status.is_some();
+        if failure.verdict == Verdict::AccountBlocked && answered && self.account.is_proven(now) {
+            failure.verdict = Verdict::Forbidden;
+        }
+    }
+
     /// A request failed.
     pub fn failed(&mut self, call: &Call, failure: &Failure, now: Moment) -> Vec<Shift> {
         if let Verdict::RateLimited { after } = failure.verdict {
@@ -342,7 +353,7 @@ impl RateLimiter {
     fn answered(&mut self, call: &Call, now: Moment) -> impl Iterator<Item = Shift> + use<> {
         self.pace.pauses.not_refused(call);
         self.breaker.answered();
-        self.account.unblock(now).into_iter().chain(self.breaker.close())
+        self.account.unblock(call, now).into_iter().chain(self.breaker.close())
     }
 
     /// Applies the rate-limit headers. If they say that no request is left, all requests pause.

@@ -552,7 +552,7 @@ impl<P: Platform> Operator<P> {
     }
 
     fn take_outcome(&mut self, done: Result<(Id, Outcome), JoinError>) {
-        let outcome = match done {
+        let mut outcome = match done {
             Ok((id, outcome)) => {
                 self.tasks.remove(&id);
                 outcome
@@ -569,6 +569,7 @@ impl<P: Platform> Operator<P> {
         let call = match &outcome.job {
             Job::Act { id, .. } => Call::Act(id.clone()),
             Job::Look { id } => Call::Read(id.clone()),
+            Job::Page { page } if page.team.is_some() => Call::TeamList,
             Job::Page { .. } => Call::List,
             Job::Token => Call::Token,
         };
@@ -578,6 +579,9 @@ impl<P: Platform> Operator<P> {
         self.requests += u64::from(repeats);
         self.limiter.charge(repeats, now);
         let server_clock = outcome.result.server_clock();
+        if let Some(failure) = outcome.result.failure_mut() {
+            self.limiter.judge(failure, now);
+        }
         let alone = self.hear(&call, &outcome.result, now);
         let setting = fleet::Setting {
             confirm_timeout: self.settings.confirm_timeout,

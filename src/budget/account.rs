@@ -18,6 +18,9 @@ const FORBIDDEN_APPS: usize = 5;
 /// A token that is refused again within this time continues with its earlier backoff: a server that accepts the probe
 /// and refuses the rest is not probed at the first pace each time.
 const RELAPSE: Duration = Duration::from_mins(10);
+/// After so many checks that accepted a refused token, each within [`RELAPSE`] of the last, the token is good, and may not
+/// do what is refused.
+const CHECKS: u32 = 2;
 
 /// Kind of request that the account may not make. The widest is the smallest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,17 +34,18 @@ pub enum Forbidden {
 }
 
 impl Forbidden {
-    const fn of(call: &Call) -> Self {
+    const fn of(call: &Call) -> Option<Self> {
         match call {
-            Call::Token | Call::List => Self::List,
-            Call::Read(_) => Self::Reads,
-            Call::Act(_) => Self::Calls,
+            Call::Token | Call::List => Some(Self::List),
+            Call::TeamList => None,
+            Call::Read(_) => Some(Self::Reads),
+            Call::Act(_) => Some(Self::Calls),
         }
     }
 
     /// Whether a success of `call` proves that requests of this kind are allowed.
     pub(super) fn disproved_by(self, call: &Call) -> bool {
-        *call != Call::Token && Self::of(call) >= self
+        *call != Call::Token && Self::of(call).is_some_and(|kind| kind >= self)
     }
 
     pub(super) const fn holds(self, lane: Lane) -> bool {
@@ -58,6 +62,8 @@ pub(super) struct Account {
     pub(super) blocked: Option<Gate>,
     /// The last time that a refused token was accepted, and its gate until then.
     unblocked: Option<(Moment, Gate)>,
+    /// Number of checks that accepted it, each soon after the last.
+    checks: u32,
     pub(super) forbidden: Option<(Forbidden, Gate)>,
     /// Apps in a row that may not be read or called.
     pub(super) forbidden_apps: BTreeSet<AppId>,
@@ -71,6 +77,7 @@ impl Account {
         Self {
             blocked: None,
             unblocked: None,
+            checks: 0,
             forbidden: None,
             forbidden_apps: BTreeSet::new(),
             declared: usize::MAX,
@@ -101,13 +108,26 @@ impl Account {
     }
 
     /// The server accepted the token.
-    pub(super) fn unblock(&mut self, now: Moment) -> Option<Shift> {
-        self.unblocked = Some((now, self.blocked.take()?));
+    pub(super) fn unblock(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+        let gate = self.blocked.take()?;
+        if self.unblocked.is_none_or(|(at, _)| now.since(at) >= RELAPSE) {
+            self.checks = 0;
+        }
+        self.checks += u32::from(*call == Call::Token);
+        self.unblocked = Some((now, gate));
         Some(Shift::AccountUnblocked)
     }
 
+    /// Whether a token that is refused now is good all the same. It stays so while it is refused at least each
+    /// [`RELAPSE`].
+    pub(super) fn is_proven(&mut self, now: Moment) -> bool {
+        let recent = self.unblocked.as_mut().filter(|(at, _)| now.since(*at) < RELAPSE);
+        let proven = self.blocked.is_none() && self.checks >= CHECKS;
+        recent.filter(|_| proven).map(|(at, _)| *at = now).is_some()
+    }
+
     pub(super) fn forbid(&mut self, call: &Call, now: Moment) -> Option<Shift> {
-        let kind = Forbidden::of(call);
+        let kind = Forbidden::of(call)?;
         self.forbidden_apps.extend(call.app().cloned());
         if let Some((known, gate)) = &mut self.forbidden {
             // The wider refusal counts: an account that may not list its apps may not read or call them.

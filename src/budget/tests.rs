@@ -293,7 +293,9 @@ fn forbidden_row(declared: usize, calls: &[Call], expected: Option<usize>) {
     limiter.declared(declared);
     let first = calls.iter().position(|call| match call {
         Call::List => limiter.succeeded(call, Limits::default(), now).contains(&Shift::AccountAllowed),
-        Call::Token | Call::Read(_) | Call::Act(_) => !limiter.failed(call, &forbidden, now).is_empty(),
+        Call::Token | Call::TeamList | Call::Read(_) | Call::Act(_) => {
+            !limiter.failed(call, &forbidden, now).is_empty()
+        }
     });
     assert_eq!(first.map(|at| at + 1), expected);
 }
@@ -311,6 +313,8 @@ fn forbidden_apps_in_a_row_are_a_forbidden_account() {
     interrupted.push(Call::List);
     interrupted.extend((4..8).map(app));
     forbidden_row(40, &interrupted, None);
+    forbidden_row(40, &[Call::TeamList], None);
+    forbidden_row(40, &[Call::Token], Some(1));
 
     // Reads of the list go on, since they are not what is forbidden; a call that is accepted ends it.
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
@@ -330,6 +334,41 @@ fn forbidden_apps_in_a_row_are_a_forbidden_account() {
     assert!(limiter.forbidden_probe_at().unwrap() > at);
     assert_eq!(limiter.succeeded(&app(8), Limits::default(), at), [Shift::AccountAllowed]);
     assert_eq!(limiter.admit(Lane::Act, at), Admission::Go);
+}
+
+/// A 401 is the token's until checks say twice that the token is good; and again once that was long ago.
+#[test]
+fn a_401_is_believed_until_the_token_was_proven_twice() {
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    let verdict = |limiter: &mut RateLimiter, now| {
+        let mut refused = Failure { http_status: Some(401), ..failure(Verdict::AccountBlocked) };
+        limiter.judge(&mut refused, now);
+        limiter.failed(&app(0), &refused, now);
+        refused.verdict
+    };
+    let mut now = Moment::from_secs(100);
+    for _ in 0..2 {
+        assert_eq!(verdict(&mut limiter, now), Verdict::AccountBlocked);
+        now = now + Duration::from_mins(1);
+        limiter.succeeded(&Call::Token, Limits::default(), now);
+    }
+    // From then on for as long as it goes on, but for a file that cannot be read.
+    for _ in 0..20 {
+        now = now + Duration::from_mins(9);
+        assert_eq!(verdict(&mut limiter, now), Verdict::Forbidden);
+        let mut unread = failure(Verdict::AccountBlocked);
+        limiter.judge(&mut unread, now);
+        assert_eq!(unread.verdict, Verdict::AccountBlocked);
+    }
+    assert!(!limiter.account_blocked());
+    now = now + Duration::from_mins(10);
+    assert_eq!(verdict(&mut limiter, now), Verdict::AccountBlocked);
+    // Answers to requests that were on the wire prove nothing.
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    for _ in 0..20 {
+        assert_eq!(verdict(&mut limiter, now), Verdict::AccountBlocked);
+        limiter.succeeded(&Call::List, Limits::default(), now);
+    }
 }
 
 #[test]

@@ -76,6 +76,16 @@ impl Result {
         }
     }
 
+    /// The same, to correct it.
+    pub fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match self {
+            Self::Acted(result) => result.as_mut().err(),
+            Self::Looked(result) => result.as_mut().err(),
+            Self::Listed(result) => result.as_mut().err(),
+            Self::Known(result) => result.as_mut().err(),
+        }
+    }
+
     /// The HTTP status, where an answer came. A read that succeeded was a 200: nothing else has a body to read.
     pub fn http_status(&self) -> Option<u16> {
         match self {

@@ -82,13 +82,15 @@ pub async fn everything<P: Platform>(
     let mut doubt = Doubt::new(false);
     let mut pages = 0;
     let mut tries = 0;
+    let mut refused: Option<Failure> = None;
     loop {
         admitted(limiter, Lane::Observe, clock).await;
         let request = listing.next();
+        let call = if request.team.is_some() { Call::TeamList } else { Call::List };
         let sent = clock.wall();
         match platform.list(request).await {
             Ok(answered) => {
-                limiter.succeeded(&Call::List, answered.limits, clock.now());
+                limiter.succeeded(&call, answered.limits, clock.now());
                 doubt.compare(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
                 if listing.add(answered.value) == Next::Done {
@@ -96,20 +98,35 @@ pub async fn everything<P: Platform>(
                 }
             }
             Err(failure) if listing.is_beyond_end(&failure) => {
-                limiter.failed(&Call::List, &failure, clock.now());
+                limiter.failed(&call, &failure, clock.now());
                 pages += 1;
                 if listing.add(Page::default()) == Next::Done {
                     break;
                 }
             }
             Err(failure) if failure.verdict == Verdict::LookAgain && listing.may_have_been_refused() => {
-                limiter.failed(&Call::List, &failure, clock.now());
+                limiter.failed(&call, &failure, clock.now());
                 listing.without_limit();
             }
-            Err(failure) => again(limiter, &Call::List, failure, &mut tries, clock).await?,
+            // A team that this token may not read, or that does not exist, hides no other list.
+            Err(failure) if call == Call::TeamList && is_final(failure.verdict) => {
+                limiter.failed(&call, &failure, clock.now());
+                refused.get_or_insert(failure);
+                tries = 0;
+                listing.fail();
+                if listing.next_list() == Next::Done {
+                    break;
+                }
+            }
+            Err(failure) => again(limiter, &call, failure, &mut tries, clock).await?,
         }
     }
-    let Listed { apps: mut seen, flaw, unreadable, problems } = listing.finish();
+    let Listed { apps: mut seen, flaw, unreadable, mut problems } = listing.finish();
+    match refused {
+        Some(failure) if pages == 0 => return Err(failure),
+        Some(failure) => problems.push(failure.message),
+        None => {}
+    }
     let mut missing = Vec::new();
     let mut unlisted = 0;
     for id in wanted {
@@ -148,6 +165,11 @@ pub async fn everything<P: Platform>(
         }
     }
     Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted, doubt })
+}
+
+/// Whether the same request would fail again.
+const fn is_final(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::LookAgain | Verdict::Forbidden | Verdict::NotFound | Verdict::Unexpected)
 }
 
 async fn admitted(limiter: &mut RateLimiter, lane: Lane, clock: Clock) {

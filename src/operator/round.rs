@@ -296,6 +296,7 @@ impl Rounds {
         let round = self.current.take()?;
         let pages = round.arrived.max(1);
         let some_came = round.arrived > 0;
+        let of_a_team = round.failure.is_some();
         let failure = round.failure.as_ref().or(failure);
         let Listed { apps: seen, flaw, unreadable, problems } = round.listing.finish_ids();
         let now_wrong = (unreadable, problems.len());
@@ -310,10 +311,10 @@ impl Rounds {
             Some(failure) => format!("{flaw}: {failure}").into(),
             None => flaw.to_string().into(),
         });
-        // What concerns everybody has its own line.
+        // What concerns everybody has its own line. A list of a team that is refused does not.
         let told = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
             matches!(verdict, Verdict::AccountBlocked | Verdict::Forbidden | Verdict::RateLimited { .. })
-        });
+        }) && !of_a_team;
         let trouble_is_news = !told && trouble.is_some() && trouble != self.incomplete;
         let mended = flaw.is_none() && self.incomplete.is_some();
         self.incomplete.clone_from(&trouble);

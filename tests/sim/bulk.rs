@@ -44,7 +44,7 @@ impl Account {
     }
 
     /// The same, whose operator sees what `through` makes of the platform.
-    fn through<P: Platform>(
+    pub(crate) fn through<P: Platform>(
         texts: Vec<String>,
         settings: Settings,
         config: Config,

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use campos_operator::budget::Budget;
 use campos_operator::operator::Settings;
+use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
 use campos_operator::reconcile::app::AppId;
+use campos_operator::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
 use campos_operator::reconcile::reason::Reason;
-use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
-use campos_operator::simulator::port::lock;
+use campos_operator::reconcile::state::Action;
+use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Rule};
+use campos_operator::simulator::port::{InProcess, lock};
 use campos_operator::simulator::world::{Config, Logged};
 
 use crate::bulk::{Account, count, id, on_a_paused_clock, sent_at};
 use crate::dice::Dice;
+use crate::model::manifest;
 
 const DEFAULT: Budget = Budget::PerMinute(120);
 
@@ -291,5 +295,100 @@ fn a_pause_is_shown_with_its_end_and_told_once() {
         assert!(!account.board.daemon().governor.paused);
         let entries = account.board.history(Some("app-1"), 10);
         assert!(entries.iter().all(|entry| entry.after.reason.as_deref() != Some("RateLimited")), "{entries:?}");
+    });
+}
+
+/// A platform that refuses the lists of teams.
+struct ClosedTeams(InProcess, Verdict);
+
+impl Platform for ClosedTeams {
+    async fn list(&self, page: PageRequest) -> Result<Answered<Page>, Failure> {
+        if page.team.is_none() {
+            return self.0.list(page).await;
+        }
+        let limits = Limits::default();
+        Err(Failure { verdict: self.1, http_status: Some(403), message: "no".into(), limits, repeats: 0 })
+    }
+
+    async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
+        self.0.get(id).await
+    }
+
+    async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
+        self.0.act(action, id).await
+    }
+
+    async fn whoami(&self) -> Result<Answered<()>, Failure> {
+        self.0.whoami().await
+    }
+}
+
+/// A list of a team that may not be read concerns that team alone: not the account, and not the pace of the others.
+#[test]
+fn a_refused_list_of_a_team_is_not_the_account() {
+    for verdict in [Verdict::Forbidden, Verdict::NotFound, Verdict::Unexpected] {
+        on_a_paused_clock(async {
+            let texts = (0..10).map(|index| manifest(&format!("app-{index}"), &id(index), "Running", "")).collect();
+            let settings = Settings { teams: vec!["team".into()], ..settings(DEFAULT) };
+            let mut account = Account::through(texts, settings, without_limit(), |world| ClosedTeams(world, verdict));
+            account.pass(300).await;
+            account.edit(0, "Stopped");
+            let log = account.pass(1).await;
+            assert!(sent_at(&log, 0).is_some(), "{verdict:?}: calls are not held");
+            let [lists, ..] = count(&account.pass(600).await);
+            assert!((8..=45).contains(&lists), "{verdict:?}: {lists} lists in ten minutes");
+            let daemon = account.board.daemon();
+            assert!(!daemon.governor.account_forbidden, "{verdict:?}");
+            assert!(daemon.observation.incomplete.is_some(), "{verdict:?}");
+            let told = account.board.history(None, 1_000);
+            assert!(told.iter().all(|entry| entry.app.is_some()), "{verdict:?}: {told:?}");
+        });
+    }
+}
+
+/// Lists and single reads fail, each time: what the lists cost does not multiply by the apps.
+#[test]
+fn lists_that_fail_do_not_repeat_single_reads_that_fail() {
+    let kinds = [(423, None), (409, None), (422, None), (200, Some(Body::Html)), (302, None), (404, None)];
+    for (apps, (status, body)) in [5, 40].into_iter().flat_map(|apps| kinds.map(|kind| (apps, kind))) {
+        on_a_paused_clock(async {
+            let account = Account::begin(apps, apps, settings(DEFAULT), without_limit());
+            let fault = Fault { status: Some(status), body, ..Fault::default() };
+            account.faults(Faults::always(Endpoint::Any, fault));
+            account.pass(180).await;
+            let [lists, looks, ..] = count(&account.pass(600).await);
+            let said = format!("{apps} apps, {status} {body:?}: {lists} lists and {looks} single reads in ten minutes");
+            assert!(looks <= apps * 11 && lists <= 45, "{said}");
+            account.faults(Faults::default());
+            account.pass(150).await;
+            assert!(account.all_stopped(), "{said}");
+        });
+    }
+}
+
+/// The token is good, and calls are answered with 401 all the same: on all apps, or on one of them.
+#[test]
+fn a_good_token_that_may_not_call_is_not_a_bad_token() {
+    on_a_paused_clock(async {
+        let account = Account::begin(40, 40, settings(DEFAULT), without_limit());
+        account.faults(Faults::always(Endpoint::Stop, refusal(401, None)));
+        account.pass(120).await;
+        let [lists, _, stops, _] = count(&account.pass(1200).await);
+        assert!((10..=90).contains(&stops) && lists >= 18, "{stops} calls and {lists} lists in twenty minutes");
+        let known = reasons(&account);
+        assert!(known.iter().all(|reason| *reason == Reason::AccountForbidden), "{known:?}");
+        account.faults(Faults::default());
+        account.pass(90).await;
+        assert!(account.all_stopped());
+    });
+    on_a_paused_clock(async {
+        let mut account = Account::begin(40, 20, settings(DEFAULT), without_limit());
+        account.faults(only(0, refusal(401, None)));
+        account.pass(180).await;
+        assert_eq!(account.board.app("app-0").unwrap().reason(), Reason::Forbidden);
+        let [_, _, stops, _] = count(&account.pass(1200).await);
+        assert!(stops <= 25, "once an interval: {stops}");
+        account.edit(39, "Stopped");
+        assert!(sent_at(&account.pass(1).await, 39).is_some(), "others are not held");
     });
 }
