@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::budget::Budget;
+use crate::reconcile::labels::Selector;
 
 /// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
 ///
@@ -480,7 +481,7 @@ pub struct GetArgs {
     pub output: Option<GetOutput>,
     /// Only apps with this label: key=value, key!=value, key or !key; repeatable, or separated by commas; all must match
     #[arg(short = 'l', long, env = "CAMPOS_OPERATOR_SELECTOR", value_name = "LABEL", value_delimiter = ',')]
-    #[arg(value_parser = selector, conflicts_with = "names")]
+    #[arg(conflicts_with = "names")]
     pub selector: Vec<Selector>,
     /// Follow changes: on a terminal, redraw the table; otherwise, print one line for each change
     // The variable is shared with a flag of the daemon that takes words, so only a plain yes counts as one.
@@ -499,19 +500,6 @@ pub enum GetOutput {
     Yaml,
     /// Only the names
     Name,
-}
-
-/// One condition on labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selector {
-    /// `key=value`
-    Equal(String, String),
-    /// `key!=value`; holds without the label, too
-    NotEqual(String, String),
-    /// `key`
-    Present(String),
-    /// `!key`
-    Absent(String),
 }
 
 /// `describe`.
@@ -611,25 +599,6 @@ fn awaited(text: &str) -> Result<Awaited, String> {
     Ok(Awaited { condition, status: word(["True", "False", "Unknown"], status).ok_or(hint)? })
 }
 
-fn selector(text: &str) -> Result<Selector, String> {
-    let text = text.trim();
-    let selector = if let Some((key, value)) = text.split_once("!=") {
-        Selector::NotEqual(key.trim().into(), value.trim().into())
-    } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        Selector::Equal(key.trim().into(), value.trim().into())
-    } else if let Some(key) = text.strip_prefix('!') {
-        Selector::Absent(key.trim().into())
-    } else {
-        Selector::Present(text.into())
-    };
-    let (Selector::Equal(key, _) | Selector::NotEqual(key, _) | Selector::Present(key) | Selector::Absent(key)) =
-        &selector;
-    if key.is_empty() || key.contains(char::is_whitespace) {
-        return Err("expected key=value, key!=value, key or !key".into());
-    }
-    Ok(selector)
-}
-
 #[expect(clippy::unnecessary_wraps, reason = "the signature that clap asks for")]
 fn yes(text: &str) -> Result<bool, String> {
     Ok(["true", "1", "yes", "on"].contains(&text))
@@ -725,20 +694,6 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["60", "", "-5s", "1ms", "1y", "abc"] {
             assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn selectors() {
-        let label = |text: &str| text.to_owned();
-        assert_eq!(selector("team=support"), Ok(Selector::Equal(label("team"), label("support"))));
-        assert_eq!(selector("team==support"), Ok(Selector::Equal(label("team"), label("support"))));
-        assert_eq!(selector("team="), Ok(Selector::Equal(label("team"), label(""))));
-        assert_eq!(selector("a/b!=c=d"), Ok(Selector::NotEqual(label("a/b"), label("c=d"))));
-        assert_eq!(selector(" team "), Ok(Selector::Present(label("team"))));
-        assert_eq!(selector("!team"), Ok(Selector::Absent(label("team"))));
-        for wrong in ["", "=x", "!=x", "!", "a b", "team in (a)"] {
-            assert!(selector(wrong).is_err(), "{wrong}");
         }
     }
 

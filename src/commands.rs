@@ -1,4 +1,4 @@
-//! Which verb was asked for, and how does it end? One file per verb; text and exit code come from one value.
+//! The commands, one file each, and the exit code. Text and exit code of a command come from one value.
 
 mod client;
 mod demo;
@@ -25,16 +25,14 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::cli::{Cli, Command};
 use crate::manifest::json_schema::json_schema;
 use crate::{settings, telemetry};
-use text::{escape, print_data, tell, tell_error};
+use text::{escape, print_data, print_error, print_note};
 
-/// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done.
     Done,
-    /// 1: any error, usage included.
+    /// Exit code 1: any error, usage included.
     Failed,
-    /// 2: there are changes, and `--detailed-exitcode` asked to be told. Nothing else ever exits 2.
+    /// Exit code 2: `plan --detailed-exitcode` found changes. Nothing else exits 2.
     Changes,
 }
 
@@ -48,33 +46,33 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            if asked_for || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                // Where even that cannot be printed there is nobody to tell.
+            let requested = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if requested || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                // An error here cannot be printed either.
                 let _ = error.print();
             } else {
-                tell(usage(error).trim_end());
+                print_note(usage(error).trim_end());
             }
-            return if asked_for { Exit::Done } else { Exit::Failed };
+            return if requested { Exit::Done } else { Exit::Failed };
         }
     };
     match dispatch(&cli) {
         Ok(exit) => exit,
-        // A reader that went away (`| head`) is not an error of ours.
+        // A reader that closed the pipe (`| head`) is no error.
         Err(error) if broken_pipe(&error) => Exit::Done,
         Err(error) => {
-            tell_error(&error);
+            print_error(&error);
             Exit::Failed
         }
     }
 }
 
-/// What is wrong with the command line. Arguments are repeated in it, each on one line and escaped.
+/// The message about a wrong command line, in which each argument is escaped and on one line.
 fn usage(mut error: clap::Error) -> String {
     let repeated = error.context().filter_map(|(kind, value)| {
         let escaped = |text: &String| escape(text).into_owned();
@@ -86,7 +84,7 @@ fn usage(mut error: clap::Error) -> String {
                 ContextValue::StyledStrs(texts) => {
                     ContextValue::StyledStrs(texts.iter().map(|text| escaped(&text.to_string()).into()).collect())
                 }
-                // Ours, like the usage: no argument is in them.
+                // These hold no arguments.
                 ContextValue::None
                 | ContextValue::Bool(_)
                 | ContextValue::StyledStr(_)
@@ -122,7 +120,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);
-            // Of a name with a hyphen bash would complete the verbs and nothing after them: clap-rs/clap#6421.
+            // clap-rs/clap#6421: bash would complete nothing after the command of a program with a hyphen in its name.
             let script = String::from_utf8_lossy(&script).replace("campos__subcmd__operator", "campos__operator");
             print_data(&script)?;
             Ok(Exit::Done)
@@ -136,18 +134,18 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// A runtime of one thread: the loop is one thread's work, and a hop to another costs more than it gains (a POST's
-/// round trip took 71-84 µs on a multi-thread runtime and 9-14 µs on this one, measured on two cores).
+/// A runtime of one thread: the loop is the work of one thread, and a multi-thread runtime is slower (a POST took 71-84 µs
+/// there and 9-14 µs on this one, measured on two cores).
 fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| Runtime(Some(runtime)))
 }
 
-/// A runtime whose end waits for nothing: a file or a name server that does not answer must not hold the process.
+/// A runtime that is dropped without waiting: a file or a name server that does not answer must not delay the exit.
 struct Runtime(Option<tokio::runtime::Runtime>);
 
 impl Runtime {
     fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.0.as_ref().expect("it is taken at its end only").block_on(future)
+        self.0.as_ref().expect("only drop takes it").block_on(future)
     }
 }
 
@@ -175,7 +173,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_wrong_with_an_argument_is_told_harmlessly(text in hostile()) {
+        fn usage_errors_are_harmless(text in hostile()) {
             let text = text + "\nINJECTED";
             for arguments in [
                 vec![text.clone()],

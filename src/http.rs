@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 
 use self::conditional::tagged;
-pub use self::guard::Hosts;
+pub use self::guard::{Hosts, is_loopback_host};
 use self::metrics::Format;
 use self::room::{Large, Room};
 use crate::clock::Clock;

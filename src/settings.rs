@@ -1,10 +1,9 @@
 //! Flags and environment -> checked settings.
 //!
-//! What is wrong is told before anything is opened or called: a public host over plain http, no token, an environment
-//! variable that nobody reads.
+//! Errors are reported before anything is opened or called: plain http to a public host, a missing token, an unknown
+//! environment variable.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,71 +13,51 @@ use secrecy::SecretString;
 
 use crate::camposcloud::token::TokenSource;
 use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs, WatchArg};
+use crate::http;
+use crate::manifest::diagnostic::nearest;
 use crate::manifest::source::Options;
 use crate::operator;
 use crate::platform::Team;
 use crate::reconcile::desired::Policy;
 
-/// The variable that holds the token, where no file does. Named by the vendor's users, not by us: no prefix.
+/// Variable of the token. It has the vendor's prefix, not ours.
 pub const TOKEN_VARIABLE: &str = "CAMPOSCLOUD_TOKEN";
 const PREFIX: &str = "CAMPOS_OPERATOR_";
-/// Looks as if it were for the token of the account, and is read by nothing.
+/// Looks like the variable of the token, but nothing reads it.
 const TEMPTING_VARIABLE: &str = "CAMPOS_OPERATOR_TOKEN";
 
-/// What is wrong with the settings: what was found and what would fit.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// An environment variable with our prefix that nothing reads.
     #[error("unknown environment variable {name}{}", hint.as_ref().map(|hint| format!("; did you mean {hint}?")).unwrap_or_default())]
-    UnknownVariable {
-        /// It.
-        name: String,
-        /// The nearest that exists.
-        hint: Option<String>,
-    },
-    /// An address holds a user or a password.
+    UnknownVariable { name: String, hint: Option<String> },
     #[error(
-        "{0}: the address holds a user name or a password (its value is not shown); take out everything up to the @, and \
+        "{0}: the address contains a user name or a password (its value is not shown); remove everything up to the @, and \
          put the token into {TOKEN_VARIABLE} or a file (--token-file)"
     )]
     Userinfo(&'static str),
-    /// A token in a variable that is not for it. Its value is not repeated.
     #[error("{TEMPTING_VARIABLE}: put the token into {TOKEN_VARIABLE} or a file (--token-file)")]
     TokenVariable,
-    /// The API's address cannot be used.
     #[error("--api-url {url}: {why}")]
     ApiUrl {
-        /// As given. It holds no user name and no password.
+        /// Without user name and password.
         url: String,
-        /// Why.
         why: &'static str,
     },
-    /// There is no token.
-    #[error("no token: set {TOKEN_VARIABLE}, or name a file that holds it with --token-file")]
+    #[error("no token: set {TOKEN_VARIABLE}, or --token-file to the file that holds it")]
     NoToken,
-    /// There are two.
     #[error("two tokens: both {TOKEN_VARIABLE} and --token-file are set; keep one")]
     TwoTokens,
-    /// A manifest directory that is none.
     #[error("--manifests {path}: {why}")]
-    Manifests {
-        /// As given.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    Manifests { path: PathBuf, why: String },
 }
 
-/// How to reach the API.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// Its address.
     pub url: Url,
-    /// The token to send.
     pub token: Arc<TokenSource>,
 }
 
-/// Every variable with our prefix must be one that some flag reads: a typo must not silently mean the default.
+/// Refuses a variable with our prefix that no flag reads: a typing error must not silently mean the default.
 pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), SettingsError> {
     let mut known = BTreeSet::new();
     let mut commands = vec![Cli::command()];
@@ -91,17 +70,16 @@ pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), 
             return Err(SettingsError::TokenVariable);
         }
         if name.starts_with(PREFIX) && !known.contains(&name) {
-            let nearest = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &name));
-            // No more letters may differ than were typed: `X` is as near to every short word.
-            let most = (name.len() - PREFIX.len()).min(3);
-            let hint = nearest.filter(|near| strsim::damerau_levenshtein(near, &name) <= most).cloned();
+            // Without the prefix, which would make every name near.
+            let flags = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+            let hint = nearest(&name[PREFIX.len()..], flags).map(|near| format!("{PREFIX}{near}"));
             return Err(SettingsError::UnknownVariable { name, hint });
         }
     }
     Ok(())
 }
 
-/// The API's address and token. `environment` looks a variable up.
+/// The API's address and token. `environment` looks up a variable.
 pub fn api(args: &ApiArgs, environment: impl Fn(&str) -> Option<String>) -> Result<Api, SettingsError> {
     let url = api_url(&args.api_url, args.allow_http)?;
     let token = environment(TOKEN_VARIABLE).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
@@ -124,32 +102,27 @@ fn api_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {
     }
     match url.scheme() {
         "https" => {}
-        "http" if allow_http || loopback(host) => {}
+        "http" if allow_http || http::is_loopback_host(host) => {}
         "http" => {
-            return Err(wrong("plain http would send the token unencrypted; use https, or --allow-http if you must"));
+            return Err(wrong("plain http would send the token unencrypted; use https, or allow it with --allow-http"));
         }
         _ => return Err(wrong("neither https nor http")),
     }
-    // The vendor's documents give addresses with the version. It is part of every path that the client appends.
+    // The vendor's documents show addresses with the version, which the client's paths contain already.
     if let Some(path) = url.path().trim_end_matches('/').strip_suffix("/v1").map(|path| format!("{path}/")) {
         url.set_path(&path);
     }
     Ok(url)
 }
 
-/// Refuses an address with `user:password@`, and one that could be meant so, without repeating it: addresses end up in
-/// logs and in the list of processes.
+/// Refuses an address that may contain `user:password@`, without repeating it: addresses end up in logs and in the list of
+/// processes.
 pub fn without_userinfo(flag: &'static str, text: &str) -> Result<(), SettingsError> {
-    // An `@` in a path is refused as well. The text may not parse, and there is no use for one.
+    // An `@` in a path is refused as well: the text may not parse, and no address of ours needs one.
     if text.contains('@') { Err(SettingsError::Userinfo(flag)) } else { Ok(()) }
 }
 
-fn loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// For a verb that reads the manifests once: a directory that is not there is a mistake, not a state to wait out.
+/// Refuses a missing directory. Once the daemon runs, a missing directory is waited for instead.
 pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
     for path in paths {
         let wrong = |why: String| SettingsError::Manifests { path: path.clone(), why };
@@ -162,7 +135,6 @@ pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// How the manifests shall be watched.
 pub fn source(args: &RunArgs) -> Options {
     Options {
         scan_interval: args.scan_interval,
@@ -172,13 +144,12 @@ pub fn source(args: &RunArgs) -> Options {
     }
 }
 
-/// The teams to list, each once.
+/// The teams to list, without duplicates.
 pub fn teams(names: &[String]) -> Vec<Team> {
     let mut known = BTreeSet::new();
     names.iter().filter(|name| known.insert(name.as_str())).map(|name| name.as_str().into()).collect()
 }
 
-/// How the operator shall work.
 pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
     operator::Settings {
         interval: args.interval,
@@ -267,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_nobody_reads_is_an_error() {
+    fn an_unknown_variable_is_an_error() {
         let check = |name: &str| check_environment([name.to_owned()]).map_err(|error| error.to_string());
         assert_eq!(check("CAMPOS_OPERATOR_INTERVAL"), Ok(()));
         assert_eq!(check("PATH"), Ok(()));
@@ -288,7 +259,7 @@ mod tests {
         while let Some(command) = commands.pop() {
             for arg in command.get_arguments() {
                 let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
-                // Its own variable, so that a real token is not put into it.
+                // `simulate --token` has a variable of its own, so that no real token is put into it.
                 let long_name =
                     if (command.get_name(), long) == ("simulate", "token") { "simulate-token" } else { long };
                 let expected = format!("{PREFIX}{}", long_name.to_uppercase().replace('-', "_"));

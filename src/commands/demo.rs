@@ -1,4 +1,4 @@
-//! `demo`: the main job in one process, without a token, a network or any file outside the checkout.
+//! `demo`: simulator, daemon and status page in one process, without a token or a network.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     let config = Config { effect_delay: Duration::from_millis(300), ..Config::default() };
     let from = args.manifests.manifests.first().map(std::path::PathBuf::as_path);
     let world = simulate::seeded(config, 0, from, clock)?;
-    let server = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).context("binding the simulator's port")?;
-    let url: Url = format!("http://{}", server.local_addr()?).parse().context("the simulator's address")?;
+    let server = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).context("could not bind the simulator's port")?;
+    let url: Url =
+        format!("http://{}", server.local_addr()?).parse().context("could not read the simulator's address")?;
     let listener = match args.listen {
         Listen::Off => None,
         Listen::On(address) => Some(listen(address).or_else(|_| listen(SocketAddr::new(address.ip(), 0)))?),

@@ -1,4 +1,4 @@
-//! `describe`: everything about one app in plain words, and what to do about it.
+//! `describe`: everything about one app in plain words, with advice.
 
 use std::fmt::Write as _;
 use std::io;
@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::client::{App, Daemon};
-use super::get::moment;
 use super::text::{escape, print, span};
 use super::{Exit, history, runtime};
 use crate::cli::{Color, DescribeArgs};
 use crate::clock::Clock;
 use crate::reconcile::reason::Reason;
+use crate::status::app::{LastAction, Suspend};
 use crate::telemetry;
 
-/// So many entries of the history are worth a look; `history` has more.
+/// Entries of the history on the page; `history` shows more.
 const PAST: u32 = 10;
 
 pub(super) fn describe(args: &DescribeArgs, when: Color) -> anyhow::Result<Exit> {
@@ -29,7 +29,7 @@ pub(super) fn describe(args: &DescribeArgs, when: Color) -> anyhow::Result<Exit>
     })
 }
 
-/// Lines of `title: text`, the texts in one column.
+/// Lines of `title: text`, the texts in one column. Writing to a String cannot fail.
 struct Page {
     text: String,
     colour: bool,
@@ -37,7 +37,6 @@ struct Page {
 
 impl Page {
     fn line(&mut self, title: &str, text: &str) {
-        // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{:<13}{}", format!("{title}:"), escape(text).trim_end());
     }
 
@@ -48,40 +47,40 @@ impl Page {
 }
 
 fn page(app: &App, past: Option<&[Value]>, now: Timestamp, colour: bool) -> String {
-    let text = |pointer| app.text(pointer);
+    let (metadata, spec, status) = (&app.metadata, app.spec.as_ref(), &app.status);
     let mut page = Page { text: String::new(), colour };
     page.line("Name", app.name());
-    page.line("App id", text("/spec/appId").unwrap_or("unknown: no good manifest was seen yet"));
-    let generation = app.0.pointer("/metadata/generation").and_then(Value::as_u64);
-    page.line("Declared in", &declared(app, generation));
-    for (title, pointer) in [("Labels", "/metadata/labels"), ("Annotations", "/metadata/annotations")] {
-        if let Some(Value::Object(texts)) = app.0.pointer(pointer) {
-            let texts = texts.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-            page.line(title, &texts.collect::<Vec<_>>().join(", "));
+    page.line("App id", spec.map_or("unknown: no valid manifest was read yet", |spec| &spec.app_id));
+    page.line("Declared in", &declared(app));
+    for (title, texts) in [("Labels", &metadata.labels), ("Annotations", &metadata.annotations)] {
+        if !texts.is_empty() {
+            let texts: Vec<_> = texts.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            page.line(title, &texts.join(", "));
         }
     }
-    if let Some(policy) = text("/spec/policy") {
+    if let Some(policy) = spec.and_then(|spec| spec.policy.as_ref()) {
         page.line("Policy", policy);
     }
     page.line("Desired", &desired(app));
-    page.line("Observed", &observed(app, now));
-    if let Some(action) = app.0.pointer("/status/lastAction").filter(|action| action.is_object()) {
+    let seen = status.observed_at.map_or_else(|| "never read yet".into(), |at| format!("read {}", ago(at, now)));
+    let observed = if status.observed.is_empty() { "Unknown" } else { &status.observed };
+    page.line("Observed", &format!("{observed}, {seen}"));
+    if let Some(action) = &status.last_action {
         page.line("Last action", &last_action(action, now));
     }
-    page.line("Next look", &text("/status/nextLookAt").map_or("none is due".into(), |at| in_a_while(at, now)));
-    if let Some(state) = text("/status/nextTransition/state") {
-        let at = text("/status/nextTransition/at").unwrap_or_default();
-        page.line("Next change", &format!("{state} is asked for {}", in_a_while(at, now)));
+    page.line("Next read", &status.next_look_at.map_or_else(|| "none is scheduled".into(), |at| ahead(at, now)));
+    if let Some(transition) = &status.next_transition {
+        page.line("Next change", &format!("desired state becomes {} {}", transition.state, ahead(transition.at, now)));
     }
     page.heading("Conditions");
     conditions(&mut page, app, now);
     page.heading("What to do");
-    let reason = app.ready("reason").unwrap_or_default();
-    let _ = writeln!(page.text, "  {}", advice(reason, text("/status/source/file")));
+    let file = if status.source.file.is_empty() { "the manifest" } else { &status.source.file };
+    let _ = writeln!(page.text, "  {}", advice(app.reason(), file));
     page.heading("History");
     match past {
-        None => page.text.push_str("  this daemon keeps none\n"),
-        Some([]) => page.text.push_str("  no entry is kept of it\n"),
+        None => page.text.push_str("  this daemon keeps no history\n"),
+        Some([]) => page.text.push_str("  no entries\n"),
         Some(entries) => history::table(entries, false).lines().for_each(|line| {
             let _ = writeln!(page.text, "  {line}");
         }),
@@ -89,75 +88,63 @@ fn page(app: &App, past: Option<&[Value]>, now: Timestamp, colour: bool) -> Stri
     page.text
 }
 
-fn declared(app: &App, generation: Option<u64>) -> String {
-    let file = app.text("/status/source/file").unwrap_or("?");
-    let line = app.0.pointer("/status/source/line").and_then(Value::as_u64).unwrap_or(1);
-    let revision = app.text("/status/revision").filter(|revision| !revision.is_empty());
-    let revision = revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
-    let generation = generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
-    format!("{file}:{line}{revision}{generation}")
+fn declared(app: &App) -> String {
+    let (source, revision) = (&app.status.source, &app.status.revision);
+    let file = if source.file.is_empty() { "?" } else { &source.file };
+    let mut text = format!("{file}:{}", source.line.max(1));
+    if !revision.is_empty() {
+        let _ = write!(text, ", revision {revision}");
+    }
+    if app.metadata.generation > 0 {
+        let _ = write!(text, ", generation {}", app.metadata.generation);
+    }
+    text
 }
 
 fn desired(app: &App) -> String {
-    let Some(desired) = app.text("/status/desired") else { return "nothing can be told: see the conditions".into() };
-    match app.text("/status/desiredBecause") {
-        Some("state") | None => format!("{desired}, as spec.state says"),
+    let Some(desired) = &app.status.desired else { return "unknown: see the conditions".into() };
+    match app.status.desired_because.as_deref() {
+        Some("state") | None => format!("{desired}, from spec.state"),
         Some("suspend") => {
-            let why = app.text("/spec/suspend/reason").map(|why| format!(" ({why})")).unwrap_or_default();
-            let until = app.text("/spec/suspend/until").map(|until| format!(" until {until}")).unwrap_or_default();
-            format!("{desired}, but suspended{until}{why}: nothing is called")
+            let (mut why, mut end) = (String::new(), String::new());
+            if let Some(Suspend::Detailed { reason, until }) = app.spec.as_ref().and_then(|spec| spec.suspend.as_ref())
+            {
+                why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                end = until.map(|until| format!(" until {until}")).unwrap_or_default();
+            }
+            format!("{desired}, but suspended{end}{why}: nothing is called")
         }
-        Some(because) => format!("{desired}, as {because} says"),
+        Some(because) => format!("{desired}, from {because}"),
     }
 }
 
-fn observed(app: &App, now: Timestamp) -> String {
-    let observed = app.text("/status/observed").unwrap_or("Unknown");
-    match app.text("/status/observedAt") {
-        Some(at) => format!("{observed}, seen {}", ago(at, now)),
-        None => format!("{observed}, never seen yet"),
-    }
-}
-
-fn last_action(action: &Value, now: Timestamp) -> String {
-    let text = |field: &str| action[field].as_str();
-    let mut line = text("action").unwrap_or("?").to_owned();
-    if let Some(attempt) = action["attempt"].as_u64() {
-        let _ = write!(line, ", try {attempt}");
-    }
-    if let Some(at) = text("at") {
-        let _ = write!(line, ", {}", ago(at, now));
-    }
-    let _ = write!(line, ": {}", text("result").unwrap_or("?"));
-    if let Some(code) = action["httpStatus"].as_u64() {
+fn last_action(last: &LastAction, now: Timestamp) -> String {
+    let mut line = format!("{}, attempt {}, {}: {}", last.action, last.attempt, ago(last.at, now), last.result);
+    if let Some(code) = last.http_status {
         let _ = write!(line, ", HTTP {code}");
     }
-    if let Some(status) = text("returnedStatus") {
+    if let Some(status) = &last.returned_status {
         let _ = write!(line, ", the server returned status {status}");
     }
-    match action["returnedOnline"].as_bool() {
-        Some(true) => line.push_str(", online at that moment"),
-        Some(false) => line.push_str(", offline at that moment"),
-        None => {}
+    if let Some(online) = last.returned_online {
+        let _ = write!(line, ", {} at that moment", if online { "online" } else { "offline" });
     }
-    if let Some(error) = text("error") {
+    if let Some(error) = &last.error {
         let _ = write!(line, "; {error}");
     }
     line
 }
 
 fn conditions(page: &mut Page, app: &App, now: Timestamp) {
-    let known = app.0.pointer("/status/conditions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut messages: Vec<&str> = Vec::new();
-    for condition in known {
-        let text = |field: &str| condition[field].as_str().unwrap_or("-");
-        let since = condition["lastTransitionTime"].as_str().map(|at| format!("since {}", ago(at, now)));
-        let since = since.unwrap_or_default().replace(" ago", "");
-        let line = format!("  {:<12} {:<8} {:<20} {since}", text("type"), text("status"), text("reason"));
+    for condition in &app.status.conditions {
+        let since = condition.last_transition_time.map(|at| format!("since {}", ago(at, now).replace(" ago", "")));
+        let since = since.unwrap_or_default();
+        let line = format!("  {:<12} {:<8} {:<20} {since}", condition.kind, condition.status, condition.reason);
         let _ = writeln!(page.text, "{}", escape(&line).trim_end());
-        // One message for all three, as a rule: once is enough.
-        if !messages.contains(&text("message")) {
-            messages.push(text("message"));
+        // Usually one message for all three: print it once.
+        if !messages.contains(&&*condition.message) {
+            messages.push(&condition.message);
         }
     }
     for message in messages {
@@ -166,75 +153,89 @@ fn conditions(page: &mut Page, app: &App, now: Timestamp) {
 }
 
 /// `12s ago (2026-11-24T12:00:00Z)`.
-fn ago(at: &str, now: Timestamp) -> String {
-    moment(at).map_or_else(|| at.to_owned(), |moment| format!("{} ago ({moment:.0})", span(moment, now)))
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ago ({at:.0})", span(at, now))
 }
 
 /// `in 12s (2026-11-24T12:00:00Z)`.
-fn in_a_while(at: &str, now: Timestamp) -> String {
-    moment(at).map_or_else(|| at.to_owned(), |moment| format!("in {} ({moment:.0})", span(now, moment)))
+fn ahead(at: Timestamp, now: Timestamp) -> String {
+    format!("in {} ({at:.0})", span(now, at))
 }
 
-/// What a person can do about it, where anything helps.
-fn advice(reason: &str, file: Option<&str>) -> String {
+/// The next step for a person, if there is one.
+fn advice(reason: &str, file: &str) -> String {
     let Some(reason) = Reason::ALL.into_iter().find(|known| known.as_str() == reason) else {
-        return "see the message above".into();
+        return "See the message above.".into();
     };
-    let nothing = |why: &str| format!("Nothing: {why}.");
-    let file = escape(file.unwrap_or("the manifest"));
-    match reason {
-        Reason::Settled => nothing("the app is as declared"),
-        Reason::Drifted => nothing("the call goes out as soon as the budget allows"),
-        Reason::Stopping | Reason::Starting => nothing("the call was accepted and is being verified"),
-        Reason::BackingOff => "Look at the error of the last action; if it does not go away by itself, it names what to \
-            mend. The next try comes by itself."
-            .into(),
-        Reason::Suspended => format!("Remove `suspend` from {file} when the operator shall act on it again."),
-        Reason::PolicyForbids => format!(
-            "Make the change by hand on CamposCloud, or allow it: `policy` in {file}, and the daemon's --policy."
-        ),
-        Reason::DryRun => "Start the daemon without --dry-run to let it act.".into(),
+    let file = escape(file);
+    let fixed = match reason {
+        Reason::Settled => "Nothing: the app is as declared.",
+        Reason::Drifted => "Nothing: the call is sent as soon as the budget allows.",
+        Reason::Stopping | Reason::Starting => "Nothing: the call was accepted and is being verified.",
+        Reason::BackingOff => {
+            "Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names."
+        }
+        Reason::Suspended => return format!("To let the operator act on the app again, remove `suspend` from {file}."),
+        Reason::PolicyForbids => {
+            return format!(
+                "Make the change by hand on CamposCloud, or allow it: `policy` in {file}, or the daemon's --policy."
+            );
+        }
+        Reason::DryRun => "To let the daemon act, start it without --dry-run.",
         Reason::NotObserved | Reason::ObservationIncomplete => {
-            "Wait for the next look. If it stays so, /api/v1/status of the daemon says why the list of apps does not come \
-             whole."
-                .into()
+            "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is incomplete."
         }
-        Reason::BeingCreated => nothing("it goes on when the platform has created the app"),
-        Reason::SuspendedByPlatform => "See why on CamposCloud's dashboard; the operator cannot lift it.".into(),
+        Reason::BeingCreated => "Nothing: the operator continues when the platform has created the app.",
+        Reason::SuspendedByPlatform => {
+            "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension."
+        }
         Reason::AppNotFound => {
-            format!("Check spec.appId in {file}, and that the token's account owns the app; if it is gone, remove the manifest.")
+            return format!(
+                "Check spec.appId in {file}, and that the token's account owns the app. If the app is gone, remove the \
+                 manifest."
+            );
         }
-        Reason::Forbidden => "Have the app's team grant canChangeStatusApplication to the owner of the token.".into(),
+        Reason::Forbidden => {
+            "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token."
+        }
         Reason::UnexpectedAnswer => {
-            "Look at the last action and at CamposCloud's own status; if it stays so, please report it as a bug.".into()
+            "Check the last action and CamposCloud's own status. If this stays, please report it as a bug."
         }
         Reason::StopNotEffective | Reason::StartNotEffective => {
-            "See the app on CamposCloud's dashboard: the platform accepts the call, and nothing comes of it.".into()
+            "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change."
         }
-        Reason::Contested => "Find who else changes the app (a person, another tool, a second operator), and agree on one."
-            .into(),
-        Reason::InvalidManifest => format!("Mend {file}; `campos-operator validate` tells all that is wrong with it."),
+        Reason::Contested => {
+            "Find out who else changes the app (a person, another tool, a second operator), and let only one do so."
+        }
+        Reason::InvalidManifest => return format!("Fix {file}; `campos-operator validate` lists all its errors."),
         Reason::DuplicateAppId => {
-            format!("Keep one of the manifests with the appId of {file}; `campos-operator validate` names them.")
+            return format!(
+                "Keep one of the manifests with the appId of {file}; `campos-operator validate` lists them."
+            );
         }
         Reason::DuplicateName => {
-            format!("Rename all but one of the apps with the name in {file}; `campos-operator validate` names them.")
+            return format!(
+                "Rename all but one of the apps with the name in {file}; `campos-operator validate` lists them."
+            );
         }
-        Reason::SourceUnavailable => "Mount the directory of manifests again, or make it readable for the daemon.".into(),
-        Reason::BeingWritten => format!("Close {file} in the program that writes it (`fuser {file}` names it)."),
+        Reason::SourceUnavailable => "Mount the directory of manifests again, or make it readable for the daemon.",
+        Reason::BeingWritten => {
+            return format!("Close {file} in the program that writes it (`fuser {file}` names it).");
+        }
         Reason::AccountForbidden => {
-            "Check the account's plan, the scopes of the token and the permissions of its teams.".into()
+            "Check the account's plan, the scopes of the token and the permissions of its teams."
         }
-        Reason::AccountBlocked => "Put a valid token in place (CAMPOSCLOUD_TOKEN, or the --token-file).".into(),
-        Reason::ApiUnavailable => "Wait: the operator goes on by itself. CamposCloud's own status page may say more.".into(),
-        Reason::ClockDoubtful => "Set this machine's clock (is NTP running?). If it is the server's that is wrong, start the \
-            daemon with --trust-clock."
-            .into(),
+        Reason::AccountBlocked => "Replace the token by a valid one (CAMPOSCLOUD_TOKEN, or the --token-file).",
+        Reason::ApiUnavailable => "Wait: the operator retries. CamposCloud's own status page may say more.",
+        Reason::ClockDoubtful => {
+            "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
+             --trust-clock."
+        }
         Reason::RateLimited => {
-            "Wait: the operator goes on by itself. If it is often so, lower --api-budget or find who else uses the account."
-                .into()
+            "Wait: the operator retries. If this is frequent, lower --api-budget or find out who else uses the account."
         }
-    }
+    };
+    fixed.to_owned()
 }
 
 #[cfg(test)]
@@ -251,7 +252,7 @@ mod tests {
             json!({"type": kind, "status": status, "reason": "BackingOff", "message": "the last call failed",
                 "lastTransitionTime": "2026-11-24T11:59:00Z", "observedGeneration": 3})
         };
-        let app = App(json!({
+        let app = App::try_from(json!({
             "metadata": {"name": "ticket-bot", "labels": {"team": "support", "tier": "1"}, "generation": 3},
             "spec": {"appId": "60c72b2f9b1e8d001c8e4f3a", "state": "Stopped"},
             "status": {
@@ -263,18 +264,19 @@ mod tests {
                     "httpStatus": 503, "returnedStatus": null, "returnedOnline": null, "error": "stopping app: \u{7}down"},
                 "nextLookAt": "2026-11-24T12:00:05Z", "nextTransition": {"at": "2026-11-27T06:00:00Z", "state": "Running"}
             }
-        }));
+        }))
+        .unwrap();
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
         insta::assert_snapshot!(page(&app, Some(&[]), now, false), @r"
         Name:        ticket-bot
         App id:      60c72b2f9b1e8d001c8e4f3a
         Declared in: bots/ticket-bot.yaml:7, revision 9f2c41d, generation 3
         Labels:      team=support, tier=1
-        Desired:     Stopped, as window 2 (Fri 21:00-Mon 06:00) says
-        Observed:    Running, seen 2s ago (2026-11-24T11:59:58Z)
-        Last action: stop, try 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; stopping app: \u{7}down
-        Next look:   in 5s (2026-11-24T12:00:05Z)
-        Next change: Running is asked for in 2d (2026-11-27T06:00:00Z)
+        Desired:     Stopped, from window 2 (Fri 21:00-Mon 06:00)
+        Observed:    Running, read 2s ago (2026-11-24T11:59:58Z)
+        Last action: stop, attempt 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; stopping app: \u{7}down
+        Next read:   in 5s (2026-11-24T12:00:05Z)
+        Next change: desired state becomes Running in 2d (2026-11-27T06:00:00Z)
 
         Conditions
           Ready        False    BackingOff           since 60s (2026-11-24T11:59:00Z)
@@ -283,13 +285,13 @@ mod tests {
           the last call failed
 
         What to do
-          Look at the error of the last action; if it does not go away by itself, it names what to mend. The next try comes by itself.
+          Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names.
 
         History
-          no entry is kept of it
+          no entries
         ");
-        let bare = page(&App(json!({"metadata": {"name": "x"}})), None, now, false);
-        assert!(bare.contains("nothing can be told") && bare.contains("keeps none"), "{bare}");
+        let bare = page(&App::try_from(json!({"metadata": {"name": "x"}})).unwrap(), None, now, false);
+        assert!(bare.contains("unknown: see the conditions") && bare.contains("keeps no history"), "{bare}");
     }
 
     proptest::proptest! {
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn every_reason_has_its_advice() {
         for reason in Reason::ALL {
-            let advice = advice(reason.as_str(), Some("a.yaml"));
+            let advice = advice(reason.as_str(), "a.yaml");
             assert!(advice.ends_with('.') && advice.len() > 20, "{reason}: {advice}");
         }
     }

@@ -1,4 +1,4 @@
-//! `explain`: which window of a schedule decides, why, and what comes next? By the daemon's word, or offline by a file's.
+//! `explain`: the deciding window of a schedule, its reason and the next transitions, from the daemon or from a file.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,20 +9,19 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Unit, Zoned};
 use serde_json::json;
 
-use super::client::{App, Daemon};
-use super::text::{escape, json_pretty, print, print_data, tell};
+use super::client::Daemon;
+use super::text::{escape, json_pretty, print, print_data, print_note};
 use super::{Exit, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::clock::Clock;
 use crate::manifest::load::{self, Content};
-use crate::reconcile::desired::Object;
-use crate::reconcile::desired::{Because, Spec, Target};
+use crate::reconcile::desired::{Because, Object, Spec, Target};
 use crate::reconcile::state::Desired;
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let objects = match (&args.file, &args.name) {
         (Some(file), name) => {
-            let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+            let bytes = std::fs::read(file).with_context(|| format!("could not read {}", file.display()))?;
             let mut objects = read(&file.to_string_lossy(), &bytes)?;
             if let Some(name) = name {
                 objects.retain(|object| object.name.as_str() == name);
@@ -32,15 +31,16 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
             }
             objects
         }
-        // What the daemon shows can be applied again, so it is read by the very reader of manifests.
+        // A published object can be applied again, so the reader of manifests reads it.
         (None, Some(name)) => {
-            let App(app) = runtime()?.block_on(async { Daemon::new(&args.server)?.app(name).await })?;
-            if app.get("spec").is_none() {
-                bail!("{name} has no valid manifest: {}", app["status"]["conditions"][0]["message"]);
+            let app = runtime()?.block_on(async { Daemon::new(&args.server)?.app(name).await })?;
+            if app.spec.is_none() {
+                let message = app.condition("Ready").map_or("", |ready| &ready.message);
+                bail!("{name} has no valid manifest: {message}");
             }
-            read(name, &serde_json::to_vec(&app)?)?
+            read(name, &serde_json::to_vec(&app.raw)?)?
         }
-        (None, None) => bail!("name an app, or a file with -f"),
+        (None, None) => bail!("expected the name of an app, or a file with -f"),
     };
     let explained = objects.iter().map(|object| Explained::of(object, args)).collect::<anyhow::Result<Vec<_>>>()?;
     match args.output {
@@ -61,9 +61,9 @@ fn read(file: &str, bytes: &[u8]) -> anyhow::Result<Vec<Arc<Object>>> {
     let parsed = load::parse(&Arc::from(file), bytes);
     if !parsed.diagnostics.is_empty() {
         for diagnostic in &parsed.diagnostics {
-            tell(&diagnostic.render(false));
+            print_note(&diagnostic.render(false));
         }
-        bail!("{file} is not sound");
+        bail!("{file} is not valid");
     }
     let good = |document: load::Document| match document.content {
         Content::Good(object) => Some(object),
@@ -78,7 +78,7 @@ struct Explained<'a> {
     at: Timestamp,
     zone: TimeZone,
     target: Target,
-    /// When what is asked changes, and to what.
+    /// The next transitions.
     next: Vec<(Timestamp, Target)>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Explained<'a> {
         let at = match &args.at {
             None => Clock::wall_now(),
             Some(text) => moment(text, spec).with_context(|| {
-                format!("--at {text}: neither RFC 3339 (2026-12-24T02:00:00Z) nor a time of the app's zone (2026-12-24T02:00)")
+                format!("--at {text}: expected RFC 3339 (2026-12-24T02:00:00Z) or a time in the app's zone (2026-12-24T02:00)")
             })?,
         };
         let mut next = Vec::new();
@@ -124,11 +124,11 @@ impl<'a> Explained<'a> {
         let utc = |at: Timestamp| at.round(Unit::Second).unwrap_or(at);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} at {} ({zone}), {}", self.object.name, shown(self.at), utc(self.at));
-        let held = if self.target.suspended { ", but it is suspended: nothing is called" } else { "" };
-        let _ = writeln!(text, "shall be {}{held}", self.target.desired);
-        let _ = writeln!(text, "because of {}", self.why(self.target));
+        let held = if self.target.suspended { ", but suspended: nothing is called" } else { "" };
+        let _ = writeln!(text, "desired: {}{held}", self.target.desired);
+        let _ = writeln!(text, "decided by: {}", self.why(self.target));
         if let Some(schedule) = &spec.schedule {
-            text.push_str("\nWindows, the first that contains the moment decides:\n");
+            text.push_str("\nWindows (the first one that contains the moment decides):\n");
             for (index, window) in schedule.windows.iter().enumerate() {
                 let here = if self.target.because == Because::Window(index) { '>' } else { ' ' };
                 let reason = escape(window.reason.as_deref().unwrap_or_default());
@@ -137,10 +137,10 @@ impl<'a> Explained<'a> {
                 let _ = writeln!(text, "{}", line.trim_end());
             }
             let here = if self.target.because == Because::State { '>' } else { ' ' };
-            let _ = writeln!(text, "{here}  -  {:<8} outside all of them", spec.state);
+            let _ = writeln!(text, "{here}  -  {:<8} outside all windows", spec.state);
         }
         if self.next.is_empty() {
-            text.push_str("\nNothing changes by itself.\n");
+            text.push_str("\nNo transitions: the desired state changes only with the manifest.\n");
         } else {
             text.push_str("\nNext:\n");
             for (at, target) in &self.next {
@@ -148,7 +148,7 @@ impl<'a> Explained<'a> {
                 let _ = writeln!(text, "  {}  {}  {state:<9}  {}", shown(*at), utc(*at), self.why(*target));
             }
         }
-        text.push_str("\nThe week, an hour a character (# Running, . Stopped, - suspended):\n");
+        text.push_str("\nSeven days, one character per hour (# Running, . Stopped, - suspended):\n");
         text.push_str("      0     6     12    18\n");
         for day in self.week() {
             let _ = writeln!(text, "  {day}");
@@ -156,7 +156,7 @@ impl<'a> Explained<'a> {
         text
     }
 
-    /// Seven days from the one of the moment on, each a line: what holds at the beginning of each hour.
+    /// Seven days from the day of `at`, one line each, with the state at the beginning of each hour.
     fn week(&self) -> Vec<String> {
         let spec = &self.object.spec;
         let begin = |days: i64| {
@@ -188,7 +188,7 @@ impl<'a> Explained<'a> {
     }
 
     fn json(&self) -> serde_json::Value {
-        let told = |at: Timestamp, target: Target| {
+        let transition = |at: Timestamp, target: Target| {
             json!({
                 "at": at,
                 "localTime": self.local(at).strftime("%FT%T%:z").to_string(),
@@ -197,23 +197,23 @@ impl<'a> Explained<'a> {
                 "because": self.object.spec.explain(target),
             })
         };
-        let mut value = told(self.at, self.target);
+        let mut value = transition(self.at, self.target);
         value["name"] = self.object.name.as_str().into();
         value["timeZone"] = self.zone.iana_name().unwrap_or("UTC").into();
-        value["next"] = self.next.iter().map(|(at, target)| told(*at, *target)).collect::<Vec<_>>().into();
+        value["next"] = self.next.iter().map(|(at, target)| transition(*at, *target)).collect::<Vec<_>>().into();
         value["week"] = self.week().into();
         value
     }
 }
 
-/// A moment with its offset, or a time on the wall of the app's zone.
+/// Reads a moment with its offset, or a local time of the app's zone.
 fn moment(text: &str, spec: &Spec) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
     let wall: DateTime = text.parse()?;
     match &spec.schedule {
-        Some(schedule) => schedule.reached(wall).context("beyond the calendar"),
+        Some(schedule) => schedule.reached(wall).context("outside the range of the calendar"),
         None => Ok(TimeZone::UTC.to_timestamp(wall)?),
     }
 }

@@ -1,24 +1,26 @@
-//! `get`: what is asked, what is seen and why, for many apps at a glance.
+//! `get`: desired and observed state of many apps, and the reason for each.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use terminal_size::{Height, Width, terminal_size};
 
 use super::client::{App, Daemon, Follow, NOT_LOADED, unknown};
 use super::text::{
-    Cell, Layout, clip, escape, json, json_pretty, lines, print, print_data, render, span, tell, tell_error, yaml,
+    Cell, Layout, clip, escape, json, json_pretty, lines, print, print_data, print_error, print_note, render, span,
+    widths, yaml,
 };
 use super::{Exit, runtime};
-use crate::cli::{Color, GetArgs, GetOutput, Selector};
+use crate::cli::{Color, GetArgs, GetOutput};
 use crate::clock::Clock;
+use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
 use crate::telemetry;
 
-/// A terminal of unknown size is taken for one of these.
+/// Assumed size of a terminal that does not report its own.
 const SIZE: (usize, usize) = (80, 24);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,7 +37,7 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
             return watch(args, view, Follow::start(daemon).await?).await;
         }
         let all = match args.names.as_slice() {
-            // One app need not fetch ten thousand.
+            // One app does not need a list of ten thousand.
             [name] => BTreeMap::from([(name.clone(), daemon.app(name).await?)]),
             _ => daemon.apps().await?,
         };
@@ -43,8 +45,8 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
         if !chosen.is_empty() || missing.is_empty() {
             view.print(&view.page(&chosen, Clock::wall_now())?)?;
         }
-        if chosen.is_empty() && missing.is_empty() && matches!(args.output, None | Some(GetOutput::Wide)) {
-            tell(match (all.is_empty(), daemon.loaded().await?) {
+        if chosen.is_empty() && missing.is_empty() && view.is_table() {
+            print_note(match (all.is_empty(), daemon.loaded().await?) {
                 (true, false) => NOT_LOADED,
                 (true, true) => "no manifest declares an app",
                 (false, _) => "no app has these labels",
@@ -54,43 +56,36 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
     })
 }
 
-/// The apps that were asked for, and the names that are not there.
+/// The apps that match the arguments, and the names that no app has.
 fn choose<'a>(all: &'a BTreeMap<String, App>, args: &'a GetArgs) -> (Vec<&'a App>, Vec<&'a str>) {
     if args.names.is_empty() {
-        return (all.values().filter(|app| args.selector.iter().all(|selector| fits(app, selector))).collect(), vec![]);
+        let matches = |app: &&App| {
+            let label = |key: &str| app.metadata.labels.get(key).map(|value| &**value);
+            args.selector.iter().all(|selector| selector.matches(label))
+        };
+        return (all.values().filter(matches).collect(), vec![]);
     }
     let mut names: Vec<&str> = args.names.iter().map(String::as_str).collect();
     // A name given twice is one app; the order is the caller's.
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
-    let (there, missing): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| all.contains_key(*name));
-    (there.into_iter().filter_map(|name| all.get(name)).collect(), missing)
+    let (found, missing): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| all.contains_key(*name));
+    (found.into_iter().filter_map(|name| all.get(name)).collect(), missing)
 }
 
-fn fits(app: &App, selector: &Selector) -> bool {
-    match selector {
-        Selector::Equal(key, value) => app.label(key) == Some(value),
-        Selector::NotEqual(key, value) => app.label(key) != Some(value),
-        Selector::Present(key) => app.label(key).is_some(),
-        Selector::Absent(key) => app.label(key).is_none(),
-    }
-}
-
-/// Tells of every name that is not there; what was found has been printed by then.
+/// Reports every missing name, after what was found has been printed.
 pub(super) fn missing_names(missing: Vec<&str>, all: &BTreeMap<String, App>) -> anyhow::Result<Exit> {
-    let mut errors = missing.into_iter().map(|name| unknown(name, all.keys().map(String::as_str)));
+    let mut errors = missing.into_iter().map(|name| unknown(name, all));
     let Some(last) = errors.next_back() else { return Ok(Exit::Done) };
-    for error in errors {
-        tell_error(&error);
-    }
+    errors.for_each(|error| print_error(&error));
     Err(last)
 }
 
-/// How apps are shown.
+/// The form in which apps are printed.
 #[derive(Debug, Clone, Copy)]
 struct View {
     output: Option<GetOutput>,
-    /// One app was named: its object, not a list of one.
+    /// One app was named: print its object, not a list of one.
     single: bool,
     colour: bool,
     terminal: bool,
@@ -101,6 +96,14 @@ impl View {
         Layout { colour: self.colour, width: self.terminal.then(|| size().0) }
     }
 
+    fn is_wide(self) -> bool {
+        self.output == Some(GetOutput::Wide)
+    }
+
+    fn is_table(self) -> bool {
+        self.output.is_none() || self.is_wide()
+    }
+
     fn print(self, page: &str) -> io::Result<()> {
         match self.output {
             None | Some(GetOutput::Wide | GetOutput::Name) => print(page),
@@ -108,42 +111,44 @@ impl View {
         }
     }
 
-    /// Everything about `apps`, ready to be printed.
+    /// All of `apps`, ready to be printed.
     fn page(self, apps: &[&App], now: Timestamp) -> anyhow::Result<String> {
-        Ok(match (self.output, apps) {
-            (None | Some(GetOutput::Wide), []) => String::new(),
-            (None | Some(GetOutput::Wide), _) => lines(self.table(apps, now)),
-            (Some(GetOutput::Name), _) => lines(apps.iter().map(|app| escape(app.name()))),
-            (Some(GetOutput::Json), [app]) if self.single => json_pretty(&app.0)?,
-            (Some(GetOutput::Json), _) => json_pretty(&list(apps))?,
-            (Some(GetOutput::Yaml), [app]) if self.single => yaml(&app.0)?,
-            (Some(GetOutput::Yaml), _) => yaml(&list(apps))?,
+        let object = || match apps {
+            [app] if self.single => app.raw.clone(),
+            _ => {
+                let items: Vec<_> = apps.iter().map(|app| &app.raw).collect();
+                json!({"apiVersion": API_VERSION, "kind": "AppList", "items": items})
+            }
+        };
+        Ok(match self.output {
+            None | Some(GetOutput::Wide) if apps.is_empty() => String::new(),
+            None | Some(GetOutput::Wide) => lines(render(&self.rows(apps, now), self.layout())),
+            Some(GetOutput::Name) => lines(apps.iter().map(|app| escape(app.name()))),
+            Some(GetOutput::Json) => json_pretty(&object())?,
+            Some(GetOutput::Yaml) => yaml(&object())?,
         })
     }
 
-    fn table(self, apps: &[&App], now: Timestamp) -> Vec<String> {
-        let wide = self.output == Some(GetOutput::Wide);
-        let rows: Vec<Vec<Cell>> =
-            std::iter::once(header(wide)).chain(apps.iter().map(|app| row(app, wide, now))).collect();
-        render(&rows, self.layout())
+    fn rows(self, apps: &[&App], now: Timestamp) -> Vec<Vec<Cell>> {
+        let wide = self.is_wide();
+        std::iter::once(header(wide)).chain(apps.iter().map(|app| row(app, wide, now))).collect()
     }
 
     /// One change of a watch, for a reader that takes line after line.
     fn change(self, name: &str, app: Option<&App>, widths: &[usize], now: Timestamp) -> anyhow::Result<String> {
         let removed = || json!({"apiVersion": API_VERSION, "kind": "App", "metadata": {"name": name}, "removed": true});
-        let object = || app.map_or_else(removed, |app| app.0.clone());
+        let object = || app.map_or_else(removed, |app| app.raw.clone());
         Ok(match self.output {
             Some(GetOutput::Name) => format!("{}\n", escape(name)),
             Some(GetOutput::Json) => json(&object())?,
             Some(GetOutput::Yaml) => format!("---\n{}", yaml(&object())?),
             None | Some(GetOutput::Wide) => {
-                let wide = self.output == Some(GetOutput::Wide);
                 let gone = || ["-", "-", "-", "Removed", "-", "-"].map(Cell::from);
                 let row = match app {
-                    Some(app) => row(app, wide, now),
+                    Some(app) => row(app, self.is_wide(), now),
                     None => std::iter::once(name.into()).chain(gone()).collect(),
                 };
-                // Padded like the table before, so that the columns stay where they are.
+                // Padded like the first table, so that the columns stay in place.
                 let pad = widths.iter().map(|width| Cell::from(" ".repeat(*width))).collect();
                 lines(&render(&[pad, row], self.layout())[1..])
             }
@@ -155,10 +160,6 @@ fn size() -> (usize, usize) {
     terminal_size().map_or(SIZE, |(Width(width), Height(height))| (width.into(), height.into()))
 }
 
-fn list(apps: &[&App]) -> Value {
-    json!({"apiVersion": API_VERSION, "kind": "AppList", "items": apps.iter().map(|app| &app.0).collect::<Vec<_>>()})
-}
-
 fn header(wide: bool) -> Vec<Cell> {
     let narrow = ["NAME", "DESIRED", "OBSERVED", "READY", "REASON", "NEXT", "AGE"];
     let more: &[&str] = if wide { &["APP-ID", "SOURCE", "MESSAGE"] } else { &[] };
@@ -166,88 +167,85 @@ fn header(wide: bool) -> Vec<Cell> {
 }
 
 fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
-    let text = |pointer| app.text(pointer).unwrap_or("-");
-    let ready = app.truth("Ready");
-    let colour = Some(match ready {
+    let or_dash = |text: &str| Cell::from(if text.is_empty() { "-" } else { text });
+    let (status, ready) = (&app.status, app.condition("Ready"));
+    let truth = app.truth("Ready");
+    let colour = Some(match truth {
         "True" => "32",
         _ if app.truth("Stalled") == "True" => "31",
         _ => "33",
     });
+    let since = ready.and_then(|ready| ready.last_transition_time);
     let mut row = vec![
-        text("/metadata/name").into(),
-        text("/status/desired").into(),
-        text("/status/observed").into(),
-        Cell::new(ready, colour),
-        app.ready("reason").unwrap_or("-").into(),
+        or_dash(app.name()),
+        or_dash(status.desired.as_deref().unwrap_or_default()),
+        or_dash(&status.observed),
+        Cell::new(truth, colour),
+        or_dash(app.reason()),
         next(app, now).into(),
-        app.ready("lastTransitionTime").and_then(moment).map_or_else(|| "-".into(), |since| span(since, now).into()),
+        since.map_or_else(|| "-".into(), |since| span(since, now).into()),
     ];
     if wide {
-        let line = app.0.pointer("/status/source/line").and_then(Value::as_u64);
-        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-        row.push(text("/spec/appId").into());
-        row.push((text("/status/source/file").to_owned() + &line).into());
-        row.push(app.ready("message").unwrap_or("-").into());
+        let line = if status.source.line == 0 { String::new() } else { format!(":{}", status.source.line) };
+        row.push(or_dash(app.spec.as_ref().map_or("", |spec| &spec.app_id)));
+        row.push(or_dash(&format!("{}{line}", status.source.file)));
+        row.push(or_dash(ready.map_or("", |ready| &ready.message)));
     }
     row
 }
 
-/// What comes next: a change of what is asked, otherwise the next look.
+/// The next change of the desired state, otherwise the next read.
 fn next(app: &App, now: Timestamp) -> String {
-    let at = |pointer| app.text(pointer).and_then(moment);
-    // Until when all requests wait is more pressing than a schedule.
-    let held = ["RateLimited", "ApiUnavailable", "AccountBlocked", "AccountForbidden"];
-    let transition =
-        at("/status/nextTransition/at").filter(|_| app.ready("reason").is_none_or(|it| !held.contains(&it)));
-    match (transition, at("/status/nextLookAt")) {
-        (Some(at), _) => match app.text("/status/nextTransition/state") {
-            Some("Stopped") => format!("stop {}", span(now, at)),
-            Some("Running") => format!("start {}", span(now, at)),
-            _ => format!("{} {}", app.text("/status/nextTransition/state").unwrap_or("?"), span(now, at)),
-        },
-        (None, Some(at)) if app.ready("reason").is_some_and(|it| held.contains(&it)) => {
-            format!("retry {}", span(now, at))
+    // The end of a pause of all requests is more pressing than a schedule.
+    let held = [Reason::RateLimited, Reason::ApiUnavailable, Reason::AccountBlocked, Reason::AccountForbidden];
+    let held = held.iter().any(|reason| reason.as_str() == app.reason());
+    match (app.status.next_transition.as_ref().filter(|_| !held), app.status.next_look_at) {
+        (Some(transition), _) => {
+            let action = match &*transition.state {
+                "Stopped" => "stop",
+                "Running" => "start",
+                other => other,
+            };
+            format!("{action} {}", span(now, transition.at))
         }
-        (None, Some(at)) => format!("look {}", span(now, at)),
+        (None, Some(at)) => format!("{} {}", if held { "retry" } else { "look" }, span(now, at)),
         (None, None) => "-".into(),
     }
 }
 
-pub(super) fn moment(text: &str) -> Option<Timestamp> {
-    text.parse().ok()
-}
-
-/// Shows what changes, until the reader goes away.
+/// Prints changes until the reader goes away.
 async fn watch(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result<Exit> {
     let (_, missing) = choose(&follow.apps, args);
     missing_names(missing, &follow.apps)?;
-    if view.terminal && matches!(view.output, None | Some(GetOutput::Wide)) {
+    if view.terminal && view.is_table() {
         return redraw(args, view, follow).await;
     }
-    let mut shown: BTreeMap<String, App> = BTreeMap::new();
+    let mut printed: BTreeMap<String, App> = BTreeMap::new();
     let mut lost: Option<String> = None;
-    let mut widths: Option<Vec<usize>> = None;
+    let mut columns: Option<Vec<usize>> = None;
     loop {
         let now = Clock::wall_now();
         let chosen = chosen(&follow, args);
-        if let Some(widths) = &widths {
-            let gone = shown.keys().filter(|name| !chosen.contains_key(*name)).map(|name| (name, None));
-            let news =
-                chosen.iter().filter(|(name, app)| shown.get(*name).is_none_or(|before| differs(before, app, view)));
-            for (name, app) in gone.chain(news.map(|(name, app)| (name, Some(app)))) {
-                view.print(&view.change(name, app, widths, now)?)?;
+        if let Some(columns) = &columns {
+            let gone = printed.keys().filter(|name| !chosen.contains_key(*name)).map(|name| (name, None));
+            let changed =
+                chosen.iter().filter(|(name, app)| printed.get(*name).is_none_or(|before| differs(before, app, view)));
+            for (name, app) in gone.chain(changed.map(|(name, app)| (name, Some(app)))) {
+                view.print(&view.change(name, app, columns, now)?)?;
             }
         } else {
             let apps: Vec<&App> = chosen.values().collect();
-            let (text, columns) = first(view, &apps, now)?;
+            let (text, first) = first(view, &apps, now)?;
             view.print(&text)?;
-            widths = Some(columns);
+            columns = Some(first);
         }
-        shown = chosen;
+        printed = chosen;
         if follow.lost != lost {
             match &follow.lost {
-                Some(why) if lost.is_none() => tell(&format!("lost the daemon, trying again: {}", escape(why))),
-                None => tell("the daemon answers again"),
+                Some(why) if lost.is_none() => {
+                    print_note(&format!("lost the connection to the daemon: {}; retrying", escape(why)));
+                }
+                None => print_note("the daemon answers again"),
                 Some(_) => {}
             }
             lost.clone_from(&follow.lost);
@@ -256,46 +254,43 @@ async fn watch(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result
     }
 }
 
-/// The apps to begin with, and how wide the columns are from then on.
+/// The first output of a watch, and the widths of its columns, which later lines keep.
 fn first(view: View, apps: &[&App], now: Timestamp) -> anyhow::Result<(String, Vec<usize>)> {
-    if !matches!(view.output, None | Some(GetOutput::Wide)) {
+    if !view.is_table() {
         let all: anyhow::Result<String> = apps.iter().map(|app| view.change(app.name(), Some(app), &[], now)).collect();
         return Ok((all?, Vec::new()));
     }
-    let wide = view.output == Some(GetOutput::Wide);
-    let rows: Vec<Vec<Cell>> =
-        std::iter::once(header(wide)).chain(apps.iter().map(|app| row(app, wide, now))).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Cell::length).max();
-    let widths = (0..rows[0].len()).map(|column| width(column).unwrap_or(0)).collect();
-    Ok((lines(render(&rows, view.layout())), widths))
+    let rows = view.rows(apps, now);
+    Ok((lines(render(&rows, view.layout())), widths(&rows)))
 }
 
 fn chosen(follow: &Follow, args: &GetArgs) -> BTreeMap<String, App> {
     choose(&follow.apps, args).0.into_iter().map(|app| (app.name().to_owned(), app.clone())).collect()
 }
 
-/// Whether a line is worth it: a table does not tell when an app was looked at, only what came of it.
+/// Whether a change is worth a line. A table has no line for a read that found nothing new.
 fn differs(before: &App, after: &App, view: View) -> bool {
     match view.output {
         Some(GetOutput::Json | GetOutput::Yaml) => before != after,
-        Some(GetOutput::Name) | None => told(before, false) != told(after, false),
-        Some(GetOutput::Wide) => told(before, true) != told(after, true),
+        Some(GetOutput::Name | GetOutput::Wide) | None => {
+            steady(before, view.is_wide()) != steady(after, view.is_wide())
+        }
     }
 }
 
-/// The columns that do not run with the clock.
-fn told(app: &App, wide: bool) -> Vec<Cell> {
+/// The columns that do not change with the clock alone.
+fn steady(app: &App, wide: bool) -> Vec<Cell> {
     let row = row(app, wide, Timestamp::UNIX_EPOCH);
     row.into_iter().enumerate().filter(|(column, _)| ![5, 6].contains(column)).map(|(_, cell)| cell).collect()
 }
 
-/// The table, drawn anew in its place with each change, and each second for the clock's sake.
+/// Draws the table again in its place at each change, and each second because of its times.
 async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result<Exit> {
     let mut drawn = 0;
     loop {
         let (chosen, lost) = (chosen(&follow, args), follow.lost.clone());
         let apps: Vec<&App> = chosen.values().collect();
-        let mut news = std::pin::pin!(follow.next());
+        let mut change = std::pin::pin!(follow.next());
         loop {
             let frame = frame(view, &apps, lost.as_deref());
             let up = if drawn > 0 { format!("\x1b[{drawn}A\r\x1b[J") } else { String::new() };
@@ -303,36 +298,38 @@ async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Resul
             print(&lines(&frame))?;
             drawn = frame.len();
             tokio::select! {
-                () = &mut news => break,
+                () = &mut change => break,
                 () = tokio::time::sleep(SECOND) => {}
             }
         }
     }
 }
 
-/// As many apps as the window has room for, and whether that is still the truth.
+/// The apps that fit the window, and a line that says whether they are up to date.
 fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
     let (width, height) = size();
-    let mut frame = view.table(apps, Clock::wall_now());
+    let mut frame = render(&view.rows(apps, Clock::wall_now()), view.layout());
     let room = height.saturating_sub(3).max(1);
     let hidden = frame.len().saturating_sub(room);
     frame.truncate(room);
     if hidden > 0 {
         frame.push(clip(&format!("... and {hidden} more; a taller window or -l shows them"), width));
     }
-    let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED, trying again: {}", escape(why)));
+    let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED: {}; retrying", escape(why)));
     frame.push(clip(&state, width));
     frame
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::commands::text::tests::{assert_page, of_others};
     use crate::printable::{acts, tests::hostile};
 
-    pub(super) fn example() -> App {
-        App(json!({
+    fn example() -> Value {
+        json!({
             "apiVersion": API_VERSION, "kind": "App",
             "metadata": {"name": "ticket-bot", "labels": {"team": "support"}, "generation": 3},
             "spec": {"appId": "60c72b2f9b1e8d001c8e4f3a", "state": "Stopped"},
@@ -345,7 +342,11 @@ mod tests {
                 ],
                 "nextLookAt": "2026-11-24T12:00:42Z", "nextTransition": null
             }
-        }))
+        })
+    }
+
+    fn read(raw: Value) -> App {
+        raw.try_into().unwrap()
     }
 
     fn at_noon() -> Timestamp {
@@ -355,7 +356,7 @@ mod tests {
     #[test]
     fn the_widest_words_fit_80_columns() {
         let view = View { output: None, single: false, colour: false, terminal: false };
-        insta::assert_snapshot!(view.page(&[&example()], at_noon()).unwrap(), @r"
+        insta::assert_snapshot!(view.page(&[&read(example())], at_noon()).unwrap(), @r"
         NAME        DESIRED  OBSERVED  READY  REASON               NEXT      AGE
         ticket-bot  Stopped  Running   False  SuspendedByPlatform  look 42s  60s
         ");
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn nothing_from_outside_reaches_the_terminal_raw() {
         let view = View { output: Some(GetOutput::Wide), single: false, colour: false, terminal: false };
-        let page = view.page(&[&example()], at_noon()).unwrap();
+        let page = view.page(&[&read(example())], at_noon()).unwrap();
         assert!(!page.contains('\x1b') && page.contains("bots/ticket-bot.yaml:1"), "{page}");
     }
 
@@ -386,43 +387,30 @@ mod tests {
                 } else {
                     serde_yaml::from_str(&page).unwrap()
                 };
-                assert_eq!(read, app.0);
+                assert_eq!(read, app.raw);
             }
         }
     }
 
     #[test]
-    fn what_comes_next() {
-        let mut app = example();
-        app.0["status"]["nextTransition"] = json!({"at": "2026-11-24T15:00:00Z", "state": "Running"});
-        assert_eq!(next(&app, at_noon()), "start 3h");
-        app.0["status"]["conditions"][0]["reason"] = "RateLimited".into();
-        assert_eq!(next(&app, at_noon()), "retry 42s", "until when all requests pause is more pressing");
-        app.0["status"] = Value::Null;
+    fn next_change_or_read() {
+        let mut raw = example();
+        raw["status"]["nextTransition"] = json!({"at": "2026-11-24T15:00:00Z", "state": "Running"});
+        assert_eq!(next(&read(raw.clone()), at_noon()), "start 3h");
+        raw["status"]["conditions"][0]["reason"] = "RateLimited".into();
+        assert_eq!(next(&read(raw.clone()), at_noon()), "retry 42s", "the end of a pause is more pressing");
+        let app = read(json!({"metadata": {"name": "x"}}));
         assert_eq!(next(&app, at_noon()), "-");
         assert_eq!(row(&app, false, at_noon()).len(), 7, "an older or a newer daemon breaks nothing");
     }
 
     #[test]
-    fn labels_choose() {
-        let fits = |text: &str| {
-            let (key, value) = ("team".to_owned(), text.to_owned());
-            [Selector::Equal(key.clone(), value.clone()), Selector::NotEqual(key, value)]
-                .map(|selector| super::fits(&example(), &selector))
-        };
-        assert_eq!((fits("support"), fits("shop")), ([true, false], [false, true]));
-        assert!(super::fits(&example(), &Selector::NotEqual("none".into(), "x".into())));
-        assert!(super::fits(&example(), &Selector::Present("team".into())));
-        assert!(super::fits(&example(), &Selector::Absent("none".into())));
-    }
-
-    #[test]
-    fn a_look_is_no_change() {
+    fn a_read_is_no_change() {
         let view = View { output: None, single: false, colour: false, terminal: false };
-        let (before, mut after) = (example(), example());
-        after.0["status"]["nextLookAt"] = "2026-11-24T12:01:42Z".into();
-        assert!(!differs(&before, &after, view));
-        after.0["status"]["observed"] = "Stopped".into();
-        assert!(differs(&before, &after, view));
+        let (before, mut after) = (read(example()), example());
+        after["status"]["nextLookAt"] = "2026-11-24T12:01:42Z".into();
+        assert!(!differs(&before, &read(after.clone()), view));
+        after["status"]["observed"] = "Stopped".into();
+        assert!(differs(&before, &read(after), view));
     }
 }

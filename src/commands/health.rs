@@ -1,4 +1,4 @@
-//! `health`: is the daemon alive? For a container's health check, where there is neither a shell nor curl.
+//! `health`: exit code 0 if the daemon is alive. For the health check of an image without a shell or curl.
 
 use super::client::Daemon;
 use super::text::{escape, print};

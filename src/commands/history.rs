@@ -1,10 +1,12 @@
-//! `history`: what was decided and called, and what came of it. Newest first, as the daemon tells it.
+//! `history`: past decisions and calls, newest first.
+//!
+//! Entries stay JSON: a newer daemon may have words that this program does not know.
 
 use anyhow::bail;
 use serde_json::Value;
 
 use super::client::{Daemon, unknown};
-use super::text::{Cell, Layout, clip, escape, json, lines, print, print_data, render, tell};
+use super::text::{Cell, Layout, clip, escape, json, lines, print, print_data, print_note, render};
 use super::{Exit, runtime};
 use crate::cli::{HistoryArgs, HistoryOutput};
 
@@ -17,14 +19,14 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
             bail!("the daemon (version {version}) keeps no history");
         };
         if let Some(name) = name.filter(|_| entries.is_empty()) {
-            // An app that was removed may have a past; one that never was is a typing error.
+            // A released app may have a past; an unknown name is a typing error.
             let known = daemon.apps().await?;
             if !known.contains_key(name) {
-                return Err(unknown(name, known.keys().map(String::as_str)));
+                return Err(unknown(name, &known));
             }
         }
         match args.output {
-            HistoryOutput::Text if entries.is_empty() => tell("no entry is kept"),
+            HistoryOutput::Text if entries.is_empty() => print_note("no entries"),
             HistoryOutput::Text => print(&table(&entries, name.is_none()))?,
             HistoryOutput::Json => print_data(&entries.iter().map(json).collect::<Result<String, _>>()?)?,
         }
@@ -32,7 +34,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// Lines for a person; the app is left out where all are about one.
+/// A table for a person, with a column for the app if there are several.
 pub(super) fn table(entries: &[Value], with_app: bool) -> String {
     let mut rows =
         vec![row(["TIME", "APP", "TRIGGER", "DESIRED", "OBSERVED", "REASON", "ANSWER"].map(Cell::from), with_app)];
@@ -42,7 +44,7 @@ pub(super) fn table(entries: &[Value], with_app: bool) -> String {
             let [before, after] = ["before", "after"].map(|side| text(&format!("/{side}/{field}")));
             if before == after || before == "-" { after } else { format!("{before} -> {after}") }
         };
-        // To the second: what is finer is in -o json.
+        // To the second; `-o json` is finer.
         let time = text("/time");
         let time = time.parse::<jiff::Timestamp>().map_or(time, |time| format!("{time:.0}"));
         let columns = [
@@ -63,11 +65,11 @@ fn row(cells: [Cell; 7], with_app: bool) -> Vec<Cell> {
     cells.into_iter().enumerate().filter(|(column, _)| *column != 1 || with_app).map(|(_, cell)| cell).collect()
 }
 
-/// What was called and what was answered: `stop: Accepted, HTTP 200, status active, online`.
+/// The call and its answer: `stop: Accepted, HTTP 200, status active, online`.
 fn answer(entry: &Value) -> String {
     let text = |pointer| entry.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let Some(action) = text("/action") else {
-        // Of the whole account: what the server answered.
+        // The entry is about the account, not an app.
         return text("/answer/error").map_or_else(|| "-".into(), |error| clip(&error, 120));
     };
     let http = entry.pointer("/answer/httpStatus").and_then(Value::as_u64).map(|code| format!("HTTP {code}"));
@@ -75,8 +77,8 @@ fn answer(entry: &Value) -> String {
     let online = entry.pointer("/answer/online").and_then(Value::as_bool);
     let online = online.map(|online| if online { "online" } else { "offline" }.to_owned());
     let error = text("/answer/error").map(|error| clip(&escape(&error), 120));
-    let said: Vec<String> = [text("/answer/result"), http, status, online, error].into_iter().flatten().collect();
-    if said.is_empty() { action } else { format!("{action}: {}", said.join(", ")) }
+    let parts: Vec<String> = [text("/answer/result"), http, status, online, error].into_iter().flatten().collect();
+    if parts.is_empty() { action } else { format!("{action}: {}", parts.join(", ")) }
 }
 
 #[cfg(test)]
@@ -87,7 +89,7 @@ pub(super) mod tests {
     use crate::commands::text::tests::assert_page;
     use crate::printable::tests::hostile;
 
-    /// An entry, each of its texts a hostile one.
+    /// An entry with `text` in each text field.
     pub(in super::super) fn of_others(text: &str) -> Value {
         let state = |desired: &str| json!({"desired": desired, "observed": text, "reason": text});
         json!({

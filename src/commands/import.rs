@@ -1,7 +1,7 @@
-//! `import`: which manifests would say what the account is already like? Looks, writes files, calls nothing.
+//! `import`: writes a manifest for every app of the account. Reads apps and writes files, changes no app.
 //!
-//! Applying what it writes changes nothing: an app is declared as it was seen, and one whose state was not seen is
-//! suspended. Every text is read back before it is written. No file is replaced unless that was asked for.
+//! Applying the manifests changes nothing: an app is declared in its observed state, and an app whose state is unknown is
+//! suspended. Every text is read back before it is written. A file is replaced only with `--force`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use super::text::{escape, print, tell};
+use super::text::{escape, print, print_note};
 use super::{Exit, environment, runtime};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
@@ -28,15 +28,15 @@ use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
 use crate::reconcile::state::Observed;
 use crate::settings;
 
-/// Lies beside the manifests, for editors; hidden, so that it is never read as one of them.
+/// The schema for editors. A hidden file, so that it is not read as a manifest.
 const SCHEMA: &str = ".schema.json";
-/// More characters of a display name than this help nobody.
+/// Characters of a display name in a comment.
 const SHOWN_NAME: usize = 100;
 
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
     let known = Known::below(&args.out, args.force)?;
-    let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
+    let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let clock = Clock::system();
     let listing = match settings::teams(&args.team) {
@@ -46,12 +46,12 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let observation = runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, []))?;
     let drafts = drafts(&observation.seen, &known, args.force)?;
     if !drafts.is_empty() {
-        fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
+        fs::create_dir_all(&args.out).with_context(|| format!("could not create {}", args.out.display()))?;
         let schema = args.out.join(SCHEMA);
         let done = if args.force { replace(&schema, &json_schema()) } else { create(&schema, &json_schema()) };
-        // An editor's help only: one that is there already will do.
+        // An existing schema is good enough for an editor.
         done.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-            .with_context(|| format!("writing {}", schema.display()))?;
+            .with_context(|| format!("could not write {}", schema.display()))?;
     }
     let (mut written, mut refused, mut unknown) = (0_usize, 0_usize, 0_usize);
     for draft in &drafts {
@@ -64,35 +64,34 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
                 unknown += usize::from(draft.suspended);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                complain(&format!("{} exists already; --force replaces it", path.display()));
+                warn(&format!("{} exists already; --force replaces it", path.display()));
                 refused += 1;
             }
-            Err(error) => return Err(error).with_context(|| format!("writing {}", path.display())),
+            Err(error) => return Err(error).with_context(|| format!("could not write {}", path.display())),
         }
     }
     let left = observation.seen.len() - drafts.len();
     print(&format!("{} apps: {written} written, {left} declared already\n", observation.seen.len()))?;
     if unknown > 0 {
-        complain(&format!(
-            "{unknown} of them could not be seen running or stopped: they are written with `suspend`; see their comments"
+        warn(&format!(
+            "{unknown} of them were neither running nor stopped: they are written with `suspend`; see their comments"
         ));
     }
-    let whole = observation.flaw.is_none() && observation.unreadable == 0;
+    let complete = observation.flaw.is_none() && observation.unreadable == 0;
     for complaint in observation.complaints() {
-        complain(&complaint);
+        warn(&complaint);
     }
-    if !whole {
-        complain("not every app of the account was written; import again for the rest");
+    if !complete {
+        warn("not every app of the account was written; run import again for the rest");
     }
-    Ok(if refused == 0 && whole { Exit::Done } else { Exit::Failed })
+    Ok(if refused == 0 && complete { Exit::Done } else { Exit::Failed })
 }
 
-/// Says something beside the data.
-fn complain(text: &str) {
-    tell(&format!("warning: {}", escape(text)));
+fn warn(text: &str) {
+    print_note(&format!("warning: {}", escape(text)));
 }
 
-/// What the directory declares already.
+/// Names and apps that the directory declares already.
 #[derive(Debug, Default)]
 struct Known {
     names: BTreeSet<AppName>,
@@ -106,11 +105,15 @@ impl Known {
         }
         let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
         if let Some(trouble) = report.trouble {
-            bail!("reading the manifests: {trouble}");
+            bail!("could not read the manifests: {trouble}");
         }
         if let Some(first) = diagnostics.first().filter(|_| !force) {
-            // An app of a broken manifest would be declared a second time.
-            bail!("{}: mend the manifests first, see `validate`; first {}", directory.display(), first.one_line());
+            // The app of an invalid manifest would be declared a second time.
+            bail!(
+                "{}: fix the manifests first, see `validate`; the first error is {}",
+                directory.display(),
+                first.one_line()
+            );
         }
         let mut known = Self::default();
         for declared in declared {
@@ -122,7 +125,7 @@ impl Known {
         Ok(known)
     }
 
-    /// Whether a file declares this app and no other: only then may it be replaced.
+    /// Whether a file declares exactly one app. Only then may it be replaced.
     fn alone(&self, file: &str) -> bool {
         self.apps.values().filter(|(_, declaring)| **declaring == *file).count() == 1
     }
@@ -136,7 +139,7 @@ struct Draft {
     suspended: bool,
 }
 
-/// A manifest for each app that is not declared yet; with `again`, also for those whose file is theirs alone.
+/// A manifest for each app that is not declared yet; with `again`, also for each app that has a file of its own.
 fn drafts(seen: &[Seen], known: &Known, again: bool) -> anyhow::Result<Vec<Draft>> {
     let mut taken = known.names.clone();
     let mut drafts = Vec::new();
@@ -157,7 +160,7 @@ fn file_of(name: &AppName) -> String {
     format!("{name}.yaml")
 }
 
-/// The name nearest to the display name that nobody has; one made of the id where that leaves nothing.
+/// A free name like the display name, or one made of the id if no letter is left.
 fn free_name(app: &Seen, taken: &mut BTreeSet<AppName>) -> anyhow::Result<AppName> {
     let wanted = app.name.as_deref().and_then(as_name);
     let base = wanted.or_else(|| as_name(&format!("app-{}", app.id))).unwrap_or_else(|| "app".to_owned());
@@ -174,20 +177,21 @@ fn free_name(app: &Seen, taken: &mut BTreeSet<AppName>) -> anyhow::Result<AppNam
     unreachable!("there are more numbers than apps")
 }
 
-/// The manifest that asks for what is, and whether it had to be suspended for that.
+/// The manifest of the observed state, and whether it is suspended.
 fn manifest(app: &Seen, name: &AppName) -> (String, bool) {
     let status = app.reading.status.as_deref().map_or_else(|| "no status".to_owned(), |word| format!("status {word}"));
     let title: String = app.name.as_deref().unwrap_or_default().chars().take(SHOWN_NAME).collect();
-    let seen = shown(&format!("\"{title}\", seen {} ({status})", app.reading.observed));
+    let comment = format!("\"{title}\", observed {} ({status})", app.reading.observed);
+    let comment = escape(&comment);
     let (state, hands_off) = match app.reading.observed {
         Observed::Running => ("Running", None),
         Observed::Stopped => ("Stopped", None),
-        // Running, since taking the suspension away without a thought shall at least not stop anything.
+        // Running, so that removing `suspend` without a thought stops nothing.
         Observed::Creating => ("Running", Some("it was being created when it was imported")),
         Observed::Suspended => ("Running", Some("the platform had suspended it when it was imported")),
-        Observed::Missing | Observed::Unknown => ("Running", Some("its state could not be seen when it was imported")),
+        Observed::Missing | Observed::Unknown => ("Running", Some("its state was unknown when it was imported")),
     };
-    let asked = hands_off.map_or_else(
+    let state = hands_off.map_or_else(
         || format!("state: {state}\n"),
         |why| {
             format!(
@@ -197,48 +201,43 @@ fn manifest(app: &Seen, name: &AppName) -> (String, bool) {
         },
     );
     let text = format!(
-        "# yaml-language-server: $schema={SCHEMA}\n# Imported from CamposCloud: {seen}.\napiVersion: {API_VERSION}\n\
-         kind: {KIND}\nmetadata:\n  name: {}\nspec:\n  appId: {}\n  {asked}",
+        "# yaml-language-server: $schema={SCHEMA}\n# Imported from CamposCloud: {comment}.\napiVersion: {API_VERSION}\n\
+         kind: {KIND}\nmetadata:\n  name: {}\nspec:\n  appId: {}\n  {state}",
         word(name.as_str()),
         word(app.id.as_str()),
     );
     (text, hands_off.is_some())
 }
 
-/// A text as YAML writes it on one line.
+/// A scalar of YAML on one line.
 fn word(text: &str) -> String {
     if text_needs_quotes(text) { format!("\"{text}\"") } else { text.to_owned() }
 }
 
-/// Somebody else's words, fit for a comment: on one line, without what YAML or a terminal would act on.
-fn shown(text: &str) -> String {
-    escape(text).into_owned()
-}
-
-/// What is written must say what was meant, whatever an app is called.
+/// Checks that the text declares this app under this name, whatever its display name holds.
 fn read_back(text: &str, app: &Seen, name: &AppName) -> anyhow::Result<()> {
     let parsed = load::parse(&"draft".into(), text.as_bytes());
     match parsed.documents.as_slice() {
         [document] => match &document.content {
             Content::Good(object) if object.spec.app_id == app.id && object.name == *name => Ok(()),
             Content::Good(_) => Err(anyhow!("the manifest for app {} would declare another one", app.id)),
-            Content::Bad(problem) => Err(anyhow!("the manifest for app {} would not be sound: {problem}", app.id)),
+            Content::Bad(problem) => Err(anyhow!("the manifest for app {} would be invalid: {problem}", app.id)),
         },
-        documents => Err(anyhow!("the manifest for app {} would be {} documents", app.id, documents.len())),
+        documents => Err(anyhow!("the manifest for app {} would have {} documents", app.id, documents.len())),
     }
 }
 
-/// Writes a file that must not be there yet.
+/// Writes a file that does not exist yet.
 fn create(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
 }
 
-/// Puts a file in place at once, so that a running operator never sees half of it.
+/// Replaces a file by a rename, so that a running operator never reads half of it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.new"));
-    fs::write(&beside, text)?;
-    fs::rename(beside, path)
+    let temporary = path.with_file_name(format!(".{name}.new"));
+    fs::write(&temporary, text)?;
+    fs::rename(temporary, path)
 }
 
 #[cfg(test)]
@@ -303,7 +302,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_is_harmless(text in hostile()) {
+        fn a_manifest_is_harmless(text in hostile()) {
             let mut app = seen("a1", Some(&text), Observed::Running);
             app.reading.status = Some(Secrets::default().redact(&text));
             let draft = drafts(&[app], &Known::default(), false).unwrap().remove(0);
@@ -313,12 +312,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written() {
+    fn manifests() {
         let drafted = |app: Seen| drafts(&[app], &Known::default(), false).unwrap().remove(0).text;
         let plain = drafted(seen("60c72b2f9b1e8d001c8e4f3a", Some("Ticket \"Bot\""), Observed::Stopped));
         insta::assert_snapshot!(plain, @r#"
         # yaml-language-server: $schema=.schema.json
-        # Imported from CamposCloud: "Ticket "Bot"", seen Stopped (status active).
+        # Imported from CamposCloud: "Ticket "Bot"", observed Stopped (status active).
         apiVersion: campos-operator.dev/v1
         kind: App
         metadata:
@@ -330,7 +329,7 @@ mod tests {
         let unknown = drafted(seen("123", Some("null"), Observed::Creating));
         insta::assert_snapshot!(unknown, @r#"
         # yaml-language-server: $schema=.schema.json
-        # Imported from CamposCloud: "null", seen Creating (status active).
+        # Imported from CamposCloud: "null", observed Creating (status active).
         apiVersion: campos-operator.dev/v1
         kind: App
         metadata:
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_already_is_left_alone() {
+    fn declared_apps_are_left_alone() {
         let mut known = Known::default();
         let mut add = |id: &str, name: &str, file: &str| {
             let name: AppName = name.parse().unwrap();

@@ -1,4 +1,4 @@
-//! `man`: the help of every verb as manual pages, for packages.
+//! `man`: manual pages of every command, for packages.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use super::text::print_data;
 use crate::cli::{Cli, ManArgs};
 
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
-    // Neither page holds a date: the same source makes the same package.
+    // No page has a date, so that builds are reproducible.
     if let Some(directory) = &args.out {
-        write(directory).with_context(|| format!("--out {}: writing the manual pages", directory.display()))?;
+        write(directory).with_context(|| format!("--out {}: could not write the manual pages", directory.display()))?;
     } else {
         let mut page = Vec::new();
         Man::new(Cli::command()).render(&mut page)?;

@@ -1,4 +1,4 @@
-//! `plan`: what would `run` do now? Looks, prints, calls nothing.
+//! `plan`: the actions that `run` would take now. Reads and prints, changes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::json;
 
-use super::text::{clip, escape, json_pretty, print, print_data, tell};
+use super::text::{clip, escape, json_pretty, print, print_data, print_note};
 use super::{Exit, environment, runtime};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
@@ -18,7 +18,7 @@ use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::source;
 use crate::operator::observe::{self, Observation};
 use crate::platform::listing::{Listing, PAGE_SIZE};
-use crate::reconcile::app::AppName;
+use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::NOTHING_TRIED;
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Declared, Text};
@@ -26,8 +26,7 @@ use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
 use crate::reconcile::reason::Reason;
-use crate::reconcile::state::Desired;
-use crate::reconcile::state::Observed;
+use crate::reconcile::state::{Action, Desired, Observed};
 use crate::settings;
 use crate::telemetry;
 
@@ -37,26 +36,26 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let (declared, diagnostics, report) =
         source::load_with(args.manifests.manifests.clone(), args.manifests.follow_links);
     if let Some(trouble) = &report.trouble {
-        bail!("reading the manifests: {trouble}");
+        bail!("could not read the manifests: {trouble}");
     }
     for diagnostic in &diagnostics {
-        // The plan is data; what is wrong with the manifests belongs beside it, not into it.
-        tell(&diagnostic.render(telemetry::colour(color, &std::io::stderr())));
+        // The plan is data, so the errors of the manifests go to stderr.
+        print_note(&diagnostic.render(telemetry::colour(color, &std::io::stderr())));
     }
     let clock = Clock::system();
-    let client = Client::new(api.url, api.token).context("setting up the HTTP client")?;
+    let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let listing = Listing::new(Some(PAGE_SIZE), &settings::teams(&args.team));
     let wanted = declared.iter().filter_map(|declared| Some(declared.spec()?.app_id.clone()));
     let observation = runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, wanted))?;
     for complaint in observation.complaints() {
-        tell(&format!("warning: {}", escape(&complaint)));
+        print_note(&format!("warning: {}", escape(&complaint)));
     }
     let clock_doubtful = observation.doubt.trust() == Trust::Doubtful;
     if let (true, Some(ahead)) = (clock_doubtful, observation.doubt.ahead()) {
         let seconds = ahead.as_secs();
-        tell(&format!(
-            "warning: this machine's clock is ahead of the server's by {seconds} s; set it, or see --trust-clock"
+        print_note(&format!(
+            "warning: this machine's clock is ahead of the server's by {seconds} s; set the clock, or see --trust-clock"
         ));
     }
     let gates = Gates {
@@ -73,17 +72,17 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         PlanOutput::Text => print(&text(&plan, &summary, telemetry::colour(color, &std::io::stdout())))?,
         PlanOutput::Json => print_data(&json(&plan, &summary)?)?,
         PlanOutput::Markdown => {
-            let mistakes: Vec<String> = diagnostics.iter().map(Diagnostic::one_line).collect();
-            print(&markdown(&plan, &summary, &notes(&declared), &mistakes))?;
+            let errors: Vec<String> = diagnostics.iter().map(Diagnostic::one_line).collect();
+            print(&markdown(&plan, &summary, &notes(&declared), &errors))?;
         }
     }
     Ok(summary.exit(args.detailed_exitcode))
 }
 
-/// Why somebody suspended an app, in their own words.
+/// The reasons that the manifests give for a suspension.
 fn notes(declared: &[Arc<Declared>]) -> BTreeMap<&AppName, &str> {
-    let told = declared.iter().filter_map(|declared| Some((&declared.name, declared.spec()?.suspend.as_ref()?)));
-    told.filter_map(|(name, suspension)| Some((name, suspension.reason.as_deref()?))).collect()
+    let suspended = declared.iter().filter_map(|declared| Some((&declared.name, declared.spec()?.suspend.as_ref()?)));
+    suspended.filter_map(|(name, suspension)| Some((name, suspension.reason.as_deref()?))).collect()
 }
 
 fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, clock: Clock) -> Plan {
@@ -112,9 +111,9 @@ struct Summary {
     settled: usize,
     other: usize,
     manifest_errors: usize,
-    /// Requests to carry the plan out: the calls and the lists that verify them.
+    /// Requests of the plan: the calls and the lists that verify them.
     requests: usize,
-    /// Requests a minute in a steady state: the list, and a read of each app that it does not show.
+    /// Requests per minute afterwards: the list, and a read of each app that it does not show.
     requests_per_minute: f64,
 }
 
@@ -141,12 +140,11 @@ impl Summary {
         self.stop + self.start > 0
     }
 
-    /// From the very figures that are printed.
     fn exit(&self, detailed: bool) -> Exit {
         match (self.manifest_errors, detailed && self.changes()) {
             (0, true) => Exit::Changes,
             (0, false) => Exit::Done,
-            // A plan beside broken manifests is not the whole plan: a pipeline must not take it for one.
+            // Without the invalid manifests the plan is incomplete, and a pipeline must not apply it.
             (1.., _) => Exit::Failed,
         }
     }
@@ -193,27 +191,27 @@ fn text(plan: &Plan, summary: &Summary, colour: bool) -> String {
     page
 }
 
-/// So many lines of each table go into a comment; a forge takes 64 KiB.
+/// Lines of each table in a comment; a forge takes 64 KiB.
 const MOST: usize = 150;
-/// And so much of each mistake.
+/// Characters of each error in a comment.
 const LONGEST: usize = 200;
 
-/// The plan as a comment on a pull request: what merging it does, and what it leaves alone.
-fn markdown(plan: &Plan, summary: &Summary, notes: &BTreeMap<&AppName, &str>, mistakes: &[String]) -> String {
+/// The plan as a comment on a pull request: the effects of merging it, and the apps that stay as they are.
+fn markdown(plan: &Plan, summary: &Summary, notes: &BTreeMap<&AppName, &str>, errors: &[String]) -> String {
     let Summary { stop, start, settled, other, requests, requests_per_minute, .. } = summary;
     let title = if summary.changes() { format!("{stop} to stop, {start} to start") } else { "no changes".into() };
     // Writing to a String cannot fail.
     let mut page = format!("### campos-operator plan: {title}\n");
-    if !mistakes.is_empty() {
-        let (count, s) = (mistakes.len(), if mistakes.len() == 1 { "" } else { "s" });
-        let _ = writeln!(page, "\n**{count} mistake{s} in the manifests: this is not the whole plan.**\n");
-        for mistake in mistakes.iter().take(MOST) {
-            let _ = writeln!(page, "- {}", code(&clip(mistake, LONGEST)));
+    if !errors.is_empty() {
+        let (count, s) = (errors.len(), if errors.len() == 1 { "" } else { "s" });
+        let _ = writeln!(page, "\n**{count} error{s} in the manifests: this plan is incomplete.**\n");
+        for error in errors.iter().take(MOST) {
+            let _ = writeln!(page, "- {}", code(&clip(error, LONGEST)));
         }
     }
     let rows: Vec<String> = plan.entries.iter().filter_map(|entry| markdown_row(entry, notes)).collect();
     if !rows.is_empty() {
-        page += "\n| | app | now | asked for | why |\n| --- | --- | --- | --- | --- |\n";
+        page += "\n| | app | observed | desired | reason |\n| --- | --- | --- | --- | --- |\n";
         page.extend(rows.iter().take(MOST).map(String::as_str));
         if rows.len() > MOST {
             let _ = writeln!(page, "\n... and {} more.", rows.len() - MOST);
@@ -243,13 +241,13 @@ fn markdown_row(entry: &Entry, notes: &BTreeMap<&AppName, &str>) -> Option<Strin
     Some(format!("| {what} | {} | {} | {desired} | {why} |\n", code(entry.name.as_str()), entry.observed))
 }
 
-/// Text of others as a code span on one line: within one nothing is markup, a link or a mention, whatever it says.
+/// Foreign text as a code span on one line, in which nothing is markup, a link or a mention.
 fn code(text: &str) -> String {
     let text = escape(text);
-    // A run of backticks ends a span that was begun with as many, so it is begun with one more than the longest.
+    // The fence has one backtick more than the longest run in the text, so that no run ends the span.
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
-    // In a table a bar ends the cell even within a span, unless it is escaped.
+    // A bar ends a table cell even within a span, unless it is escaped.
     let text = text.trim().replace('|', "\\|");
     let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
     format!("{fence}{pad}{text}{pad}{fence}")
@@ -266,11 +264,11 @@ fn json(plan: &Plan, summary: &Summary) -> serde_json::Result<String> {
         };
         json!({
             "name": entry.name.as_str(),
-            "appId": entry.app_id.as_ref().map(crate::reconcile::app::AppId::as_str),
+            "appId": entry.app_id.as_ref().map(AppId::as_str),
             "desired": entry.desired.map(Desired::as_str),
             "observed": entry.observed.as_str(),
             "decision": decision,
-            "action": action.map(crate::reconcile::state::Action::as_str),
+            "action": action.map(Action::as_str),
             "reason": entry.decision.reason().as_str(),
         })
     };
@@ -287,7 +285,6 @@ mod tests {
     use super::*;
     use crate::commands::text::tests::assert_page;
     use crate::printable::tests::hostile;
-    use crate::reconcile::state::Action;
 
     fn entry(name: &str, decision: Decision) -> Entry {
         let (desired, observed) = (Some(Desired::Stopped), Observed::Running);
@@ -312,11 +309,11 @@ mod tests {
         insta::assert_snapshot!(markdown(&plan, &summary(1, 1), &notes, &["a.yaml:1:1: what is `sate`?".into()]), @r"
         ### campos-operator plan: 1 to stop, 0 to start
 
-        **1 mistake in the manifests: this is not the whole plan.**
+        **1 error in the manifests: this plan is incomplete.**
 
         - ``a.yaml:1:1: what is `sate`?``
 
-        | | app | now | asked for | why |
+        | | app | observed | desired | reason |
         | --- | --- | --- | --- | --- |
         | **stop** | `down` | Running | Stopped |  |
         | held | `held` | Running | Stopped | Suspended: ``ask @ana \| `rm`\n<b>`` |

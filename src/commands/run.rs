@@ -21,7 +21,7 @@ use crate::service;
 use crate::settings::{self, Api};
 use crate::status::Board;
 
-/// What a daemon is started with, checked.
+/// Checked arguments of a daemon.
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) manifests: Vec<PathBuf>,
@@ -32,13 +32,13 @@ pub(super) struct Start {
     /// Further host names under which the port answers.
     pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
-    /// Whether SIGHUP may reload.
+    /// Whether SIGHUP reloads.
     pub(super) reloads: bool,
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
-    // A directory that is missing at the start is a typo, and told; one that goes missing later is waited for.
+    // A directory that is missing at the start is a typing error. One that disappears later is waited for.
     settings::existing_directories(&args.manifests.manifests)?;
     let listener = match args.listen {
         Listen::Off => None,
@@ -63,19 +63,20 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let (stopper, shutdown) = shutdown::pair();
     let (reload, mut reloaded) = watch::channel(0);
     let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
-    stopper.on_signals(hangup).context("setting up the signal handlers")?;
+    stopper.on_signals(hangup).context("could not set up the signal handlers")?;
     let clock = Clock::system();
     let board = Board::default();
     if let Some(directory) = state_dir {
-        board.keep_history(directory).context("starting to keep the history")?;
+        board.keep_history(directory).context("could not start the history")?;
     }
     let token = api.token.clone();
-    let client = Client::new(api.url.clone(), api.token).context("setting up the HTTP client")?;
+    let client = Client::new(api.url.clone(), api.token).context("could not set up the HTTP client")?;
     let listen = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     if let Some(listener) = listener {
-        http::start(listener, board.clone(), clock, &allowed).context("starting the HTTP port")?;
+        http::start(listener, board.clone(), clock, &allowed).context("could not start the HTTP port")?;
     }
-    service::start(board.clone(), clock, shutdown.clone()).context("starting to tell the service manager")?;
+    service::start(board.clone(), clock, shutdown.clone())
+        .context("could not start the reports to the service manager")?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         api_url = %api.url,
@@ -89,16 +90,16 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     if let Some(address) = listen.filter(|address| !http::is_loopback(*address)) {
         warn!(
             listen = %address,
-            "the HTTP port can be reached from other machines and asks for no password: it shows names, ids, schedules and \
-             labels of the apps, file names, history, counters and error messages; keep it behind a firewall or a proxy, \
-             or listen on 127.0.0.1"
+            "other machines can reach the HTTP port, which has no password: it shows names, ids, schedules and labels of the \
+             apps, file names, history, counters and error messages; put it behind a firewall or a proxy, or listen on \
+             127.0.0.1"
         );
     }
     let once = settings.once.is_some();
     let (sender, updates) = unbounded_channel();
     let scan_interval = source.scan_interval;
     let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
-        .context("starting to watch the manifests")?;
+        .context("could not start to watch the manifests")?;
     board.meters().follow_scans(source.scanned());
     let rescan = source.rescanner();
     tokio::spawn(async move {
@@ -120,7 +121,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
             Exit::Done
         }
         Ended::NeedsPerson(count) => {
-            error!(count, "not everything can be settled: see the warnings above");
+            error!(count, "not every app can be settled: see the warnings above");
             Exit::Failed
         }
         Ended::TimedOut => {
@@ -132,10 +133,11 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
 
 /// Binds the read-only port.
 pub(super) fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    http::bind(address).with_context(|| format!("--listen {address}: binding the HTTP port (\"off\" goes without)"))
+    http::bind(address)
+        .with_context(|| format!("--listen {address}: could not bind the HTTP port (\"off\" runs without one)"))
 }
 
-/// A number that differs from one process to the next.
+/// A number that differs between processes.
 pub(super) fn salt() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())

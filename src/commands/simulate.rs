@@ -1,4 +1,4 @@
-//! `simulate`: a pretend CamposCloud on a port.
+//! `simulate`: a simulated CamposCloud on a port.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -21,22 +21,23 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<Exit> {
     let config = Config { token: args.token.clone(), seed: args.seed, faults, ..Config::default() };
     let clock = Clock::system();
     let world = seeded(config, args.apps, args.from.as_deref(), clock)?;
-    let listener = http::bind(args.listen).with_context(|| format!("--listen {}: binding the port", args.listen))?;
+    let listener =
+        http::bind(args.listen).with_context(|| format!("--listen {}: could not bind the port", args.listen))?;
     let address = listener.local_addr()?;
     runtime()?.block_on(async {
         let (stopper, mut shutdown) = shutdown::pair();
-        stopper.on_signals(Hangup::Ends).context("setting up the signal handlers")?;
-        // To stdout: it is what a script waits for, to learn the port.
+        stopper.on_signals(Hangup::Ends).context("could not set up the signal handlers")?;
+        // To stdout: scripts wait for it to learn the port.
         print(&format!("simulating CamposCloud on http://{address}\n"))?;
         tokio::select! {
-            served = http::serve(listener, world, clock) => served.context("serving"),
+            served = http::serve(listener, world, clock) => served.context("could not serve"),
             _ = shutdown.changed() => Ok(()),
         }
     })?;
     Ok(Exit::Done)
 }
 
-/// A world with made-up apps, and one running app for each manifest below a directory.
+/// A world with `apps` made-up apps, and one running app for each manifest below `from`.
 pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Clock) -> anyhow::Result<SharedWorld> {
     let now = clock.wall();
     let mut world = World::new(config, now);
@@ -44,10 +45,10 @@ pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Cloc
     if let Some(directory) = from {
         let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
         if let Some(trouble) = report.trouble {
-            bail!("reading the manifests: {trouble}");
+            bail!("could not read the manifests: {trouble}");
         }
         if let Some(first) = diagnostics.first() {
-            bail!("{} of the manifests are not sound, first {}", diagnostics.len(), first.one_line());
+            bail!("{} errors in the manifests; the first is {}", diagnostics.len(), first.one_line());
         }
         for declared in &declared {
             if let Some(spec) = declared.spec() {
@@ -59,6 +60,6 @@ pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Cloc
 }
 
 fn faults(path: &Path) -> anyhow::Result<Faults> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
     Faults::parse(&text).with_context(|| format!("{}", path.display()))
 }

@@ -1,6 +1,6 @@
-//! The one writer of text for people: escapes, tables, spans of time. What it prints stays readable in a pipe.
+//! The only writer of text for people: escapes, tables, spans of time. Its output stays readable in a pipe.
 //!
-//! Text of others (a manifest, a server, an argument) becomes a field by [`escape`]; a page of fields passes
+//! Foreign text (a manifest, a server, an argument) becomes a field by [`escape`]; a page of fields passes
 //! `printable::page` on its way out. Machine formats go through [`print_data`].
 
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ pub(super) fn print(page: &str) -> io::Result<()> {
     print_data(&printable::page(page))
 }
 
-/// Writes to stdout what a machine reads, and what moves the cursor of a terminal that is drawn upon.
+/// Writes data for a machine to stdout, and the sequences that move a terminal's cursor.
 pub(super) fn print_data(data: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(data.as_bytes())?;
@@ -26,28 +26,28 @@ pub(super) fn print_data(data: &str) -> io::Result<()> {
 }
 
 /// Writes a page for a person to stderr, beside the data.
-pub(super) fn tell(page: &str) {
-    // With stderr gone there is nobody to tell.
+pub(super) fn print_note(page: &str) {
+    // Without stderr there is no place to report an error.
     let _ = writeln!(io::stderr(), "{}", printable::page(page));
 }
 
 /// Writes an error and its causes to stderr, on one line.
-pub(super) fn tell_error(error: &anyhow::Error) {
-    tell(&format!("error: {}", escape(&format!("{error:#}"))));
+pub(super) fn print_error(error: &anyhow::Error) {
+    print_note(&format!("error: {}", escape(&format!("{error:#}"))));
 }
 
-/// JSON for machines, and for the terminals it is shown on.
+/// JSON on one line, harmless on a terminal.
 pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(printable::json(&serde_json::to_string(value)?).into_owned() + "\n")
 }
 
-/// The same over several lines.
+/// JSON on several lines, harmless on a terminal.
 pub(super) fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(printable::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
-/// YAML for machines, and for the terminals it is shown on. A text that needs escapes stands between quotes, since YAML
-/// has them nowhere else: as a block each of its lines would be one of the page.
+/// YAML, harmless on a terminal. A text that needs escapes is put between quotes, because YAML has escapes nowhere else,
+/// and each line of a block would be a line of the page.
 pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
     let (mut value, mut quoted) = (value.clone(), Vec::new());
     set_aside(&mut value, &mut quoted);
@@ -61,12 +61,12 @@ pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Stands around the number of a text that was set aside. A text that holds it is set aside itself.
+/// Encloses the number of a text that was set aside. A text that contains it is set aside as well.
 const MARK: char = '\u{e000}';
 
 fn set_aside(value: &mut Value, quoted: &mut Vec<String>) {
     let mut quote = |text: &str| {
-        // Of a character beyond the first plane JSON makes two, which YAML does not put together again.
+        // JSON escapes a character beyond the first plane as two, which YAML does not join.
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
         let escaped = printable::with_escapes(&text, |safe, c| {
             let _ = write!(safe, "\\U{:08x}", u32::from(c));
@@ -90,7 +90,7 @@ fn set_aside(value: &mut Value, quoted: &mut Vec<String>) {
     }
 }
 
-/// One cell: what it says, and the SGR code of its colour on a terminal.
+/// One cell: its text, and the SGR code of its colour on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cell {
     text: String,
@@ -98,13 +98,11 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// A coloured cell.
     pub(super) fn new(text: &str, colour: Option<&'static str>) -> Self {
         Self { text: escape(text).into_owned(), colour }
     }
 
-    /// How many characters it shows.
-    pub(super) fn length(&self) -> usize {
+    fn length(&self) -> usize {
         self.text.chars().count()
     }
 }
@@ -121,25 +119,27 @@ impl From<&str> for Cell {
     }
 }
 
-/// How a table is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Whether cells are coloured.
     pub(super) colour: bool,
-    /// The width to fit in; in a pipe nothing is ever cut off.
+    /// Width of the terminal; nothing is cut off in a pipe.
     pub(super) width: Option<usize>,
 }
 
-/// Lines rows up, two blanks between columns. What does not fit the width is cut off the first column, which is the name,
-/// and then off the end of the line.
-pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
+/// Width of each column.
+pub(super) fn widths(rows: &[Vec<Cell>]) -> Vec<usize> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column| rows.iter().filter_map(|row| row.get(column)).map(Cell::length).max().unwrap_or(0);
+    (0..columns).map(width).collect()
+}
+
+/// Aligns rows, two blanks between columns. A row that is too wide loses the end of its first column, which is the name,
+/// and then the end of the line.
+pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
     let length = |text: &str| text.chars().count();
-    let mut widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| length(&cell.text)).max().unwrap_or(0))
-        .collect();
+    let mut widths = widths(rows);
     if let (Some(width), Some(first)) = (layout.width, widths.first().copied()) {
-        let total = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
+        let total = widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
         widths[0] = first.saturating_sub(total.saturating_sub(width)).max(first.min(12));
     }
     let line = |row: &Vec<Cell>| {
@@ -148,7 +148,7 @@ pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
             let left = layout.width.map_or(usize::MAX, |width| width.saturating_sub(used));
             let most = if column == 0 { widths[0].min(left) } else { left };
             let text = clip(&cell.text, most);
-            // The last column is not padded: nobody needs blanks at the end of a line.
+            // No blanks at the end of a line.
             let pad = if column + 1 == row.len() { 0 } else { widths[column] + 2 - length(&text).min(widths[column]) };
             used += length(&text) + pad;
             // Writing to a String cannot fail.
@@ -162,12 +162,11 @@ pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Each line with its end.
 pub(super) fn lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> String {
     lines.into_iter().fold(String::new(), |text, line| text + line.as_ref() + "\n")
 }
 
-/// At most `most` characters of a text, the last one telling that there were more.
+/// At most `most` characters of a text; the last one is `…` if there were more.
 pub(super) fn clip(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -175,7 +174,7 @@ pub(super) fn clip(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain((most > 0).then_some('…')).collect()
 }
 
-/// A span of time as Kubernetes' tools write it: short, and exact enough. Never negative.
+/// A span of time as kubectl writes it: short, and never negative.
 pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -196,19 +195,20 @@ pub(super) mod tests {
     use super::*;
     use crate::printable::tests::{assert_harmless, hostile};
 
-    /// An app as a daemon shows it, each of its texts a hostile one.
+    /// An app with `text` in each text field.
     pub(in super::super) fn of_others(text: &str) -> App {
-        let condition = |kind: &str| json!({"type": kind, "status": text, "reason": text, "message": text, "lastTransitionTime": text});
-        App(json!({
+        let condition = |kind: &str| json!({"type": kind, "status": text, "reason": text, "message": text});
+        let app = json!({
             "metadata": {"name": text, "labels": {text: text, "a": text}, "annotations": {"b": text}, "generation": 1},
-            "spec": {"appId": text, "policy": text, "suspend": {"reason": text, "until": text}},
+            "spec": {"appId": text, "policy": text, "suspend": {"reason": text}},
             "status": {
                 "revision": text, "source": {"file": text, "line": 1}, "desired": text, "desiredBecause": text,
-                "observed": text, "observedAt": text, "conditions": [condition("Ready"), condition("Stalled")],
-                "lastAction": {"action": text, "at": text, "result": text, "returnedStatus": text, "error": text},
-                "nextLookAt": text, "nextTransition": {"at": "2026-11-24T15:00:00Z", "state": text}
+                "observed": text, "conditions": [condition("Ready"), condition("Stalled")],
+                "lastAction": {"action": text, "result": text, "returnedStatus": text, "error": text},
+                "nextTransition": {"at": "2026-11-24T15:00:00Z", "state": text}
             }
-        }))
+        });
+        App::try_from(app).unwrap()
     }
 
     /// Fails unless a page, as it is printed, is harmless and has as many lines as that of a harmless text.

@@ -1,4 +1,4 @@
-//! `validate`: are these manifests sound? Without any network.
+//! `validate`: checks manifests without a network.
 
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::manifest::{load, source};
 use crate::status;
 use crate::telemetry;
 
-/// What stdin is called, as a path and in diagnostics.
+/// Stdin, as a path and in diagnostics.
 const STDIN: &str = "-";
 
 pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit> {
     let findings = if args.paths.iter().any(|path| path.as_os_str() == STDIN) {
         if args.paths.len() > 1 {
-            bail!("`-` reads stdin, and stands alone");
+            bail!("`-` reads stdin and cannot be combined with other paths");
         }
         of_stdin()?
     } else {
@@ -33,13 +33,12 @@ pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit>
     match args.output {
         ValidateOutput::Text => print(&text(&findings, colour))?,
         ValidateOutput::Json => print_data(&json(&findings)?)?,
-        // Its lines are commands on purpose.
+        // Its lines are workflow commands on purpose, so they are not escaped.
         ValidateOutput::Github => print_data(&github(&findings))?,
     }
     Ok(if findings.count(Severity::Error) == 0 { Exit::Done } else { Exit::Failed })
 }
 
-/// What was looked at, and what is wrong with it.
 #[derive(Debug)]
 struct Findings {
     apps: usize,
@@ -52,7 +51,6 @@ impl Findings {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
     }
 
-    /// One line that says how it ended.
     fn summary(&self) -> String {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         format!(
@@ -68,13 +66,13 @@ impl Findings {
 fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
     let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), follow_links);
     if let Some(trouble) = &report.trouble {
-        bail!("reading the manifests: {trouble}");
+        bail!("could not read the manifests: {trouble}");
     }
     diagnostics.extend(doubts(&declared, Clock::wall_now()));
     if let [only] = paths
         && only.is_dir()
     {
-        // Below one directory, files are called by what is below it; from here, a person or a tool opens the whole path.
+        // Diagnostics name files below the directory; a person or a tool opens the whole path.
         for diagnostic in &mut diagnostics {
             diagnostic.file = whole(only, &diagnostic.file);
             for related in &mut diagnostic.related {
@@ -87,8 +85,8 @@ fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
 
 fn of_stdin() -> anyhow::Result<Findings> {
     let mut bytes = Vec::new();
-    // One byte more than allowed: enough to see that it is too large.
-    io::stdin().lock().take(load::MAX_FILE as u64 + 1).read_to_end(&mut bytes).context("reading stdin")?;
+    // One byte more than allowed shows that it is too large.
+    io::stdin().lock().take(load::MAX_FILE as u64 + 1).read_to_end(&mut bytes).context("could not read stdin")?;
     let (declared, mut diagnostics) = source::load_text(&STDIN.into(), &bytes);
     diagnostics.extend(doubts(&declared, Clock::wall_now()));
     Ok(Findings { apps: declared.len(), files: 1, diagnostics })
@@ -101,8 +99,8 @@ fn whole(directory: &Path, file: &str) -> Arc<str> {
 }
 
 fn text(findings: &Findings, colour: bool) -> String {
-    let told: String = findings.diagnostics.iter().map(|diagnostic| diagnostic.render(colour) + "\n").collect();
-    told + &findings.summary()
+    let page: String = findings.diagnostics.iter().map(|diagnostic| diagnostic.render(colour) + "\n").collect();
+    page + &findings.summary()
 }
 
 fn json(findings: &Findings) -> serde_json::Result<String> {
@@ -137,7 +135,7 @@ fn json(findings: &Findings) -> serde_json::Result<String> {
     json_pretty(&report)
 }
 
-/// Workflow commands, which GitHub shows beside the lines of a pull request.
+/// Workflow commands, which GitHub shows next to the lines of a pull request.
 fn github(findings: &Findings) -> String {
     let one = |diagnostic: &Diagnostic| {
         let file = property(&escape(&diagnostic.file));
@@ -149,10 +147,12 @@ fn github(findings: &Findings) -> String {
         };
         let mut lines = vec![escape(&diagnostic.message).into_owned()];
         lines.extend(Some(diagnostic.label()).filter(|label| !label.is_empty()));
-        lines.extend(diagnostic.related.iter().map(|related| {
-            let told = format!("{}: {}", related.place, related.message);
-            escape(&told).into_owned()
-        }));
+        lines.extend(
+            diagnostic
+                .related
+                .iter()
+                .map(|related| escape(&format!("{}: {}", related.place, related.message)).into_owned()),
+        );
         lines.extend(diagnostic.hint.as_ref().map(|hint| format!("help: {}", escape(hint))));
         let (severity, title) = (diagnostic.severity.as_str(), property(diagnostic.reason.as_str()));
         format!("::{severity} {place},title={title}::{}\n", encoded(&lines.join("\n")))
@@ -165,7 +165,7 @@ fn encoded(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// The same for a property, which a comma or a colon would end.
+/// Encodes a property, which a comma or a colon would end.
 fn property(text: &str) -> String {
     encoded(text).replace(':', "%3A").replace(',', "%2C")
 }

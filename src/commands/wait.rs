@@ -1,10 +1,10 @@
-//! `wait`: until a condition holds for every app that was named. Text and exit code come from the same list of laggards.
+//! `wait`: waits until a condition holds for every chosen app. Text and exit code come from the same list.
 
 use std::collections::BTreeMap;
 
 use super::client::{App, Daemon, Follow, NOT_LOADED};
 use super::get::missing_names;
-use super::text::{escape, print, tell};
+use super::text::{escape, print, print_note};
 use super::{Exit, runtime};
 use crate::cli::{Awaited, WaitArgs};
 
@@ -12,23 +12,23 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
     let daemon = Daemon::new(&args.server.server)?;
     runtime()?.block_on(async {
         let mut follow = Follow::start(daemon).await?;
-        let mut told = false;
+        let mut reported = false;
         let holds = async {
-            // A daemon that has just been started knows of no app yet, then of some: a name is wrong, and all are all, only
-            // once it has read its manifests.
-            while !follow.whole().await? {
+            // A daemon that has just started lists no apps, then some. Names and `--all` mean something only after it has
+            // read its manifests.
+            while !follow.complete().await? {
                 follow.next().await;
             }
             missing_names(missing(&follow.apps, &args.names), &follow.apps)?;
             while !awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
                 follow.next().await;
-                if let Some(why) = follow.lost.as_ref().filter(|_| !told) {
-                    told = true;
-                    tell(&format!("lost the daemon, trying again: {}", escape(why)));
+                if let Some(why) = follow.lost.as_ref().filter(|_| !reported) {
+                    reported = true;
+                    print_note(&format!("lost the connection to the daemon: {}; retrying", escape(why)));
                 }
                 if awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
-                    // It may have been started anew meanwhile, and these be some of its apps again.
-                    while !follow.whole().await.unwrap_or(false) {
+                    // The daemon may have restarted meanwhile, and list only some of its apps.
+                    while !follow.complete().await.unwrap_or(false) {
                         follow.next().await;
                     }
                 }
@@ -41,30 +41,29 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
             print(&names.iter().fold(String::new(), |text, name| text + &escape(name) + " condition met\n"))?;
             return Ok(Exit::Done);
         }
-        let mut laggards = awaiting(&follow.apps, &args.names, args.awaited);
-        if laggards.is_empty() {
-            laggards.push(NOT_LOADED.into());
+        let mut late = awaiting(&follow.apps, &args.names, args.awaited);
+        if late.is_empty() {
+            late.push(NOT_LOADED.into());
         }
         if let Some(why) = &follow.lost {
-            tell(&format!("the daemon does not answer, what follows is the last that it said: {}", escape(why)));
+            print_note(&format!("the daemon does not answer ({}); its last answers:", escape(why)));
         }
         let Awaited { condition, status } = args.awaited;
         let after = args.timeout;
-        tell(&format!("error: after {after:?} condition {condition}={status} does not hold for:{}", list(&laggards)));
+        print_note(&format!("error: after {after:?} condition {condition}={status} does not hold for:{}", list(&late)));
         Ok(Exit::Failed)
     })
 }
 
-/// Each on a line of its own.
-fn list(laggards: &[String]) -> String {
-    laggards.iter().fold(String::new(), |list, laggard| list + "\n  " + &escape(laggard))
+fn list(late: &[String]) -> String {
+    late.iter().fold(String::new(), |list, app| list + "\n  " + &escape(app))
 }
 
 fn missing<'a>(apps: &BTreeMap<String, App>, names: &'a [String]) -> Vec<&'a str> {
     names.iter().map(String::as_str).filter(|name| !apps.contains_key(*name)).collect()
 }
 
-/// The apps that it is about: those named, or all.
+/// The named apps, or all.
 fn chosen<'a>(apps: &'a BTreeMap<String, App>, names: &'a [String]) -> Vec<&'a str> {
     if names.is_empty() {
         apps.keys().map(String::as_str).collect()
@@ -73,8 +72,8 @@ fn chosen<'a>(apps: &'a BTreeMap<String, App>, names: &'a [String]) -> Vec<&'a s
     }
 }
 
-/// What is still missing, one line for each app. Of an empty fleet nothing holds: a daemon that has just been started
-/// knows of no app yet, and that is not what anybody waits for.
+/// The apps for which the condition does not hold yet, one line each. No condition holds for an empty fleet, since a
+/// daemon that has just started lists no apps.
 fn awaiting(apps: &BTreeMap<String, App>, names: &[String], awaited: Awaited) -> Vec<String> {
     let chosen = chosen(apps, names);
     if chosen.is_empty() {
@@ -85,13 +84,13 @@ fn awaiting(apps: &BTreeMap<String, App>, names: &[String], awaited: Awaited) ->
             return Some(format!("{name}: no manifest declares it"));
         };
         let truth = app.truth(awaited.condition);
-        // What is known of an older text of the manifest says nothing about the newest.
-        let current = app.0.pointer("/metadata/generation") == app.0.pointer("/status/observedGeneration");
+        // A condition of an older generation says nothing about the newest text of the manifest.
+        let current = app.metadata.generation == app.status.observed_generation;
         if truth == awaited.status && current {
             return None;
         }
-        let said = |field| app.condition(awaited.condition).and_then(|known| known[field].as_str()).unwrap_or("-");
-        Some(format!("{name}: {}={truth} {}: {}", awaited.condition, said("reason"), said("message")))
+        let (reason, message) = app.condition(awaited.condition).map_or(("-", "-"), |it| (&*it.reason, &*it.message));
+        Some(format!("{name}: {}={truth} {reason}: {message}", awaited.condition))
     };
     chosen.into_iter().filter_map(missing).collect()
 }
@@ -107,27 +106,28 @@ mod tests {
     const READY: Awaited = Awaited { condition: "Ready", status: "True" };
 
     fn fleet(apps: &[(&str, &str, u64)]) -> BTreeMap<String, App> {
-        let app = |&(name, ready, observed): &(&str, &str, u64)| {
+        let app = |&(name, ready, observed): &(&str, &str, u64)| -> (String, App) {
             let condition = json!({"type": "Ready", "status": ready, "reason": "Stopping", "message": "wait for it"});
             let status = json!({"conditions": [condition], "observedGeneration": observed});
-            (name.to_owned(), App(json!({"metadata": {"name": name, "generation": 2}, "status": status})))
+            let app = json!({"metadata": {"name": name, "generation": 2}, "status": status});
+            (name.to_owned(), app.try_into().unwrap())
         };
         apps.iter().map(app).collect()
     }
 
     proptest::proptest! {
         #[test]
-        fn who_is_missing_is_named_harmlessly(text in hostile()) {
-            let told = |text: &str| {
+        fn late_apps_are_listed_harmlessly(text in hostile()) {
+            let page = |text: &str| {
                 let apps = BTreeMap::from([("a".to_owned(), of_others(text))]);
                 list(&awaiting(&apps, &["a".into(), text.into()], READY))
             };
-            assert_page(&told(&text), &told("x"));
+            assert_page(&page(&text), &page("x"));
         }
     }
 
     #[test]
-    fn who_is_missing() {
+    fn late_apps() {
         let fleet = fleet(&[("done", "True", 2), ("late", "False", 2), ("old", "True", 1)]);
         let all = awaiting(&fleet, &[], READY);
         assert_eq!(all.len(), 2, "{all:?}");

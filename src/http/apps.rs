@@ -1,82 +1,38 @@
-//! Which apps were asked for? Filters by label and reason, and pages, as Kubernetes has them.
+//! Query of `/api/v1/apps`: filters by label and reason, and pages, as in Kubernetes.
 
 use serde::Serialize;
 use serde_json::json;
 
 use crate::reconcile::app::AppName;
+use crate::reconcile::labels::Selector;
 use crate::reconcile::reason::Reason;
 use crate::status::app::App;
 use crate::status::{API_VERSION, Board};
 
-/// What a query asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    labels: Vec<Requirement>,
+    labels: Vec<Selector>,
     reasons: Vec<Reason>,
     limit: Option<usize>,
     after: Option<AppName>,
 }
 
-/// One requirement on an app's labels; all of them have to hold.
-#[derive(Debug, PartialEq, Eq)]
-enum Requirement {
-    Equal(String, String),
-    Unequal(String, String),
-    Present(String),
-    Absent(String),
-}
-
-impl Requirement {
-    /// `key=value`, `key==value`, `key!=value`, `key` or `!key`.
-    fn parse(text: &str) -> Result<Self, String> {
-        let unequal = text.split_once("!=").map(|(key, value)| (key, value, false));
-        let equal = || text.split_once("==").or_else(|| text.split_once('=')).map(|(key, value)| (key, value, true));
-        let word = |text: &str| {
-            let text = text.trim();
-            let odd = text.chars().any(|c| c.is_whitespace() || c.is_control() || "()!=,".contains(c));
-            if odd { Err(format!("{text:?} is no part of a label; expected key=value")) } else { Ok(text.to_owned()) }
-        };
-        let key = |text: &str| match word(text)? {
-            key if key.is_empty() => Err("a label has no key; expected key=value".to_owned()),
-            key => Ok(key),
-        };
-        match unequal.or_else(equal) {
-            Some((name, value, true)) => Ok(Self::Equal(key(name)?, word(value)?)),
-            Some((name, value, false)) => Ok(Self::Unequal(key(name)?, word(value)?)),
-            None => match text.trim().strip_prefix('!') {
-                Some(name) => Ok(Self::Absent(key(name)?)),
-                None => Ok(Self::Present(key(text)?)),
-            },
-        }
-    }
-
-    fn holds(&self, app: &App) -> bool {
-        let word = |key: &str| app.labels().and_then(|labels| labels.get(key));
-        match self {
-            Self::Equal(key, value) => word(key) == Some(value),
-            Self::Unequal(key, value) => word(key) != Some(value),
-            Self::Present(key) => word(key).is_some(),
-            Self::Absent(key) => word(key).is_none(),
-        }
-    }
-}
-
 impl Query {
-    /// Reads the parameters; what is unknown or unreadable is told, not passed over.
+    /// Reads the parameters. An unknown or unreadable one is an error.
     pub(super) fn parse(parameters: &[(String, String)]) -> Result<Self, String> {
         let mut query = Self::default();
         for (name, value) in parameters {
             match name.as_str() {
-                // Alone in its parameter the value is taken as it stands: a manifest's labels are free.
+                // The value may hold any character, as in a manifest.
                 "label" => match value.split_once('=') {
                     Some((key, value)) if !key.is_empty() => {
-                        query.labels.push(Requirement::Equal(key.to_owned(), value.to_owned()));
+                        query.labels.push(Selector::Equal(key.to_owned(), value.to_owned()));
                     }
                     _ => return Err(format!("label={value:?}: expected key=value")),
                 },
                 "labelSelector" => {
                     for part in value.split(',').filter(|part| !part.trim().is_empty()) {
-                        query.labels.push(Requirement::parse(part)?);
+                        query.labels.push(part.parse()?);
                     }
                 }
                 "reason" => {
@@ -86,7 +42,7 @@ impl Query {
                 "limit" => query.limit = limit(value)?,
                 "continue" if value.is_empty() => query.after = None,
                 "continue" => {
-                    let unknown = |_| "continue: not a token of this list; begin again without".to_owned();
+                    let unknown = |_| "continue: not a token of this list; start again without it".to_owned();
                     query.after = Some(value.parse().map_err(unknown)?);
                 }
                 other => {
@@ -98,9 +54,9 @@ impl Query {
         Ok(query)
     }
 
-    /// The page of the list that is asked for, in chunks of about `size` bytes.
+    /// The requested page of the list, in chunks of about `size` bytes.
     ///
-    /// Each app is read when its chunk is made, so that a client that reads slowly keeps no old state in memory.
+    /// Each app is read from the board when its chunk is made, so that a slow client keeps no old state in memory.
     pub(super) fn chunks(
         self,
         board: &Board,
@@ -108,7 +64,8 @@ impl Query {
         size: usize,
     ) -> impl FnMut() -> Option<Vec<u8>> + Send + 'static {
         let apps = self.after.as_ref().map_or_else(|| board.apps(), |after| board.apps_after(after));
-        let mut names: Vec<AppName> = apps.iter().filter(|app| self.fits(app)).map(|app| app.name().clone()).collect();
+        let mut names: Vec<AppName> =
+            apps.iter().filter(|app| self.matches(app)).map(|app| app.name().clone()).collect();
         let rest = self.limit.map_or(0, |limit| names.len().saturating_sub(limit));
         names.truncate(names.len() - rest);
         let r#continue = names.last().filter(|_| rest > 0).map(|last| last.as_str().to_owned());
@@ -128,8 +85,8 @@ impl Query {
                     chunk.extend_from_slice(b"]}");
                     break;
                 };
-                // It may have gone, or changed, since the request came.
-                let Some(app) = board.app_named(&name).filter(|app| self.fits(app)) else { continue };
+                // The app may have changed or gone since the request arrived.
+                let Some(app) = board.app_named(&name).filter(|app| self.matches(app)) else { continue };
                 let Ok(item) = serde_json::to_vec(&*app) else { continue };
                 if !std::mem::take(&mut first) {
                     chunk.push(b',');
@@ -140,13 +97,13 @@ impl Query {
         }
     }
 
-    fn fits(&self, app: &App) -> bool {
-        self.labels.iter().all(|requirement| requirement.holds(app))
+    fn matches(&self, app: &App) -> bool {
+        self.labels.iter().all(|selector| selector.matches(|key| app.labels()?.get(key)))
             && (self.reasons.is_empty() || self.reasons.contains(&app.reason()))
     }
 }
 
-/// `limit=`: a whole number; 0 is none, as in Kubernetes.
+/// Reads `limit=`. 0 means no limit, as in Kubernetes.
 pub(super) fn limit(value: &str) -> Result<Option<usize>, String> {
     let wrong = || format!("limit={value:?}: expected a whole number, at most {}", u32::MAX);
     if !value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -160,9 +117,9 @@ pub(super) fn limit(value: &str) -> Result<Option<usize>, String> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ListMetadata {
-    /// The version of the list; `/api/v1/events` goes on from there.
+    /// The version from which `/api/v1/events` continues.
     resource_version: String,
-    /// What to ask for next; absent at the end.
+    /// Token of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     r#continue: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,20 +141,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn unreadable_parameters_are_errors() {
         case(&[("label", "a=b"), ("label", "c=d"), ("reason", "Settled"), ("limit", "10"), ("continue", "bot")], None);
         case(&[("labelSelector", "a=b,c==d, e!=f,g,!h")], None);
         case(&[("labelSelector", ""), ("limit", "0"), ("continue", "")], None);
         case(&[("label", "a")], Some("expected key=value"));
-        case(&[("labelSelector", "a in (b)")], Some("no part of a label"));
+        case(&[("labelSelector", "a in (b)")], Some("not a label key"));
         case(&[("label", "=b")], Some("expected key=value"));
-        case(&[("labelSelector", "=b")], Some("no key"));
+        case(&[("labelSelector", "=b")], Some("not a label key"));
         case(&[("label", "odd.example/KEY=a b, c=d")], None);
         case(&[("reason", "settled")], Some("closed list"));
         case(&[("limit", "-1")], Some("whole number"));
         case(&[("limit", "+1")], Some("whole number"));
         case(&[("limit", "4294967296")], Some("whole number"));
-        case(&[("continue", "No Name")], Some("begin again"));
+        case(&[("continue", "No Name")], Some("start again"));
         case(&[("lable", "a=b")], Some("unknown parameter"));
     }
 }

@@ -1,8 +1,7 @@
-//! Who may ask, and how: GET and HEAD alone, and on a loopback port only under a name of this machine's loopback or one
-//! that `--allow-host` names.
+//! Guard of every request: only GET and HEAD, and on a loopback port only under a loopback name or one of `--allow-host`.
 //!
-//! A page of somebody else's that a browser on this machine shows can point a name of its own at 127.0.0.1 and read
-//! whatever answers there (DNS rebinding); its requests then bear that name in `Host`.
+//! A foreign page in a browser on this machine can point its own name at 127.0.0.1 and read the answers (DNS rebinding).
+//! Its requests then carry that name in `Host`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,16 +13,16 @@ use axum::response::Response;
 
 use super::{HEALTH, problem};
 
-/// The names under which the port answers.
+/// The host names that the port answers.
 #[derive(Debug, Clone)]
 pub struct Hosts {
-    /// Whether the port listens on loopback: then only its names and the allowed ones are answered.
+    /// Whether the port listens on loopback. Any other port answers every name.
     loopback: bool,
     allowed: Arc<[String]>,
 }
 
 impl Hosts {
-    /// Of a port that listens on a loopback address (or not), behind a proxy that passes one of `allowed` on.
+    /// `allowed`: further names, which a proxy passes on to a loopback port.
     pub fn new(loopback: bool, allowed: &[String]) -> Self {
         Self { loopback, allowed: allowed.iter().map(|name| plain(name)).collect() }
     }
@@ -35,12 +34,12 @@ impl From<bool> for Hosts {
     }
 }
 
-/// A name as it is compared: `Localhost.` is `localhost`.
+/// The form in which names are compared: `Localhost.` is `localhost`.
 fn plain(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// Refuses what is not to be answered, and marks what is.
+/// Refuses requests that must not be answered.
 pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let mut response = match refusal(&hosts, &request) {
         None => next.run(request).await,
@@ -63,29 +62,31 @@ fn refusal(hosts: &Hosts, request: &Request) -> Option<(StatusCode, &'static str
         return Some((StatusCode::BAD_REQUEST, "the request has two Host headers"));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Some((StatusCode::METHOD_NOT_ALLOWED, "this port is read-only: GET and HEAD alone"));
+        return Some((StatusCode::METHOD_NOT_ALLOWED, "this port is read-only: use GET or HEAD"));
     }
     if !hosts.loopback {
         return None;
     }
-    // Load balancers check health in HTTP/1.0 without a name; a browser always sends one.
+    // Load balancers check health with HTTP/1.0 and no name. A browser always sends one.
     let nameless = request.version() < Version::HTTP_11 && first.is_none() && request.uri().host().is_none();
     if nameless && HEALTH.contains(&request.uri().path()) {
         return None;
     }
-    // With an absolute address in the request line, that one counts.
+    // An absolute address in the request line takes precedence.
     let host = request.uri().host().map(ToOwned::to_owned).or_else(|| {
         let uri: Uri = format!("http://{}", first?.to_str().ok()?).parse().ok()?;
         uri.host().map(ToOwned::to_owned)
     });
-    let answered = host.is_some_and(|host| answers(hosts, &plain(&host)));
-    let why = "this port answers to localhost, 127.0.0.1 and [::1] alone; --allow-host adds a name";
+    let answered = host.map(|host| plain(&host)).is_some_and(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        is_loopback_host(&host) || hosts.allowed.iter().any(|name| *name == host || name == bare)
+    });
+    let why = "this port answers only to localhost, 127.0.0.1 and [::1]; --allow-host adds a name";
     (!answered).then_some((StatusCode::FORBIDDEN, why))
 }
 
-/// Whether `host` is a name that no other machine can own, or is allowed.
-fn answers(hosts: &Hosts, host: &str) -> bool {
+/// Whether `host`, the host of an address, is this machine's loopback: a name that no other machine can have.
+pub fn is_loopback_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let local = bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    host == "localhost" || local || hosts.allowed.iter().any(|name| name == host || name == bare)
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }

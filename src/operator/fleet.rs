@@ -412,13 +412,13 @@ impl Fleet {
         {
             match result {
                 Ok(Answered { value: receipt, .. }) => {
-                    last.result = "Accepted";
+                    last.result = "Accepted".into();
                     last.http_status = Some(receipt.http_status);
                     last.returned_status = receipt.status.as_ref().map(Redacted::shared);
                     last.returned_online = receipt.online;
                 }
                 Err(failure) => {
-                    last.result = failure.verdict.as_str();
+                    last.result = failure.verdict.as_str().into();
                     last.http_status = failure.http_status;
                     last.error = Some(failure.message.shared());
                 }
@@ -462,7 +462,7 @@ impl Fleet {
             };
             turns.push((name.clone(), id, turn));
             if let (Some(last), Some(result)) = (object.last_action.as_mut().map(Arc::make_mut), result) {
-                last.result = result;
+                last.result = result.into();
             }
         }
         turns
@@ -619,10 +619,10 @@ impl Fleet {
         let basis = known.sighting.clone();
         known.remember(|past| past.begin(rank.action, basis.as_ref()));
         object.last_action = Some(Arc::new(LastAction {
-            action: rank.action.as_str(),
+            action: rank.action.as_str().into(),
             at: wall,
             attempt,
-            result: "InFlight",
+            result: "InFlight".into(),
             http_status: None,
             returned_status: None,
             returned_online: None,

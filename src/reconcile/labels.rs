@@ -1,9 +1,10 @@
-//! Which free words does an object carry? `metadata.labels` and `metadata.annotations`.
+//! `metadata.labels` and `metadata.annotations` of an object, and the selectors that match labels.
 //!
 //! A sorted slice and not a map: one allocation for the few that there are, where the smallest map of strings takes half
 //! a kilobyte, and that for each of ten thousand apps.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// Words by key, in the order of the keys. Cheap to keep; not made to be changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,9 +34,77 @@ impl<'a> From<BTreeMap<&'a str, &'a str>> for Labels {
     }
 }
 
+/// One requirement on the labels of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    Equal(String, String),
+    /// Matches without the label as well.
+    NotEqual(String, String),
+    Present(String),
+    Absent(String),
+}
+
+impl Selector {
+    /// Whether the labels that `label` looks up match.
+    pub fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        match self {
+            Self::Equal(key, value) => label(key) == Some(value),
+            Self::NotEqual(key, value) => label(key) != Some(value),
+            Self::Present(key) => label(key).is_some(),
+            Self::Absent(key) => label(key).is_none(),
+        }
+    }
+}
+
+impl FromStr for Selector {
+    type Err = String;
+
+    /// Reads `key=value`, `key==value`, `key!=value`, `key` or `!key`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let selector = if let Some((key, value)) = text.split_once("!=") {
+            Self::NotEqual(key.trim().into(), value.trim().into())
+        } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+            Self::Equal(key.trim().into(), value.trim().into())
+        } else if let Some(key) = text.strip_prefix('!') {
+            Self::Absent(key.trim().into())
+        } else {
+            Self::Present(text.into())
+        };
+        let (Self::Equal(key, _) | Self::NotEqual(key, _) | Self::Present(key) | Self::Absent(key)) = &selector;
+        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c.is_control() || "()!=,".contains(c)) {
+            return Err(format!("{key:?} is not a label key; expected key=value, key!=value, key or !key"));
+        }
+        Ok(selector)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selectors() {
+        let case = |text: &str, expected| assert_eq!(text.parse(), Ok(expected), "{text}");
+        let word = |text: &str| text.to_owned();
+        case("team=support", Selector::Equal(word("team"), word("support")));
+        case("team==support", Selector::Equal(word("team"), word("support")));
+        case("team=", Selector::Equal(word("team"), word("")));
+        case("a/b!=c=d", Selector::NotEqual(word("a/b"), word("c=d")));
+        case(" team ", Selector::Present(word("team")));
+        case("!team", Selector::Absent(word("team")));
+        for wrong in ["", "=x", "!=x", "!", "a b", "team in (a)", "!a!"] {
+            assert!(wrong.parse::<Selector>().is_err(), "{wrong}");
+        }
+        let matches =
+            |selector: &str| selector.parse::<Selector>().unwrap().matches(|key| (key == "team").then_some("support"));
+        for selector in ["team=support", "team!=shop", "none!=x", "team", "!none"] {
+            assert!(matches(selector), "{selector}");
+        }
+        for selector in ["team=shop", "team!=support", "none", "!team"] {
+            assert!(!matches(selector), "{selector}");
+        }
+    }
 
     #[test]
     fn a_word_is_found_by_its_key() {

@@ -1,85 +1,73 @@
-//! What is known of one app, and how is that told?
+//! State of one app on the status board, and its published form.
 //!
-//! [`App`] is what is kept of each of ten thousand apps: it shares with the rest of the process what never changes and
-//! keeps values, not texts. [`Shown`] is the shape of design section 7, made when somebody asks, and serialised as it
-//! stands.
+//! [`App`] is what the board keeps for each of up to ten thousand apps: values, not texts, and parts that the rest of
+//! the process shares. [`Shown`] is the JSON form of it (design section 7). The daemon serializes it on request; the
+//! commands that ask a daemon deserialize it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::API_VERSION;
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::{Conditions, Truth};
-use crate::reconcile::desired::{self, Declared, Policy, Suspension, Target};
+use crate::reconcile::desired::{self, Declared, Suspension, Target};
 use crate::reconcile::labels::Labels;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::schedule;
-use crate::reconcile::state::Desired;
-use crate::reconcile::state::Observed;
+use crate::reconcile::state::{Desired, Observed};
 
-/// One app, as the board keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
-    /// As in the manifests.
     pub declared: Arc<Declared>,
     /// Counts changes of the spec, from 1.
     pub generation: u64,
-    /// The snapshot of the manifests that it was last decided from.
+    /// Snapshot of the manifests that the last decision was made from.
     pub revision: Arc<str>,
-    /// What is asked of it; absent where nothing can be told.
+    /// `None` if no good manifest says what is desired.
     pub target: Option<Target>,
-    /// What was seen last, as far as it is to be trusted.
+    /// `Unknown` if the last reading is not to be trusted.
     pub observed: Observed,
-    /// When that arrived.
     pub observed_at: Option<Timestamp>,
-    /// Ready, Reconciling and Stalled.
     pub conditions: Conditions,
-    /// When each of the three changed last.
+    /// Last transition of Ready, Reconciling and Stalled.
     pub since: [Timestamp; 3],
-    /// Their reason for a person.
     pub message: Cow<'static, str>,
-    /// The last stop or start that was tried.
     pub last_action: Option<Arc<LastAction>>,
-    /// When it is looked at again.
+    /// Time of the next read of the app.
     pub next_look_at: Option<Timestamp>,
-    /// When what is asked changes by itself, and to what.
     pub next_transition: Option<(Timestamp, Desired)>,
 }
 
-/// `status.lastAction`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// `status.lastAction`: the last stop or start that was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct LastAction {
-    /// `stop` or `start`.
-    pub action: &'static str,
-    /// When it was sent.
+    pub action: Cow<'static, str>,
     pub at: Timestamp,
-    /// The how-manieth try.
+    /// Attempt number, from 1.
     pub attempt: u32,
     /// `InFlight`, `Accepted`, `Verified`, `NotEffective`, or the verdict on a failure.
-    pub result: &'static str,
-    /// The answer's HTTP status.
+    pub result: Cow<'static, str>,
     pub http_status: Option<u16>,
-    /// The word that the server returned in `status`.
+    /// `status` of the server's answer.
     pub returned_status: Option<Arc<str>>,
-    /// The flag that it returned in `currentResourceMetrics.online`.
+    /// `currentResourceMetrics.online` of the server's answer.
     pub returned_online: Option<bool>,
-    /// What failed.
     pub error: Option<Arc<str>>,
 }
 
-/// The types of the three conditions, in the order in which they are shown.
+/// Types of the three conditions, in the order in which they are published.
 const KINDS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
 fn truths(conditions: Conditions) -> [Truth; 3] {
     [conditions.ready, conditions.reconciling, conditions.stalled]
 }
 
-/// When each condition changed last: `lastTransitionTime` moves only where a condition's status does.
+/// Returns the last transition of each condition. `lastTransitionTime` moves only when the condition's status does.
 pub fn since(now: Conditions, before: Option<&App>, wall: Timestamp) -> [Timestamp; 3] {
     let mut since = [wall; 3];
     if let Some(before) = before {
@@ -94,32 +82,27 @@ pub fn since(now: Conditions, before: Option<&App>, wall: Timestamp) -> [Timesta
 }
 
 impl App {
-    /// The object's name.
     pub fn name(&self) -> &AppName {
         &self.declared.name
     }
 
-    /// Its labels.
     pub fn labels(&self) -> Option<&Labels> {
         self.declared.object.as_ref().map(|object| &object.labels)
     }
 
-    /// The app on the platform; empty where no good manifest was ever seen.
+    /// Empty if no good manifest was ever read.
     pub fn app_id(&self) -> &str {
         self.declared.spec().map_or("", |spec| spec.app_id.as_str())
     }
 
-    /// `Running` or `Stopped`; absent where nothing can be told.
     pub fn desired(&self) -> Option<&'static str> {
         self.target.map(|target| target.desired.as_str())
     }
 
-    /// The reason of its conditions.
     pub fn reason(&self) -> Reason {
         self.conditions.reason
     }
 
-    /// Whether its manifest suspends it at present.
     pub fn suspended(&self) -> bool {
         self.target.is_some_and(|target| target.suspended)
     }
@@ -129,42 +112,44 @@ impl App {
         KINDS.into_iter().zip(truths(self.conditions))
     }
 
-    /// As it is told.
+    /// The published form.
     pub fn shown(&self) -> Shown<'_> {
         let Self { declared, generation, .. } = self;
         let (object, spec) = (declared.object.as_deref(), declared.spec());
-        let words =
-            |of: fn(&desired::Object) -> &Labels| object.map(|object| of(object).iter().collect()).unwrap_or_default();
+        let texts = |of: fn(&desired::Object) -> &Labels| {
+            let texts = object.into_iter().flat_map(|object| of(object).iter());
+            texts.map(|(key, value)| (key.into(), value.into())).collect()
+        };
         let condition = |((kind, status), since): ((&'static str, Truth), Timestamp)| Condition {
-            kind,
-            status,
-            reason: self.conditions.reason,
-            message: &self.message,
-            last_transition_time: since,
+            kind: kind.into(),
+            status: status.as_str().into(),
+            reason: self.conditions.reason.as_str().into(),
+            message: (&*self.message).into(),
+            last_transition_time: Some(since),
             observed_generation: *generation,
         };
         Shown {
-            api_version: API_VERSION,
-            kind: "App",
+            api_version: API_VERSION.into(),
+            kind: "App".into(),
             metadata: Metadata {
-                name: declared.name.as_str(),
-                labels: words(|object| &object.labels),
-                annotations: words(|object| &object.annotations),
+                name: declared.name.as_str().into(),
+                labels: texts(|object| &object.labels),
+                annotations: texts(|object| &object.annotations),
                 generation: *generation,
             },
             spec: spec.map(Into::into),
             status: Status {
                 observed_generation: *generation,
-                revision: &self.revision,
-                source: Source { file: &declared.place.file, line: declared.place.line },
-                desired: self.desired(),
+                revision: (&*self.revision).into(),
+                source: Source { file: (&*declared.place.file).into(), line: declared.place.line },
+                desired: self.desired().map(Into::into),
                 desired_because: self.target.zip(spec).map(|(target, spec)| spec.explain(target)),
-                observed: self.observed.as_str(),
+                observed: self.observed.as_str().into(),
                 observed_at: self.observed_at,
                 conditions: self.truths().zip(self.since).map(condition).collect(),
-                last_action: self.last_action.as_deref(),
+                last_action: self.last_action.as_deref().map(Cow::Borrowed),
                 next_look_at: self.next_look_at,
-                next_transition: self.next_transition.map(|(at, to)| Transition { at, state: to.as_str() }),
+                next_transition: self.next_transition.map(|(at, to)| Transition { at, state: to.as_str().into() }),
             },
         }
     }
@@ -176,88 +161,70 @@ impl Serialize for App {
     }
 }
 
-/// One app, as `/api/v1/apps/{name}` shows it.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// One app as `/api/v1/apps/{name}` shows it. Reading is tolerant: a newer daemon may send more, an older one less.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Shown<'a> {
-    /// `campos-operator.dev/v1`.
-    pub api_version: &'static str,
-    /// `App`.
-    pub kind: &'static str,
-    /// As in the manifest.
+    pub api_version: Cow<'a, str>,
+    pub kind: Cow<'a, str>,
     pub metadata: Metadata<'a>,
-    /// As in the manifest; absent where no good one was ever seen.
+    /// As in the manifest; absent if no good one was ever read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec: Option<Spec<'a>>,
-    /// What is known and done.
     pub status: Status<'a>,
 }
 
-/// `metadata`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Metadata<'a> {
-    /// The object's name.
-    pub name: &'a str,
-    /// Labels, for selectors.
+    pub name: Cow<'a, str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<&'a str, &'a str>,
-    /// Annotations.
+    pub labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<&'a str, &'a str>,
-    /// Counts changes of the spec, from 1.
+    pub annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     pub generation: u64,
 }
 
 /// `spec`, spelled as in a manifest, so that an exported object can be applied again.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Spec<'a> {
-    /// The app on the platform.
-    pub app_id: &'a str,
-    /// `Running` or `Stopped`.
-    pub state: &'static str,
-    /// `Full`, `StopOnly` or `ObserveOnly`.
+    pub app_id: Cow<'a, str>,
+    pub state: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<&'static str>,
-    /// `true`, or why and until when.
+    pub policy: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<Suspend<'a>>,
-    /// The windows, as they would be written.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Written only: a schedule is read by the reader of manifests.
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub schedule: Option<Schedule<'a>>,
 }
 
 impl<'a> From<&'a desired::Spec> for Spec<'a> {
     fn from(spec: &'a desired::Spec) -> Self {
         Self {
-            app_id: spec.app_id.as_str(),
-            state: spec.state.as_str(),
-            policy: spec.policy.map(Policy::as_str),
+            app_id: spec.app_id.as_str().into(),
+            state: spec.state.as_str().into(),
+            policy: spec.policy.map(|policy| policy.as_str().into()),
             suspend: spec.suspend.as_ref().map(Into::into),
             schedule: spec.schedule.as_deref().map(Into::into),
         }
     }
 }
 
-/// `spec.schedule`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Schedule<'a> {
-    /// IANA name.
     pub time_zone: &'a str,
-    /// The first that contains the present moment decides.
     pub windows: Vec<Window<'a>>,
 }
 
-/// One of `spec.schedule.windows`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Window<'a> {
-    /// `Running` or `Stopped`.
     pub state: &'static str,
-    /// When it is: `from` and `to` (and `days`), or `cron` and `duration`.
+    /// `from` and `to` (and `days`), or `cron` and `duration`.
     #[serde(flatten)]
     pub when: BTreeMap<&'static str, String>,
-    /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
 }
@@ -273,18 +240,14 @@ impl<'a> From<&'a schedule::Schedule> for Schedule<'a> {
     }
 }
 
-/// `spec.suspend`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// `spec.suspend`: `true`, or a reason and an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Suspend<'a> {
-    /// Until further notice.
     Plain(bool),
-    /// With a reason or an end.
-    Told {
-        /// Why.
+    Detailed {
         #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
-        /// When it ends.
+        reason: Option<Cow<'a, str>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
     },
@@ -294,85 +257,73 @@ impl<'a> From<&'a Suspension> for Suspend<'a> {
     fn from(suspension: &'a Suspension) -> Self {
         match suspension {
             Suspension { reason: None, until: None } => Self::Plain(true),
-            Suspension { reason, until } => Self::Told { reason: reason.as_deref(), until: *until },
+            Suspension { reason, until } => Self::Detailed { reason: reason.as_deref().map(Into::into), until: *until },
         }
     }
 }
 
-/// `status`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Status<'a> {
-    /// The generation that the rest is about.
+    /// Generation that the rest describes.
     pub observed_generation: u64,
-    /// The snapshot of the manifests that it was last decided from.
-    pub revision: &'a str,
-    /// Where the object is declared.
+    pub revision: Cow<'a, str>,
     pub source: Source<'a>,
-    /// `Running` or `Stopped`; absent where nothing can be told.
-    pub desired: Option<&'static str>,
-    /// Which part of the manifest says so: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
+    pub desired: Option<Cow<'a, str>>,
+    /// Deciding part of the manifest: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
     pub desired_because: Option<String>,
-    /// What was seen last, as far as it is to be trusted.
-    pub observed: &'static str,
-    /// When that arrived.
+    pub observed: Cow<'a, str>,
     pub observed_at: Option<Timestamp>,
-    /// Ready, Reconciling, Stalled.
     pub conditions: Vec<Condition<'a>>,
-    /// The last stop or start that was tried.
-    pub last_action: Option<&'a LastAction>,
-    /// When it is looked at again.
+    pub last_action: Option<Cow<'a, LastAction>>,
     pub next_look_at: Option<Timestamp>,
-    /// When what is asked changes by itself, and to what.
-    pub next_transition: Option<Transition>,
+    pub next_transition: Option<Transition<'a>>,
 }
 
-/// `status.source`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Source<'a> {
     /// Path below the manifest directory.
-    pub file: &'a str,
+    pub file: Cow<'a, str>,
     /// Line of the document.
     pub line: u32,
 }
 
-/// `status.nextTransition`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Transition {
-    /// When.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition<'a> {
     pub at: Timestamp,
-    /// To what.
-    pub state: &'static str,
+    pub state: Cow<'a, str>,
 }
 
-/// One of `status.conditions`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Condition<'a> {
-    /// `Ready`, `Reconciling` or `Stalled`.
     #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// `True`, `False` or `Unknown`.
-    #[serde(serialize_with = "truth")]
-    pub status: Truth,
-    /// One of the closed list.
-    #[serde(serialize_with = "reason")]
-    pub reason: Reason,
-    /// The same for a person.
-    pub message: &'a str,
-    /// When `status` changed last.
-    pub last_transition_time: Timestamp,
-    /// The generation that it is about.
+    pub kind: Cow<'a, str>,
+    pub status: Cow<'a, str>,
+    pub reason: Cow<'a, str>,
+    pub message: Cow<'a, str>,
+    pub last_transition_time: Option<Timestamp>,
     pub observed_generation: u64,
 }
 
-// serde's `serialize_with` hands over a reference.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn truth<S: Serializer>(truth: &Truth, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(truth.as_str())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn reason<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(reason.as_str())
+    /// The client reads the published form with the types that write it, whatever words a newer daemon uses.
+    #[test]
+    fn the_published_form_is_read_back() {
+        let text = r#"{"apiVersion":"campos-operator.dev/v1","kind":"App",
+            "metadata":{"name":"bot","labels":{"a":"b"},"generation":2},
+            "spec":{"appId":"x","state":"Dozing","suspend":{"reason":"r","until":"2026-11-24T12:00:00Z"},"later":[1]},
+            "status":{"observedGeneration":2,"desired":null,"desiredBecause":null,"observed":"Dreaming","conditions":[
+            {"type":"Ready","status":"Maybe","reason":"Later","message":"m"}],"lastAction":{"action":"doze","attempt":1},
+            "nextTransition":{"at":"2026-11-24T12:00:00Z","state":"Dozing"},"later":true}}"#;
+        let shown: Shown = serde_json::from_str(text).unwrap();
+        assert_eq!((&*shown.status.observed, &*shown.status.conditions[0].status), ("Dreaming", "Maybe"));
+        let again: Shown<'static> = serde_json::from_value(serde_json::to_value(&shown).unwrap()).unwrap();
+        assert_eq!(again, shown);
+        assert_eq!(serde_json::from_str::<Shown>("{}").unwrap(), Shown::default());
+    }
 }

@@ -59,7 +59,7 @@ fn health_is_an_exit_code_and_one_line() {
     daemon.freeze();
     let (code, stdout, stderr) = finished(&output(&["health", "--timeout", "200ms", "--server", &url]));
     assert_eq!((code, &*stdout), (1, ""));
-    assert!(stderr.starts_with("error: unhealthy: no whole answer") && stderr.lines().count() == 1, "{stderr}");
+    assert!(stderr.starts_with("error: unhealthy: no complete answer") && stderr.lines().count() == 1, "{stderr}");
     daemon.thaw();
     assert_eq!(health(&url).0, 0);
     for (answer, says) in [
@@ -69,7 +69,7 @@ fn health_is_an_exit_code_and_one_line() {
         ),
         ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", "is not a campos-operator"),
         ("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n", "is not a campos-operator"),
-        ("", "asking the daemon"),
+        ("", "could not read from the daemon"),
     ] {
         let (code, stdout, stderr) = health(&answering(answer));
         assert_eq!((code, &*stdout), (1, ""), "{answer}");

@@ -410,7 +410,7 @@ fn plan_writes_a_comment_for_a_pull_request() {
     insta::assert_snapshot!(comment, @r"
     ### campos-operator plan: 1 to stop, 0 to start
 
-    | | app | now | asked for | why |
+    | | app | observed | desired | reason |
     | --- | --- | --- | --- | --- |
     | **stop** | `down` | Running | Stopped |  |
     | held | `held` | Running | Stopped | Suspended: `release: \| @team <b>*night*` |
@@ -423,6 +423,6 @@ fn plan_writes_a_comment_for_a_pull_request() {
     assert!(!plan(&[]).1.contains('\x1b'), "no colour in a pipe");
     manifests.put("broken", "nonsense: [\n");
     let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
-    assert!(code == 1 && comment.contains("this is not the whole plan"), "{comment}");
+    assert!(code == 1 && comment.contains("this plan is incomplete"), "{comment}");
     assert!(simulator.calls().is_empty());
 }
