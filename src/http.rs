@@ -1,8 +1,7 @@
-//! What does the read-only port answer? Routes over `status`, and the page that reads them; nothing in here changes
-//! anything.
+//! The read-only port: routes over `status`, and the status page. No request changes anything.
 //!
-//! Served from a thread of its own, so that somebody fetching ten thousand apps does not hold the operator's loop up.
-//! Connections (`connections`) and the memory for responses (`room`) are bounded, whatever clients do.
+//! The port has a thread of its own, so that a client that fetches ten thousand apps does not block the operator's loop.
+//! Connections (`connections`) and the memory for responses (`room`) are bounded.
 
 mod apps;
 mod conditional;
@@ -39,10 +38,9 @@ use crate::reconcile::app::AppName;
 use crate::status::history::{self, Entry, Health};
 use crate::status::{API_VERSION, Board, Daemon};
 
-/// The description of the API that is served beside it.
 const OPENAPI: &str = include_str!("http/openapi.json");
 
-/// What the routes see.
+/// State of the routes.
 #[derive(Debug, Clone)]
 struct Port {
     board: Board,
@@ -52,18 +50,17 @@ struct Port {
     room: Room,
 }
 
-/// The paths of health checks.
 const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
-/// A search in the files of the history gets this long; a disk that does not answer costs older entries.
+/// Deadline of a search in the files of the history. If the disk does not answer, older entries are left out.
 const SEARCH: Duration = Duration::from_secs(5);
 
-/// Binds the port: done before anything else starts, so that a taken port is a clear error.
+/// Binds the port, before anything else starts, so that a port in use is a clear error.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).or_else(|error| {
         // All addresses, on a machine without IPv6.
-        let nowhere = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::Unsupported].contains(&error.kind())
+        let no_ipv6 = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::Unsupported].contains(&error.kind())
             || error.raw_os_error() == Some(libc::EAFNOSUPPORT);
-        if address.ip() == Ipv6Addr::UNSPECIFIED && nowhere {
+        if address.ip() == Ipv6Addr::UNSPECIFIED && no_ipv6 {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
         } else {
             Err(error)
@@ -73,8 +70,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `board` on `listener` from a thread of its own, until the process ends. On a loopback address it answers to
-/// the names in `allowed` as well.
+/// Serves `board` on `listener` from a thread of its own, until the process ends. On a loopback address it also answers
+/// the names in `allowed`.
 pub fn start(listener: TcpListener, board: Board, clock: Clock, allowed: &[String]) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let hosts = Hosts::new(is_loopback(listener.local_addr()?), allowed);
@@ -85,21 +82,19 @@ pub fn start(listener: TcpListener, board: Board, clock: Clock, allowed: &[Strin
             io::Result::Ok(())
         });
         if let Err(error) = served {
-            tracing::error!(%error, "the HTTP port failed; the operator goes on without it");
+            tracing::error!(%error, "the HTTP port failed; the operator continues without it");
         }
     })?;
     Ok(())
 }
 
-/// Whether only this machine can reach `address`.
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// The routes: GET and HEAD alone, everything else is 405. `hosts`: the names that are answered; `true` for those of
-/// loopback.
+/// The routes, for GET and HEAD only. `hosts`: the names that are answered; `true` for those of loopback.
 pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
-    // Each compression has some 300 KB of its own, so that only those are compressed whose number is bounded.
+    // A compression takes about 300 KB, so only large responses are compressed, whose number is bounded.
     let large =
         |_: StatusCode, _: _, _: &HeaderMap, extensions: &axum::http::Extensions| extensions.get::<Large>().is_some();
     let clients = events::CLIENTS.min(connections::most() / 2);
@@ -137,8 +132,8 @@ async fn measured(State(port): State<Port>, headers: HeaderMap) -> Response {
     let mut response = match metrics::scrape(&port.board, format) {
         Ok(text) => port.room.response(format.content_type(), text.into_bytes()),
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
+            tracing::error!(%error, "could not write the metrics");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "could not write the metrics")
         }
     };
     let headers = response.headers_mut();
@@ -147,14 +142,14 @@ async fn measured(State(port): State<Port>, headers: HeaderMap) -> Response {
     response
 }
 
-/// The parameters of a query, decoded, in their order.
+/// Decoded parameters of a query, in order.
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
     match apps::Query::parse(&parameters) {
         Ok(query) => {
-            // Taken before the list: it may be newer than its tag then, never older.
+            // Read before the list, so that the list may be newer than its tag, never older.
             let version = port.board.versions().apps;
             tagged(&headers, version, || port.room.stream(query.chunks(&port.board, version, room::CHUNK)))
         }
@@ -163,14 +158,13 @@ async fn list(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
 }
 
 async fn app(State(port): State<Port>, headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Response {
-    // What is no UTF-8 is no name either.
+    // A path that is not UTF-8 is not a name.
     match name.ok().and_then(|Path(name)| port.board.app_version(&name)) {
         Some((app, version)) => tagged(&headers, version, || port.room.json(&app)),
         None => problem(StatusCode::NOT_FOUND, "no manifest declares an app of this name"),
     }
 }
 
-/// The daemon, with its version.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DaemonStatus {
@@ -198,7 +192,6 @@ async fn status(State(port): State<Port>, headers: HeaderMap) -> Response {
     tagged(&headers, version, || port.room.json(&daemon_status(&port.board)))
 }
 
-/// The newest entries of the history, newest first.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HistoryList {
@@ -230,8 +223,8 @@ async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
     tagged(&headers, version, || port.room.json(&HistoryList { api_version: API_VERSION, kind: "HistoryList", items }))
 }
 
-/// The newest entries, newest first. Of one app also those that only the file still has: in a fleet of thousands memory
-/// forgets an app within one bulk.
+/// The newest entries, newest first. For one app also entries that only the file has: in a fleet of thousands, one bulk
+/// is enough to push an app out of memory.
 async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entry>> {
     let mut items = port.board.history(app, most);
     let wanted = most.min(history::KEPT).saturating_sub(items.len());
@@ -239,15 +232,14 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
     let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.forgotten_history(), wanted) else {
         return items;
     };
-    // Several entries may bear the time of the oldest; those that memory has as well are told once.
+    // Several entries may have the time of the oldest one; entries that memory has as well are removed below.
     let most = wanted + items.len();
-    let turns = port.searches.clone();
+    let permits = port.searches.clone();
     let search = async {
-        // Readers wait for each other rather than add up. The turn lasts as long as the disk takes, even where nobody
-        // waits for it any longer.
-        let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
+        // One search at a time. The permit is held until the disk answers, even if the client has gone.
+        let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
         let search = move || {
-            let _turn = turn;
+            let _permit = permit;
             history::search(&directory, &name, oldest, most)
         };
         tokio::task::spawn_blocking(search).await.map_err(io::Error::other).flatten()
@@ -258,7 +250,7 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
             let older: Vec<_> = older.take(wanted).collect();
             items.extend(older);
         }
-        Err(error) => tracing::debug!(%error, "the file of the history cannot be searched"),
+        Err(error) => tracing::debug!(%error, "could not search the file of the history"),
     }
     items
 }
@@ -267,19 +259,19 @@ async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {
     events::stream(port.board, &headers, port.readers, port.room)
 }
 
-/// Alive: the loop has gone round within three intervals. What CamposCloud does has no bearing on it.
+/// Alive: the loop has made progress within three intervals, whatever CamposCloud does.
 async fn live(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     checks(&[("loop", port.board.alive(port.clock.now()))], query)
 }
 
-/// Ready: a whole set of manifests was loaded, can still be read, and a complete list was observed.
+/// Ready: a complete set of manifests was loaded and can still be read, and a complete list was observed.
 async fn ready(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     let Daemon { source, observation, .. } = port.board.daemon();
     let source_ok = source.loaded && source.available;
     checks(&[("source", source_ok), ("observation", observation.complete_once)], query)
 }
 
-/// The answer of a health check, in Kubernetes' form.
+/// Answer of a health check, in the form of Kubernetes.
 fn checks(checks: &[(&str, bool)], query: Option<String>) -> Response {
     let good = checks.iter().all(|(_, good)| *good);
     let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -299,7 +291,7 @@ fn checks(checks: &[(&str, bool)], query: Option<String>) -> Response {
 }
 
 fn unreadable_query() -> Response {
-    problem(StatusCode::BAD_REQUEST, "the query cannot be read; expected name=value&name=value")
+    problem(StatusCode::BAD_REQUEST, "could not read the query; expected name=value&name=value")
 }
 
 async fn nothing_here() -> Response {

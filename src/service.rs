@@ -1,10 +1,10 @@
-//! What does the service manager hear? `sd_notify(3)`: ready, alive, stopping, and one line of status.
+//! Reports to the service manager by `sd_notify(3)`: ready, alive, stopping, and one line of status.
 //!
-//! Ready means that the loop goes round. Whether CamposCloud answers is told in the status line and has no bearing on it:
-//! a start that waits for somebody else's server would be killed and started again for nothing. The watchdog is fed only
-//! while `/livez` would say 200.
+//! Ready means that the loop makes progress. It does not depend on CamposCloud, which has a place in the status line: a
+//! start that waits for a foreign server would be killed and repeated without a cause. The watchdog is fed only while
+//! `/livez` returns 200.
 //!
-//! Told from a thread of its own: a service manager that does not read must not hold the operator's loop up.
+//! The reports have a thread of their own: a service manager that does not read must not block the operator's loop.
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,29 +22,29 @@ use crate::status::{Board, Daemon};
 
 /// Set by systemd, and by others that speak its protocol.
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
-/// The status line is told no more often than this: a bulk of stops is one change, not a thousand.
+/// Shortest time between two status lines: a bulk of stops is one change, not a thousand.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
-/// Tells the service manager of the board, until the process ends. Does nothing where there is none.
+/// Reports the board to the service manager until the process ends. Does nothing without a service manager.
 pub fn start(board: Board, clock: Clock, shutdown: Shutdown) -> io::Result<()> {
     let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else { return Ok(()) };
-    // Half of what it allows, as `sd_watchdog_enabled(3)` asks. Zero would be a timer that never rests.
+    // Half of the allowed time, as `sd_watchdog_enabled(3)` recommends. Zero would be a busy loop.
     let beat = sd_notify::watchdog_enabled().map(|allowed| allowed / 2).filter(|beat| !beat.is_zero());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("service".into()).spawn(move || {
-        let mut told = false;
-        runtime.block_on(tell(board, clock, shutdown, beat, |states| {
+        let mut reported = false;
+        runtime.block_on(report(board, clock, shutdown, beat, |states| {
             if let Err(error) = notify(&socket, states)
-                && !std::mem::replace(&mut told, true)
+                && !std::mem::replace(&mut reported, true)
             {
-                tracing::warn!(%error, "the service manager cannot be told; the operator goes on");
+                tracing::warn!(%error, "could not report to the service manager; the operator continues");
             }
         }));
     })?;
     Ok(())
 }
 
-/// `@name` is a socket of Linux's abstract namespace, which the library takes for a path.
+/// `@name` is a socket in Linux's abstract namespace, which the library takes for a path.
 #[cfg(target_os = "linux")]
 fn notify(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     use std::os::linux::net::SocketAddrExt as _;
@@ -61,9 +61,9 @@ fn notify(_: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     sd_notify::notify(states)
 }
 
-/// Sends what there is to tell: READY once the loop has gone round, WATCHDOG each `beat` while it goes on doing so, STATUS
-/// when it changes, STOPPING at the first signal.
-pub async fn tell(
+/// Sends READY at the first progress of the loop, WATCHDOG each `beat` while it is alive, STATUS when it changes, and
+/// STOPPING at the first signal.
+pub async fn report(
     board: Board,
     clock: Clock,
     mut shutdown: Shutdown,
@@ -71,27 +71,27 @@ pub async fn tell(
     mut send: impl FnMut(&[NotifyState<'_>]),
 ) {
     let mut changes = board.changes();
-    board.under_way().await;
+    board.started().await;
     let mut status = summary(&board);
     send(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let mut beats = interval(beat.unwrap_or(Duration::MAX));
     // After a machine slept, one is enough.
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut look_at: Option<Instant> = None;
+    let mut report_at: Option<Instant> = None;
     let mut stopping = false;
     loop {
         tokio::select! {
             stage = shutdown.changed(), if !stopping => if stage != Stage::Running {
                 stopping = true;
-                send(&[NotifyState::Stopping, NotifyState::Status("stopping: calls on the wire may end")]);
+                send(&[NotifyState::Stopping, NotifyState::Status("shutting down: waiting for calls in flight")]);
             },
             _ = beats.tick(), if beat.is_some() => if board.alive(clock.now()) {
                 send(&[NotifyState::Watchdog]);
             },
-            // The board holds the other end, so that it cannot fail.
-            _ = changes.changed(), if look_at.is_none() => look_at = Some(Instant::now() + STATUS_PAUSE),
-            () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                look_at = None;
+            // The board holds the sender, so this cannot fail.
+            _ = changes.changed(), if report_at.is_none() => report_at = Some(Instant::now() + STATUS_PAUSE),
+            () = sleep_until(report_at.unwrap_or_else(Instant::now)), if report_at.is_some() => {
+                report_at = None;
                 changes.mark_unchanged();
                 let now = summary(&board);
                 if now != status && !stopping {
@@ -103,7 +103,7 @@ pub async fn tell(
     }
 }
 
-/// The fleet in one line, and what stands in its way.
+/// The fleet in one line, with its troubles.
 fn summary(board: &Board) -> String {
     let Daemon { source, observation, governor, dry_run, .. } = board.daemon();
     let apps = board.apps();
@@ -119,7 +119,7 @@ fn summary(board: &Board) -> String {
     };
     let troubles = [
         (dry_run, "dry run"),
-        (source.loaded && !source.available, "the manifests cannot be read"),
+        (source.loaded && !source.available, "could not read the manifests"),
         (governor.account_blocked, "the token is refused"),
         (governor.breaker_open, "CamposCloud does not answer"),
     ];
@@ -127,6 +127,6 @@ fn summary(board: &Board) -> String {
         text.push_str("; ");
         text.push_str(trouble);
     }
-    // A line break would begin a message of its own to the service manager.
+    // A line break would begin another message.
     escape(&text).into_owned()
 }

@@ -1,10 +1,10 @@
-//! What is the operator doing, as far as anybody outside can see? One writer (the operator's loop), many readers.
+//! The published state of the operator: one writer (the operator's loop), many readers.
 //!
-//! The shapes are those of design section 7 and are serialised as they stand. Nothing in here holds a token, a body or
-//! an environment variable.
+//! The shapes are those of design section 7 and are serialized as they stand. None of them holds a token, a body or an
+//! environment variable.
 //!
-//! Every change has a version, and the board remembers which app it was about: whoever follows along keeps one number
-//! and asks for what came after it, so that a slow reader costs nothing here.
+//! Every change has a version, and the board remembers which app it was about. A follower keeps one number and reads the
+//! changes after it, so that a slow reader costs nothing here.
 
 pub mod app;
 pub mod history;
@@ -28,28 +28,21 @@ use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::reconcile::moment::Moment;
 
-/// The API's version, in every object.
 pub const API_VERSION: &str = "campos-operator.dev/v1";
 
 /// `/api/v1/status`: the daemon itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Daemon {
-    /// The source of manifests.
     pub source: SourceStatus,
-    /// The list of apps.
     pub observation: Observation,
-    /// The account's budget.
     pub governor: GovernorStatus,
-    /// How the wall clock compares with the server's: `not compared`, `compared` or `differs`.
+    /// Comparison of the wall clock with the server's: `not compared`, `compared` or `differs`.
     pub clock: &'static str,
-    /// By how many seconds it is ahead; null where nothing was compared.
+    /// Null before the first comparison.
     pub clock_ahead_seconds: Option<i64>,
-    /// What holds for the whole daemon.
     pub conditions: Vec<Condition>,
-    /// Whether calls are withheld because of `--dry-run`.
     pub dry_run: bool,
-    /// The daemon's policy.
     pub policy: &'static str,
 }
 
@@ -57,12 +50,9 @@ pub struct Daemon {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// Why.
     pub message: Arc<str>,
 }
 
@@ -70,19 +60,14 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// Whether a whole set of manifests was loaded since the start.
+    /// Whether a complete set of manifests was loaded since the start.
     pub loaded: bool,
-    /// Whether the directories could be read the last time.
+    /// Whether the last scan could read the directories.
     pub available: bool,
-    /// Why not.
     pub trouble: Option<Arc<str>>,
-    /// The snapshot's revision.
     pub revision: Arc<str>,
-    /// Number of manifest files.
     pub files: usize,
-    /// Number of entries passed over.
     pub skipped: usize,
-    /// What is wrong with the files.
     pub problems: Vec<Arc<str>>,
 }
 
@@ -92,49 +77,41 @@ pub struct SourceStatus {
 pub struct Observation {
     /// Whether a complete list was observed since the start.
     pub complete_once: bool,
-    /// When the last complete list arrived.
+    /// Arrival of the last complete list.
     pub completed_at: Option<Timestamp>,
-    /// Apps on it.
     pub apps: usize,
-    /// Pages of it.
     pub pages: u32,
-    /// Why the last list was not complete.
+    /// Cause, if the last list was incomplete.
     pub incomplete: Option<Arc<str>>,
-    /// Seconds between lists, stretched where there are many pages.
+    /// Seconds between lists; more than `--interval` if there are many pages.
     pub interval_seconds: u64,
 }
 
-/// The account's budget.
+/// The rate limiter of the account.
 #[expect(clippy::struct_excessive_bools, reason = "independent conditions, spelled as in the API")]
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct GovernorStatus {
-    /// Requests a minute allowed now; null if any number is.
+    /// Present budget; null if unlimited.
     pub requests_per_minute: Option<f64>,
-    /// What the server said remains.
+    /// `X-RateLimit-Remaining` of the last answer.
     pub remaining: Option<u32>,
-    /// Whether all requests pause.
     pub paused: bool,
-    /// The end of the pause.
     pub paused_until: Option<Timestamp>,
-    /// The cause of the pause.
     pub pause_cause: Option<&'static str>,
-    /// Whether the breaker is open.
     pub breaker_open: bool,
-    /// Whether the token is refused.
     pub account_blocked: bool,
-    /// Whether the account may not do what is needed.
     pub account_forbidden: bool,
-    /// When the next probe goes out while the platform does not answer or the account is refused.
+    /// Next probe while the breaker is open or the account is refused.
     pub next_probe_at: Option<Timestamp>,
     /// Requests sent since the start.
     pub requests: u64,
 }
 
-/// So many changes of apps are remembered at least, for those who follow along; of a larger fleet one for each app.
+/// Changes of apps that are remembered for followers: at least this many, and one per app in a larger fleet.
 const RECENT: usize = 1_024;
 
-/// So many removals are remembered for those who follow along.
+/// Removals that are remembered for followers.
 const REMOVALS: usize = 10_000;
 
 /// An app with the version of its last change.
@@ -144,15 +121,15 @@ struct Placed {
     version: u64,
 }
 
-/// Everything that can be seen, at one moment.
+/// Everything on the board.
 #[derive(Debug)]
-struct Seen {
-    /// The version of the last change.
+struct Published {
+    /// Version of the last change.
     version: u64,
     apps: BTreeMap<AppName, Placed>,
-    /// Which app each of the latest versions was about.
+    /// The app of each of the latest versions.
     recent: VecDeque<(u64, AppName)>,
-    /// Every change of an app after this version is among them.
+    /// `recent` has every change of an app after this version.
     recent_after: u64,
     removed: VecDeque<(u64, AppName)>,
     /// Removals up to this version may be forgotten.
@@ -168,47 +145,40 @@ struct Seen {
     interval: Duration,
 }
 
-/// The versions of the board's parts: what an `ETag` is made of.
+/// Versions of the board's parts, for `ETag`s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
-    /// Of the last change of any kind.
+    /// Of any change.
     pub board: u64,
-    /// Of the list of apps.
     pub apps: u64,
-    /// Of the daemon.
     pub daemon: u64,
-    /// Of the history.
     pub history: u64,
 }
 
-/// One change, as of now: what was overtaken since is not told.
+/// The present state of one part that changed. Superseded changes are left out.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// An app is new or different.
     App(Arc<App>),
-    /// An app is off the board.
     Removed(AppName),
-    /// The daemon is different.
     Daemon,
-    /// The history has a new entry.
     History(Arc<Entry>),
 }
 
-/// The board that the loop writes on and everybody reads.
+/// The status board.
 #[derive(Debug, Clone)]
 pub struct Board {
-    seen: Arc<RwLock<Seen>>,
+    published: Arc<RwLock<Published>>,
     version: watch::Sender<u64>,
-    under_way: watch::Sender<bool>,
+    started: watch::Sender<bool>,
     meters: Arc<Meters>,
 }
 
 impl Default for Board {
     fn default() -> Self {
-        // Versions of one process are not to be taken for those of the one before it, whatever it counted up to: a
-        // client that comes back with one is to be told apart from one that merely was away.
+        // Begin at the time, so that no version of an earlier process is taken for one of this process: a client that
+        // returns with such a version must read everything again.
         let version = u64::try_from(Clock::wall_now().as_microsecond()).unwrap_or(1);
-        let seen = Seen {
+        let published = Published {
             version,
             apps: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -225,128 +195,122 @@ impl Default for Board {
             progress: Moment::START,
             interval: Duration::ZERO,
         };
-        let (version, under_way) = (watch::channel(version).0, watch::channel(false).0);
-        Self { seen: Arc::new(RwLock::new(seen)), version, under_way, meters: Arc::default() }
+        let (version, started) = (watch::channel(version).0, watch::channel(false).0);
+        Self { published: Arc::new(RwLock::new(published)), version, started, meters: Arc::default() }
     }
 }
 
 impl Board {
-    /// Puts up what is known of one app. Returns what was there before.
+    /// Publishes one app and returns its state before.
     pub fn set_app(&self, name: &AppName, app: App) -> Option<Arc<App>> {
-        self.write(|seen, version| {
-            let before = seen.apps.get(name);
+        self.write(|state, version| {
+            let before = state.apps.get(name);
             if before.is_some_and(|before| *before.app == app) {
                 return (before.map(|before| before.app.clone()), false);
             }
             let app = Arc::new(app);
-            let before = match seen.apps.get_mut(name) {
+            let before = match state.apps.get_mut(name) {
                 Some(placed) => Some(std::mem::replace(placed, Placed { app, version }).app),
-                None => seen.apps.insert(name.clone(), Placed { app, version }).map(|placed| placed.app),
+                None => state.apps.insert(name.clone(), Placed { app, version }).map(|placed| placed.app),
             };
-            seen.note_recent(version, name);
-            seen.apps_version = version;
+            state.note_recent(version, name);
+            state.apps_version = version;
             (before, true)
         })
     }
 
-    /// Changes what is known of each of `names` that is on the board.
+    /// Changes each of `names` that is on the board.
     pub fn touch_apps(&self, names: &[AppName], change: impl Fn(&mut App)) {
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        let seen = &mut *seen;
-        let mut version = seen.version;
+        let mut state = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        let mut version = state.version;
         for name in names {
-            let Some(placed) = seen.apps.get_mut(name) else { continue };
+            let Some(placed) = state.apps.get_mut(name) else { continue };
             version += 1;
             change(Arc::make_mut(&mut placed.app));
             placed.version = version;
-            seen.note_recent(version, name);
-            (seen.version, seen.apps_version) = (version, version);
+            state.note_recent(version, name);
+            (state.version, state.apps_version) = (version, version);
         }
-        self.version.send_if_modified(|told| std::mem::replace(told, version) != version);
+        self.version.send_if_modified(|sent| std::mem::replace(sent, version) != version);
     }
 
-    /// Takes an app off the board.
     pub fn remove_app(&self, name: &AppName) {
-        self.write(|seen, version| {
-            if seen.apps.remove(name).is_none() {
+        self.write(|state, version| {
+            if state.apps.remove(name).is_none() {
                 return ((), false);
             }
-            seen.removed.push_back((version, name.clone()));
-            if seen.removed.len() > REMOVALS
-                && let Some((forgotten, _)) = seen.removed.pop_front()
+            state.removed.push_back((version, name.clone()));
+            if state.removed.len() > REMOVALS
+                && let Some((forgotten, _)) = state.removed.pop_front()
             {
-                seen.covered_from = forgotten;
+                state.covered_from = forgotten;
             }
-            seen.apps_version = version;
+            state.apps_version = version;
             ((), true)
         });
     }
 
-    /// Puts up what is known of the daemon.
     pub fn set_daemon(&self, daemon: Daemon) {
-        self.write(|seen, version| {
-            if seen.daemon == daemon {
+        self.write(|state, version| {
+            if state.daemon == daemon {
                 return ((), false);
             }
-            (seen.daemon, seen.daemon_version) = (daemon, version);
+            (state.daemon, state.daemon_version) = (daemon, version);
             ((), true)
         });
     }
 
-    /// Notes that the loop went round at `now`, and that it means to do so every `interval` at least.
+    /// Records progress of the loop, which is expected at least every `interval`.
     pub fn progress(&self, now: Moment, interval: Duration) {
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        (seen.progress, seen.interval) = (now, interval);
-        drop(seen);
-        self.under_way.send_if_modified(|known| !std::mem::replace(known, true));
+        let mut state = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        (state.progress, state.interval) = (now, interval);
+        drop(state);
+        self.started.send_if_modified(|started| !std::mem::replace(started, true));
     }
 
-    /// Waits until the loop has gone round once.
-    pub async fn under_way(&self) {
-        // The board holds the other end itself, so that it cannot be gone.
-        let _ = self.under_way.subscribe().wait_for(|known| *known).await;
+    /// Waits for the first progress of the loop.
+    pub async fn started(&self) {
+        // The board holds the sender, so this cannot fail.
+        let _ = self.started.subscribe().wait_for(|started| *started).await;
     }
 
-    /// Adds to the history.
     pub fn record(&self, entry: Entry) {
-        self.write(|seen, version| {
+        self.write(|state, version| {
             let entry = Arc::new(entry);
-            if seen.pen.as_ref().is_some_and(|pen| !pen.write(&entry)) {
-                seen.health.lost += 1;
+            if state.pen.as_ref().is_some_and(|pen| !pen.write(&entry)) {
+                state.health.lost += 1;
             }
-            seen.remember(version, entry);
+            state.remember(version, entry);
             ((), true)
         });
     }
 
-    /// Keeps the history below `directory` from now on, and takes up what is there already.
-    ///
-    /// # Errors
-    /// If no thread can be started. A directory that cannot be written is told in the log and the status, no more.
+    /// Loads the history below `directory` and writes it there from now on. A directory that cannot be written is reported
+    /// in the log and the status, and is no error.
     pub fn keep_history(&self, directory: PathBuf) -> io::Result<()> {
-        // The board outlives the thread, so that what it tells reaches somebody.
         let board = self.clone();
-        let tell = move |writable, lost| {
-            board.write(|seen, version| {
-                seen.health.writable = writable;
-                seen.health.lost += lost;
-                seen.daemon_version = version;
+        let report = move |writable, lost| {
+            board.write(|state, version| {
+                state.health.writable = writable;
+                state.health.lost += lost;
+                state.daemon_version = version;
                 ((), true)
             });
         };
-        let (entries, pen) = history::open(directory, history::LARGEST, tell)?;
-        self.write(|seen, version| {
+        let (entries, pen) = history::open(directory, history::LARGEST, report)?;
+        self.write(|state, version| {
             for entry in entries {
-                seen.remember(version, Arc::new(entry));
+                state.remember(version, Arc::new(entry));
             }
-            seen.health.persistent = true;
-            (seen.pen, seen.daemon_version) = (Some(pen), version);
+            state.health.persistent = true;
+            (state.pen, state.daemon_version) = (Some(pen), version);
             ((), true)
         });
         Ok(())
     }
 
-    /// Waits until the history is written, but not for ever.
+    /// Waits for a limited time until the history is written.
     pub fn close_history(&self) {
         let pen = self.read().pen.clone();
         if let Some(pen) = pen {
@@ -354,86 +318,80 @@ impl Board {
         }
     }
 
-    /// Every app, by name.
+    /// Every app, in the order of names.
     pub fn apps(&self) -> Vec<Arc<App>> {
         self.read().apps.values().map(|placed| placed.app.clone()).collect()
     }
 
-    /// Every app whose name comes after `name`, by name.
+    /// Every app after `name`, in the order of names.
     pub fn apps_after(&self, name: &AppName) -> Vec<Arc<App>> {
         let after = (Bound::Excluded(name), Bound::Unbounded);
         self.read().apps.range::<AppName, _>(after).map(|(_, placed)| placed.app.clone()).collect()
     }
 
-    /// One app, by its name.
     pub fn app_named(&self, name: &AppName) -> Option<Arc<App>> {
         self.read().apps.get(name).map(|placed| placed.app.clone())
     }
 
-    /// One app.
     pub fn app(&self, name: &str) -> Option<Arc<App>> {
         self.app_version(name).map(|(app, _)| app)
     }
 
-    /// One app, and the version of its last change.
+    /// One app with the version of its last change.
     pub fn app_version(&self, name: &str) -> Option<(Arc<App>, u64)> {
         let name: AppName = name.parse().ok()?;
         self.read().apps.get(&name).map(|placed| (placed.app.clone(), placed.version))
     }
 
-    /// The daemon.
     pub fn daemon(&self) -> Daemon {
         self.read().daemon.clone()
     }
 
-    /// The newest entries of the history, newest first: at most `limit`, of one app only if `app` names it.
+    /// The newest `limit` entries, newest first; only those of `app` if it is given.
     pub fn history(&self, app: Option<&str>, limit: usize) -> Vec<Arc<Entry>> {
-        let seen = self.read();
-        let entries = seen.history.iter().rev().map(|(_, entry)| entry);
+        let state = self.read();
+        let entries = state.history.iter().rev().map(|(_, entry)| entry);
         entries.filter(|entry| app.is_none_or(|app| entry.app.as_deref() == Some(app))).take(limit).cloned().collect()
     }
 
-    /// Where older entries are, and the time of the oldest that memory holds; `None` where it holds all there is.
+    /// The directory of older entries, and the time of the oldest entry in memory; `None` if memory has all of them.
     pub fn forgotten_history(&self) -> Option<(Arc<Path>, Timestamp)> {
-        let seen = self.read();
-        let oldest = seen.history.front().filter(|_| seen.history.len() >= history::KEPT)?;
-        Some((seen.pen.as_ref()?.directory(), oldest.1.time))
+        let state = self.read();
+        let oldest = state.history.front().filter(|_| state.history.len() >= history::KEPT)?;
+        Some((state.pen.as_ref()?.directory(), oldest.1.time))
     }
 
-    /// How the keeping of the history is doing.
     pub fn history_health(&self) -> Health {
         self.read().health
     }
 
-    /// Where counts and times are recorded.
     pub fn meters(&self) -> &Meters {
         &self.meters
     }
 
-    /// The versions of the board's parts.
     pub fn versions(&self) -> Versions {
-        let seen = self.read();
+        let state = self.read();
         Versions {
-            board: seen.version,
-            apps: seen.apps_version,
-            daemon: seen.daemon_version,
-            history: seen.history_version,
+            board: state.version,
+            apps: state.apps_version,
+            daemon: state.daemon_version,
+            history: state.history_version,
         }
     }
 
-    /// At most `limit` of the changes after `version`, in their order; `None` where they cannot be told any more, or
-    /// `version` is not one of this board's. Entries that the history has forgotten are not among them.
+    /// The first `limit` changes after `version`, in order, without entries that the history has forgotten. `None` if some
+    /// are no longer known, or `version` is not of this board.
     pub fn since(&self, version: u64, limit: usize) -> Option<Vec<(u64, Change)>> {
-        let seen = self.read();
-        if version < seen.covered_from || version > seen.version {
+        let state = self.read();
+        if version < state.covered_from || version > state.version {
             return None;
         }
-        let apps = seen.apps_since(version, limit);
-        let first = seen.removed.partition_point(|(at, _)| *at <= version);
-        let removed = seen.removed.range(first..).map(|(at, name)| (*at, Change::Removed(name.clone())));
-        let first = seen.history.partition_point(|(at, _)| *at <= version);
-        let history = seen.history.range(first..).map(|(at, entry)| (*at, Change::History(entry.clone())));
-        let daemon = (seen.daemon_version > version).then_some((seen.daemon_version, Change::Daemon));
+        let apps = state.apps_since(version, limit);
+        let first = state.removed.partition_point(|(at, _)| *at <= version);
+        let removed = state.removed.range(first..).map(|(at, name)| (*at, Change::Removed(name.clone())));
+        let first = state.history.partition_point(|(at, _)| *at <= version);
+        let history = state.history.range(first..).map(|(at, entry)| (*at, Change::History(entry.clone())));
+        let daemon = (state.daemon_version > version).then_some((state.daemon_version, Change::Daemon));
         let mut changes: Vec<(u64, Change)> =
             apps.into_iter().chain(removed.take(limit)).chain(history.take(limit)).chain(daemon).collect();
         changes.sort_by_key(|(at, _)| *at);
@@ -441,49 +399,49 @@ impl Board {
         Some(changes)
     }
 
-    /// Whether the loop has gone round within three intervals.
+    /// Whether the loop has made progress within three intervals.
     pub fn alive(&self, now: Moment) -> bool {
-        let seen = self.read();
-        now.since(seen.progress) <= seen.interval.max(Duration::from_secs(1)) * 3
+        let state = self.read();
+        now.since(state.progress) <= state.interval.max(Duration::from_secs(1)) * 3
     }
 
-    /// Tells of every change: the number grows.
+    /// The version of the last change, to wait for the next one.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Seen> {
-        self.seen.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a change as the next version; `change` tells whether it was one.
-    fn write<T>(&self, change: impl FnOnce(&mut Seen, u64) -> (T, bool)) -> T {
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        let version = seen.version + 1;
-        let (value, changed) = change(&mut seen, version);
+    /// Makes a change as the next version; `change` returns whether anything changed.
+    fn write<T>(&self, change: impl FnOnce(&mut Published, u64) -> (T, bool)) -> T {
+        let mut state = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let version = state.version + 1;
+        let (value, changed) = change(&mut state, version);
         if changed {
-            seen.version = version;
-            // Within the lock, so that the number never falls behind what can be read.
+            state.version = version;
+            // Within the lock, so that the number is never behind the state.
             self.version.send_replace(version);
         }
         value
     }
 }
 
-impl Seen {
+impl Published {
     /// The first `limit` of the apps that changed after `version`, in the order of their last change.
     fn apps_since(&self, version: u64, limit: usize) -> Vec<(u64, Change)> {
-        let told = |placed: &Placed| (placed.version, Change::App(placed.app.clone()));
+        let change = |placed: &Placed| (placed.version, Change::App(placed.app.clone()));
         if version >= self.recent_after {
             let first = self.recent.partition_point(|(at, _)| *at <= version);
             let latest = self.recent.range(first..);
-            // What was overtaken since is told where it came to stand.
+            // An app that changed again is in the list at its later version.
             let current = latest.filter_map(|(at, name)| self.apps.get(name).filter(|placed| placed.version == *at));
-            return current.take(limit).map(told).collect();
+            return current.take(limit).map(change).collect();
         }
         let mut changed: Vec<&Placed> = self.apps.values().filter(|placed| placed.version > version).collect();
         changed.sort_unstable_by_key(|placed| placed.version);
-        changed.into_iter().take(limit).map(told).collect()
+        changed.into_iter().take(limit).map(change).collect()
     }
 
     fn note_recent(&mut self, version: u64, name: &AppName) {
@@ -538,7 +496,7 @@ mod tests {
         format!("app-{n}").parse().unwrap()
     }
 
-    /// Makes of `known` what a client makes of the changes that it is told.
+    /// Applies the changes to `known` as a client does.
     fn follow(board: &Board, mut version: u64, known: &mut BTreeMap<String, u64>, batch: usize) -> u64 {
         loop {
             let changes = board.since(version, batch).unwrap();
@@ -556,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_app_is_no_change_and_one_that_changed_twice_is_told_once() {
+    fn an_unchanged_app_is_no_change_and_one_that_changed_twice_is_one_change() {
         let board = Board::default();
         let start = board.versions().board;
         assert!(board.set_app(&name(1), app("app-1", 1)).is_none());
@@ -569,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_away_too_long_or_followed_another_board_is_told_so() {
+    fn a_version_that_is_too_old_or_of_another_board_is_refused() {
         let board = Board::default();
         let start = board.versions().board;
         for _ in 0..=REMOVALS {
@@ -583,9 +541,9 @@ mod tests {
     }
 
     proptest! {
-        /// However it is cut into batches, and wherever it is picked up again: who follows ends up with what is there.
+        /// A follower ends with the state of the board, whatever the batches and wherever it resumes.
         #[test]
-        fn following_along_leads_to_what_is_there(
+        fn following_leads_to_the_state_of_the_board(
             steps in prop::collection::vec((0_u8..5, 0_u8..5, any::<bool>()), 0..60),
             batch in 1_usize..5,
         ) {

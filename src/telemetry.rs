@@ -1,6 +1,6 @@
-//! Where does the log go, and how does it look? To stderr, as text or JSON; stdout is for data.
+//! The log: to stderr, as text or JSON. Stdout is for data.
 //!
-//! An event is one line, whatever its texts hold: what acts on a terminal is escaped (`printable`).
+//! An event is one line, whatever its texts hold: characters that act on a terminal are escaped (`printable`).
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,48 +17,46 @@ use crate::cli::{Color, LogArgs, LogFormat};
 use crate::clock::Clock;
 use crate::printable;
 
-/// The filter that was asked for cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "--log-level {0:?}: expected error, warn, info, debug, trace, or directives such as info,campos_operator=debug"
 )]
 pub struct UnreadableFilter(String);
 
-/// So many lines wait for a reader that is slow; further ones are lost.
+/// Lines that wait for a slow reader; further ones are lost.
 const LINES: usize = 10_000;
 
-/// Counts the lines that were lost.
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines of the log were lost since the start, because nobody read them in time.
+/// Lines of the log that were lost since the start because the reader of stderr was too slow.
 pub fn lines_lost() -> u64 {
     LOST.get().map_or(0, |lost| u64::try_from(lost.dropped_lines()).unwrap_or(u64::MAX))
 }
 
-/// Sets the process's log up. What is returned flushes it when it is dropped.
+/// Sets up the log of the process. Dropping the guard flushes it.
 ///
-/// Lines are written by a thread of their own: a reader of stderr that stops reading (a stuck `docker logs`, a full disk
-/// behind a pipe) costs lines of the log, never the reconciling of an app.
+/// A thread of its own writes the lines: a reader of stderr that stops reading (a stuck `docker logs`, a full disk behind
+/// a pipe) costs lines of the log, never the reconciling of an app.
 pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let unreadable = |_| UnreadableFilter(args.log_level.clone());
-    // A single word that is no level would be taken for the name of a module, and silence everything else.
+    // `EnvFilter` takes a single word that is not a level for a module, and silences everything else.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| levels.contains(&word.trim().to_ascii_lowercase().as_str());
     if !args.log_level.split(',').all(|part| part.contains('=') || is_level(part)) {
         return Err(UnreadableFilter(args.log_level.clone()));
     }
     let filter = EnvFilter::builder().parse(&args.log_level).map_err(unreadable)?;
-    // It tells of each bad certificate at each try; the failure that comes of it is told once, by us.
+    // It logs each bad certificate at each attempt; the operator logs the failure once.
     let filter = filter.add_directive("rustls_platform_verifier=off".parse().map_err(unreadable)?);
-    // It tells of every event, and a log beside the manifests is an event for each line that it tells.
+    // It logs every event, and a log file among the manifests has an event for each line.
     let filter = filter.add_directive("notify=warn".parse().map_err(unreadable)?);
     let writer = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log");
     let (writer, guard) = writer.finish(std::io::stderr());
-    // A second log in one process would be a test's; the first one is counted.
+    // Only tests start a second log; the first one is counted.
     let _ = LOST.set(writer.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // A closed stderr must not take the operator down with it.
+        // A closed stderr must not end the operator.
         .log_internal_errors(false)
         .with_target(false);
     match args.log_format {
@@ -68,7 +66,7 @@ pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
         LogFormat::Text => {
             let builder =
                 builder.with_writer(writer).fmt_fields(text_fields()).with_ansi(colour(args.color, &std::io::stderr()));
-            // The journal stamps every line itself.
+            // The journal has its own timestamps.
             if std::env::var_os("JOURNAL_STREAM").is_some() {
                 builder.without_time().init();
             } else {
@@ -86,7 +84,7 @@ fn text_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'sta
         let value = printable::escape(&value);
         match field.name() {
             "message" => writer.write_str(&value),
-            // Where a line of the `log` crate came from.
+            // The origin of a line of the `log` crate.
             name if name.starts_with("log.") => Ok(()),
             name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
             name => write!(writer, "{name}={value}"),
@@ -95,7 +93,7 @@ fn text_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'sta
     .delimited(" ")
 }
 
-/// Escapes in lines of JSON what JSON itself would pass: DEL, C1, format characters.
+/// Escapes the characters of JSON lines that JSON itself would pass: DEL, C1, format characters.
 #[derive(Debug, Clone)]
 struct ValidJson<W>(W);
 
@@ -128,7 +126,7 @@ pub fn colour(when: Color, stream: &impl std::io::IsTerminal) -> bool {
     }
 }
 
-/// Stamps lines as RFC 3339 in UTC, to the millisecond.
+/// Timestamps in RFC 3339, UTC, to the millisecond.
 struct Stamp;
 
 impl tracing_subscriber::fmt::time::FormatTime for Stamp {
@@ -147,7 +145,7 @@ mod tests {
     use super::*;
     use crate::printable::tests::{assert_harmless, hostile};
 
-    /// What one event with `text` in its message and in fields of each kind looks like.
+    /// The line of an event with `text` in its message and in fields of each kind.
     fn logged(text: &str, json: bool, ansi: bool) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let log = || {

@@ -1,11 +1,11 @@
-//! Has the reader this already? `ETag` and `If-None-Match`.
+//! `ETag` and `If-None-Match`.
 //!
-//! A tag is the version of the part of the board that an answer is made of. Weak, since the answer may be compressed.
+//! A tag is the version of the part of the board that the answer shows. Tags are weak, since answers may be compressed.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// The answer that `make` makes, or 304 where the reader has it already.
+/// The answer of `make`, or 304 if the client has the present version.
 pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> Response) -> Response {
     let tag = tag(version);
     let mut response = if matches(headers, &tag) { StatusCode::NOT_MODIFIED.into_response() } else { make() };
@@ -15,12 +15,12 @@ pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> R
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    // It may be kept, but has to be asked for each time.
+    // Caches may keep it, but must revalidate it each time.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
-/// Whether the reader has it already.
+/// Whether the client has the present version.
 pub(super) fn has(headers: &HeaderMap, version: u64) -> bool {
     matches(headers, &tag(version))
 }

@@ -1,9 +1,9 @@
-//! Connections of the port: how many, for how long, and which one ends when another one needs its place.
+//! Connections of the port: their number, their deadlines, and the choice of one to end when another needs its place.
 //!
-//! A file descriptor is a file descriptor: clients that open connections and leave them open would take those that the
-//! operator needs for its manifests and its calls. So the port takes a share of the process's own limit, and a new
-//! connection is always accepted: if all places are taken, the connection that has been useless for longest ends. A
-//! health check, whose request arrives at once, is answered however many slow connections there are.
+//! Clients that open connections and keep them would use up the file descriptors that the operator needs for manifests
+//! and calls. So the port takes a share of the process's limit, and a new connection is always accepted: if all places are
+//! taken, the connection that has been idle for longest ends. A health check, whose request arrives at once, is answered
+//! however many slow connections there are.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,10 +13,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use hyper::body::{Frame, Incoming, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::TokioIo;
@@ -29,27 +30,27 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::room::Large;
 
-/// Most connections at a time, where the process's limit allows them.
+/// Most connections at a time, if the process's limit allows them.
 const MOST: usize = 256;
 /// Share of the process's limit of file descriptors that the port uses: one in this many.
 const SHARE: u64 = 4;
-/// Fewest connections, however low the limit is.
+/// Connections in any case, however low the limit is.
 const FEWEST: usize = 4;
-/// The head of a request arrives within this time after its first byte; the first head after the connection was opened.
+/// Deadline of the head of a request, from its first byte; of the first head, from the opening of the connection.
 const HEAD: Duration = Duration::from_secs(10);
-/// A connection without a request ends after this time. Longer than the minute between two scrapes.
+/// Deadline of a connection without a request. Longer than the minute between two scrapes.
 const IDLE: Duration = Duration::from_secs(75);
-/// A response of which the client takes nothing for this time ends. Longer than the 15 s between two signs of life of a
-/// stream of events.
+/// Deadline of a response of which the client takes nothing. Longer than the 15 s between two comments of a stream of
+/// events.
 const STUCK: Duration = Duration::from_secs(30);
-/// A large response ends after this time, however it moves: a client that takes a byte each 29 s holds a place of few.
+/// Deadline of a large response, even if it progresses: a client that takes a byte each 29 s would keep one of few places.
 const LARGE: Duration = Duration::from_secs(120);
-/// Bytes that are buffered for one connection, and the longest head of a request.
+/// Buffer of one connection, and the longest head of a request.
 const BUFFER: usize = 16 << 10;
-/// Pause after a failed accept, which usually means that file descriptors are used up.
+/// Pause after a failed accept, usually because the file descriptors are used up.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Number of connections that the port serves at a time: a share of the process's limit of file descriptors.
+/// Most connections at a time: a share of the process's limit of file descriptors.
 pub(super) fn most() -> usize {
     share(getrlimit(Resource::Nofile).current)
 }
@@ -59,19 +60,18 @@ fn share(limit: Option<u64>) -> usize {
     share.clamp(FEWEST, MOST)
 }
 
-/// What a connection does now.
 #[derive(Debug)]
 struct State {
     /// Whether a request is being answered.
     serving: bool,
-    /// Whether the end of a response waits in a buffer for the client to take it.
+    /// Whether the end of a response is in a buffer until the client takes it.
     buffered: bool,
-    /// When the first byte of the awaited head arrived.
+    /// Arrival of the first byte of the awaited head.
     head_since: Option<Instant>,
-    /// When the connection was last of use: opened, a request taken up, bytes of a response taken, a response ended.
-    /// Bytes of a head do not count, or a client could keep its place by sending one now and then.
-    useful_at: Instant,
-    /// When the present response ends at the latest.
+    /// Last progress: the opening, a complete request, bytes taken by the client, the end of a response. Bytes of a head do
+    /// not count, or a client could keep its place by sending one now and then.
+    progress_at: Instant,
+    /// Deadline of the present response.
     ends: Option<Instant>,
 }
 
@@ -81,7 +81,7 @@ impl State {
     }
 }
 
-/// One connection, as the others see it.
+/// One connection.
 #[derive(Debug)]
 struct Place {
     state: Mutex<State>,
@@ -91,7 +91,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let now = Instant::now();
-        let state = State { serving: false, buffered: false, head_since: Some(now), useful_at: now, ends: None };
+        let state = State { serving: false, buffered: false, head_since: Some(now), progress_at: now, ends: None };
         Self { state: Mutex::new(state), leave: Notify::new() }
     }
 
@@ -99,31 +99,31 @@ impl Place {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request arrived whole.
+    /// Called when a request is complete.
     fn request(&self) {
         let mut state = self.state();
-        (state.serving, state.head_since, state.useful_at) = (true, None, Instant::now());
+        (state.serving, state.head_since, state.progress_at) = (true, None, Instant::now());
         if !state.buffered {
             state.ends = None;
         }
     }
 
-    /// The response is large.
+    /// Called when the response is large.
     fn large(&self) {
         self.state().ends.get_or_insert_with(|| Instant::now() + LARGE);
     }
 
-    /// The response was made to its end, or given up.
+    /// Called at the end of a response, sent or dropped.
     fn responded(&self) {
         let mut state = self.state();
         (state.serving, state.buffered, state.head_since) = (false, true, None);
     }
 
-    /// The client took everything.
+    /// Called when the client has taken all bytes.
     fn flushed(&self) {
         let mut state = self.state();
         if std::mem::take(&mut state.buffered) && !state.serving {
-            (state.ends, state.useful_at) = (None, Instant::now());
+            (state.ends, state.progress_at) = (None, Instant::now());
         }
     }
 
@@ -135,34 +135,35 @@ impl Place {
     }
 
     fn wrote(&self) {
-        self.state().useful_at = Instant::now();
+        self.state().progress_at = Instant::now();
     }
 
-    /// Returns once the connection has overstayed a deadline, or has to leave for another one.
+    /// Returns when the connection passes a deadline or has to leave for another one.
     async fn over(&self) {
         loop {
             let until = {
                 let state = self.state();
                 match (state.busy(), state.head_since) {
-                    (true, _) => state.ends.map_or(state.useful_at + STUCK, |ends| ends.min(state.useful_at + STUCK)),
+                    (true, _) => {
+                        state.ends.map_or(state.progress_at + STUCK, |ends| ends.min(state.progress_at + STUCK))
+                    }
                     (false, Some(since)) => since + HEAD,
-                    (false, None) => state.useful_at + IDLE,
+                    (false, None) => state.progress_at + IDLE,
                 }
             };
             if until <= Instant::now() {
                 return;
             }
-            // A deadline may move to an earlier time meanwhile, so it is compared again each second.
-            let look = Instant::now() + Duration::from_secs(1);
+            // A deadline may move to an earlier time, so it is checked each second.
+            let check = Instant::now() + Duration::from_secs(1);
             tokio::select! {
                 () = self.leave.notified() => return,
-                () = sleep_until(until.min(look)) => {}
+                () = sleep_until(until.min(check)) => {}
             }
         }
     }
 }
 
-/// Every connection, in the order in which they were opened.
 #[derive(Debug, Default)]
 struct Places(Mutex<Opened>);
 
@@ -189,14 +190,14 @@ impl Places {
         self.opened().by_number.remove(&number);
     }
 
-    /// Ends the connection that has been useless for longest; one that is being answered only if all are.
+    /// Ends the connection without progress for longest; one that is being answered only if all are.
     fn make_room(&self) {
-        let useless = |place: &Place| {
+        let rank = |place: &Place| {
             let state = place.state();
-            (state.busy(), state.useful_at)
+            (state.busy(), state.progress_at)
         };
         let mut opened = self.opened();
-        let longest = opened.by_number.iter().min_by_key(|(_, place)| useless(place)).map(|(number, _)| *number);
+        let longest = opened.by_number.iter().min_by_key(|(_, place)| rank(place)).map(|(number, _)| *number);
         if let Some(place) = longest.and_then(|number| opened.by_number.remove(&number)) {
             place.leave.notify_one();
         }
@@ -213,9 +214,9 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "the HTTP port cannot accept connections; it tries again");
+                    tracing::warn!(%error, "the HTTP port could not accept a connection; retrying");
                 }
-                // Its own connections may be what uses the descriptors up.
+                // Its own connections may use up the descriptors.
                 places.make_room();
                 sleep(PAUSE).await;
                 continue;
@@ -237,39 +238,46 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize) {
     }
 }
 
-/// Serves one connection until it ends or is over.
+/// Serves one connection until it ends or passes a deadline.
 async fn connection<S>(stream: S, routes: Router, place: &Arc<Place>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let routes = TowerToHyperService::new(routes);
-    let noting = place.clone();
+    let noted = place.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        noting.request();
-        let (answer, place) = (routes.call(request), noting.clone());
+        noted.request();
+        let (answer, place) = (routes.call(request), noted.clone());
         async move {
             let ended = Ended(place);
             let response: Response = answer.await?;
             if response.extensions().get::<Large>().is_some() {
                 ended.0.large();
             }
-            Ok::<_, std::convert::Infallible>(response.map(|body| Watched { body, _ended: ended }))
+            // The body holds `ended` until it is sent or dropped.
+            let hold = |body: Body| {
+                body.map_frame(move |frame| {
+                    let _ = &ended;
+                    frame
+                })
+            };
+            Ok::<_, std::convert::Infallible>(response.map(hold))
         }
     });
     let noted = Noted { stream, place: place.clone() };
-    // Deadlines are ours (`Place`).
+    // `Place` has the deadlines.
     let served = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(noted), service);
     tokio::select! {
-        // A connection that ends badly is the client's affair.
+        // An error of a connection concerns only its client.
         _ = served => {}
         () = place.over() => {}
     }
 }
 
-/// Notes the end of a response, whether it was sent or dropped.
+/// Reports the end of a response, sent or dropped.
 struct Ended(Arc<Place>);
 
 impl Drop for Ended {
@@ -278,33 +286,7 @@ impl Drop for Ended {
     }
 }
 
-/// The body of a response, whose end is noted.
-struct Watched {
-    body: Body,
-    _ended: Ended,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A stream whose traffic is noted.
+/// A stream that reports its traffic. Its vectored writes pass large bodies on without a copy, which no permit would cover.
 struct Noted<S> {
     stream: S,
     place: Arc<Place>,
@@ -339,7 +321,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Only called once its buffer is empty.
+        // Called when the buffer is empty.
         let this = self.get_mut();
         this.place.flushed();
         Pin::new(&mut this.stream).poll_flush(context)
@@ -396,7 +378,7 @@ mod tests {
         }
     }
 
-    /// Within the second that a look at the deadlines takes.
+    /// Within the second between two checks of the deadlines.
     #[track_caller]
     fn lasted(began: Instant, expected: Duration) {
         let lasted = began.elapsed();

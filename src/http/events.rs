@@ -1,7 +1,7 @@
-//! What changes, as it happens: server-sent events with resume.
+//! Server-sent events: changes as they happen, with resume.
 //!
-//! A client is one number: the version up to which it was sent changes. What it was not sent in time is never queued for
-//! it; the board is read from that number on when the client can take more, so a slow one gets fewer, newer events.
+//! A client is one number: the version up to which it was sent changes. Changes are never queued for a client; the board
+//! is read from that number on when the client can take more, so that a slow client gets fewer, newer events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use super::daemon_status;
 use super::room::{Room, busy};
 use crate::status::{Board, Change};
 
-/// Most clients at a time, where the process's limit of connections allows them.
+/// Most clients at a time, if the process's limit of connections allows them.
 pub(super) const CLIENTS: usize = 64;
-/// A comment is sent this often, so that a dead connection is found.
+/// Interval of comments, by which a dead connection is found.
 const ALIVE: Duration = Duration::from_secs(15);
-/// Number of changes that are taken from the board at a time.
+/// Changes that are read from the board at a time.
 const BATCH: usize = 32;
 /// Changes within this time are sent together, each app once.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ pub(super) fn stream(board: Board, headers: &HeaderMap, clients: Arc<Semaphore>,
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
-        // nginx would hold events back otherwise.
+        // Without it nginx delays events.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Body::from_stream(events)).into_response()
@@ -50,7 +50,7 @@ async fn send(board: Board, last: Option<u64>, client: Sender<Bytes>, room: Room
     let mut changes = board.changes();
     let mut sent = last;
     loop {
-        // Before the board is read: what comes meanwhile is sent the next time.
+        // Before the board is read, so that later changes are sent the next time.
         changes.mark_unchanged();
         let missed = sent.and_then(|version| board.since(version, BATCH));
         let Some(missed) = missed else {

@@ -1,7 +1,8 @@
-//! `/metrics`, in the text format of Prometheus, or in that of OpenMetrics where the client asks for it. What the board
-//! can tell is computed at each scrape, on this port's thread.
+//! `/metrics`, in the text format of Prometheus, or in OpenMetrics if the client prefers it. Values that follow from the
+//! board are computed at each scrape, on the thread of the port.
 //!
-//! Closed label sets: an enum's name, never free text; only `app` and `app_id` name things, and theirs vanish with them.
+//! Label sets are closed: names of enums, never free text. Only `app` and `app_id` name things, and their series disappear
+//! with the app.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -19,28 +20,27 @@ use crate::status::history::Health;
 use crate::status::{Board, Daemon};
 use crate::telemetry;
 
-/// A format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus' text format 0.0.4, which every scraper reads.
+    /// Text format 0.0.4 of Prometheus, which every scraper reads.
     Text,
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
 }
 
 impl Format {
-    /// The format that `accept`, the values of the Accept headers, prefers. `OpenMetrics` only where it is named, with a
-    /// version that this is; the text format in every other case.
+    /// The preferred format of `accept`, the values of the Accept headers: `OpenMetrics` only if it is named with a
+    /// version that we write, otherwise the text format.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let (mut format, mut best) = (Self::Text, 0.0);
         for range in accept.into_iter().flat_map(|value| value.split(',')) {
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let (mut welcome, mut version) = (Some(1.0), None);
+            let (mut weight, mut version) = (Some(1.0), None);
             for (name, value) in parts.filter_map(|part| part.split_once('=')) {
                 let value = value.trim().trim_matches('"');
                 match name.trim().to_ascii_lowercase().as_str() {
-                    "q" => welcome = quality(value),
+                    "q" => weight = quality(value),
                     "version" => version = Some(value),
                     _ => {}
                 }
@@ -50,15 +50,14 @@ impl Format {
                 ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => Self::Text,
                 _ => continue,
             };
-            // Of two that are as welcome, the one that is named first.
-            if let Some(welcome) = welcome.filter(|welcome| *welcome > best) {
-                (format, best) = (fits, welcome);
+            // Of two with the same weight, the first one.
+            if let Some(weight) = weight.filter(|weight| *weight > best) {
+                (format, best) = (fits, weight);
             }
         }
         format
     }
 
-    /// The content type.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -67,12 +66,12 @@ impl Format {
     }
 }
 
-/// A quality value, from 0 to 1.
+/// Reads a quality value, from 0 to 1.
 fn quality(text: &str) -> Option<f64> {
     text.parse().ok().filter(|quality| (0.0..=1.0).contains(quality))
 }
 
-/// Everything that can be measured, as text.
+/// All metrics as text.
 pub fn scrape(board: &Board, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("campos_operator");
     board.meters().register(&mut registry);
@@ -91,16 +90,16 @@ pub fn scrape(board: &Board, format: Format) -> Result<String, fmt::Error> {
     })
 }
 
-/// `OpenMetrics` as the text format 0.0.4, where a family has the name of its samples, an info is a gauge, and neither
-/// units nor the end are said.
+/// Converts `OpenMetrics` to the text format 0.0.4, in which a family has the name of its samples, an info is a gauge, and
+/// there are neither units nor an end mark.
 fn plain(open: &str) -> String {
     let mut text = String::with_capacity(open.len());
-    // HELP precedes TYPE, and only the type says how the samples are called.
+    // HELP precedes TYPE, and the name of the samples depends on the type.
     let mut help = None;
     for line in open.lines() {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("HELP"), Some(name), said) => help = Some((name, said.unwrap_or_default())),
+            (Some("#"), Some("HELP"), Some(name), text) => help = Some((name, text.unwrap_or_default())),
             (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
                 let (suffix, kind) = match kind {
                     "counter" => ("_total", "counter"),
@@ -144,7 +143,7 @@ impl Collector for Snapshot {
 
 impl Snapshot {
     fn apps(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let mut family = encoder.encode_descriptor("app", "Each app, as asked and as seen", None, MetricType::Info)?;
+        let mut family = encoder.encode_descriptor("app", "Each app, desired and observed", None, MetricType::Info)?;
         for app in &self.apps {
             let labels = [
                 ("app", app.name().as_str()),
@@ -154,7 +153,7 @@ impl Snapshot {
             ];
             family.encode_info(&labels)?;
         }
-        let help = "The conditions of each app: the status that holds has the value 1, the others have no series";
+        let help = "Conditions of each app: the present status has the value 1, the others have no series";
         let mut family = encoder.encode_descriptor("app_condition", help, None, MetricType::Gauge)?;
         for app in &self.apps {
             for (kind, status) in app.truths() {
@@ -162,7 +161,7 @@ impl Snapshot {
                 family.encode_family(&labels)?.encode_gauge(&1_i64)?;
             }
         }
-        let help = "Apps that their manifest suspends at present";
+        let help = "Apps that their manifest suspends now";
         let mut family = encoder.encode_descriptor("app_suspended", help, None, MetricType::Gauge)?;
         for app in self.apps.iter().filter(|app| app.suspended()) {
             family.encode_family(&[("app", app.name().as_str())])?.encode_gauge(&1_i64)?;
@@ -177,7 +176,7 @@ impl Snapshot {
         for (reason, count) in reasons {
             family.encode_family(&[("reason", reason.as_str())])?.encode_gauge(&count)?;
         }
-        let help = "Objects of the manifests by the soundness of their newest text";
+        let help = "Objects of the manifests by the validity of their newest text";
         let mut family = encoder.encode_descriptor("manifests", help, None, MetricType::Gauge)?;
         for (result, count) in results {
             family.encode_family(&[("result", result)])?.encode_gauge(&count)?;
@@ -188,10 +187,10 @@ impl Snapshot {
     fn daemon(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let Daemon { source, observation, governor, .. } = &self.daemon;
         let budget = governor.requests_per_minute.unwrap_or(f64::INFINITY);
-        let help = "Requests a minute that may be made now; +Inf where any number may";
+        let help = "Requests per minute allowed now; +Inf if unlimited";
         gauge(encoder, "api_budget_requests_per_minute", help, None, budget)?;
         if let Some(remaining) = governor.remaining {
-            let help = "Requests that the server says are left in its present window";
+            let help = "Requests left in the present window, as reported by the server";
             gauge(encoder, "api_ratelimit_remaining", help, None, f64::from(remaining))?;
         }
         let help = "1 while the platform does not answer and only probes are sent";
@@ -199,38 +198,38 @@ impl Snapshot {
         flag(encoder, "account_blocked", "1 while the token is not accepted", governor.account_blocked)?;
         flag(encoder, "source_up", "Whether the manifests can be read", source.available)?;
         if let Some(ahead) = self.daemon.clock_ahead_seconds {
-            let help = "How far this machine's clock is ahead of the server's; absent where nothing was compared";
-            #[expect(clippy::cast_precision_loss, reason = "2^53 seconds are no difference of clocks")]
+            let help = "How far this machine's clock is ahead of the server's; absent before the first comparison";
+            #[expect(clippy::cast_precision_loss, reason = "clocks differ by less than 2^53 seconds")]
             gauge(encoder, "clock_ahead", help, Some(&Unit::Seconds), ahead as f64)?;
         }
         let help = "1 while this machine's clock differs from the server's";
         flag(encoder, "clock_doubtful", help, self.daemon.clock == "differs")?;
-        #[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 problems")]
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 problems")]
         let problems = source.problems.len() as f64;
         gauge(encoder, "manifest_errors", "Problems with the manifests", None, problems)?;
         let seconds = Unit::Seconds;
         if let Some(at) = self.scanned_at {
-            let help = "When the manifests were scanned last, whether or not anything had changed";
+            let help = "Time of the last scan of the manifests, changed or not";
             gauge(encoder, "last_scan_timestamp", help, Some(&seconds), at)?;
         }
         if let Some(at) = observation.completed_at {
-            let help = "When the last complete list of apps arrived";
+            let help = "Time of the last complete list of apps";
             gauge(encoder, "last_observation_timestamp", help, Some(&seconds), at.as_duration().as_secs_f64())?;
         }
         if self.history.persistent {
             let help = "1 while the history can be written below --state-dir; absent without one";
             flag(encoder, "history_writable", help, self.history.writable)?;
         }
-        let help = "Entries of the history that did not reach its file";
+        let help = "Entries of the history that its file lost";
         counter(encoder, "history_entries_lost", help, self.history.lost)?;
-        let help = "Lines of the log that were dropped because nobody read them in time";
+        let help = "Lines of the log that were lost because the reader of stderr was too slow";
         counter(encoder, "log_lines_lost", help, self.log_lines_lost)?;
         let mut build = encoder.encode_descriptor("build", "The running program", None, MetricType::Info)?;
         build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
 }
 
-/// How sound the newest text of an object is.
+/// Validity of the newest text of an object.
 fn standing(app: &App) -> &'static str {
     match app.declared.standing {
         Standing::Conflicting { .. } => "Conflicting",
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_format_has_no_word_of_open_metrics() {
+    fn the_text_format_has_nothing_of_open_metrics() {
         let board = Board::default();
         board.meters().acted("stop", "Accepted");
         board.meters().passed(std::time::Duration::from_millis(1));

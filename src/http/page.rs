@@ -1,19 +1,17 @@
-//! What does a browser get? The status page: three plain files, embedded as they stand.
+//! The status page: three plain files, embedded as they are.
 //!
-//! The page is a reader of `/api/v1` like any other and knows nothing that the API does not tell. Its policy lets it
-//! load nothing from anywhere else and run nothing inline, so that a name or a message that somebody else wrote can
-//! at worst look odd.
+//! The page is a client of `/api/v1` like any other. Its policy forbids foreign and inline code, so that a hostile name or
+//! message can only look odd.
 
 use axum::Router;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-/// `data:` is for the icon alone, which spares a file and a request.
+/// `data:` is for the icon.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page's routes, to be merged with the others.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
@@ -21,7 +19,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
 }
 
-/// Asked for anew each time: after an upgrade the old script would speak to a new daemon.
+/// `no-cache`: after an upgrade an old script would talk to a new daemon.
 fn file(kind: &'static str, text: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
@@ -40,9 +38,9 @@ mod tests {
     const FILES: [&str; 3] =
         [include_str!("page/index.html"), include_str!("page/page.css"), include_str!("page/page.js")];
 
-    /// What the policy would forbid is not there to begin with, and nothing turns the server's words into markup.
+    /// The files contain nothing that the policy forbids, and nothing turns the server's texts into markup.
     #[test]
-    fn the_files_hold_nothing_inline_and_name_nobody_else() {
+    fn the_files_have_nothing_inline_and_no_foreign_address() {
         for text in FILES {
             for never in [
                 "innerHTML",
@@ -71,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_goes_with_each_file() {
+    fn each_file_has_the_policy() {
         let answer = file("text/html; charset=utf-8", FILES[0]);
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();

@@ -1,5 +1,6 @@
-//! Memory for responses. However many clients ask, and however slowly they read, the port holds at most 32 MiB for them
-//! ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a time.
+//! Memory for responses. The port holds at most 32 MiB for its clients, however many there are and however slowly they
+//! read ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a
+//! time.
 //!
 //! A permit belongs to the bytes: it is released when they are written to the socket or dropped with the connection.
 
@@ -17,20 +18,20 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::problem;
 
-/// Bytes of responses that are held at a time.
+/// Bytes of all responses in memory.
 const RESPONSES: usize = 16 << 20;
-/// Bytes of events that are held at a time, apart from the responses: neither can starve the other.
+/// Bytes of all events in memory. Separate from the responses, so that neither can starve the other.
 const EVENTS: usize = 8 << 20;
 /// Large responses at a time.
 const LARGE: usize = 16;
-/// A stream that is not longer than this is sent as a whole, with its length: 8 MiB for all large responses.
+/// A stream up to this length is sent as a whole, with its length: 8 MiB for all large responses.
 const WHOLE: usize = 512 << 10;
-/// A response of more bytes is large. A stream is sent in chunks of about this size.
+/// A longer response is large. A stream is sent in chunks of about this size.
 pub(super) const CHUNK: usize = 32 << 10;
-/// Permits count in units of this size.
+/// Bytes per permit.
 const UNIT: usize = 1 << 10;
 
-/// Marks a large response: it is worth compressing, and it has a deadline.
+/// Marks a large response, which is compressed and has a deadline.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Large;
 
@@ -64,13 +65,13 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Permits for `bytes`. What is larger than the whole room takes all of it.
+/// Permits for `bytes`. Bytes that exceed the whole room take all of it.
 fn units(bytes: usize, room: usize) -> u32 {
     u32::try_from(bytes.min(room).div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 impl Room {
-    /// A response of `bytes`, or a 503 where there is no room for it.
+    /// A response of `bytes`, or 503 if there is no room.
     pub(super) fn response(&self, kind: &'static str, bytes: Vec<u8>) -> Response {
         let large = bytes.len() > CHUNK;
         match self.hold(bytes, large) {
@@ -85,7 +86,6 @@ impl Room {
         }
     }
 
-    /// A response of `value` as JSON.
     pub(super) fn json(&self, value: &impl Serialize) -> Response {
         match serde_json::to_vec(value) {
             Ok(bytes) => self.response("application/json", bytes),
@@ -102,8 +102,8 @@ impl Room {
         Ok(Bytes::from_owner(Held { bytes, _permits: (permit, large) }))
     }
 
-    /// A JSON response in chunks: `next` returns one at a time, about [`CHUNK`] bytes each, and `None` after the last.
-    /// Only the chunks that wait for the client are in memory.
+    /// A JSON response in chunks of about [`CHUNK`] bytes, which `next` returns until `None`. Only the chunks that wait for
+    /// the client are in memory.
     pub(super) fn stream(&self, mut next: impl FnMut() -> Option<Vec<u8>> + Send + 'static) -> Response {
         let mut begun = Vec::new();
         while begun.len() <= WHOLE {
@@ -133,37 +133,35 @@ impl Room {
 
     /// Sends a chunk once there is room for it; false if the client has gone.
     async fn send(&self, bytes: Vec<u8>, client: &Sender<Bytes>) -> bool {
-        let permit = tokio::select! {
-            () = client.closed() => return false,
-            permit = self.responses.clone().acquire_many_owned(units(bytes.len(), RESPONSES)) => permit,
-        };
-        // The semaphore is never closed.
-        let Ok(permit) = permit else { return false };
+        let Some(permit) = acquire(&self.responses, units(bytes.len(), RESPONSES), client).await else { return false };
         client.send(Bytes::from_owner(Held { bytes, _permits: (permit, None) })).await.is_ok()
     }
 
-    /// Sends the event that `render` returns once there is room for it; false if the client has gone. While it waits, the
-    /// event is not in memory.
+    /// Sends the event that `render` returns once there is room for it; false if the client has gone. The event is not in
+    /// memory while it waits.
     pub(super) async fn send_event(&self, render: impl Fn() -> Vec<u8>, client: &Sender<Bytes>) -> bool {
         let mut bytes = render();
         let wanted = units(bytes.len(), EVENTS);
-        let permit = if let Ok(permit) = self.events.clone().try_acquire_many_owned(wanted) {
-            permit
-        } else {
+        let mut permit = self.events.clone().try_acquire_many_owned(wanted).ok();
+        if permit.is_none() {
             drop(bytes);
-            let permit = tokio::select! {
-                () = client.closed() => return false,
-                permit = self.events.clone().acquire_many_owned(wanted) => permit,
-            };
-            let Ok(permit) = permit else { return false };
+            permit = acquire(&self.events, wanted, client).await;
             bytes = render();
-            permit
-        };
+        }
+        let Some(permit) = permit else { return false };
         client.send(Bytes::from_owner(Held { bytes, _permits: (permit, None) })).await.is_ok()
     }
 }
 
-/// The response where there is no room for another one.
+/// Waits for permits; `None` if the client has gone.
+async fn acquire(room: &Arc<Semaphore>, permits: u32, client: &Sender<Bytes>) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        () = client.closed() => None,
+        permit = room.clone().acquire_many_owned(permits) => permit.ok(),
+    }
+}
+
+/// The response if there is no room for another one.
 pub(super) fn busy() -> Response {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too many large responses at a time; try again later");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -176,10 +174,10 @@ mod tests {
 
     use super::*;
 
-    /// Clients that never read hold what they were sent; beyond the bounds the response is a 503, and room that is
-    /// released is used again.
+    /// Clients that never read keep their responses in memory. Beyond the bounds the response is 503, and released room is
+    /// used again.
     #[tokio::test]
-    async fn memory_is_bounded_whatever_is_not_read() {
+    async fn memory_is_bounded_if_clients_do_not_read() {
         let room = Room::default();
         let mut unread = Vec::new();
         loop {
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_wait_for_room_and_are_not_in_memory_meanwhile() {
+    async fn events_wait_for_room_outside_memory() {
         let room = Room::default();
         let (sender, mut receiver) = channel(64);
         for _ in 0..8 {

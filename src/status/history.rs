@@ -1,10 +1,8 @@
-//! What was decided and called, and why? An append-only journal: the newest 1,000 entries in memory, and with
-//! `--state-dir` every entry as a line of `history.jsonl`.
+//! Append-only history of decisions and calls: the newest 1,000 entries in memory, and with `--state-dir` every entry as
+//! a line of `history.jsonl`. Older entries of one app are searched in the file on request.
 //!
-//! What memory has forgotten of one app is looked up in the file when somebody asks for it.
-//!
-//! The file is written by a thread of its own: a slow or full disk costs entries of the file, never the reconciling of
-//! an app. A crash may tear the last line; it is skipped and told when the file is read again.
+//! A thread of its own writes the file: a slow or full disk costs entries of the file, never the reconciling of an app.
+//! A crash may leave half a last line, which is skipped and reported when the file is read again.
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -22,46 +20,39 @@ use tracing::{info, warn};
 
 use crate::reconcile::app::AppName;
 
-/// So many entries are kept in memory.
+/// Entries in memory.
 pub const KEPT: usize = 1_000;
-/// The file is put aside at this size; one old file is kept.
+/// Size at which the file is rotated; one old file is kept.
 pub const LARGEST: u64 = 64 * 1024 * 1024;
-/// So many entries wait for a slow disk; further ones are lost to the file. Enough for one cause that concerns tens of
-/// thousands of apps at once, and some 15 MB where the disk is stuck.
+/// Entries that wait for a slow disk; the file loses further ones. Enough for one cause that affects tens of thousands of
+/// apps at once, and about 15 MB if the disk is stuck.
 const WAITING: usize = 32_768;
-/// How much of the end of a file is read for the newest entries; one takes some 500 bytes.
+/// Bytes at the end of a file that are read for the newest entries; an entry has about 500 bytes.
 const TAIL: u64 = 4 * 1024 * 1024;
-/// So much of a file is searched at a time.
+/// Bytes of a file that are searched at a time.
 const BLOCK: u64 = 1024 * 1024;
-/// The start and the end of the process wait this long for the disk.
+/// Longest wait for the disk at the start and at the end of the process.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The file's name below `--state-dir`.
 pub const FILE: &str = "history.jsonl";
-/// The name under which the file before it is kept.
 pub const OLD_FILE: &str = "history.jsonl.1";
 
-/// What made the operator look again.
+/// Cause of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Trigger {
-    /// Time passed: a backoff ended, a call did not show in time, a gate opened or closed.
+    /// Time passed: a backoff ended, a call had no effect in time, a gate opened or closed.
     Timer,
-    /// A reading arrived.
     Observation,
-    /// A call was answered.
     Answer,
-    /// The manifest changed.
     Edit,
-    /// The process started.
     Start,
-    /// What is asked changed by itself: a schedule's window, the end of a suspension.
+    /// The desired state changed with the time: a window of a schedule, the end of a suspension.
     Transition,
-    /// A reading says that somebody else changed the app.
+    /// A reading shows a change from outside.
     Drift,
 }
 
 impl Trigger {
-    /// The word of the history and the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Timer => "Timer",
@@ -75,30 +66,28 @@ impl Trigger {
     }
 }
 
-/// One side of an entry.
+/// State of an app before or after an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {
-    /// `Running` or `Stopped`; null where nothing could be told.
+    /// `Running` or `Stopped`; null if unknown.
     pub desired: Option<Cow<'static, str>>,
-    /// What was seen; null where nothing was known yet.
+    /// Null before the first reading.
     pub observed: Option<Cow<'static, str>>,
-    /// Why it was so, from the closed list; null before the first decision.
+    /// Null before the first decision.
     pub reason: Option<Cow<'static, str>>,
 }
 
-/// What came of a call.
+/// Result of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// `Accepted`, or the verdict on the failure.
     pub result: Cow<'static, str>,
-    /// The HTTP status, where an answer came.
     pub http_status: Option<u16>,
-    /// The word that the server returned in `status`.
+    /// `status` of the server's answer.
     pub status: Option<Arc<str>>,
-    /// The flag that it returned in `currentResourceMetrics.online`.
+    /// `currentResourceMetrics.online` of the server's answer.
     pub online: Option<bool>,
-    /// What failed.
     pub error: Option<Arc<str>>,
 }
 
@@ -106,45 +95,37 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
-    /// When.
     pub time: Timestamp,
-    /// The object's name; null where it is about the daemon: a condition of the whole account.
+    /// Null for an entry about the whole account.
     pub app: Option<Arc<str>>,
-    /// The app on the platform, where that is known.
     pub app_id: Option<Arc<str>>,
-    /// What made the operator look again.
     pub trigger: Trigger,
-    /// The snapshot of the manifests.
     pub revision: Arc<str>,
-    /// How it was.
     pub before: State,
-    /// How it is.
     pub after: State,
-    /// The call that was answered: `stop` or `start`; null for a decision alone.
+    /// The answered call; null for a decision without one.
     pub action: Option<Cow<'static, str>>,
-    /// What came of it.
     pub answer: Option<Answer>,
 }
 
-/// How the keeping of the history is doing.
+/// State of the history's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// Whether `--state-dir` asks for a file.
+    /// Whether there is a `--state-dir`.
     pub persistent: bool,
-    /// Whether the last write to it went well; true where there is none.
+    /// Whether the last write succeeded; true without a file.
     pub writable: bool,
-    /// Entries that did not reach it since the start.
+    /// Entries that the file lost since the start.
     pub lost: u64,
 }
 
-/// What the writing thread is handed.
 enum Message {
     Entry(Arc<Entry>),
     Stop(SyncSender<()>),
 }
 
-/// The way to the writing thread. Never blocks.
+/// Handle of the writing thread. Sending never blocks.
 #[derive(Debug, Clone)]
 pub struct Pen {
     inbox: SyncSender<Message>,
@@ -152,12 +133,11 @@ pub struct Pen {
 }
 
 impl Pen {
-    /// Where it writes.
     pub fn directory(&self) -> Arc<Path> {
         self.directory.clone()
     }
 
-    /// Hands an entry over; false where it is lost because too many wait.
+    /// Sends an entry to the thread; false if it is lost because too many wait.
     pub fn write(&self, entry: &Arc<Entry>) -> bool {
         match self.inbox.try_send(Message::Entry(entry.clone())) {
             Ok(()) => true,
@@ -165,39 +145,35 @@ impl Pen {
         }
     }
 
-    /// Waits until what was handed over is written, but not for ever.
+    /// Waits for a limited time until all entries are written.
     pub fn close(&self) {
         let (done, wait) = sync_channel(1);
-        // Where the queue is full the disk is stuck, and there is nothing to wait for.
+        // If the queue is full, the disk is stuck and waiting is useless.
         if self.inbox.try_send(Message::Stop(done)).is_ok()
             && wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
         {
-            warn!("the history was not written to its end: the disk does not keep up");
+            warn!("the last entries of the history were not written: the disk is too slow");
         }
     }
 }
 
-/// Reads what the files below `directory` hold of the newest entries, oldest first, and starts the writing thread.
-/// `tell` hears of every change of whether writing works, with the number of entries that were lost by it.
-///
-/// # Errors
-/// If no thread can be started.
+/// Reads the newest entries below `directory`, oldest first, and starts the writing thread, which calls `report` with
+/// whether writing works and the number of entries just lost.
 pub fn open(
     directory: PathBuf,
     largest: u64,
-    tell: impl FnMut(bool, u64) + Send + 'static,
+    report: impl FnMut(bool, u64) + Send + 'static,
 ) -> io::Result<(Vec<Entry>, Pen)> {
     let (sender, inbox) = sync_channel(WAITING);
     let (loaded, entries) = sync_channel(1);
     let pen = Pen { inbox: sender, directory: directory.as_path().into() };
-    let writer = Writer { directory, largest, file: None, size: 0, writable: true, tell };
+    let writer = Writer { directory, largest, file: None, size: 0, writable: true, report };
     let from = pen.directory();
     thread::Builder::new().name("history".into()).spawn(move || {
-        // By then the other end may have gone on without them.
+        // The start may have stopped waiting.
         let _ = loaded.send(load(&from));
         writer.run(&inbox);
     })?;
-    // The start waits for a disk that does not answer as little as the end does.
     let entries = entries.recv_timeout(PATIENCE).unwrap_or_else(|_| {
         warn!(directory = %pen.directory.display(), "the disk does not answer; the operator starts without the history of earlier runs");
         Vec::new()
@@ -205,7 +181,7 @@ pub fn open(
     Ok((entries, pen))
 }
 
-/// The newest entries of the file, and of the one before it where those do not suffice.
+/// The newest entries of the file, and of the older file if there are too few.
 fn load(directory: &Path) -> Vec<Entry> {
     let mut entries = Vec::new();
     for name in [FILE, OLD_FILE] {
@@ -214,7 +190,7 @@ fn load(directory: &Path) -> Vec<Entry> {
             Ok(older) => older,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                warn!(file = %path.display(), %error, "the history of earlier runs cannot be read");
+                warn!(file = %path.display(), %error, "could not read the history of earlier runs");
                 continue;
             }
         };
@@ -228,7 +204,7 @@ fn load(directory: &Path) -> Vec<Entry> {
     entries
 }
 
-/// Opening a pipe waits for its other end, which may never come: the daemon would not start.
+/// Refuses a pipe: opening one waits for its other end, perhaps for ever.
 fn plain(path: &Path) -> io::Result<()> {
     let plain = fs::metadata(path)?.is_file();
     if plain { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")) }
@@ -243,26 +219,23 @@ fn tail(path: &Path) -> io::Result<Vec<Entry>> {
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes)?;
     let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    // What follows the last line break is empty, or a line that a crash tore.
+    // The rest after the last line break is empty, or half a line after a crash.
     let torn = lines.pop().is_some_and(|rest| !rest.is_empty());
     if from > 0 && !lines.is_empty() {
-        // Most likely the middle of a line.
+        // Usually half a line.
         lines.remove(0);
     }
-    let whole = lines.len();
+    let complete = lines.len();
     let entries: Vec<Entry> = lines.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect();
-    let unreadable = whole - entries.len();
+    let unreadable = complete - entries.len();
     if torn || unreadable > 0 {
-        warn!(file = %path.display(), torn, unreadable, "lines of the history are not whole and were skipped");
+        warn!(file = %path.display(), torn, unreadable, "skipped incomplete lines of the history");
     }
     Ok(entries)
 }
 
 /// The newest entries of one app in the files below `directory`, newest first: at most `most`, none newer than `until`.
-/// Reads from the end and stops when it has enough; a block of the file is in memory at a time.
-///
-/// # Errors
-/// If a file is there and cannot be read.
+/// Reads from the end, one block at a time, and stops when it has enough.
 pub fn search(directory: &Path, app: &AppName, until: Timestamp, most: usize) -> io::Result<Vec<Entry>> {
     let mut found = Vec::new();
     for name in [FILE, OLD_FILE] {
@@ -278,7 +251,7 @@ fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found:
     plain(path)?;
     let mut file = File::open(path)?;
     let mut end = file.metadata()?.len();
-    // A name has nothing in it that JSON escapes.
+    // JSON escapes nothing in a name.
     let sign = format!("\"app\":\"{app}\"");
     let (mut block, mut rest) = (Vec::new(), Vec::new());
     while end > 0 && found.len() < most {
@@ -286,7 +259,7 @@ fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found:
         file.seek(SeekFrom::Start(start))?;
         block.clear();
         (&mut file).take(end - start).read_to_end(&mut block)?;
-        // The beginning of a line that the block after this one ends.
+        // The first bytes of the later block, which complete the last line of this one.
         block.append(&mut rest);
         let whole_from =
             if start == 0 { 0 } else { block.iter().position(|byte| *byte == b'\n').map_or(block.len(), |at| at + 1) };
@@ -301,24 +274,24 @@ fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found:
     Ok(())
 }
 
-/// Owns the file.
+/// Owner of the file.
 struct Writer<F> {
     directory: PathBuf,
     largest: u64,
     file: Option<File>,
     size: u64,
     writable: bool,
-    tell: F,
+    report: F,
 }
 
 impl<F: FnMut(bool, u64)> Writer<F> {
     fn run(mut self, inbox: &Receiver<Message>) {
-        // At once, so that a directory that cannot be written is known before it matters.
+        // At once, so that an unwritable directory is reported before the first entry.
         let opened = self.open();
         self.note(opened, 0);
         while let Ok(first) = inbox.recv() {
             let (mut lines, mut count, mut stop) = (Vec::new(), 0, None);
-            // What waits already is written in one go.
+            // All waiting entries in one write.
             for message in std::iter::once(first).chain(inbox.try_iter().take(WAITING)) {
                 match message {
                     Message::Entry(entry) => {
@@ -339,36 +312,36 @@ impl<F: FnMut(bool, u64)> Writer<F> {
                 self.note(written, count);
             }
             if let Some(done) = stop {
-                // Whoever asked may have given up.
+                // `close` may have stopped waiting.
                 let _ = done.send(());
                 return;
             }
         }
     }
 
-    /// Tells of a change from working to not working and back; one warning for a cause, not one for each entry.
+    /// Reports the result of a write. The log has one line when writing begins to fail, and one when it works again.
     fn note(&mut self, result: io::Result<()>, count: u64) {
         match result {
             Ok(()) if self.writable => {}
             Ok(()) => {
                 self.writable = true;
                 info!(directory = %self.directory.display(), "the history is written again");
-                (self.tell)(true, 0);
+                (self.report)(true, 0);
             }
             Err(error) => {
-                // Opened anew for the next entry: the directory may be mounted by then.
+                // The next entry opens it again: the directory may be mounted by then.
                 self.file = None;
                 if self.writable {
-                    warn!(directory = %self.directory.display(), %error, "the history cannot be written; it is kept in memory alone");
+                    warn!(directory = %self.directory.display(), %error, "could not write the history; it is kept in memory only");
                 }
                 self.writable = false;
-                (self.tell)(false, count);
+                (self.report)(false, count);
             }
         }
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        // A file that somebody moved away (logrotate) is not to be written on unseen.
+        // After a rotation from outside (logrotate), write a new file.
         if self.file.is_some() && !self.directory.join(FILE).exists() {
             self.file = None;
         }
@@ -396,7 +369,7 @@ impl<F: FnMut(bool, u64)> Writer<F> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         self.size = file.metadata()?.len();
         if self.size > 0 {
-            // A torn last line ends here, so that it takes nothing else with it.
+            // End an incomplete last line, so that it does not spoil the next one.
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
             file.read_exact(&mut last)?;
@@ -445,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_again_and_the_newest_thousand_kept() {
+    fn written_entries_are_read_again_and_the_newest_thousand_kept() {
         let directory = tempfile::tempdir().unwrap();
         write(directory.path(), LARGEST, 0..10);
         assert_eq!(
@@ -461,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_costs_itself_and_nothing_else() {
+    fn an_incomplete_last_line_costs_only_itself() {
         let directory = tempfile::tempdir().unwrap();
         write(directory.path(), LARGEST, 0..3);
         let file = directory.path().join(FILE);
@@ -479,10 +452,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_put_aside_and_one_old_one_kept() {
+    fn a_full_file_is_rotated_and_one_old_file_kept() {
         let directory = tempfile::tempdir().unwrap();
-        for round in 0..5 {
-            write(directory.path(), 1_000, round * 5..round * 5 + 5);
+        for batch in 0..5 {
+            write(directory.path(), 1_000, batch * 5..batch * 5 + 5);
         }
         let files = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(files, 2);
@@ -493,35 +466,35 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_cannot_be_written_is_told_once_and_noticed_when_it_mends() {
+    fn an_unwritable_disk_is_reported_and_so_is_its_recovery() {
         let directory = tempfile::tempdir().unwrap();
         // A file where the directory should be: this stops even root.
         let state = directory.path().join("state");
         fs::write(&state, "").unwrap();
-        let (told, hear) = channel();
+        let (reports, reported) = channel();
         let (entries, pen) =
-            open(state.clone(), LARGEST, move |writable, lost| told.send((writable, lost)).unwrap()).unwrap();
+            open(state.clone(), LARGEST, move |writable, lost| reports.send((writable, lost)).unwrap()).unwrap();
         assert_eq!(entries, []);
         let deadline = Duration::from_secs(20);
-        assert_eq!(hear.recv_timeout(deadline), Ok((false, 0)));
+        assert_eq!(reported.recv_timeout(deadline), Ok((false, 0)));
         pen.write(&entry(0));
-        assert_eq!(hear.recv_timeout(deadline), Ok((false, 1)));
+        assert_eq!(reported.recv_timeout(deadline), Ok((false, 1)));
         fs::remove_file(&state).unwrap();
         pen.write(&entry(1));
-        assert_eq!(hear.recv_timeout(deadline), Ok((true, 0)));
+        assert_eq!(reported.recv_timeout(deadline), Ok((true, 0)));
         pen.close();
         assert_eq!(load(&state).len(), 1);
     }
 
-    /// Opening a pipe for reading waits for a writer: the daemon did not start, and said nothing.
+    /// Opening a pipe for reading waits for a writer: the daemon did not start, and reported nothing.
     #[test]
-    fn a_pipe_in_the_files_place_holds_nobody_up() {
+    fn a_pipe_in_place_of_the_file_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         let made = std::process::Command::new("mkfifo").arg(directory.path().join(FILE)).status().unwrap();
         assert!(made.success());
-        let (told, hear) = channel();
+        let (reports, reported) = channel();
         let path = directory.path().to_owned();
-        thread::spawn(move || open(path, LARGEST, move |writable, _| told.send(writable).unwrap()).map(|_| ()));
-        assert_eq!(hear.recv_timeout(Duration::from_secs(20)), Ok(false));
+        thread::spawn(move || open(path, LARGEST, move |writable, _| reports.send(writable).unwrap()).map(|_| ()));
+        assert_eq!(reported.recv_timeout(Duration::from_secs(20)), Ok(false));
     }
 }

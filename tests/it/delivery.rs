@@ -223,7 +223,7 @@ async fn a_loop_that_stands_still_does_not_feed_the_watchdog() {
     let (stopper, signals) = shutdown::pair();
     let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let beat = Some(Duration::from_secs(30));
-    tokio::spawn(service::tell(board.clone(), clock, signals, beat, move |states: &[NotifyState<'_>]| {
+    tokio::spawn(service::report(board.clone(), clock, signals, beat, move |states: &[NotifyState<'_>]| {
         for state in states {
             sender.send(state.to_string()).unwrap();
         }

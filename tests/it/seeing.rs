@@ -356,7 +356,7 @@ fn the_history_survives_a_crash_and_tells_why() {
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 7]).unwrap();
     let daemon = Daemon::start(&simulator, &manifests, &flags);
-    daemon.wait_for("not whole and were skipped");
+    daemon.wait_for("skipped incomplete lines");
     daemon.wait_for(SETTLED);
     let again = history(&daemon, "?app=bot");
     // What was torn is lost, the rest is there, and the new process's first decision follows it.
@@ -428,7 +428,7 @@ fn a_history_that_cannot_be_written_stops_nothing() {
     let lost = || serde_json::from_str::<Value>(&http(address, "GET", "/api/v1/status").1).unwrap()["history"].clone();
     wait_until("the loss is counted", || lost()["lost"].as_u64() > Some(0), || lost().to_string());
     assert_eq!(lost()["writable"], false);
-    assert_eq!(daemon.log().matches("the history cannot be written").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.log().matches("could not write the history").count(), 1, "{}", daemon.log());
     assert!(!http(address, "GET", "/api/v1/history").1.contains("\"items\":[]"), "it is kept in memory");
     daemon.signal("-TERM");
     daemon.ends();
