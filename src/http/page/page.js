@@ -1,7 +1,7 @@
-// What does the person see? The fleet of `api/v1/apps`, kept up to date by `api/v1/events`.
+// The status page: the fleet of `api/v1/apps`, kept up to date by `api/v1/events`.
 //
-// Level, not edge: an event carries a whole item, and after every (re)connection everything is read anew, so a lost
-// event costs time and nothing else. Whatever the server wrote becomes text, never markup.
+// Level-triggered: an event carries a complete item, and everything is read again after each (re)connection, so that a
+// lost event costs only time. Text from the server becomes text nodes, never markup.
 
 // ---------------------------------------------------------------------------------------------------- small tools
 
@@ -28,7 +28,7 @@ function fill(element, attributes) {
   }
 }
 
-/** Writes only what differs: layout and screen readers are spared. */
+/** Writes only on a difference, to spare layout and screen readers. */
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -43,7 +43,7 @@ const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? 
 
 // ------------------------------------------------------------------------------------------------------------ time
 
-/** How far the daemon's clock is ahead of this one, by the `Date` of its answers. */
+/** Milliseconds by which the daemon's clock is ahead of this one, from the `Date` of its answers. */
 let skew = 0;
 const now = () => Date.now() + skew;
 
@@ -67,7 +67,7 @@ const WORDS = {
   in: (at) => (at - now() < 1000 ? "due" : `in ${span(at - now())}`),
 };
 
-/** A time that the ticking keeps true. */
+/** A time that `tickTimes` keeps up to date. */
 function when(iso, how) {
   const at = Date.parse(iso);
   return make("time", { datetime: iso, "data-how": how, title: fullFormat.format(at) }, WORDS[how](at));
@@ -81,7 +81,7 @@ function tickTimes() {
 
 // ----------------------------------------------------------------------------------------------------------- words
 
-/** How an app stands, from its conditions: what `kstatus` would say, and one shape and colour for it. */
+/** Groups of apps by their conditions, as `kstatus` reads them, each with one shape and colour. */
 const TONES = [
   { tone: "ok", name: "As desired", verb: ["is as desired", "are as desired"] },
   { tone: "busy", name: "In progress", verb: ["is in progress", "are in progress"] },
@@ -92,7 +92,7 @@ const TONES = [
 ];
 const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
 
-/** Reconciling still, but not as it should: nobody would call these "in progress". */
+/** Reasons of apps that are reconciling but in trouble, not "in progress". */
 const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "Contested", "AccountBlocked",
   "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten",
   "ClockDoubtful"]);
@@ -113,14 +113,14 @@ function toneOf(ready, reconciling, stalled) {
 
 function becauseOf(status, spec) {
   const because = status.desiredBecause;
-  if (because === "state") return "its manifest says so";
-  if (because === "suspend") return "its manifest says so, and suspends the operator: nothing is called";
+  if (because === "state") return "of spec.state";
+  if (because === "suspend") return "of its manifest, which also suspends it: nothing is called";
   return because ? `of ${because}` : "";
 }
 
 // ------------------------------------------------------------------------------------------------------- the fleet
 
-/** name -> row: what the list needs of an item, taken out once. */
+/** name -> row: the values of an item for the list, extracted once. */
 const rows = new Map();
 /** The rows in view, sorted. */
 let view = [];
@@ -140,7 +140,7 @@ function rowOf(item) {
   };
 }
 
-/** What a search looks through; made when the first search wants it. */
+/** The text that a search reads; built for the first search. */
 function hayOf(row) {
   const file = row.item.status?.source?.file ?? "";
   row.hay ??= [row.name, row.id, row.labels, file, row.desired, row.observed, row.reason, row.why].join("\n").toLowerCase();
@@ -159,41 +159,41 @@ const SORTS = {
 
 const FACETS = { stands: (row) => row.tone, desired: (row) => row.desired, observed: (row) => row.observed, reason: (row) => row.reason };
 
-const asked = { words: "", sort: "name", down: false, stands: new Set(), desired: new Set(), observed: new Set(), reason: new Set() };
+const viewOptions = { words: "", sort: "name", down: false, stands: new Set(), desired: new Set(), observed: new Set(), reason: new Set() };
 
-/** The filters live in the address, so that a view can be sent to somebody. */
+/** The filters are part of the address, so that a view can be shared. */
 function readAddress() {
   const query = new URLSearchParams(location.search);
-  asked.words = query.get("q") ?? "";
-  asked.sort = SORTS[query.get("sort")]?.by ? query.get("sort") : "name";
-  asked.down = query.get("order") === "desc";
-  for (const facet of Object.keys(FACETS)) asked[facet] = new Set(query.getAll(facet));
+  viewOptions.words = query.get("q") ?? "";
+  viewOptions.sort = SORTS[query.get("sort")]?.by ? query.get("sort") : "name";
+  viewOptions.down = query.get("order") === "desc";
+  for (const facet of Object.keys(FACETS)) viewOptions[facet] = new Set(query.getAll(facet));
 }
 
 function writeAddress() {
   const query = new URLSearchParams();
-  if (asked.words) query.set("q", asked.words);
-  if (asked.sort !== "name") query.set("sort", asked.sort);
-  if (asked.down) query.set("order", "desc");
-  for (const facet of Object.keys(FACETS)) for (const value of asked[facet]) query.append(facet, value);
+  if (viewOptions.words) query.set("q", viewOptions.words);
+  if (viewOptions.sort !== "name") query.set("sort", viewOptions.sort);
+  if (viewOptions.down) query.set("order", "desc");
+  for (const facet of Object.keys(FACETS)) for (const value of viewOptions[facet]) query.append(facet, value);
   const text = query.toString();
   history.replaceState(null, "", `${location.pathname}${text ? `?${text}` : ""}${location.hash}`);
 }
 
-const filtered = () => asked.words.trim() !== "" || Object.keys(FACETS).some((facet) => asked[facet].size > 0);
+const filtered = () => viewOptions.words.trim() !== "" || Object.keys(FACETS).some((facet) => viewOptions[facet].size > 0);
 
 function choose() {
-  const words = asked.words.toLowerCase().split(/\s+/).filter(Boolean);
-  const facets = Object.entries(FACETS).filter(([facet]) => asked[facet].size > 0);
+  const words = viewOptions.words.toLowerCase().split(/\s+/).filter(Boolean);
+  const facets = Object.entries(FACETS).filter(([facet]) => viewOptions[facet].size > 0);
   const chosen = [];
   for (const row of rows.values()) {
-    if (facets.every(([facet, of]) => asked[facet].has(of(row))) && words.every((word) => hayOf(row).includes(word))) {
+    if (facets.every(([facet, of]) => viewOptions[facet].has(of(row))) && words.every((word) => hayOf(row).includes(word))) {
       chosen.push(row);
     }
   }
-  const { by } = SORTS[asked.sort];
+  const { by } = SORTS[viewOptions.sort];
   const keyed = chosen.map((row) => [by(row), row]);
-  const turn = asked.down ? -1 : 1;
+  const turn = viewOptions.down ? -1 : 1;
   keyed.sort(([a, one], [b, other]) => turn * compare(a, b) || compare(one.name, other.name));
   view = keyed.map(([, row]) => row);
 }
@@ -201,7 +201,7 @@ function choose() {
 // ------------------------------------------------------------------------------------------- drawing, once a frame
 
 let wanted = false;
-/** Bursts of events are drawn once, and a big fleet is not sorted anew for each frame of a storm. */
+/** Draws a burst of events once, and does not sort a large fleet for each frame. */
 function refresh() {
   if (wanted) return;
   wanted = true;
@@ -220,7 +220,7 @@ function show() {
   showDaemon();
   showDetail();
   lastShow = performance.now();
-  // For measuring in the browser's tools and in the test; one entry, not a pile.
+  // For the browser's tools and the test; only the last entry.
   performance.clearMeasures("show");
   performance.measure("show", { start, end: lastShow });
 }
@@ -248,13 +248,13 @@ function showFleet() {
       return part;
     }));
   }
-  const groups = TONES.filter(({ tone }) => ["ok", "busy", "bad"].includes(tone) || tones.get(tone) || asked.stands.has(tone));
+  const groups = TONES.filter(({ tone }) => ["ok", "busy", "bad"].includes(tone) || tones.get(tone) || viewOptions.stands.has(tone));
   showChips("group_chips", "stands", groups.map(({ tone, name }) => ({ value: tone, name, tone, count: tones.get(tone) ?? 0 })), true);
   for (const [facet, order] of [["desired", STATES], ["observed", STATES], ["reason", null]]) {
     const counts = countBy(FACETS[facet]);
-    for (const value of asked[facet]) if (!counts.has(value)) counts.set(value, 0);
+    for (const value of viewOptions[facet]) if (!counts.has(value)) counts.set(value, 0);
     const values = [...counts.keys()].sort((a, b) => (order ? order.indexOf(a) - order.indexOf(b) : counts.get(b) - counts.get(a)) || compare(a, b));
-    showChips(`${facet}_chips`, facet, values.map((value) => ({ value, name: value === "–" ? "Not told" : value, count: counts.get(value) })), false);
+    showChips(`${facet}_chips`, facet, values.map((value) => ({ value, name: value === "–" ? "Not known" : value, count: counts.get(value) })), false);
     byId(`${facet}_chips`).parentElement.hidden = values.length === 0;
   }
 }
@@ -265,11 +265,11 @@ function verdict(tones) {
   const good = tones.get("ok") ?? 0;
   if (good === rows.size) return rows.size === 1 ? "The one app is as desired." : `All ${rows.size.toLocaleString()} apps are as desired.`;
   const others = TONES.filter(({ tone }) => tone !== "ok" && tones.get(tone)).reverse();
-  const told = others.map(({ tone, verb }) => `${tones.get(tone).toLocaleString()} ${verb[tones.get(tone) === 1 ? 0 : 1]}`);
-  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are")} as desired; ${told.join(", ")}.`;
+  const parts = others.map(({ tone, verb }) => `${tones.get(tone).toLocaleString()} ${verb[tones.get(tone) === 1 ? 0 : 1]}`);
+  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are")} as desired; ${parts.join(", ")}.`;
 }
 
-/** Keeps each button, so that the focus stays where it is. */
+/** Keeps the buttons, so that the focus stays. */
 function showChips(id, facet, chips, big) {
   const box = byId(id);
   const known = new Map([...box.children].map((button) => [button.dataset.value, button]));
@@ -279,12 +279,12 @@ function showChips(id, facet, chips, big) {
       const number = make("span", { class: "number" });
       button = make("button", { type: "button", "data-value": value }, ...(big ? [number, toneMark(tone), name] : [name, number]));
       button.addEventListener("click", () => {
-        if (!asked[facet].delete(value)) asked[facet].add(value);
+        if (!viewOptions[facet].delete(value)) viewOptions[facet].add(value);
         changed();
       });
     }
     say(button.querySelector(".number"), count.toLocaleString());
-    mark(button, "aria-pressed", asked[facet].has(value) ? "true" : "false");
+    mark(button, "aria-pressed", viewOptions[facet].has(value) ? "true" : "false");
     mark(button, "data-none", count === 0 ? "" : null);
     return button;
   });
@@ -295,7 +295,7 @@ function showChips(id, facet, chips, big) {
   }
 }
 
-/** The person asked for another view. */
+/** Shows another view after a change of filters or order. */
 function changed() {
   writeAddress();
   active = null;
@@ -308,7 +308,7 @@ function changed() {
 }
 
 let speaking = 0;
-/** Tells those who do not see; waits until the typing ends. */
+/** Announces a text to screen readers, after the typing ends. */
 function speak(text) {
   clearTimeout(speaking);
   speaking = setTimeout(() => say(byId("spoken_text"), text), 600);
@@ -320,7 +320,7 @@ const table = byId("list_table");
 const body = byId("list_rows");
 /** name -> its element, for the rows on the screen. */
 const drawn = new Map();
-/** The row that arrows move from. */
+/** The row from which arrows move. */
 let active = null;
 
 function buildHead() {
@@ -329,11 +329,11 @@ function buildHead() {
     if (by) {
       const button = make("button", { type: "button" }, title);
       button.addEventListener("click", () => {
-        asked.down = asked.sort === key && !asked.down;
-        asked.sort = key;
+        viewOptions.down = viewOptions.sort === key && !viewOptions.down;
+        viewOptions.sort = key;
         changed();
       });
-      // A phone sorts by the select; its headings are there to be heard only.
+      // A phone sorts by the select; its headings are for screen readers only.
       cell.append(button, make("span", { class: "plain" }, title));
       byId("sort_select").append(make("option", { value: key }, `Sort by ${title.toLowerCase()}`));
     } else {
@@ -345,10 +345,10 @@ function buildHead() {
 
 function showHead() {
   for (const cell of byId("list_head").children) {
-    const sorted = cell.className === asked.sort ? (asked.down ? "descending" : "ascending") : null;
+    const sorted = cell.className === viewOptions.sort ? (viewOptions.down ? "descending" : "ascending") : null;
     mark(cell, "aria-sort", sorted);
   }
-  byId("sort_select").value = asked.sort;
+  byId("sort_select").value = viewOptions.sort;
 }
 
 function showList() {
@@ -363,7 +363,7 @@ function showList() {
 
 const px = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue(name));
 let rowHeight = px("--row");
-/** What sticks to the top of the window above the rows. */
+/** Height of the parts that stick to the top of the window above the rows. */
 const stuck = () => px("--tools") + (matchMedia("(max-width: 720px)").matches ? 0 : 36);
 
 let listTop = 0;
@@ -373,7 +373,7 @@ function showRows() {
   placeRows();
 }
 
-/** The rows that can be seen, and some above and below, and the one with the focus, wherever it is. */
+/** The visible rows, some above and below, and the row with the focus. */
 function placeRows() {
   const first = Math.max(0, Math.floor((scrollY - listTop) / rowHeight) - 8);
   const last = Math.min(view.length, Math.ceil((scrollY + innerHeight - listTop) / rowHeight) + 8);
@@ -403,7 +403,7 @@ function inOrder() {
   if (sorted.every((element, at) => body.children[at] === element)) return;
   for (const element of sorted) {
     const wantedNext = previous ? previous.nextSibling : body.firstChild;
-    // Moving an element takes the focus away: the others are moved around the one that has it.
+    // An element loses the focus when it is moved, so the others are moved around it.
     if (wantedNext !== element && !element.contains(document.activeElement)) body.insertBefore(element, wantedNext);
     previous = element;
   }
@@ -449,7 +449,7 @@ function place(element, row, index) {
   mark(parts.why, "title", row.why);
   const transition = status.nextTransition;
   parts.next.replaceChildren(...(transition ? [status.desiredBecause === "suspend" ? "resumes " : `${transition.state} `, when(transition.at, "in")]
-    : status.nextLookAt ? ["look ", when(status.nextLookAt, "in")] : ["–"]));
+    : status.nextLookAt ? ["read ", when(status.nextLookAt, "in")] : ["–"]));
   parts.since.replaceChildren(row.since ? when(row.since, "age") : "–");
 }
 
@@ -461,7 +461,7 @@ spec:
   appId: 60c72b2f9b1e8d001c8e4f3a   # the app's _id on CamposCloud
   state: Stopped                    # Running | Stopped`;
 
-/** Says honestly why there is nothing to see. */
+/** Explains an empty list. */
 function showBlank() {
   const blank = byId("list_blank");
   blank.hidden = view.length > 0;
@@ -474,13 +474,13 @@ function showBlank() {
   blank.dataset.kind = kind;
   const tell = (title, ...rest) => blank.replaceChildren(make("h3", {}, title), ...rest);
   if (kind === "loading") blank.replaceChildren(make("p", {}, link === "lost" ? "Nothing was read yet." : "Loading …"));
-  else if (kind === "filtered") tell("No app fits.", make("p", {}, "Take a filter away, or search for something else."));
-  else if (kind.startsWith("gone")) tell("The manifests cannot be read.", make("p", {}, sentence(source.trouble)), make("p", {}, "The operator keeps looking, and stops nothing meanwhile."));
-  else if (kind === "reading") tell("The manifests are being read.", make("p", {}, "A moment."));
-  else if (kind === "broken") tell("No manifest is sound.", make("p", {}, "Every file has a mistake; the panel “Operator” lists them. Nothing is called for these apps."));
+  else if (kind === "filtered") tell("No matching apps.", make("p", {}, "Clear a filter, or search for something else."));
+  else if (kind.startsWith("gone")) tell("The manifests cannot be read.", make("p", {}, sentence(source.trouble)), make("p", {}, "The operator retries, and stops nothing meanwhile."));
+  else if (kind === "reading") tell("The manifests are being read.", make("p", {}, "Please wait."));
+  else if (kind === "broken") tell("No manifest is valid.", make("p", {}, "Every file has an error; the panel “Operator” lists them. Nothing is called for these apps."));
   else {
     tell("No manifests yet.",
-      make("p", {}, `The directory was read (revision ${source.revision || "none"}) and declares no app, so the operator calls nothing. Put a file such as this into it; it appears here by itself.`),
+      make("p", {}, `The directory was read (revision ${source.revision || "none"}) and declares no app, so the operator calls nothing. Add a file such as this one; its app appears here.`),
       make("pre", { tabindex: "0", "aria-label": "An example of a manifest" }, EXAMPLE),
       make("p", {}, make("code", {}, "campos-operator import"), " writes one for each app that the account has."));
   }
@@ -494,7 +494,7 @@ let samples = [];
 function sample(governor) {
   if (!governor) return;
   const last = samples.at(-1);
-  if (last && governor.requests < last[1]) samples = []; // it was started anew
+  if (last && governor.requests < last[1]) samples = []; // the operator was restarted
   samples.push([now(), governor.requests]);
 }
 
@@ -546,14 +546,14 @@ function showDaemon() {
     : problems.length ? plural(problems.length, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
   say(byId("daemon_summary"), worst);
   showNotices([
-    governor.accountBlocked && ["bad", "The token is refused.", "No app is called until a valid one is in place."],
+    governor.accountBlocked && ["bad", "The token is refused.", "No app is called. Provide a valid token."],
     governor.accountForbidden && ["bad", "The account is refused.", "No app is called; check its plan, the token's scopes and the teams' permissions."],
-    governor.breakerOpen && ["bad", "CamposCloud does not answer.", "One probe at a time is sent until it does."],
-    source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${sentence(source.trouble)} What they said last stays in force.`],
-    observation.incomplete && ["warn", "The last list of apps was not whole.", sentence(observation.incomplete)],
-    daemon.history?.writable === false && ["warn", "The history cannot be written.", "It is kept in memory; nothing else is held up by that."],
+    governor.breakerOpen && ["bad", "CamposCloud does not answer.", "The operator sends one probe at a time until it does."],
+    source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${sentence(source.trouble)} The last valid manifests stay in force.`],
+    observation.incomplete && ["warn", "The last list of apps was incomplete.", sentence(observation.incomplete)],
+    daemon.history?.writable === false && ["warn", "The history cannot be written.", "It is kept in memory; nothing else is affected."],
     daemon.dryRun && ["held", "Dry run.", "Decisions are made and shown; nothing is called."],
-    stalled && ["bad", "The operator's loop makes no progress.", "The daemon answers, but /livez fails: what is shown may be old."],
+    stalled && ["bad", "The operator's loop makes no progress.", "The daemon answers, but /livez fails: this page may be out of date."],
   ].filter(Boolean));
 }
 
@@ -587,7 +587,7 @@ function showNotices(notices) {
 
 /** The app whose details are shown. */
 let open = null;
-/** What had the focus before. */
+/** The element that had the focus before. */
 let opener = null;
 let past = { name: null, entries: null, trouble: null };
 const panel = byId("detail_panel");
@@ -596,7 +596,7 @@ const narrow = matchMedia("(max-width: 900px)");
 function readHash() {
   let name = location.hash.slice(1);
   try { name = decodeURIComponent(name); } catch { /* as it stands */ }
-  // The skip link's own target is no app: names hold no underscore.
+  // The target of the skip link is not an app: names have no underscore.
   if (name.includes("_")) return;
   if (!name) { if (open) closeDetail(); return; }
   if (name !== open) openDetail(name);
@@ -640,7 +640,7 @@ function showDetail() {
   if (!row) {
     byId("detail_badge").replaceChildren();
     delete byId("detail_badge").dataset.shape;
-    say(byId("detail_message"), loaded ? "No manifest declares an app of this name. If there was one, it was released: nothing is called for it any more." : "Loading …");
+    say(byId("detail_message"), loaded ? "No manifest declares an app of this name. If there was one, it was released: nothing is called for it." : "Loading …");
     return;
   }
   const { metadata = {}, spec, status = {} } = row.item;
@@ -653,9 +653,9 @@ function showDetail() {
   const because = becauseOf(status, spec);
   const transition = status.nextTransition;
   facts(byId("detail_facts"), [
-    ["Desired", [status.desired ?? "Nothing can be told", because && sub(`because ${because}`)].filter(Boolean)],
-    ["Observed", [row.observed, status.observedAt ? sub("seen ", when(status.observedAt, "ago")) : sub("never seen")]],
-    ["Next look", status.nextLookAt ? [when(status.nextLookAt, "in"), sub(moment(Date.parse(status.nextLookAt)))] : "None is due"],
+    ["Desired", [status.desired ?? "Not known", because && sub(`because ${because}`)].filter(Boolean)],
+    ["Observed", [row.observed, status.observedAt ? sub("read ", when(status.observedAt, "ago")) : sub("never read")]],
+    ["Next read", status.nextLookAt ? [when(status.nextLookAt, "in"), sub(moment(Date.parse(status.nextLookAt)))] : "None is scheduled"],
     ["Next change", transition ? [status.desiredBecause === "suspend" ? `suspension ends, then ${transition.state}, ` : `${transition.state} `, when(transition.at, "in"), sub(moment(Date.parse(transition.at)))] : "None: nothing in the manifest changes it by itself"],
   ]);
   showAction(status.lastAction);
@@ -666,7 +666,7 @@ function showDetail() {
     ["App id", make("code", {}, spec?.appId ?? "–")],
     ["Declared in", make("code", {}, `${status.source?.file ?? "?"}:${status.source?.line ?? "?"}`)],
     ["Policy", spec?.policy ?? `${daemon?.policy || "Full"} (the operator's)`],
-    suspend && ["Suspended", [suspend === true ? "until further notice" : suspend.until ? ["until ", make("time", { datetime: suspend.until, title: fullFormat.format(Date.parse(suspend.until)) }, moment(Date.parse(suspend.until)))] : "until further notice", suspend.reason && sub(suspend.reason)].flat().filter(Boolean)],
+    suspend && ["Suspended", [suspend === true ? "without an end" : suspend.until ? ["until ", make("time", { datetime: suspend.until, title: fullFormat.format(Date.parse(suspend.until)) }, moment(Date.parse(suspend.until)))] : "until further notice", suspend.reason && sub(suspend.reason)].flat().filter(Boolean)],
     row.labels && ["Labels", row.labels],
     ["Revision", make("code", {}, status.revision || "–")],
     ["Generation", String(metadata.generation ?? "–")],
@@ -685,15 +685,15 @@ function showAction(action) {
   const list = make("dl", { class: "facts" });
   const answer = answerWords({ ...action, status: action.returnedStatus, online: action.returnedOnline, error: null });
   facts(list, [
-    ["Call", [`${action.action}, try ${action.attempt}`, sub(moment(Date.parse(action.at)), ", ", when(action.at, "ago"))]],
+    ["Call", [`${action.action}, attempt ${action.attempt}`, sub(moment(Date.parse(action.at)), ", ", when(action.at, "ago"))]],
     ["Result", action.result],
-    answer && ["Server said", answer],
+    answer && ["Answer", answer],
     action.error && ["Error", action.error, "bad"],
   ].filter(Boolean));
   box.replaceChildren(list);
 }
 
-/** What the server returned, in words. */
+/** The server's answer in words. */
 function answerWords({ httpStatus, status, online, error }) {
   return [
     httpStatus && `HTTP ${httpStatus}`,
@@ -705,7 +705,7 @@ function answerWords({ httpStatus, status, online, error }) {
 
 const PLAIN = {
   Ready: { True: "Yes: as desired", False: "No", Unknown: "Not known" },
-  Reconciling: { True: "Yes: still on its way", False: "No: nothing is on its way", Unknown: "Not known" },
+  Reconciling: { True: "Yes: in progress", False: "No: nothing in progress", Unknown: "Not known" },
   Stalled: { True: "Yes: an edit or a person must help", False: "No", Unknown: "Not known" },
 };
 
@@ -717,7 +717,7 @@ function showConditions(conditions, shown) {
   list.replaceChildren(...conditions.map((one) => make("li", {},
     make("span", {}, one.type), make("span", {}, PLAIN[one.type]?.[one.status] ?? one.status),
     make("span", { class: "since" }, "since ", when(one.lastTransitionTime, "age")),
-    // One message for all three is told once, at the top.
+    // A message that all three share is shown once, at the top.
     one.message !== shown && make("span", { class: "told" }, sentence(one.message)))));
 }
 
@@ -732,14 +732,14 @@ async function loadPast() {
     past = { name, entries: answer.items ?? [], trouble: null };
   } catch (error) {
     if (name !== open) return;
-    past = { name, entries: null, trouble: `The history could not be read: ${error.message}` };
+    past = { name, entries: null, trouble: `Could not read the history: ${error.message}` };
   } finally {
     readingPast -= 1;
   }
   showDetail();
 }
 
-/** An entry that arrives while the whole is being read may be missing from it: then it is read once more. */
+/** An entry that arrives during the request may be missing from the answer: then the history is read again. */
 function addPast(entry) {
   if (entry.app !== open) return;
   if (readingPast > 0) return loadPast();
@@ -760,11 +760,11 @@ function showPast(row) {
   }
   strip.replaceChildren(...stripOf(past.entries, row.observed));
   list.replaceChildren(past.entries.length ? make("ol", { class: "history" }, past.entries.map(entryOf))
-    : make("p", { class: "faint" }, "No entry of this app is kept."));
+    : make("p", { class: "faint" }, "No entries for this app."));
 }
 
 const DAY = 24 * 3600e3;
-/** How high a state is drawn, of 1: the shape tells it as well as the colour. */
+/** Height of a state, of 1, so that colour is not the only signal. */
 const HEIGHT = { Running: 1, Creating: 0.7, Stopped: 0.4, Suspended: 0.25, Missing: 0.25, Unknown: 0.1 };
 
 /** `entries` are newest first. */
@@ -775,7 +775,7 @@ function stripOf(entries, observed) {
   const oldest = [...entries].reverse();
   const parts = [];
   let state = oldest[0]?.before?.observed ?? null;
-  // Every change is recorded, so what was before the oldest entry was so for long; unless older entries were left out.
+  // Every change is recorded, so the state before the oldest entry reaches back, unless older entries were left out.
   const whole = entries.length < 200;
   let from = oldest.length && (!state || !whole) ? Date.parse(oldest[0].time) : begin;
   for (const entry of oldest) {
@@ -792,7 +792,7 @@ function stripOf(entries, observed) {
     draw("rect", { class: "ground", x: 0, y: 38, width: 1440, height: 2 }),
     ...parts.map(([what, start, stop]) => {
       const height = 38 * (HEIGHT[what] ?? 0.1);
-      const width = Math.max(5, x(stop) - x(start)); // a moment is drawn too
+      const width = Math.max(5, x(stop) - x(start)); // so that a moment is visible
       return draw("rect", { "data-state": what, x: Math.min(x(start), 1440 - width), y: 38 - height, width, height });
     }),
     ...calls.map((entry) => draw("rect", { class: failed(entry) ? "call failed" : "call", x: Math.min(1435, Math.max(0, x(Date.parse(entry.time)) - 2.5)), y: failed(entry) ? 50 : 44, width: 5, height: failed(entry) ? 6 : 12 },
@@ -804,7 +804,7 @@ function stripOf(entries, observed) {
     ...states.map((what) => make("span", {}, wrapStrip(key({ "data-state": what, y: 12 - 12 * (HEIGHT[what] ?? 0.1), height: 12 * (HEIGHT[what] ?? 0.1) })), what)),
     calls.length > 0 && make("span", {}, wrapStrip(key({ class: "call", x: 4, width: 4, height: 12 })), "call"),
     calls.some(failed) && make("span", {}, wrapStrip(key({ class: "call failed", x: 4, width: 4, y: 6, height: 6 })), "failed call"));
-  if (!oldest.length) return [make("p", { class: "faint" }, "No change is kept of these hours.")];
+  if (!oldest.length) return [make("p", { class: "faint" }, "No changes are known for these hours.")];
   return [svg, hours, legend];
 }
 
@@ -830,14 +830,14 @@ function entryOf(entry) {
   return make("li", {},
     make("time", { datetime: entry.time, title: fullFormat.format(Date.parse(entry.time)) }, moment(Date.parse(entry.time))),
     make("div", {},
-      make("span", {}, action ? `${action[0].toUpperCase()}${action.slice(1)} called` : after?.reason ? both("reason") : "Released: no manifest declares it any more"),
+      make("span", {}, action ? `${action[0].toUpperCase()}${action.slice(1)} called` : after?.reason ? both("reason") : "Released: no manifest declares it"),
       action && sub(both("reason")),
       answer && make("span", { class: bad ? "sub failed" : "sub" }, [answer.result, answerWords(answer)].filter(Boolean).join(": ")),
       sub(`observed ${both("observed")}, desired ${both("desired")}`),
       trigger && sub(`${trigger}${entry.revision ? `, revision ${entry.revision}` : ""}`)));
 }
 
-// ------------------------------------------------------------------------------------------------------ the daemon's word
+// ------------------------------------------------------------------------------------------------------ the daemon's data
 
 class Refused extends Error {
   constructor(path, status) {
@@ -849,7 +849,7 @@ class Refused extends Error {
 async function get(path) {
   const response = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(15000), headers: { accept: "application/json" } });
   const date = Date.parse(response.headers.get("date") ?? "");
-  // The header tells whole seconds; less than two is no skew worth a correction.
+  // The header has whole seconds, so less than two is no skew.
   if (date) skew = Math.abs(date - Date.now()) > 2500 ? date - Date.now() : 0;
   if (!response.ok) throw new Refused(path.split("?")[0], response.status);
   return response.json();
@@ -863,7 +863,7 @@ let events = null;
 let opening = 0;
 let loading = null;
 let again = false;
-/** Changes that arrive while the whole list is on its way, to be laid over it. */
+/** Changes that arrive during the request for the list, to be applied to it. */
 let meanwhile = [];
 
 function setLink(next, trouble) {
@@ -876,16 +876,16 @@ function setLink(next, trouble) {
   const banner = byId("lost_banner");
   banner.hidden = next !== "lost";
   if (next === "lost") {
-    say(byId("lost_title"), lastSeen ? `Disconnected, last seen ${clock(lastSeen)}.` : "The operator cannot be reached.");
-    say(byId("lost_text"), `${trouble ? `${trouble}. ` : ""}${lastSeen ? "What is shown is from then. " : ""}Trying again …`);
-    if (before !== "lost") speak(lastSeen ? `Disconnected, last seen ${clock(lastSeen)}` : "The operator cannot be reached");
+    say(byId("lost_title"), lastSeen ? `Disconnected, last seen ${clock(lastSeen)}.` : "Cannot reach the operator.");
+    say(byId("lost_text"), `${trouble ? `${trouble}. ` : ""}${lastSeen ? "The page shows that moment. " : ""}Retrying …`);
+    if (before !== "lost") speak(lastSeen ? `Disconnected, last seen ${clock(lastSeen)}` : "Cannot reach the operator");
     refresh();
   } else if (before === "lost") speak("Connected again");
 }
 
-const seen = () => { lastSeen = now(); };
+const noteAnswer = () => { lastSeen = now(); };
 
-/** Everything, anew. While one reading is on its way a second wish makes one more, not many. */
+/** Reads everything again. Calls during a request cause one more request, not many. */
 function loadAll() {
   if (loading) { again = true; return loading; }
   meanwhile = [];
@@ -897,7 +897,7 @@ function loadAll() {
     daemon = status;
     sample(status.governor);
     loaded = true;
-    seen();
+    noteAnswer();
     refresh();
     if (open) loadPast();
   })().finally(() => {
@@ -910,7 +910,7 @@ function loadAll() {
 function change(apply) {
   if (loading) meanwhile.push(apply);
   apply();
-  seen();
+  noteAnswer();
   refresh();
 }
 
@@ -924,12 +924,12 @@ function connect() {
   };
   const on = (kind, act) => source.addEventListener(kind, (event) => {
     if (source !== events) return;
-    // A word that cannot be read is not worth a broken page: the whole is read anew.
+    // After an unreadable event, everything is read again.
     let data = null;
     try { data = event.data ? JSON.parse(event.data) : null; } catch { all(); return; }
     act(data);
   });
-  // A new stream begins with a reset; one that goes on where it ended has none, and is read anew all the same.
+  // A new stream begins with a reset. A resumed one has none, and everything is read all the same.
   source.onopen = () => { clearTimeout(opening); opening = setTimeout(all, 250); };
   source.onerror = () => { if (source === events) broken(source); };
   on("reset", all);
@@ -943,15 +943,15 @@ let retry = 0;
 let waits = 0;
 function later(act) {
   clearTimeout(retry);
-  // 1, 2, 4, then each 5 s, a little scattered: many open pages do not come back in one moment.
+  // After 1, 2, 4, then each 5 s, with jitter, so that many open pages do not return at once.
   const wait = Math.min(5000, 1000 * 2 ** waits) * (0.8 + 0.4 * Math.random());
   waits += 1;
   retry = setTimeout(act, wait);
 }
 
-/** A stream that could not be had: either it has too many readers, or nobody answers. */
+/** Handles a refused stream: there are too many readers, or nothing answers. */
 async function broken(source) {
-  if (source.readyState === EventSource.CONNECTING) return lost(); // the browser tries again by itself
+  if (source.readyState === EventSource.CONNECTING) return lost(); // the browser retries
   source.close();
   events = null;
   try {
@@ -969,7 +969,7 @@ function lost(error) {
   if (events?.readyState !== EventSource.CONNECTING) { events?.close(); events = null; later(connect); }
 }
 
-/** Without a stream: everything each five seconds, and each minute the stream is tried again. */
+/** Without a stream: reads everything each five seconds, and retries the stream each minute. */
 async function poll(times = 12) {
   clearTimeout(retry);
   try {
@@ -982,13 +982,13 @@ async function poll(times = 12) {
   }
 }
 
-/** A connection can be dead without saying so, and a daemon can answer while its loop stands still. */
+/** Finds a dead connection, and a daemon that answers while its loop makes no progress. */
 async function pulse() {
   if (link !== "live" && link !== "polling") return;
   try {
     const response = await fetch("livez", { cache: "no-store", signal: AbortSignal.timeout(8000) });
     waits = 0;
-    seen();
+    noteAnswer();
     if (stalled === response.ok) { stalled = !response.ok; refresh(); }
   } catch (error) {
     events?.close();
@@ -997,17 +997,17 @@ async function pulse() {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------ hands
+// ------------------------------------------------------------------------------------------------------------ input
 
 const search = byId("search_input");
-search.addEventListener("input", () => { asked.words = search.value; changed(); });
-byId("sort_select").addEventListener("change", (event) => { asked.sort = event.target.value; asked.down = false; changed(); });
+search.addEventListener("input", () => { viewOptions.words = search.value; changed(); });
+byId("sort_select").addEventListener("change", (event) => { viewOptions.sort = event.target.value; viewOptions.down = false; changed(); });
 byId("clear_button").addEventListener("click", () => { clearFilters(); search.focus(); });
 byId("detail_close").addEventListener("click", closeDetail);
 
 function clearFilters() {
-  asked.words = search.value = "";
-  for (const facet of Object.keys(FACETS)) asked[facet].clear();
+  viewOptions.words = search.value = "";
+  for (const facet of Object.keys(FACETS)) viewOptions[facet].clear();
   changed();
 }
 
@@ -1035,7 +1035,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, select, textarea");
   if (event.key === "Escape") {
     if (open) closeDetail();
-    else if (event.target === search && search.value) { asked.words = search.value = ""; changed(); }
+    else if (event.target === search && search.value) { viewOptions.words = search.value = ""; changed(); }
     else if (typing) event.target.blur();
     else if (filtered()) clearFilters();
     else return;
@@ -1047,7 +1047,7 @@ document.addEventListener("keydown", (event) => {
     search.select();
     return event.preventDefault();
   }
-  // In the panel the arrows scroll it, in a list of choices they choose.
+  // Arrows scroll the panel, and choose in a select.
   if (panel.contains(event.target) || (typing && event.target !== search)) return;
   if (typing && !["ArrowDown", "Enter"].includes(event.key)) return;
   const here = active === null ? -1 : view.findIndex((row) => row.name === active);
@@ -1065,17 +1065,17 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// Not on the next frame: the browser calls this once a frame by itself, and a frame's delay would show empty rows.
+// Not on the next frame: the browser calls this once a frame, and a delay would show empty rows.
 addEventListener("scroll", placeRows, { passive: true });
 addEventListener("resize", () => { rowHeight = px("--row"); showRows(); });
 addEventListener("hashchange", readHash);
-addEventListener("popstate", () => { readAddress(); search.value = asked.words; refresh(); });
+addEventListener("popstate", () => { readAddress(); search.value = viewOptions.words; refresh(); });
 narrow.addEventListener("change", () => { byId("page_all").inert = open !== null && narrow.matches; });
-// What changes the height above the list moves the rows.
+// A change of height above the list moves the rows.
 new ResizeObserver(() => { listTop = body.getBoundingClientRect().top + scrollY; placeRows(); }).observe(document.querySelector("main"));
 
 readAddress();
-search.value = asked.words;
+search.value = viewOptions.words;
 buildHead();
 if (matchMedia("(max-width: 720px)").matches) byId("daemon_details").open = false;
 setInterval(() => { tickTimes(); showBudget(); }, 1000);
