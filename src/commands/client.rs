@@ -164,16 +164,17 @@ impl Daemon {
             url.query_pairs_mut().extend_pairs(query);
         }
         let (status, body) = self.exchange(self.http.get(url), READ_DEADLINE).await?;
-        match serde_json::from_slice(&body).unwrap_or_default() {
-            value @ Value::Object(_) if status == 200 => Ok(Some(value)),
-            Value::Object(value) if value.contains_key("error") => match value["error"].as_str() {
-                Some(_) if status == 404 => Ok(None),
-                error => {
-                    let error = error.unwrap_or("no reason");
-                    bail!("{} answered HTTP {status}, {error:?}; is it a campos-operator? check --server", self.base)
-                }
-            },
-            _ => Err(self.not_ours().context(format!("HTTP {status}"))),
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status == 200 && value.is_object() {
+            return Ok(Some(value));
+        }
+        match value.get("error").map(Value::as_str) {
+            Some(Some(_)) if status == 404 => Ok(None),
+            Some(error) => {
+                let error = error.unwrap_or("no reason");
+                bail!("{} answered HTTP {status}, {error:?}; is it a campos-operator? check --server", self.base)
+            }
+            None => Err(self.not_ours().context(format!("HTTP {status}"))),
         }
     }
 
@@ -253,15 +254,16 @@ pub(super) const NOT_LOADED: &str = "the daemon has not read its manifests yet; 
 
 /// The error for a name that no app has.
 pub(super) fn unknown(name: &str, apps: &BTreeMap<String, App>) -> anyhow::Error {
-    let hint = suggestion(name, apps.keys().map(String::as_str));
-    let hint = hint.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    let names: Vec<&str> = apps.keys().map(String::as_str).collect();
+    let hint = suggestion(name, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     anyhow!("no manifest declares an app named {name:?}{hint}")
 }
 
 /// The name with the fewest different letters, or one that contains what was typed: `ticket` for `ticket-bot`.
-fn suggestion<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+fn suggestion<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
     let part = typed.to_lowercase();
-    nearest(typed, names.clone()).or_else(|| names.clone().find(|name| part.len() >= 3 && name.contains(&part)))
+    let contains = |name: &&str| part.len() >= 3 && name.contains(&part);
+    nearest(typed, names.iter().copied()).or_else(|| names.iter().copied().find(contains))
 }
 
 /// Every app, kept up to date.
@@ -430,7 +432,7 @@ mod tests {
             ("b", Some("a")),
             ("nothing-like-it", None),
         ] {
-            assert_eq!(suggestion(typed, known.into_iter()), meant, "{typed}");
+            assert_eq!(suggestion(typed, &known), meant, "{typed}");
         }
     }
 

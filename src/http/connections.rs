@@ -5,7 +5,6 @@
 //! taken, the connection that has been idle for longest ends. A health check, whose request arrives at once, is answered
 //! however many slow connections there are.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -164,42 +163,34 @@ impl Place {
     }
 }
 
+/// Every connection.
 #[derive(Debug, Default)]
-struct Places(Mutex<Opened>);
-
-#[derive(Debug, Default)]
-struct Opened {
-    last: u64,
-    by_number: BTreeMap<u64, Arc<Place>>,
-}
+struct Places(Mutex<Vec<Arc<Place>>>);
 
 impl Places {
-    fn opened(&self) -> MutexGuard<'_, Opened> {
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> (u64, Arc<Place>) {
-        let mut opened = self.opened();
-        opened.last += 1;
-        let (number, place) = (opened.last, Arc::new(Place::new()));
-        opened.by_number.insert(number, place.clone());
-        (number, place)
+    fn open(&self) -> Arc<Place> {
+        let place = Arc::new(Place::new());
+        self.all().push(place.clone());
+        place
     }
 
-    fn close(&self, number: u64) {
-        self.opened().by_number.remove(&number);
+    fn close(&self, place: &Arc<Place>) {
+        self.all().retain(|open| !Arc::ptr_eq(open, place));
     }
 
     /// Ends the connection without progress for longest; one that is being answered only if all are.
     fn make_room(&self) {
-        let rank = |place: &Place| {
+        let rank = |place: &Arc<Place>| {
             let state = place.state();
             (state.busy(), state.progress_at)
         };
-        let mut opened = self.opened();
-        let longest = opened.by_number.iter().min_by_key(|(_, place)| rank(place)).map(|(number, _)| *number);
-        if let Some(place) = longest.and_then(|number| opened.by_number.remove(&number)) {
-            place.leave.notify_one();
+        let mut all = self.all();
+        if let Some(at) = (0..all.len()).min_by_key(|at| rank(&all[*at])) {
+            all.remove(at).leave.notify_one();
         }
     }
 }
@@ -228,11 +219,11 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize) {
         }
         // The semaphore is never closed.
         let Ok(permit) = free.clone().acquire_owned().await else { return };
-        let (number, place) = places.open();
+        let place = places.open();
         let (routes, places) = (routes.clone(), places.clone());
         tokio::spawn(async move {
             connection(stream, routes, &place).await;
-            places.close(number);
+            places.close(&place);
             drop(permit);
         });
     }
