@@ -203,7 +203,7 @@ fn a_service_manager_that_does_not_listen_holds_nothing_up() {
     };
     // Nobody is there: told once.
     let daemon = start();
-    daemon.wait_for("the service manager cannot be told");
+    daemon.wait_for("could not report to the service manager");
     daemon.wait_for("app stopped");
     drop(daemon);
     // Somebody is there and reads nothing: the socket's queue is full after a few.

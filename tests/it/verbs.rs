@@ -183,18 +183,18 @@ fn describe_says_why_and_what_to_do() {
         "Name:        down",
         A,
         "down.yaml:1",
-        "Stopped, as spec.state says",
-        "Observed:    Stopped, seen",
-        "Last action: stop, try 1",
+        "Stopped, from spec.state",
+        "Observed:    Stopped, read",
+        "Last action: stop, attempt 1",
         "Verified, HTTP 200, the server returned status active",
-        "Next look:   in",
+        "Next read:   in",
         "Ready        True     Settled",
         "Nothing: the app is as declared.",
     ] {
         assert!(down.contains(part), "{part} is not in:\n{down}");
     }
     let held = fleet.good(&["describe", "held"]);
-    assert!(held.contains("but suspended (release: | *night*)") && held.contains("Remove `suspend`"), "{held}");
+    assert!(held.contains("but suspended (release: | *night*)") && held.contains("remove `suspend`"), "{held}");
     let gone = fleet.good(&["describe", "gone"]);
     assert!(gone.contains("Check spec.appId in gone.yaml"), "{gone}");
 }
@@ -243,7 +243,7 @@ fn the_daemon_has_to_be_one() {
         let mut command = binary();
         command.args(arguments).env("CAMPOS_OPERATOR_SERVER", simulator.url());
         let (code, _, stderr) = finished(&command.output().unwrap());
-        assert!(code == 1 && stderr.contains("is that a campos-operator?"), "{arguments:?}: {stderr}");
+        assert!(code == 1 && stderr.contains("is it a campos-operator?"), "{arguments:?}: {stderr}");
     }
     assert!(simulator.calls().is_empty());
 }
