@@ -1,29 +1,51 @@
 //! The closed list of reasons, which conditions, logs, metrics and history share word for word.
+//!
+//! A new reason is one row here. The compiler then requires its message (`operator::describe`) and its advice
+//! (`commands::describe`), and tests require its rows in `docs/operations.md` and `http/openapi.json`.
 
 use std::fmt;
+use std::str::FromStr;
 
-/// Why an app is as it is. Closed: the design's list, word for word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Cause of a decision. Closed: the names are a contract.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// Desired and observed agree.
     Settled,
-    /// A stop was called and is not verified yet.
+    /// A stop was sent and is not verified yet.
     Stopping,
-    /// A start was called and is not verified yet.
+    /// A start was sent and is not verified yet.
     Starting,
-    /// They differ, and the call is about to be made.
+    /// Desired and observed differ, and the call is the next step.
     Drifted,
-    /// A call failed; the next one waits for its time.
+    /// A call failed; the next attempt waits.
     BackingOff,
     /// The manifest suspends the app.
     Suspended,
-    /// The policy forbids the call that would be needed.
+    /// A policy forbids the necessary call.
     PolicyForbids,
-    /// `--dry-run`: the call that would be made is not.
+    /// `--dry-run` holds the call.
     DryRun,
     /// There is no fresh reading of the app.
     NotObserved,
-    /// The platform is still creating the app.
+    /// The platform is creating the app.
     BeingCreated,
     /// The platform suspended the app.
     SuspendedByPlatform,
@@ -31,106 +53,40 @@ pub enum Reason {
     AppNotFound,
     /// The token may not change this app.
     Forbidden,
-    /// The platform answered something that nobody can make sense of.
+    /// The operator does not understand the answer of the platform.
     UnexpectedAnswer,
-    /// A stop was accepted, and the app was still not seen stopped in time.
+    /// A stop was accepted, and no reading showed the app stopped in time.
     StopNotEffective,
-    /// A start was accepted, and the app was still not seen running in time.
+    /// A start was accepted, and no reading showed the app running in time.
     StartNotEffective,
-    /// The app keeps coming back after it was settled.
+    /// The app left its desired state again and again.
     Contested,
-    /// The newest text of the manifest is not valid; the last good one is in force.
+    /// The newest text of the manifest is invalid; the last good one is in force.
     InvalidManifest,
-    /// Several manifests name this app.
+    /// Several manifests have this `appId`.
     DuplicateAppId,
-    /// Several manifests bear this name.
+    /// Several manifests have this name.
     DuplicateName,
     /// The directory of manifests cannot be read; the last good ones are in force.
     SourceUnavailable,
     /// A process has the file of the newest text open for writing; the last complete one is in force.
     BeingWritten,
-    /// The list of apps did not come whole, and this app was not in what came.
+    /// The list was incomplete, and did not show this app.
     ObservationIncomplete,
-    /// The token is not accepted: nothing is called.
+    /// The server refuses the token: nothing is called.
     AccountBlocked,
-    /// The account may not do what is needed: no app is called.
+    /// The account may not make the necessary requests: no app is called.
     AccountForbidden,
     /// The platform does not answer.
     ApiUnavailable,
     /// The account's budget of requests is used up for now.
     RateLimited,
-    /// The wall clock differs from the server's, and what is asked of the app depends on the time.
+    /// The wall clock differs from the server's, and the desired state depends on the time.
     ClockDoubtful,
 }
 
 impl Reason {
-    /// Every reason, in the design's order.
-    pub const ALL: [Self; 28] = [
-        Self::Settled,
-        Self::Stopping,
-        Self::Starting,
-        Self::Drifted,
-        Self::BackingOff,
-        Self::Suspended,
-        Self::PolicyForbids,
-        Self::DryRun,
-        Self::NotObserved,
-        Self::BeingCreated,
-        Self::SuspendedByPlatform,
-        Self::AppNotFound,
-        Self::Forbidden,
-        Self::UnexpectedAnswer,
-        Self::StopNotEffective,
-        Self::StartNotEffective,
-        Self::Contested,
-        Self::InvalidManifest,
-        Self::DuplicateAppId,
-        Self::DuplicateName,
-        Self::SourceUnavailable,
-        Self::BeingWritten,
-        Self::ObservationIncomplete,
-        Self::AccountBlocked,
-        Self::AccountForbidden,
-        Self::ApiUnavailable,
-        Self::RateLimited,
-        Self::ClockDoubtful,
-    ];
-
-    /// The word used everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Settled => "Settled",
-            Self::Stopping => "Stopping",
-            Self::Starting => "Starting",
-            Self::Drifted => "Drifted",
-            Self::BackingOff => "BackingOff",
-            Self::Suspended => "Suspended",
-            Self::PolicyForbids => "PolicyForbids",
-            Self::DryRun => "DryRun",
-            Self::NotObserved => "NotObserved",
-            Self::BeingCreated => "BeingCreated",
-            Self::SuspendedByPlatform => "SuspendedByPlatform",
-            Self::AppNotFound => "AppNotFound",
-            Self::Forbidden => "Forbidden",
-            Self::UnexpectedAnswer => "UnexpectedAnswer",
-            Self::StopNotEffective => "StopNotEffective",
-            Self::StartNotEffective => "StartNotEffective",
-            Self::Contested => "Contested",
-            Self::InvalidManifest => "InvalidManifest",
-            Self::DuplicateAppId => "DuplicateAppId",
-            Self::DuplicateName => "DuplicateName",
-            Self::SourceUnavailable => "SourceUnavailable",
-            Self::BeingWritten => "BeingWritten",
-            Self::ObservationIncomplete => "ObservationIncomplete",
-            Self::AccountBlocked => "AccountBlocked",
-            Self::AccountForbidden => "AccountForbidden",
-            Self::ApiUnavailable => "ApiUnavailable",
-            Self::RateLimited => "RateLimited",
-            Self::ClockDoubtful => "ClockDoubtful",
-        }
-    }
-
-    /// Whether it concerns the whole account, so that it is told once and not of each app.
+    /// Whether it concerns the whole account, so that it is reported once and not for each app.
     pub const fn is_account_wide(self) -> bool {
         matches!(self, Self::AccountBlocked | Self::AccountForbidden | Self::ApiUnavailable | Self::RateLimited)
     }
@@ -139,5 +95,56 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// The text is not one of the closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownReason;
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, UnknownReason> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or(UnknownReason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_http_port_describes_every_reason() {
+        let described: Value = serde_json::from_str(include_str!("../http/openapi.json")).unwrap();
+        let words: Vec<Value> = Reason::ALL.iter().map(|reason| reason.as_str().into()).collect();
+        let schemas = &described["components"]["schemas"];
+        assert_eq!(schemas["Reason"]["enum"], Value::from(words.clone()));
+        // The reason of a history entry may be absent.
+        let found =
+            lists(schemas).into_iter().filter(|list| list.last() == Some(&Value::Null) && list.contains(&words[0]));
+        assert_eq!(found.collect::<Vec<_>>(), [&[words.clone(), vec![Value::Null]].concat()]);
+    }
+
+    fn lists(value: &Value) -> Vec<&Vec<Value>> {
+        match value {
+            Value::Array(list) => std::iter::once(list).chain(list.iter().flat_map(lists)).collect(),
+            Value::Object(fields) => fields.values().flat_map(lists).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => vec![],
+        }
+    }
+
+    #[test]
+    fn the_page_names_reasons_of_the_list() {
+        let page = include_str!("../http/page/page.js");
+        let (_, set) = page.split_once("const TROUBLE = new Set([").unwrap();
+        let words: Vec<&str> =
+            set.split_once("])").unwrap().0.split(',').map(|word| word.trim().trim_matches('"')).collect();
+        assert!(words.len() > 5 && words.iter().all(|word| word.parse::<Reason>().is_ok()), "{words:?}");
+        let held = Reason::ALL.into_iter().filter(|reason| reason.is_account_wide());
+        assert!(held.map(Reason::as_str).all(|word| words.contains(&word)), "{words:?}");
+        assert!(!Reason::Settled.is_account_wide() && !Reason::Forbidden.is_account_wide());
     }
 }
