@@ -611,3 +611,82 @@ fn a_refused_token_does_not_end_the_probes_of_a_forbidden_account() {
     limiter.succeeded(&Call::Token, Limits::default(), at);
     assert!(limiter.forbidden_probe_at().unwrap() > at);
 }
+
+#[test]
+fn only_failures_in_a_row_open_the_breaker() {
+    let (now, lost) = (Moment::from_secs(100), failure(Verdict::LostAnswer));
+    let answers: [fn(&mut RateLimiter, Moment) -> Vec<Shift>; 3] = [
+        |limiter, now| limiter.succeeded(&app(9), Limits::default(), now),
+        |limiter, now| limiter.failed(&app(9), &failure(Verdict::NotFound), now),
+        |limiter, now| limiter.failed(&app(9), &failure(Verdict::Forbidden), now),
+    ];
+    for answer in answers {
+        let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+        for _ in 0..10 {
+            for n in 0..4 {
+                assert_eq!(limiter.failed(&app(n), &lost, now), []);
+            }
+            answer(&mut limiter, now);
+        }
+        assert!(!limiter.breaker_open());
+        // Lists concern no app: each counts.
+        let shifts: Vec<Shift> = (0..5).flat_map(|_| limiter.failed(&Call::List, &lost, now)).collect();
+        assert_eq!((shifts, limiter.breaker_open()), (vec![Shift::BreakerOpened], true));
+    }
+}
+
+#[test]
+fn the_list_is_a_probe_while_the_breaker_is_open_or_the_list_is_forbidden() {
+    let now = Moment::from_secs(100);
+    let after = |calls: &[Call], verdict| {
+        let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+        for call in calls {
+            limiter.failed(call, &failure(verdict), now);
+        }
+        limiter.list_is_a_probe()
+    };
+    let apps: Vec<Call> = (0..5).map(app).collect();
+    assert!(!after(&[], Verdict::Retry) && !after(&apps[..4], Verdict::Retry));
+    assert!(after(&apps, Verdict::Retry));
+    assert!(after(&[Call::List], Verdict::Forbidden));
+    assert!(!after(&apps, Verdict::Forbidden), "only calls are forbidden");
+}
+
+#[test]
+fn a_forbidden_account_without_pending_requests_is_forgotten() {
+    let (now, id) = (Moment::from_secs(100), |n: usize| format!("app-{n}").parse::<AppId>().unwrap());
+    let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+    for n in 0..5 {
+        limiter.failed(&app(n), &failure(Verdict::Forbidden), now);
+    }
+    assert!(limiter.is_known_forbidden(&id(0)) && !limiter.is_known_forbidden(&id(5)));
+    limiter.nothing_forbidden_is_pending();
+    assert_eq!((limiter.account_forbidden(), limiter.is_known_forbidden(&id(0))), (None, false));
+    assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
+}
+
+#[test]
+fn the_probe_of_a_forbidden_account_is_repeated_later_if_it_proves_nothing() {
+    let now = Moment::from_secs(100);
+    for verdict in [Verdict::LostAnswer, Verdict::NotFound, Verdict::Locked] {
+        let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
+        for n in 0..5 {
+            limiter.failed(&app(n), &failure(Verdict::Forbidden), now);
+        }
+        let at = limiter.forbidden_probe_at().unwrap();
+        assert_eq!(limiter.admit(Lane::Act, at), Admission::Later, "only the probe goes out");
+        assert_eq!(limiter.admit_forbidden_probe(at), Admission::Go);
+        assert_eq!(limiter.admit(Lane::Act, at), Admission::Later);
+        limiter.failed(&app(1), &failure(verdict), at);
+        assert!(limiter.forbidden_probe_at().unwrap() > at, "{verdict:?}");
+    }
+}
+
+#[test]
+fn the_last_count_of_remaining_requests_is_published() {
+    let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
+    assert_eq!(limiter.remaining(), None);
+    limiter.succeeded(&Call::List, Limits { remaining: Some(7), ..Limits::default() }, Moment::START);
+    limiter.succeeded(&Call::List, Limits::default(), Moment::START);
+    assert_eq!(limiter.remaining(), Some(7));
+}

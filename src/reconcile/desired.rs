@@ -238,3 +238,92 @@ pub enum Text {
     /// The same, and a process has had its file open for writing for a while.
     BeingWritten,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::schedule::{Days, Span, Window};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Stopped, with a window in which it runs from 100 s to 200 s, and a suspension until 300 s.
+    fn spec(window: bool, until: Option<i64>) -> Spec {
+        let wall = |second| at(second).to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        let span = Span::Once { from: wall(100), to: Some(wall(200)) };
+        let windows = Vec::from_iter(window.then_some(Window { state: Desired::Running, span, reason: None }));
+        Spec {
+            app_id: "a".parse().unwrap(),
+            state: Desired::Stopped,
+            policy: None,
+            suspend: until.map(|until| Suspension { reason: None, until: Some(at(until)) }),
+            schedule: Some(Arc::new(Schedule::new("UTC", windows).unwrap())),
+        }
+    }
+
+    #[test]
+    fn a_target_depends_on_the_moment_alone() {
+        use Desired::{Running, Stopped};
+        let spec = spec(true, Some(300));
+        for (second, desired, suspended, because) in [
+            (0, Stopped, true, "suspend"),
+            (100, Running, true, "suspend"),
+            (199, Running, true, "suspend"),
+            (200, Stopped, true, "suspend"),
+            (299, Stopped, true, "suspend"),
+            (300, Stopped, false, "state"),
+        ] {
+            let target = spec.target(at(second));
+            assert_eq!((target.desired, target.suspended), (desired, suspended), "{second}");
+            assert_eq!(spec.explain(target), because, "{second}");
+        }
+        let running = Spec { suspend: None, ..spec }.target(at(150));
+        assert_eq!((running.desired, running.suspended), (Running, false));
+    }
+
+    #[test]
+    fn a_window_is_explained_with_its_number_and_span() {
+        let spec = spec(true, None);
+        let expected = "window 1 (1970-01-01 00:01:40-1970-01-01 00:03:20)";
+        assert_eq!(spec.explain(spec.target(at(150))), expected);
+    }
+
+    #[test]
+    fn windows_and_ends_of_suspensions_depend_on_the_time() {
+        for (window, until, timed) in [(false, None, false), (true, None, true), (false, Some(1), true)] {
+            let spec = spec(window, until);
+            assert_eq!((spec.is_timed(), spec.target(at(0)).timed), (timed, timed));
+        }
+        let forever = Spec { suspend: Some(Suspension::default()), schedule: None, ..spec(false, None) };
+        assert!(!forever.is_timed() && forever.target(at(i64::from(u32::MAX))).suspended);
+    }
+
+    #[test]
+    fn the_next_change_is_the_earliest_of_windows_and_suspension() {
+        let change = |spec: &Spec, now| spec.next_change(at(now)).map(Timestamp::as_second);
+        let both = spec(true, Some(150));
+        let changes = [0, 99, 100, 149, 150, 199, 200].map(|now| change(&both, now));
+        assert_eq!(changes, [Some(100), Some(100), Some(150), Some(150), Some(200), Some(200), None]);
+        assert_eq!(change(&spec(false, None), 0), None);
+        let transition = |spec: &Spec| spec.next_transition(at(0)).map(|(at, then)| (at.as_second(), then.desired));
+        assert_eq!(transition(&both), Some((100, Desired::Running)));
+        // A window that asks for what `state` asks for changes nothing.
+        assert_eq!(transition(&Spec { state: Desired::Running, ..spec(true, None) }), None);
+        let days = Days::ALL;
+        let (from, to) = (jiff::civil::time(1, 0, 0, 0), jiff::civil::time(2, 0, 0, 0));
+        let daily = Span::Recurring { days, from, ends_after: 0, to };
+        let windows = vec![Window { state: Desired::Stopped, span: daily, reason: None }];
+        let same = Spec { schedule: Some(Arc::new(Schedule::new("UTC", windows).unwrap())), ..spec(false, None) };
+        assert_eq!((change(&same, 0), transition(&same)), (Some(3_600), None));
+    }
+
+    #[test]
+    fn of_two_policies_the_stricter_is_the_smaller() {
+        assert!(Policy::ObserveOnly < Policy::StopOnly && Policy::StopOnly < Policy::Full);
+        assert_eq!(
+            [Policy::ObserveOnly, Policy::StopOnly, Policy::Full].map(Policy::as_str),
+            ["ObserveOnly", "StopOnly", "Full"]
+        );
+    }
+}

@@ -209,4 +209,28 @@ mod tests {
         assert!(answer(&mut doubt, YEAR).is_some());
         assert_eq!((doubt.trust(), doubt.differs()), (Trust::Confirmed, true));
     }
+
+    #[test]
+    fn one_more_answer_is_worth_a_request_only_if_it_can_settle_the_matter() {
+        let mut doubt = Doubt::new(false);
+        assert!(!doubt.wants_answer(), "nothing differs");
+        for expected in [true, true, false] {
+            answer(&mut doubt, YEAR);
+            assert_eq!(doubt.wants_answer(), expected);
+        }
+        let mut doubt = Doubt::new(false);
+        answer(&mut doubt, 0);
+        answer(&mut doubt, YEAR);
+        assert!(!doubt.wants_answer(), "the clock was confirmed");
+    }
+
+    #[test]
+    fn a_clock_is_set_only_beyond_the_tolerance() {
+        let mut doubt = Doubt::new(false);
+        answer(&mut doubt, 0);
+        doubt.set_forward(TOLERANCE);
+        assert_eq!(doubt.trust(), Trust::Confirmed);
+        doubt.set_forward(SignedDuration::from_nanos(1));
+        assert_eq!(doubt.trust(), Trust::Doubtful);
+    }
 }

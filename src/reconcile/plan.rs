@@ -126,6 +126,63 @@ mod tests {
         plan(subjects, gates, Moment::START)
     }
 
+    /// The decision about one app that shall be stopped.
+    fn one(observed: Observed, text: Text, gates: Gates) -> Entry {
+        let (past, name) = (Attempts::new(0), "a".parse().unwrap());
+        let target = Target {
+            desired: Desired::Stopped,
+            because: Because::State,
+            suspended: false,
+            timed: false,
+            policy: Policy::Full,
+        };
+        let goal = Goal::Known(target);
+        let subject = Subject { name: &name, app_id: None, goal, observed, past: &past, text };
+        plan([subject], gates, Moment::START).entries.remove(0)
+    }
+
+    #[test]
+    fn a_call_waits_for_a_text_that_is_not_complete() {
+        for (text, expected) in [
+            (Text::Stable, Decision::Act(Action::Stop)),
+            (Text::Pending, Decision::Wait { reason: Reason::BeingWritten, until: None }),
+            (Text::BeingWritten, Decision::Wait { reason: Reason::BeingWritten, until: None }),
+        ] {
+            assert_eq!(one(Observed::Running, text, Gates::OPEN).decision, expected);
+            let settled = Decision::Settled(Reason::Settled);
+            assert_eq!(one(Observed::Stopped, text, Gates::OPEN).decision, settled, "there is nothing to hold");
+        }
+    }
+
+    #[test]
+    fn an_app_is_missing_only_if_the_list_can_be_read() {
+        let unreadable = Gates { list_unreadable: true, ..Gates::OPEN };
+        let entry = one(Observed::Missing, Text::Stable, unreadable);
+        assert_eq!((entry.observed, entry.decision.reason()), (Observed::Unknown, Reason::NotObserved));
+        let entry = one(Observed::Missing, Text::Stable, Gates::OPEN);
+        assert_eq!((entry.observed, entry.decision), (Observed::Missing, Decision::Stalled(Reason::AppNotFound)));
+        assert_eq!(one(Observed::Running, Text::Stable, unreadable).observed, Observed::Running);
+    }
+
+    #[test]
+    fn a_plan_has_every_app_with_stops_first() {
+        let app = |name: &str, desired, observed| {
+            let target =
+                Target { desired, because: Because::State, suspended: false, timed: false, policy: Policy::Full };
+            (name.parse().unwrap(), target, observed)
+        };
+        let fleet = [
+            app("a", Desired::Running, Observed::Running),
+            app("b", Desired::Running, Observed::Stopped),
+            app("d", Desired::Stopped, Observed::Running),
+            app("c", Desired::Stopped, Observed::Running),
+        ];
+        let plan = made(&fleet, Gates::OPEN);
+        assert_eq!(plan.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["c", "d", "b", "a"]);
+        let actions: Vec<_> = plan.actions().map(|(action, entry)| (action, entry.name.as_str())).collect();
+        assert_eq!(actions, [(Action::Stop, "c"), (Action::Stop, "d"), (Action::Start, "b")]);
+    }
+
     fn any_fleet() -> impl Strategy<Value = Vec<(AppName, Target, Observed)>> {
         let app = ("[a-z]{1,6}", any::<bool>(), any::<bool>(), 0..3_u8, 0..6_usize);
         proptest::collection::vec(app, 0..20).prop_map(|apps| {
