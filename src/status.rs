@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use self::app::App;
-use self::history::{Entry, Health, Pen};
+use self::history::{Entry, Handle, Health};
 use self::meters::Meters;
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
@@ -36,7 +36,7 @@ pub const API_VERSION: &str = "campos-operator.dev/v1";
 pub struct Daemon {
     pub source: SourceStatus,
     pub observation: Observation,
-    pub governor: GovernorStatus,
+    pub governor: LimiterStatus,
     /// Comparison of the wall clock with the server's: `not compared`, `compared` or `differs`.
     pub clock: &'static str,
     /// Null before the first comparison.
@@ -91,7 +91,7 @@ pub struct Observation {
 #[expect(clippy::struct_excessive_bools, reason = "independent conditions, spelled as in the API")]
 #[derive(Debug, Clone, PartialEq, Serialize, Default)]
 #[serde(rename_all = "camelCase")]
-pub struct GovernorStatus {
+pub struct LimiterStatus {
     /// Present budget; null if unlimited.
     pub requests_per_minute: Option<f64>,
     /// `X-RateLimit-Remaining` of the last answer.
@@ -140,7 +140,7 @@ struct Published {
     history: VecDeque<(u64, Arc<Entry>)>,
     history_version: u64,
     health: Health,
-    pen: Option<Pen>,
+    writer: Option<Handle>,
     progress: Moment,
     interval: Duration,
 }
@@ -191,7 +191,7 @@ impl Default for Board {
             history: VecDeque::new(),
             history_version: version,
             health: Health { writable: true, ..Health::default() },
-            pen: None,
+            writer: None,
             progress: Moment::START,
             interval: Duration::ZERO,
         };
@@ -278,7 +278,7 @@ impl Board {
     pub fn record(&self, entry: Entry) {
         self.write(|state, version| {
             let entry = Arc::new(entry);
-            if state.pen.as_ref().is_some_and(|pen| !pen.write(&entry)) {
+            if state.writer.as_ref().is_some_and(|writer| !writer.write(&entry)) {
                 state.health.lost += 1;
             }
             state.remember(version, entry);
@@ -298,13 +298,13 @@ impl Board {
                 ((), true)
             });
         };
-        let (entries, pen) = history::open(directory, history::LARGEST, report)?;
+        let (entries, writer) = history::open(directory, history::LARGEST, report)?;
         self.write(|state, version| {
             for entry in entries {
                 state.remember(version, Arc::new(entry));
             }
             state.health.persistent = true;
-            (state.pen, state.daemon_version) = (Some(pen), version);
+            (state.writer, state.daemon_version) = (Some(writer), version);
             ((), true)
         });
         Ok(())
@@ -312,9 +312,9 @@ impl Board {
 
     /// Waits for a limited time until the history is written.
     pub fn close_history(&self) {
-        let pen = self.read().pen.clone();
-        if let Some(pen) = pen {
-            pen.close();
+        let writer = self.read().writer.clone();
+        if let Some(writer) = writer {
+            writer.close();
         }
     }
 
@@ -358,7 +358,7 @@ impl Board {
     pub fn forgotten_history(&self) -> Option<(Arc<Path>, Timestamp)> {
         let state = self.read();
         let oldest = state.history.front().filter(|_| state.history.len() >= history::KEPT)?;
-        Some((state.pen.as_ref()?.directory(), oldest.1.time))
+        Some((state.writer.as_ref()?.directory(), oldest.1.time))
     }
 
     pub fn history_health(&self) -> Health {

@@ -22,7 +22,7 @@ use crate::reconcile::state::Desired;
 use crate::reconcile::state::Observed;
 use crate::source::SourceReport;
 use crate::status::app::{App, since};
-use crate::status::{Condition, Daemon, GovernorStatus, Observation, SourceStatus};
+use crate::status::{Condition, Daemon, LimiterStatus, Observation, SourceStatus};
 
 /// The moment at which it is told.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +145,7 @@ pub fn daemon(
             incomplete: rounds.trouble().cloned(),
             interval_seconds: interval.as_secs(),
         },
-        governor: GovernorStatus {
+        governor: LimiterStatus {
             requests_per_minute: limiter.requests_per_minute(now),
             remaining: limiter.remaining(),
             paused: limiter.paused_until(now).is_some(),

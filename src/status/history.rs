@@ -127,12 +127,12 @@ enum Message {
 
 /// Handle of the writing thread. Sending never blocks.
 #[derive(Debug, Clone)]
-pub struct Pen {
+pub struct Handle {
     inbox: SyncSender<Message>,
     directory: Arc<Path>,
 }
 
-impl Pen {
+impl Handle {
     pub fn directory(&self) -> Arc<Path> {
         self.directory.clone()
     }
@@ -163,22 +163,22 @@ pub fn open(
     directory: PathBuf,
     largest: u64,
     report: impl FnMut(bool, u64) + Send + 'static,
-) -> io::Result<(Vec<Entry>, Pen)> {
+) -> io::Result<(Vec<Entry>, Handle)> {
     let (sender, inbox) = sync_channel(WAITING);
     let (loaded, entries) = sync_channel(1);
-    let pen = Pen { inbox: sender, directory: directory.as_path().into() };
+    let handle = Handle { inbox: sender, directory: directory.as_path().into() };
     let writer = Writer { directory, largest, file: None, size: 0, writable: true, report };
-    let from = pen.directory();
+    let from = handle.directory();
     thread::Builder::new().name("history".into()).spawn(move || {
         // The start may have stopped waiting.
         let _ = loaded.send(load(&from));
         writer.run(&inbox);
     })?;
     let entries = entries.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        warn!(directory = %pen.directory.display(), "the disk does not answer; the operator starts without the history of earlier runs");
+        warn!(directory = %handle.directory.display(), "the disk does not answer; the operator starts without the history of earlier runs");
         Vec::new()
     });
-    Ok((entries, pen))
+    Ok((entries, handle))
 }
 
 /// The newest entries of the file, and of the older file if there are too few.
@@ -306,7 +306,7 @@ impl<F: FnMut(bool, u64)> Writer<F> {
                     }
                 }
             }
-            // The end alone writes nothing, and so tells nothing of the disk.
+            // Without an entry there was no write to report.
             if count > 0 {
                 let written = self.append(&lines);
                 self.note(written, count);
@@ -410,11 +410,11 @@ mod tests {
     }
 
     fn write(directory: &Path, largest: u64, numbers: std::ops::Range<usize>) {
-        let (_, pen) = open(directory.to_owned(), largest, |_, _| {}).unwrap();
+        let (_, handle) = open(directory.to_owned(), largest, |_, _| {}).unwrap();
         for n in numbers {
-            assert!(pen.write(&entry(n)));
+            assert!(handle.write(&entry(n)));
         }
-        pen.close();
+        handle.close();
     }
 
     #[test]
@@ -472,17 +472,17 @@ mod tests {
         let state = directory.path().join("state");
         fs::write(&state, "").unwrap();
         let (reports, reported) = channel();
-        let (entries, pen) =
+        let (entries, handle) =
             open(state.clone(), LARGEST, move |writable, lost| reports.send((writable, lost)).unwrap()).unwrap();
         assert_eq!(entries, []);
         let deadline = Duration::from_secs(20);
         assert_eq!(reported.recv_timeout(deadline), Ok((false, 0)));
-        pen.write(&entry(0));
+        handle.write(&entry(0));
         assert_eq!(reported.recv_timeout(deadline), Ok((false, 1)));
         fs::remove_file(&state).unwrap();
-        pen.write(&entry(1));
+        handle.write(&entry(1));
         assert_eq!(reported.recv_timeout(deadline), Ok((true, 0)));
-        pen.close();
+        handle.close();
         assert_eq!(load(&state).len(), 1);
     }
 

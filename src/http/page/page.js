@@ -472,14 +472,14 @@ function showBlank() {
       : source.problems?.length ? "broken" : "empty";
   if (blank.dataset.kind === kind) return;
   blank.dataset.kind = kind;
-  const tell = (title, ...rest) => blank.replaceChildren(make("h3", {}, title), ...rest);
+  const blankPage = (title, ...rest) => blank.replaceChildren(make("h3", {}, title), ...rest);
   if (kind === "loading") blank.replaceChildren(make("p", {}, link === "lost" ? "Nothing was read yet." : "Loading …"));
-  else if (kind === "filtered") tell("No matching apps.", make("p", {}, "Clear a filter, or search for something else."));
-  else if (kind.startsWith("gone")) tell("The manifests cannot be read.", make("p", {}, sentence(source.trouble)), make("p", {}, "The operator retries, and stops nothing meanwhile."));
-  else if (kind === "reading") tell("The manifests are being read.", make("p", {}, "Please wait."));
-  else if (kind === "broken") tell("No manifest is valid.", make("p", {}, "Every file has an error; the panel “Operator” lists them. Nothing is called for these apps."));
+  else if (kind === "filtered") blankPage("No matching apps.", make("p", {}, "Clear a filter, or search for something else."));
+  else if (kind.startsWith("gone")) blankPage("The manifests cannot be read.", make("p", {}, sentence(source.trouble)), make("p", {}, "The operator retries, and stops nothing meanwhile."));
+  else if (kind === "reading") blankPage("The manifests are being read.", make("p", {}, "Please wait."));
+  else if (kind === "broken") blankPage("No manifest is valid.", make("p", {}, "Every file has an error; the panel “Operator” lists them. Nothing is called for these apps."));
   else {
-    tell("No manifests yet.",
+    blankPage("No manifests yet.",
       make("p", {}, `The directory was read (revision ${source.revision || "none"}) and declares no app, so the operator calls nothing. Add a file such as this one; its app appears here.`),
       make("pre", { tabindex: "0", "aria-label": "An example of a manifest" }, EXAMPLE),
       make("p", {}, make("code", {}, "campos-operator import"), " writes one for each app that the account has."));
@@ -718,7 +718,7 @@ function showConditions(conditions, shown) {
     make("span", {}, one.type), make("span", {}, PLAIN[one.type]?.[one.status] ?? one.status),
     make("span", { class: "since" }, "since ", when(one.lastTransitionTime, "age")),
     // A message that all three share is shown once, at the top.
-    one.message !== shown && make("span", { class: "told" }, sentence(one.message)))));
+    one.message !== shown && make("span", { class: "more" }, sentence(one.message)))));
 }
 
 let readingPast = 0;
