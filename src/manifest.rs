@@ -12,7 +12,6 @@
 //! gives editors what `schema` reads.
 //! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
 
-pub mod catalog;
 pub mod diagnostic;
 pub mod doubts;
 mod engine;
@@ -26,6 +25,7 @@ mod scan;
 pub mod schema;
 mod second_opinion;
 pub mod source;
+pub mod store;
 mod tracked;
 mod watch;
 mod windows;

@@ -1,6 +1,6 @@
 //! What do the files of the manifests say now, and which of what they say is new?
 //!
-//! Looks at the disk when told to, and keeps the catalog: which text has settled, which file has moved, which is gone. It
+//! Looks at the disk when told to, and keeps the store: which text has settled, which file has moved, which is gone. It
 //! neither waits nor owns a thread; `now` comes from whoever does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::catalog::{Catalog, Changes, FileState};
+use super::store::{Store, Changes, FileState};
 use super::diagnostic::Diagnostic;
 use super::load::{self, Content, ParsedFile};
 use super::scan::{self, Bytes, FileId, Found, Layout, Listing, Outside, Print, Root};
@@ -122,14 +122,14 @@ struct Pending {
     look_at: Instant,
 }
 
-/// Everything but the waiting: looks at the disk and keeps the catalog.
+/// Everything but the waiting: looks at the disk and keeps the store.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each true or not")]
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) roots: Vec<Root>,
     follow_links: bool,
     pub(super) outside: Outside,
-    pub(super) catalog: Catalog,
+    pub(super) store: Store,
     tracked: Files,
     pending: BTreeMap<Arc<str>, Pending>,
     pub(super) missing: BTreeMap<Arc<str>, Instant>,
@@ -173,7 +173,7 @@ pub(super) struct Engine {
     problems: Vec<Diagnostic>,
     /// The same, for the report.
     lines: Arc<[Arc<str>]>,
-    /// What the catalog counted when it told them.
+    /// What the store counted when it told them.
     troubles: u64,
     /// Whether problems are not logged: whoever loads once prints them.
     pub(super) silent: bool,
@@ -185,7 +185,7 @@ impl Engine {
             roots: scan::roots(roots),
             follow_links,
             outside: Outside::default(),
-            catalog: Catalog::new(),
+            store: Store::new(),
             tracked: Files::default(),
             pending: BTreeMap::new(),
             missing: BTreeMap::new(),
@@ -246,7 +246,7 @@ impl Engine {
             self.tracked.reserve(due.len());
         } else if arrival == Arrival::Whole {
             // One tree, one change: none of it goes before the rest.
-            if due.iter().any(|due| self.catalog.members(&due.file).any(|name| self.changed_recently(name, now))) {
+            if due.iter().any(|due| self.store.members(&due.file).any(|name| self.changed_recently(name, now))) {
                 for due in &mut due {
                     due.arrival = Arrival::Deferred;
                 }
@@ -329,7 +329,7 @@ impl Engine {
     /// a scan interval by accident of editing; one may well be, unless the device has changed below it.
     fn keeps_lost(&mut self, root: usize, device: u64, now: Instant) -> bool {
         let Some(objects) = self.losing(root) else {
-            if self.catalog.files().any(|(file, _)| self.root_of(file) == root) {
+            if self.store.files().any(|(file, _)| self.root_of(file) == root) {
                 self.devices[root] = Some(device);
             }
             self.regain(root, now);
@@ -374,7 +374,7 @@ impl Engine {
         }
         let emptied = self.lost.get(&root).map(|loss| &loss.emptied);
         let mut objects = 0;
-        for (file, _) in self.catalog.files().filter(|(file, _)| self.root_of(file) == root) {
+        for (file, _) in self.store.files().filter(|(file, _)| self.root_of(file) == root) {
             let gone = self.missing.contains_key(file)
                 || self.emptying.contains_key(file)
                 || self.batch.get(file).is_some_and(declares_nothing)
@@ -382,7 +382,7 @@ impl Engine {
             if !gone {
                 return None;
             }
-            objects += self.catalog.members(file).filter(|name| !elsewhere.contains(*name)).count();
+            objects += self.store.members(file).filter(|name| !elsewhere.contains(*name)).count();
         }
         (objects > 0).then_some(objects)
     }
@@ -409,7 +409,7 @@ impl Engine {
         self.released.retain(|(at, ..)| now.duration_since(*at) <= self.together);
         for (file, since) in missing {
             if at_rest || now.duration_since(since) >= GONE_AT_LAST {
-                let objects = self.catalog.members(&file).count();
+                let objects = self.store.members(&file).count();
                 self.released.push((now, root, objects));
                 self.gone(&file);
             }
@@ -418,7 +418,7 @@ impl Engine {
             if (at_rest || now.duration_since(since) >= GONE_AT_LAST)
                 && let Some(Emptied { state, .. }) = self.emptying.remove(&file)
             {
-                let objects = self.catalog.members(&file).count();
+                let objects = self.store.members(&file).count();
                 self.released.push((now, root, objects));
                 self.batch.entry(file).or_insert(state);
             }
@@ -442,8 +442,8 @@ impl Engine {
             FileState::Unreadable(_) | FileState::Gone => Vec::new(),
         };
         let elsewhere: HashSet<AppName> = self.batch.values().flat_map(named).collect();
-        let catalog = &self.catalog;
-        let keeps = |file: &str| catalog.members(file).any(|name| !elsewhere.contains(name));
+        let store = &self.store;
+        let keeps = |file: &str| store.members(file).any(|name| !elsewhere.contains(name));
         if !self.allow_empty {
             let deferred = self.batch.extract_if(.., |file, state| is_emptied(state) && keeps(file));
             self.emptying.extend(deferred.map(|(file, state)| (file, Emptied { since: now, state })));
@@ -485,7 +485,7 @@ impl Engine {
 
     /// Roots that declare nothing.
     pub(super) fn empty_roots(&self) -> impl Iterator<Item = &Root> {
-        let used: HashSet<usize> = self.catalog.files().map(|(file, _)| self.root_of(file)).collect();
+        let used: HashSet<usize> = self.store.files().map(|(file, _)| self.root_of(file)).collect();
         self.roots.iter().enumerate().filter(move |(at, _)| !used.contains(at)).map(|(_, root)| root)
     }
 
@@ -686,7 +686,7 @@ impl Engine {
                 Read::Bytes(_) => None,
             };
             let names = read.into_iter().flatten().filter_map(|document| document.name.as_ref());
-            names.chain(self.catalog.members(file)).any(|name| self.changed_recently(name, now))
+            names.chain(self.store.members(file)).any(|name| self.changed_recently(name, now))
         };
         let wait = |quiet, may_be_open| Some(Wait { arrival, quiet, may_be_open });
         match arrival {
@@ -789,14 +789,14 @@ impl Engine {
     fn wait_for(&mut self, file: &Arc<str>, pending: Pending) {
         let before = self.pending.insert(file.clone(), pending);
         if before.is_none_or(|before| Some(before.shown) != self.pending.get(file).map(|now| now.shown)) {
-            self.restless.extend(self.catalog.members(file).cloned());
+            self.restless.extend(self.store.members(file).cloned());
         }
     }
 
     /// Nothing of a file is pending any more.
     fn accepted(&mut self, file: &Arc<str>) {
         if self.pending.remove(file).is_some() {
-            self.restless.extend(self.catalog.members(file).cloned());
+            self.restless.extend(self.store.members(file).cloned());
         }
     }
 
@@ -805,7 +805,7 @@ impl Engine {
         let restless = std::mem::take(&mut self.restless);
         let mut news = Vec::new();
         for name in restless {
-            let files = self.catalog.files_of(&name);
+            let files = self.store.files_of(&name);
             let pending = files.iter().filter_map(|file| self.pending.get(file)).map(|pending| pending.shown).max();
             let text = match pending {
                 None => Text::Stable,
@@ -828,7 +828,7 @@ impl Engine {
         let mut left = BTreeSet::new();
         for document in &parsed.documents {
             let (Content::Good(_), Some(name)) = (&document.content, &document.name) else { continue };
-            left.extend(self.catalog.files_of(name).into_iter().filter(|other| other != file));
+            left.extend(self.store.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
             if self.tracked.path(&other).is_some_and(|path| is_absent(&path))
@@ -854,9 +854,9 @@ impl Engine {
             }
         };
         let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
-        // What is known of it may not have reached the catalog yet.
+        // What is known of it may not have reached the store yet.
         self.commit(now);
-        self.catalog.rename(&from, file);
+        self.store.rename(&from, file);
         self.missing.remove(&from);
         self.tracked.forget(&from);
     }
@@ -891,7 +891,7 @@ impl Engine {
         if self.batch.is_empty() {
             return;
         }
-        let changes = self.catalog.take(std::mem::take(&mut self.batch), clock::timestamp());
+        let changes = self.store.take(std::mem::take(&mut self.batch), clock::timestamp());
         self.recent.retain(|_, at| now.duration_since(*at) < AGAIN_WITHIN);
         // The first load changes nothing: it is what there is.
         if self.loaded {
@@ -910,9 +910,9 @@ impl Engine {
             self.changes.respecified.extend(changes.respecified);
         }
         // A thousand files that are wrong are no reason for an edit of another one to wait.
-        if self.troubles != self.catalog.troubles() {
-            self.troubles = self.catalog.troubles();
-            let problems = self.catalog.diagnostics();
+        if self.troubles != self.store.troubles() {
+            self.troubles = self.store.troubles();
+            let problems = self.store.diagnostics();
             self.tell(&problems);
             self.lines = problems.iter().map(|problem| problem.one_line().into()).collect();
             self.problems = problems;
@@ -1007,7 +1007,7 @@ impl Engine {
         !self.linked && inside.is_some_and(|below| below.iter().any(ignored))
     }
 
-    /// Fills in the line a diagnostic is about, where the catalog could not know it.
+    /// Fills in the line a diagnostic is about, where the store could not know it.
     pub(super) fn add_excerpt(&self, diagnostic: &mut Diagnostic) {
         if diagnostic.excerpt.is_none()
             && let Some(path) = self.tracked.path(&diagnostic.file)
@@ -1241,7 +1241,7 @@ pub(super) mod tests {
             fs::write(dir.path().join(format!("{at:03}.yaml")), text).expect("write");
         }
         let (declared, diagnostics, report) = load(vec![dir.path().to_owned()]);
-        let mut alone = Catalog::new();
+        let mut alone = Store::new();
         for at in 0..300 {
             let file: Arc<str> = format!("{at:03}.yaml").into();
             let bytes = fs::read(dir.path().join(&*file)).expect("read");
@@ -1316,7 +1316,7 @@ pub(super) mod tests {
         }
 
         fn state(&self, name: &str) -> &'static str {
-            let declared = self.engine.catalog.declared().into_iter().find(|declared| declared.name.as_str() == name);
+            let declared = self.engine.store.declared().into_iter().find(|declared| declared.name.as_str() == name);
             declared.and_then(|declared| Some(declared.spec()?.state.as_str())).unwrap_or("-")
         }
 

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::catalog::{Catalog, Changes, FileState};
 use super::diagnostic::Diagnostic;
 use super::engine::{Arrival, Engine, GONE_AFTER, Look, PATIENCE, QUIET_UNTOLD, excerpt};
 use super::load;
+use super::store::{Changes, FileState, Store};
 use super::tracked::Again;
 use super::watch::{Signal, Unwatched, Watch};
 use crate::clock;
@@ -176,22 +176,22 @@ pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>
         }
         thread::sleep(QUIET_UNTOLD);
     }
-    let mut diagnostics = engine.catalog.diagnostics();
+    let mut diagnostics = engine.store.diagnostics();
     for diagnostic in &mut diagnostics {
         engine.add_excerpt(diagnostic);
     }
-    (engine.catalog.declared(), diagnostics, engine.report())
+    (engine.store.declared(), diagnostics, engine.report())
 }
 
 /// Reads one text that is in no file, called `file` in diagnostics.
 pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diagnostic>) {
-    let mut catalog = Catalog::new();
-    catalog.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
-    let mut diagnostics = catalog.diagnostics();
+    let mut store = Store::new();
+    store.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
+    let mut diagnostics = store.diagnostics();
     for diagnostic in &mut diagnostics {
         excerpt(diagnostic, bytes);
     }
-    (catalog.declared(), diagnostics)
+    (store.declared(), diagnostics)
 }
 
 /// What the source's thread and the watch's share. Gone once the source has ended.

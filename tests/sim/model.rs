@@ -1,9 +1,9 @@
-//! A model of the source of manifests: files by name, judged by the same catalog as real ones.
+//! A model of the source of manifests: files by name, judged by the same store as real ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use campos_operator::manifest::catalog::{Catalog, FileState};
+use campos_operator::manifest::store::{Store, FileState};
 use campos_operator::manifest::load;
 use campos_operator::reconcile::app::{AppId, AppName};
 use campos_operator::reconcile::desired::{Declared, Policy, Standing, Text};
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     texts: BTreeMap<String, String>,
-    catalog: Catalog,
+    store: Store,
     /// Files that a process is writing to: nothing is called for what they declared before.
     writing: BTreeSet<String>,
 }
@@ -71,14 +71,14 @@ impl Files {
                 (key, state)
             })
             .collect();
-        let changes = self.catalog.apply(batch);
+        let changes = self.store.apply(batch);
         Update { changed: changes.changed, removed: changes.removed, texts, source: self.report(true) }
     }
 
     /// A process begins to write to a file, in place: its text is half written until the next change of the file.
     pub(crate) fn begin_write(&mut self, name: &str) -> Update {
         self.writing.insert(name.to_owned());
-        let texts = self.catalog.members(name).map(|app| (app.clone(), Text::BeingWritten)).collect();
+        let texts = self.store.members(name).map(|app| (app.clone(), Text::BeingWritten)).collect();
         Update { changed: Vec::new(), removed: Vec::new(), texts, source: self.report(true) }
     }
 
@@ -91,7 +91,7 @@ impl Files {
 
     fn end_write(&mut self, name: &str) -> Vec<(AppName, Text)> {
         let written = self.writing.remove(name);
-        self.catalog.members(name).filter(|_| written).map(|app| (app.clone(), Text::Stable)).collect()
+        self.store.members(name).filter(|_| written).map(|app| (app.clone(), Text::Stable)).collect()
     }
 
     /// The directory went away, or came back.
@@ -101,11 +101,11 @@ impl Files {
 
     /// What a source says that has just begun to look: what was last good before is not known to it.
     pub(crate) fn begin_again(&mut self) -> Update {
-        self.catalog = Catalog::new();
+        self.store = Store::new();
         self.writing.clear();
         let texts: Vec<_> = self.texts.clone().into_iter().map(|(name, text)| (name, Some(text))).collect();
         let mut update = self.change(texts);
-        update.changed = self.catalog.declared();
+        update.changed = self.store.declared();
         update
     }
 
@@ -126,7 +126,7 @@ impl Files {
             let policy = spec.policy.unwrap_or(Policy::Full);
             Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended, window }))
         };
-        self.catalog.declared().iter().filter_map(rule).collect()
+        self.store.declared().iter().filter_map(rule).collect()
     }
 
     fn report(&self, available: bool) -> SourceReport {

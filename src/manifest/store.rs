@@ -1,0 +1,777 @@
+//! Store of all objects that the manifests declare: which text of each is in force, and which claims conflict.
+//!
+//! Pure. A batch of file states costs what it touches, whatever the number of objects. A conflict depends on the newest
+//! texts and on what is held, never on the order of reading.
+//! Invariant: an object leaves only when every file that could hold it was read whole and does not.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::diagnostic::{Diagnostic, Mark, Related, Severity};
+use super::load::{Content, ParsedFile};
+use crate::reconcile::app::{AppId, AppName};
+use crate::reconcile::desired::{Declared, Object, Place, Standing};
+use crate::reconcile::reason::Reason;
+
+/// Number of places that a conflict lists: a thousand copies of one file must not write a thousand lines of a thousand.
+const PLACES_SHOWN: usize = 8;
+
+/// The newest state of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileState {
+    /// It was read, well or not.
+    Read(Arc<ParsedFile>),
+    /// It exists and cannot be read: its objects stay.
+    Unreadable(Box<Diagnostic>),
+    /// It does not exist any more: its objects are released.
+    Gone,
+}
+
+/// The effect of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Objects that are new or declared differently, by name.
+    pub changed: Vec<Arc<Declared>>,
+    /// Objects that no file declares any more, by name.
+    pub removed: Vec<AppName>,
+    /// Those of the changed objects that had a spec and have another one now.
+    pub respecified: Vec<AppName>,
+}
+
+/// Everything the manifests declare.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// The objects that each file declares or holds.
+    files: HashMap<Arc<str>, Vec<AppName>>,
+    entries: HashMap<AppName, Entry>,
+    /// The objects that claim each app, in order.
+    claims: HashMap<AppId, Vec<AppName>>,
+    /// Diagnostics by file, for files that have any.
+    problems: BTreeMap<Arc<str>, Vec<Diagnostic>>,
+    conflicts: BTreeSet<AppName>,
+    /// Counts the changes that can affect [`Store::diagnostics`].
+    troubles: u64,
+}
+
+/// One document that bears the name of an object.
+#[derive(Debug)]
+struct Bearer {
+    place: Place,
+    name_at: Mark,
+    app_id_at: Mark,
+    content: Content,
+}
+
+/// One object. The vectors are sorted by place; most hold one element or none.
+#[derive(Debug, Default)]
+struct Entry {
+    bearers: Vec<Bearer>,
+    /// Files that may still declare it but cannot be read whole, with the cause.
+    held: Vec<(Arc<str>, Arc<str>)>,
+    /// The last version in force, and its place.
+    last_good: Option<(Arc<Object>, Place)>,
+    /// The ids that it claims.
+    ids: Vec<AppId>,
+    /// The last report of it.
+    reported: Option<Arc<Declared>>,
+}
+
+impl Entry {
+    /// The newest text, if there is exactly one and it is good.
+    fn sole(&self) -> Option<(&Place, &Arc<Object>)> {
+        match &self.bearers[..] {
+            [Bearer { place, content: Content::Good(object), .. }] if self.held.is_empty() => Some((place, object)),
+            _ => None,
+        }
+    }
+
+    /// The ids of its good texts, and the one in force if its newest text is not.
+    fn claimed(&self) -> Vec<AppId> {
+        let good = self.bearers.iter().filter_map(|bearer| match &bearer.content {
+            Content::Good(object) => Some(object),
+            Content::Bad(_) => None,
+        });
+        let kept = self.last_good.iter().map(|(object, _)| object);
+        let kept = kept.filter(|_| !self.is_gone() && self.sole().is_none());
+        let mut ids: Vec<AppId> = good.chain(kept).map(|object| object.spec.app_id.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Every place that bears or holds the name.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let held = self.held.iter().map(|(file, _)| match &self.last_good {
+            Some((_, place)) if place.file == *file => place.clone(),
+            _ => Place { file: file.clone(), line: 1 },
+        });
+        self.bearers.iter().map(|bearer| bearer.place.clone()).chain(held)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.bearers.is_empty() && self.held.is_empty()
+    }
+
+    fn bear(&mut self, bearer: Bearer) {
+        let key = |bearer: &Bearer| (bearer.place.file.clone(), bearer.place.line);
+        let at = self.bearers.partition_point(|other| key(other) <= key(&bearer));
+        // Nearly always the only one: the usual growth would begin with room for four.
+        self.bearers.reserve_exact(1);
+        self.bearers.insert(at, bearer);
+    }
+
+    fn hold(&mut self, file: &Arc<str>, trouble: &Arc<str>) {
+        let at = self.held.partition_point(|(other, _)| other <= file);
+        self.held.insert(at, (file.clone(), trouble.clone()));
+    }
+}
+
+impl Store {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies a batch of file states as one change: a file that went and another that came with the same object are a
+    /// move. Each file is in it once. `at`: when the files were read.
+    pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
+        let mut touched = BTreeSet::new();
+        for (file, state) in batch {
+            self.place(&file, state, &mut touched);
+        }
+        let rivals = self.reclaim(&touched);
+        touched.extend(rivals);
+        let mut changes = Changes::default();
+        for name in &touched {
+            self.judge(name, at, &mut changes);
+        }
+        changes
+    }
+
+    /// [`Store::take`] for callers that do not use the time since when a text is invalid.
+    pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
+        self.take(batch, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Renames a file that can be read only in part: it still holds what it held.
+    pub fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
+        // A file without members may be known by its problems alone.
+        self.troubles += u64::from(self.problems.remove(from).is_some());
+        let Some(moved) = self.files.remove(from) else { return };
+        for name in &moved {
+            let Some(entry) = self.entries.get_mut(name) else { continue };
+            let held = entry.held.iter_mut().map(|(file, _)| file);
+            let borne = entry.bearers.iter_mut().map(|bearer| &mut bearer.place.file);
+            let good = entry.last_good.iter_mut().map(|(_, place)| &mut place.file);
+            held.chain(borne).chain(good).filter(|file| *file == from).for_each(|file| *file = to.clone());
+            entry.held.sort_by(|(a, _), (b, _)| a.cmp(b));
+            entry.bearers.sort_by(|a, b| (&a.place.file, a.place.line).cmp(&(&b.place.file, b.place.line)));
+        }
+        self.files.insert(to.clone(), moved);
+    }
+
+    /// Everything declared, by name.
+    pub fn declared(&self) -> Vec<Arc<Declared>> {
+        let mut all: Vec<Arc<Declared>> = self.entries.values().filter_map(|entry| entry.reported.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The files that bear a name or hold it.
+    pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
+        self.entries.get(name).into_iter().flat_map(Entry::places).map(|place| place.file).collect()
+    }
+
+    /// The objects that a file declares or holds.
+    pub fn members(&self, file: &str) -> impl Iterator<Item = &AppName> {
+        self.files.get(file).into_iter().flatten()
+    }
+
+    /// Every file with objects, and their number.
+    pub fn files(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.files.iter().map(|(file, members)| (file, members.len()))
+    }
+
+    /// A number that changes whenever the result of [`Store::diagnostics`] may have changed.
+    pub fn troubles(&self) -> u64 {
+        self.troubles
+    }
+
+    /// Everything that is wrong with files and between them, in order of file and line. Conflicts have no excerpts.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all: Vec<Diagnostic> = self.problems.values().flatten().cloned().collect();
+        for name in &self.conflicts {
+            if let Some(entry) = self.entries.get(name) {
+                self.conflict_diagnostics(name, entry, &mut all);
+            }
+        }
+        all.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        all
+    }
+
+    /// Replaces what one file declares and holds.
+    fn place(&mut self, file: &Arc<str>, state: FileState, touched: &mut BTreeSet<AppName>) {
+        let before = self.files.remove(file).unwrap_or_default();
+        for name in &before {
+            if let Some(entry) = self.entries.get_mut(name) {
+                entry.bearers.retain(|bearer| bearer.place.file != *file);
+                entry.held.retain(|(holding, _)| holding != file);
+            }
+        }
+        self.troubles += u64::from(self.problems.remove(file).is_some());
+        touched.extend(before.iter().cloned());
+
+        let (parsed, problems, trouble) = match state {
+            FileState::Gone => return,
+            FileState::Unreadable(diagnostic) => {
+                let trouble: Arc<str> = diagnostic.one_line().into();
+                (None, vec![*diagnostic], Some(trouble))
+            }
+            FileState::Read(parsed) => {
+                let trouble = parsed.trouble().filter(|_| !parsed.conclusive);
+                (Some(parsed.clone()), parsed.diagnostics.clone(), trouble)
+            }
+        };
+        if !problems.is_empty() {
+            self.problems.insert(file.clone(), problems);
+            self.troubles += 1;
+        }
+        let mut members = BTreeSet::new();
+        for document in parsed.iter().flat_map(|parsed| &parsed.documents) {
+            let Some(name) = &document.name else { continue };
+            self.entries.entry(name.clone()).or_default().bear(Bearer {
+                place: Place { file: file.clone(), line: document.line },
+                name_at: document.name_at,
+                app_id_at: document.app_id_at,
+                content: document.content.clone(),
+            });
+            members.insert(name.clone());
+        }
+        if let Some(trouble) = trouble {
+            for name in before {
+                if members.insert(name.clone()) {
+                    self.entries.entry(name).or_default().hold(file, &trouble);
+                }
+            }
+        }
+        touched.extend(members.iter().cloned());
+        if !members.is_empty() {
+            self.files.insert(file.clone(), members.into_iter().collect());
+        }
+    }
+
+    /// Updates the claims of `names`. Returns all claimants of the ids concerned.
+    fn reclaim(&mut self, names: &BTreeSet<AppName>) -> Vec<AppName> {
+        let mut ids = BTreeSet::new();
+        for name in names {
+            let Some(entry) = self.entries.get_mut(name) else { continue };
+            let now = entry.claimed();
+            let before = std::mem::replace(&mut entry.ids, now.clone());
+            for id in before.iter().filter(|id| !now.contains(id)) {
+                if let Some(claimants) = self.claims.get_mut(id) {
+                    claimants.retain(|claimant| claimant != name);
+                    if claimants.is_empty() {
+                        self.claims.remove(id);
+                    }
+                }
+            }
+            for id in now.iter().filter(|id| !before.contains(id)) {
+                let claimants = self.claims.entry(id.clone()).or_default();
+                claimants.reserve_exact(1);
+                claimants.insert(claimants.partition_point(|claimant| claimant < name), name.clone());
+            }
+            ids.extend(before);
+            ids.extend(now);
+        }
+        ids.iter().filter_map(|id| self.claims.get(id)).flatten().cloned().collect()
+    }
+
+    /// Decides what is in force for one name, and notes the difference from the last report.
+    fn judge(&mut self, name: &AppName, at: Timestamp, changes: &mut Changes) {
+        let Some(entry) = self.entries.get(name) else { return };
+        if entry.is_gone() {
+            let entry = self.entries.remove(name);
+            self.troubles += u64::from(self.conflicts.remove(name));
+            if entry.is_some_and(|entry| entry.reported.is_some()) {
+                changes.removed.push(name.clone());
+            }
+            return;
+        }
+        let since = match entry.reported.as_ref().map(|reported| &reported.standing) {
+            Some(Standing::Invalid { since, .. }) => *since,
+            Some(Standing::Sound | Standing::Conflicting { .. }) | None => at,
+        };
+        let standing = self.standing(name, entry, since);
+        if matches!(standing, Standing::Conflicting { .. }) {
+            self.conflicts.insert(name.clone());
+            // Even where it was one before: its places, or those of its rivals, may be others now.
+            self.troubles += 1;
+        } else {
+            self.conflicts.remove(name);
+        }
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if standing == Standing::Sound
+            && let Some((place, object)) = entry.sole()
+        {
+            entry.last_good = Some((object.clone(), place.clone()));
+        }
+        let declared = Declared {
+            name: name.clone(),
+            object: entry.last_good.as_ref().map(|(object, _)| object.clone()),
+            place: entry.places().next().unwrap_or(Place { file: "".into(), line: 0 }),
+            standing,
+        };
+        if entry.reported.as_deref() != Some(&declared) {
+            if entry.reported.as_deref().is_some_and(|reported| reported.spec() != declared.spec()) {
+                changes.respecified.push(name.clone());
+            }
+            let declared = Arc::new(declared);
+            entry.reported = Some(declared.clone());
+            changes.changed.push(declared);
+        }
+    }
+
+    /// The first id of an object that others claim as well, and all its claimants.
+    fn contested<'a>(&'a self, entry: &'a Entry) -> Option<(&'a AppId, &'a [AppName])> {
+        let claimants = entry.ids.iter().filter_map(|id| Some((id, &self.claims.get(id)?[..])));
+        claimants.into_iter().find(|(_, claimants)| claimants.len() > 1)
+    }
+
+    fn first_place(&self, name: &AppName) -> Option<Place> {
+        self.entries.get(name)?.places().next()
+    }
+
+    /// `since`: since when it is invalid, if it is.
+    fn standing(&self, name: &AppName, entry: &Entry, since: Timestamp) -> Standing {
+        if entry.bearers.len() + entry.held.len() > 1 {
+            let places = entry.places().map(|place| place.to_string());
+            let count = entry.bearers.len() + entry.held.len();
+            let message = format!("the name {name} is declared {count} times: {}", first_few(places, count));
+            return Standing::Conflicting { reason: Reason::DuplicateName, message: message.into() };
+        }
+        if let Some((id, claimants)) = self.contested(entry) {
+            let spots = claimants.iter().filter_map(|name| Some(format!("{name} ({})", self.first_place(name)?)));
+            let count = claimants.len();
+            let message = format!("the appId {id} is claimed by {count} apps: {}", first_few(spots, count));
+            return Standing::Conflicting { reason: Reason::DuplicateAppId, message: message.into() };
+        }
+        let message = match entry.bearers.first().map(|bearer| &bearer.content) {
+            Some(Content::Good(_)) => return Standing::Sound,
+            Some(Content::Bad(message)) => message.clone(),
+            None => entry.held.first().map(|(_, trouble)| trouble.clone()).unwrap_or_default(),
+        };
+        Standing::Invalid { message, since }
+    }
+
+    fn conflict_diagnostics(&self, name: &AppName, entry: &Entry, all: &mut Vec<Diagnostic>) {
+        let Standing::Conflicting { reason, message } = self.standing(name, entry, Timestamp::UNIX_EPOCH) else {
+            return;
+        };
+        let by_name = reason == Reason::DuplicateName;
+        let (text, hint, others): (_, _, Vec<Related>) = if by_name {
+            let related = |place| Related { place, message: format!("also named {name}").into() };
+            (
+                format!("the name {name} is declared more than once"),
+                "give each app a name of its own, or remove all but one",
+                entry.places().map(related).collect(),
+            )
+        } else {
+            let id = self.contested(entry).map_or("", |(id, _)| id.as_str());
+            let rivals = entry.ids.iter().filter_map(|id| self.claims.get(id)).flatten().filter(|rival| *rival != name);
+            let related = |rival: &AppName| {
+                Some(Related { place: self.first_place(rival)?, message: format!("also claimed by {rival}").into() })
+            };
+            (
+                format!("the appId {id} is claimed by more than one app"),
+                "an app on the platform belongs to one manifest; remove the others",
+                rivals.take(PLACES_SHOWN).filter_map(related).collect(),
+            )
+        };
+        for Bearer { place, name_at, app_id_at, .. } in &entry.bearers {
+            let at = if by_name { name_at } else { app_id_at };
+            all.push(Diagnostic {
+                line: at.line,
+                column: at.column,
+                length: at.length,
+                reason,
+                severity: Severity::Error,
+                related: others.iter().filter(|other| other.place != *place).take(PLACES_SHOWN).cloned().collect(),
+                ..Diagnostic::about_file(&place.file, text.as_str(), Some(hint))
+            });
+        }
+        if entry.bearers.is_empty() {
+            for (file, _) in &entry.held {
+                all.push(Diagnostic { reason, ..Diagnostic::about_file(file, message.clone(), Some(hint)) });
+            }
+        }
+    }
+}
+
+/// The first of `count` items, and the number of the others.
+fn first_few(items: impl Iterator<Item = String>, count: usize) -> String {
+    let mut text = items.take(PLACES_SHOWN).collect::<Vec<_>>().join(", ");
+    if count > PLACES_SHOWN {
+        let _ = write!(text, " and {} more", count - PLACES_SHOWN);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::load;
+
+    fn good(name: &str, id: &str, state: &str) -> String {
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: {id}, state: {state}}}\n"
+        )
+    }
+
+    fn bad(name: &str) -> String {
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: {name}}}\nspec: {{appId: x, sate: Stopped}}\n"
+        )
+    }
+
+    fn read(file: &str, text: &str) -> (Arc<str>, FileState) {
+        let file: Arc<str> = file.into();
+        let state = FileState::Read(Arc::new(load::parse(&file, text.as_bytes())));
+        (file, state)
+    }
+
+    fn gone(file: &str) -> (Arc<str>, FileState) {
+        (file.into(), FileState::Gone)
+    }
+
+    fn unreadable(file: &str) -> (Arc<str>, FileState) {
+        let file: Arc<str> = file.into();
+        (file.clone(), FileState::Unreadable(Diagnostic::about_file(&file, "permission denied", None).into()))
+    }
+
+    /// `name state standing place`, a line for each object.
+    fn shown(store: &Store) -> String {
+        let line = |declared: &Arc<Declared>| {
+            let state = declared.spec().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
+            let standing = match &declared.standing {
+                Standing::Sound => "Sound".to_owned(),
+                Standing::Invalid { message, .. } => format!("Invalid: {message}"),
+                Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
+            };
+            format!("{} | {state} | {standing} | {}\n", declared.name, declared.place)
+        };
+        store.declared().iter().map(line).collect()
+    }
+
+    fn names(names: &[AppName]) -> Vec<&str> {
+        names.iter().map(AppName::as_str).collect()
+    }
+
+    fn changed(changes: &Changes) -> Vec<&str> {
+        changes.changed.iter().map(|declared| declared.name.as_str()).collect()
+    }
+
+    #[test]
+    fn identical_content_is_no_change() {
+        let mut store = Store::new();
+        assert_eq!(changed(&store.apply([read("a.yaml", &good("a", "1a", "Running"))])), ["a"]);
+        assert_eq!(store.apply([read("a.yaml", &good("a", "1a", "Running"))]), Changes::default());
+        let comment = format!("{}# a comment\n", good("a", "1a", "Running"));
+        assert_eq!(store.apply([read("a.yaml", &comment)]), Changes::default());
+    }
+
+    #[test]
+    fn since_when_a_text_is_invalid() {
+        let mut store = Store::new();
+        let mut since = |second, (file, state): (Arc<str>, FileState)| {
+            store.take([(file, state)], Timestamp::from_second(second).unwrap());
+            match store.declared().remove(0).standing {
+                Standing::Invalid { since, .. } => Some(since.as_second()),
+                Standing::Sound | Standing::Conflicting { .. } => None,
+            }
+        };
+        assert_eq!(since(1, read("a.yaml", &good("a", "1a", "Running"))), None);
+        assert_eq!(since(2, read("a.yaml", &bad("a"))), Some(2));
+        assert_eq!(since(3, read("a.yaml", "][")), Some(2), "another mistake is still a mistake");
+        assert_eq!(since(4, unreadable("a.yaml")), Some(2));
+        assert_eq!(since(5, read("a.yaml", &good("a", "1a", "Running"))), None);
+        assert_eq!(since(6, read("a.yaml", &bad("a"))), Some(6));
+    }
+
+    #[test]
+    fn a_broken_file_that_is_renamed_still_holds() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &format!("{}---\n{}", good("a", "1a", "Running"), good("b", "1b", "Running")))]);
+        store.apply([read("a.yaml", &format!("{}---\n][", bad("a")))]);
+        store.rename(&"a.yaml".into(), &"z.yaml".into());
+        let changes = store.apply([read("z.yaml", &format!("{}---\n][", bad("a")))]);
+        assert_eq!((changed(&changes), names(&changes.removed)), (vec!["a", "b"], vec![]));
+        insta::assert_snapshot!(shown(&store), @r"
+        a | 1a Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:1
+        b | 1b Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:6
+        ");
+        store.apply([read("z.yaml", &good("b", "1b", "Stopped"))]);
+        insta::assert_snapshot!(shown(&store), @"b | 1b Stopped | Sound | z.yaml:1");
+        assert_eq!(names(&store.apply([gone("z.yaml")]).removed), ["b"]);
+    }
+
+    #[test]
+    fn an_invalid_edit_keeps_the_last_good_spec() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        store.apply([read("a.yaml", &bad("a"))]);
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Invalid: a.yaml:4:18: unknown field `sate` (did you mean `state`?) | a.yaml:1");
+        store.apply([read("a.yaml", "][")]);
+        assert!(shown(&store).starts_with("a | 1a Running | Invalid: a.yaml:1:1"));
+        store.apply([unreadable("a.yaml")]);
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Invalid: a.yaml: permission denied | a.yaml:1");
+        store.apply([read("a.yaml", "")]);
+        assert!(shown(&store).starts_with("a | 1a Running | Invalid: a.yaml: the file is empty"));
+        store.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
+        insta::assert_snapshot!(shown(&store), @"a | 1a Stopped | Sound | a.yaml:1");
+        assert_eq!(names(&store.apply([gone("a.yaml")]).removed), ["a"]);
+        assert_eq!(shown(&store), "");
+    }
+
+    #[test]
+    fn never_good() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &bad("a")), read("b.yaml", "]["), unreadable("c.yaml")]);
+        insta::assert_snapshot!(shown(&store), @"a | - | Invalid: a.yaml:4:18: unknown field `sate` (did you mean `state`?) | a.yaml:1");
+        assert_eq!(store.diagnostics().len(), 3);
+    }
+
+    #[test]
+    fn an_error_beside_it_releases_nothing_and_a_good_neighbour_is_taken() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &format!("{}---\n{}", good("a", "1a", "Running"), good("b", "1b", "Running")))]);
+        store.apply([read("a.yaml", &format!("{}---\nkind: [\n", good("a", "1a", "Stopped")))]);
+        let text = shown(&store);
+        assert!(text.starts_with("a | 1a Stopped | Sound | a.yaml:1\nb | 1b Running | Invalid: a.yaml:"), "{text}");
+        let changes = store.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
+        assert_eq!(names(&changes.removed), ["b"]);
+    }
+
+    #[test]
+    fn a_move_changes_the_place_only() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        let changes = store.apply([read("b.yaml", &good("a", "1a", "Running")), gone("a.yaml")]);
+        assert_eq!((changed(&changes), changes.removed.len()), (vec!["a"], 0));
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Sound | b.yaml:1");
+    }
+
+    #[test]
+    fn duplicate_names_hold_the_last_good() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        store.apply([read("b.yaml", &good("a", "1a", "Stopped"))]);
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | DuplicateName: the name a is declared 2 times: a.yaml:1, b.yaml:1 | a.yaml:1");
+        store.apply([read("b.yaml", &bad("a"))]);
+        assert!(shown(&store).contains("DuplicateName"), "an invalid bearer counts");
+        store.apply([unreadable("b.yaml")]);
+        assert!(shown(&store).contains("DuplicateName"), "a file that may still bear it counts");
+        store.apply([gone("b.yaml")]);
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Sound | a.yaml:1");
+        store.apply([read("a.yaml", &format!("{0}---\n{0}", good("a", "1a", "Running")))]);
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | DuplicateName: the name a is declared 2 times: a.yaml:1, a.yaml:6 | a.yaml:1");
+    }
+
+    #[test]
+    fn duplicate_ids_put_all_bearers_in_error() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &good("a", "1a", "Running"))]);
+        let changes = store.apply([read("b.yaml", &good("b", "1a", "Stopped"))]);
+        assert_eq!(changed(&changes), ["a", "b"]);
+        insta::assert_snapshot!(shown(&store), @r"
+        a | 1a Running | DuplicateAppId: the appId 1a is claimed by 2 apps: a (a.yaml:1), b (b.yaml:1) | a.yaml:1
+        b | - | DuplicateAppId: the appId 1a is claimed by 2 apps: a (a.yaml:1), b (b.yaml:1) | b.yaml:1
+        ");
+        insta::assert_snapshot!(store.diagnostics()[1].render(false), @r"
+        error: the appId 1a is claimed by more than one app
+         --> b.yaml:4:15
+         ::: a.yaml:1: also claimed by a
+          = help: an app on the platform belongs to one manifest; remove the others
+        ");
+        // Held by a file that cannot be read: still a claim.
+        store.apply([unreadable("a.yaml")]);
+        assert_eq!(shown(&store).matches("DuplicateAppId").count(), 2);
+        store.apply([gone("a.yaml")]);
+        insta::assert_snapshot!(shown(&store), @"b | 1a Stopped | Sound | b.yaml:1");
+    }
+
+    #[test]
+    fn two_apps_may_swap_their_ids_in_two_steps() {
+        let mut store = Store::new();
+        store.apply([
+            read("a.yaml", &good("a", "1", "Running").replace("appId: 1", "appId: a1")),
+            read("b.yaml", &good("b", "b1", "Running")),
+        ]);
+        store.apply([read("a.yaml", &good("a", "b1", "Running"))]);
+        assert_eq!(shown(&store).matches("DuplicateAppId").count(), 2);
+        store.apply([read("b.yaml", &good("b", "a1", "Running"))]);
+        insta::assert_snapshot!(shown(&store), @r"
+        a | b1 Running | Sound | a.yaml:1
+        b | a1 Running | Sound | b.yaml:1
+        ");
+    }
+
+    #[test]
+    fn released_objects_leave_nothing_behind() {
+        let mut store = Store::new();
+        store.apply([read("a.yaml", &good("a", "1a", "Running")), read("b.yaml", &bad("b"))]);
+        store.apply([read("c.yaml", &good("c", "1a", "Running")), unreadable("b.yaml")]);
+        store.apply([gone("a.yaml"), gone("b.yaml"), gone("c.yaml")]);
+        assert_eq!((store.files.len(), store.entries.len(), store.claims.len()), (0, 0, 0));
+        assert!(store.problems.is_empty() && store.conflicts.is_empty());
+    }
+
+    #[test]
+    fn a_conflict_is_reported_where_the_name_or_the_id_stands() {
+        let far = |name: &str, id: &str| {
+            let (blank, wide) = ("\n".repeat(70_000), " ".repeat(300));
+            format!(
+                "apiVersion: campos-operator.dev/v1\n{blank}kind: App\nmetadata: {{{wide}name: {name}}}\nspec: {{{wide}appId: {id}, state: Stopped}}\n"
+            )
+        };
+        let marks = |texts: [String; 2]| {
+            let mut store = Store::new();
+            for (file, text) in ["a.yaml", "b.yaml"].iter().zip(texts) {
+                store.apply([read(file, &text)]);
+            }
+            let at = |told: &Diagnostic| (told.line, told.column, told.length);
+            store.diagnostics().iter().map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(marks([good("a", "1a", "Running"), good("a", "2a", "Running")]), [(3, 18, 1), (3, 18, 1)]);
+        assert_eq!(marks([good("a", "1a", "Running"), good("b", "1a", "Running")]), [(4, 15, 2), (4, 15, 2)]);
+        assert_eq!(marks([far("a", "1a"), far("a", "2a")]), [(70_003, 318, 1), (70_003, 318, 1)]);
+        assert_eq!(marks([far("a", "1a"), far("b", "1a")]), [(70_004, 315, 2), (70_004, 315, 2)]);
+    }
+
+    #[test]
+    fn who_asks_for_troubles_only_when_they_may_have_changed_misses_none() {
+        let mut store = Store::new();
+        let mut before = (store.troubles(), store.diagnostics());
+        let mut told = |(file, state): (Arc<str>, FileState)| {
+            store.apply([(file, state)]);
+            let after = (store.troubles(), store.diagnostics());
+            let same = after.0 == before.0;
+            assert!(!same || after.1 == before.1);
+            before = after;
+            !same
+        };
+        assert!(told(read("b.yaml", "][")));
+        assert!(!told(read("a.yaml", &good("a", "1a", "Running"))), "what is wrong elsewhere does not matter");
+        assert!(!told(read("a.yaml", &good("a", "1a", "Stopped"))));
+        assert!(told(read("c.yaml", &good("c", "1a", "Stopped"))));
+        assert!(told(read("a.yaml", &format!("# moved\n{}", good("a", "1a", "Stopped")))), "a rival has moved");
+        assert!(told(gone("c.yaml")));
+        assert!(told(gone("b.yaml")));
+        assert!(!told(gone("a.yaml")));
+    }
+
+    fn states() -> impl Strategy<Value = Vec<(u8, u8, u8, u8)>> {
+        prop::collection::vec((0..4u8, 0..7u8, 0..4u8, 0..4u8), 1..40)
+    }
+
+    fn state((file, kind, name, id): (u8, u8, u8, u8)) -> (Arc<str>, FileState) {
+        let (file, name, id) = (format!("{file}.yaml"), format!("n{name}"), format!("i{id}"));
+        match kind {
+            0 => gone(&file),
+            1 => unreadable(&file),
+            2 => read(&file, &bad(&name)),
+            3 => read(&file, "]["),
+            4 => read(&file, &good(&name, &id, "Stopped")),
+            5 => read(&file, &format!("{}---\n{}", good(&name, &id, "Running"), bad("n3"))),
+            _ => read(&file, &good(&name, &id, "Running")),
+        }
+    }
+
+    proptest! {
+        /// One batch, any order: the same.
+        #[test]
+        fn the_order_of_reading_does_not_matter(steps in states(), seed in any::<u64>()) {
+            let batch: BTreeMap<Arc<str>, FileState> = steps.iter().copied().map(state).collect();
+            let mut shuffled: Vec<_> = batch.clone().into_iter().collect();
+            shuffled.sort_by_key(|(file, _)| seed.rotate_left(u32::from(file.as_bytes()[0])) % 97);
+            let (mut one, mut other) = (Store::new(), Store::new());
+            prop_assert_eq!(one.apply(batch), other.apply(shuffled));
+            prop_assert_eq!(one.diagnostics(), other.diagnostics());
+        }
+
+        /// The result of a batch does not depend on what else is stored.
+        #[test]
+        fn the_first_batch_is_as_any_other(steps in states()) {
+            let batch: BTreeMap<Arc<str>, FileState> = steps.iter().copied().map(state).collect();
+            let (mut first, mut second) = (Store::new(), Store::new());
+            second.apply([read("other.yaml", &good("other", "other", "Running"))]);
+            prop_assert_eq!(first.apply(batch.clone()), second.apply(batch));
+            second.apply([gone("other.yaml")]);
+            prop_assert_eq!(first.declared(), second.declared());
+            prop_assert_eq!(first.diagnostics(), second.diagnostics());
+            prop_assert_eq!(first.entries.len(), second.entries.len());
+        }
+
+        /// Where nothing is held, history leaves no trace but the last good spec: names, standings and places are those
+        /// of a fresh start. And what was announced step by step adds up to what is declared.
+        #[test]
+        fn step_by_step_is_the_same_as_from_scratch(steps in states()) {
+            let mut store = Store::new();
+            let mut told: BTreeMap<AppName, Arc<Declared>> = BTreeMap::new();
+            let mut files = BTreeMap::new();
+            for step in &steps {
+                let (file, state) = state(*step);
+                let whole = !matches!(&state, FileState::Unreadable(_)) && !matches!(&state, FileState::Read(parsed) if !parsed.conclusive);
+                let changes = store.apply([(file.clone(), state.clone())]);
+                files.insert(file.clone(), (state, whole));
+                for name in changes.removed {
+                    prop_assert!(told.remove(&name).is_some(), "removed what was never told");
+                }
+                for declared in changes.changed {
+                    told.insert(declared.name.clone(), declared);
+                }
+                prop_assert_eq!(&told.values().cloned().collect::<Vec<_>>(), &store.declared());
+            }
+            // Indexes hold no leftovers: applying the same state again changes nothing at all.
+            for (file, (state, _)) in &files {
+                prop_assert_eq!(store.apply([(file.clone(), state.clone())]), Changes::default());
+            }
+            if files.values().all(|(_, whole)| *whole) {
+                let mut fresh = Store::new();
+                fresh.apply(files.iter().map(|(file, (state, _))| (file.clone(), state.clone())));
+                let view = |store: &Store| -> Vec<_> {
+                    store.declared().into_iter().map(|d| {
+                        let spec = (d.standing == Standing::Sound).then(|| d.spec().cloned());
+                        (d.name.clone(), d.place.clone(), d.standing.clone(), spec)
+                    }).collect()
+                };
+                // An object whose name is disputed also claims the app of its last good version, which only history knows.
+                let disputed = fresh.declared().iter().any(
+                    |declared| matches!(declared.standing, Standing::Conflicting { reason: Reason::DuplicateName, .. }));
+                if !disputed {
+                    prop_assert_eq!(view(&fresh), view(&store));
+                }
+            }
+        }
+
+        /// No two objects that may be acted on ever claim one app.
+        #[test]
+        fn no_app_has_two_masters(steps in states()) {
+            let mut store = Store::new();
+            for step in &steps {
+                store.apply([state(*step)]);
+                let mut masters = BTreeSet::new();
+                for declared in store.declared() {
+                    if !matches!(declared.standing, Standing::Conflicting { .. })
+                        && let Some(spec) = declared.spec()
+                    {
+                        prop_assert!(masters.insert(spec.app_id.clone()), "{} twice", spec.app_id);
+                    }
+                }
+            }
+        }
+    }
+}
