@@ -8,9 +8,9 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const FEW: usize = 32;
 /// So many files are read before any of them is taken in: more would only need more room.
 const AT_ONCE: usize = 1024;
-/// So many files one core takes at a time.
-const HANDFUL: usize = 16;
 /// More cores than this wait for the one that takes in what they have read.
 const MOST_CORES: usize = 16;
 
@@ -219,9 +217,8 @@ impl Engine {
 
     /// Looks at the whole tree. Nothing is concluded from a tree that cannot be listed.
     pub(super) fn scan(&mut self, now: Instant, look: Look) {
-        let pending = &self.pending;
-        let open = |file: &str| !pending.is_empty() && pending.contains_key(file);
-        let mut known = Compare { files: &mut self.tracked, again: look.again, open };
+        let pending = |file: &str| self.pending.contains_key(file);
+        let mut known = Compare { files: &mut self.tracked, again: look.again, pending };
         let mut listing = match scan::list(&self.roots, self.follow_links, &mut known) {
             Ok(listing) => listing,
             Err(trouble) => {
@@ -242,23 +239,20 @@ impl Engine {
         let files = std::mem::take(&mut listing.files);
         let mut due: Vec<Due> =
             files.into_iter().map(|(file, Found { path, print })| Due { file, path, print, arrival }).collect();
-        if self.tracked.len() == 0 {
-            self.tracked.reserve(due.len());
-        } else if arrival == Arrival::Whole {
+        if self.tracked.len() > 0 && arrival == Arrival::Whole {
             // One tree, one change: none of it goes before the rest.
             if due.iter().any(|due| self.store.members(&due.file).any(|name| self.changed_recently(name, now))) {
                 for due in &mut due {
                     due.arrival = Arrival::Deferred;
                 }
             }
-        } else if arrival == Arrival::Found {
-            let mut inodes = None;
-            let mut moved = |due: &Due, all: &[Due]| {
-                !self.tracked.is_at(&due.file, &due.path)
-                    && absent_inodes(&mut inodes, &self.tracked, all).contains(&due.print.file())
-            };
-            let moved: Vec<bool> = due.iter().map(|one| moved(one, &due)).collect();
-            for (due, _) in due.iter_mut().zip(moved).filter(|(_, moved)| *moved) {
+        } else if self.tracked.len() > 0 && arrival == Arrival::Found {
+            // A file that is not listed any more, but is there under another name, is complete, since it was.
+            let absent = self.tracked.iter().filter(|(file, known)| !self.tracked.sees(known) && !is_among(&due, file));
+            let absent: HashSet<FileId> = absent.filter_map(|(_, known)| Some(known.print?.file())).collect();
+            let is_moved =
+                |due: &Due| self.tracked.path(&due.file) != Some(&due.path) && absent.contains(&due.print.file());
+            for due in due.iter_mut().filter(|due| is_moved(due)) {
                 due.arrival = Arrival::Whole;
                 self.writers.get_or_insert_with(Writers::read);
             }
@@ -831,9 +825,7 @@ impl Engine {
             left.extend(self.store.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
-            if self.tracked.path(&other).is_some_and(|path| is_absent(&path))
-                && self.roots.iter().all(|root| root.given.exists())
-            {
+            if self.tracked.path(&other).is_some_and(is_absent) && self.roots.iter().all(|root| root.given.exists()) {
                 self.gone(&other);
             }
         }
@@ -847,11 +839,10 @@ impl Engine {
             reals.any(|real| path.starts_with(real))
         };
         // The inode first: of a thousand empty files not each is to be compared with all the others on the disk.
-        let same = |(from, known): &(&Arc<str>, &Tracked)| {
-            known.hash == hash && known.print.is_some_and(|known| known.file() == print.file()) && {
-                let path = self.tracked.path_of(from, known);
-                is_absent(&path) && in_place(&path)
-            }
+        let same = |(_, known): &(&Arc<str>, &Tracked)| {
+            known.hash == hash
+                && known.print.is_some_and(|known| known.file() == print.file())
+                && known.path.as_ref().is_some_and(|path| is_absent(path) && in_place(path))
         };
         let Some(from) = self.tracked.iter().find(same).map(|(from, _)| from.clone()) else { return };
         // What is known of it may not have reached the store yet.
@@ -1011,7 +1002,7 @@ impl Engine {
     pub(super) fn add_excerpt(&self, diagnostic: &mut Diagnostic) {
         if diagnostic.excerpt.is_none()
             && let Some(path) = self.tracked.path(&diagnostic.file)
-            && let Bytes::Whole(bytes, _) = scan::read(&diagnostic.file, &path)
+            && let Bytes::Whole(bytes, _) = scan::read(&diagnostic.file, path)
         {
             excerpt(diagnostic, &bytes);
         }
@@ -1068,32 +1059,22 @@ impl Reading {
     }
 }
 
-/// What `work` makes of each item, in their order, by so many threads of which this is one.
+/// The results of `work` for each item, in their order, by several threads.
 fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let part = || {
-        let mut done = Vec::with_capacity(items.len() / threads + HANDFUL);
-        loop {
-            let from = next.fetch_add(HANDFUL, Ordering::Relaxed);
-            let Some(some) = items.get(from..).filter(|some| !some.is_empty()) else { return done };
-            done.extend((from..).zip(some.iter().take(HANDFUL).map(&work)));
+    let work = &work;
+    thread::scope(|scope| {
+        let mut running = Vec::new();
+        for part in items.chunks(items.len().div_ceil(threads).max(1)) {
+            let job = move || part.iter().map(work).collect::<Vec<R>>();
+            // Where no thread can be started, this one does that part.
+            running.push(thread::Builder::new().name("load".into()).spawn_scoped(scope, job).map_err(|_| job()));
         }
-    };
-    let mut all = thread::scope(|scope| {
-        let start = |_| thread::Builder::new().name("load".into()).spawn_scoped(scope, part);
-        // Where no thread is to be had, this one does all of it.
-        let others: Vec<_> = (1..threads).filter_map(|at| start(at).ok()).collect();
-        let mut all = part();
-        for other in others {
-            match other.join() {
-                Ok(part) => all.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        all
-    });
-    all.sort_unstable_by_key(|(at, _)| *at);
-    all.into_iter().map(|(_, result)| result).collect()
+        let join = |part: Result<thread::ScopedJoinHandle<'_, Vec<R>>, Vec<R>>| match part {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(done) => done,
+        };
+        running.into_iter().flat_map(join).collect()
+    })
 }
 
 /// A file to look at.
@@ -1139,18 +1120,6 @@ fn declares_nothing(state: &FileState) -> bool {
 /// Whether a file is one of these, which are in order.
 fn is_among(due: &[Due], file: &str) -> bool {
     due.binary_search_by(|due| (*due.file).cmp(file)).is_ok()
-}
-
-/// Device and inode of the known files that are not listed: one of them under another name is complete, since it was.
-fn absent_inodes<'a>(
-    inodes: &'a mut Option<HashSet<(u32, u64)>>,
-    tracked: &Files,
-    due: &[Due],
-) -> &'a HashSet<(u32, u64)> {
-    inodes.get_or_insert_with(|| {
-        let absent = tracked.iter().filter(|(file, known)| !tracked.sees(known) && !is_among(due, file));
-        absent.filter_map(|(_, known)| known.print.map(|print| print.file())).collect()
-    })
 }
 
 fn is_absent(path: &Path) -> bool {

@@ -1,84 +1,31 @@
-//! What is known of each manifest file since it was last read, and is a file that a listing shows still the same?
-//!
-//! Ten thousand files are asked for at each scan and kept for as long as they exist: an entry is small, and a listing
-//! that shows what is known allocates nothing. Where a file lies is kept as the tree it was found in.
+//! Record of each manifest file as it was last read, to find out whether a listing shows it unchanged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::scan::{Known, Print};
 
-/// Trees that are remembered before it is looked which of them are still in use.
-const MOST_TREES: usize = 64;
-
-/// What is in the catalog of one file.
-#[derive(Debug, Clone, Copy)]
+/// One file as it was last read.
+#[derive(Debug, Clone)]
 pub(super) struct Tracked {
-    /// Hash of the bytes, or of what keeps them from being read.
+    /// Hash of the bytes, or of the message why they cannot be read.
     pub(super) hash: u64,
-    /// The print of the file as it was read; absent where it could not be.
+    /// Absent where the file could not be read.
     pub(super) print: Option<Print>,
-    /// Whether the bytes need not be read again for as long as the print is this: not so where the file was modified
-    /// too shortly before.
+    /// Whether an equal print proves equal bytes: not so where the file was modified just before it was read.
     pub(super) trusted: bool,
-    /// Index of the tree it lies in.
-    tree: u16,
-    /// Number of the listing that showed it last.
+    /// Absent where the file could never be read.
+    pub(super) path: Option<Box<Path>>,
+    /// Number of the last listing that showed it.
     seen: u32,
 }
 
-/// Where files lie whose names are like their paths, from some slash on: all below one root, as a rule.
-#[derive(Debug, PartialEq, Eq)]
-struct Tree {
-    /// What the paths begin with.
-    above: PathBuf,
-    /// How much of the names the paths do not have.
-    prefix: usize,
-}
-
-impl Tree {
-    /// The tree of a file with this name and path, by what the two have in common at their ends.
-    fn of(name: &str, path: &Path) -> Self {
-        // Whole parts only: what is above them is a path again.
-        let common = Path::new(name).iter().rev().zip(path.iter().rev()).take_while(|(a, b)| a == b).count();
-        let below = |parts| {
-            let above = path.ancestors().nth(parts)?;
-            let length = path.strip_prefix(above).ok()?.as_os_str().len();
-            let tree = Self { above: above.to_owned(), prefix: name.len().checked_sub(length)? };
-            tree.is_at(name, path).then_some(tree)
-        };
-        // Fewer, where the name has slashes that the path has not.
-        let tree = (1..=common).rev().find_map(below);
-        tree.unwrap_or_else(|| Self { above: path.to_owned(), prefix: name.len() })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        match name.get(self.prefix..) {
-            // `join` would end it in a slash.
-            None | Some("") => self.above.clone(),
-            Some(below) => self.above.join(below),
-        }
-    }
-
-    /// Whether `path` is that of the file called `name` here. Compares bytes, as this is asked for each file.
-    fn is_at(&self, name: &str, path: &Path) -> bool {
-        let (above, path) = (self.above.as_os_str().as_encoded_bytes(), path.as_os_str().as_encoded_bytes());
-        let Some(rest) = path.strip_prefix(above) else { return false };
-        match name.as_bytes().get(self.prefix..) {
-            None | Some(b"") => rest.is_empty(),
-            Some(below) if above.is_empty() || above.ends_with(b"/") => rest == below,
-            Some(below) => rest.strip_prefix(b"/") == Some(below),
-        }
-    }
-}
-
-/// Every file that is known.
+/// Every file in the store.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     known: HashMap<Arc<str>, Tracked>,
-    trees: Vec<Tree>,
     /// Number of the last listing.
     listing: u32,
     /// Sum of the hashes of all names and contents: changes when any of them does.
@@ -94,11 +41,6 @@ impl Files {
         self.revision
     }
 
-    /// Makes room for as many more.
-    pub(super) fn reserve(&mut self, more: usize) {
-        self.known.reserve(more);
-    }
-
     pub(super) fn get(&self, name: &str) -> Option<&Tracked> {
         self.known.get(name)
     }
@@ -107,20 +49,9 @@ impl Files {
         self.known.iter()
     }
 
-    /// Where a file was when it was read.
-    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
-        Some(self.path_of(name, self.known.get(name)?))
-    }
-
-    /// The same, for what [`Files::iter`] shows.
-    pub(super) fn path_of(&self, name: &str, known: &Tracked) -> PathBuf {
-        self.trees.get(usize::from(known.tree)).map_or_else(PathBuf::new, |tree| tree.path(name))
-    }
-
-    /// Whether a file was read at this path.
-    pub(super) fn is_at(&self, name: &str, path: &Path) -> bool {
-        let tree = self.known.get(name).and_then(|known| self.trees.get(usize::from(known.tree)));
-        tree.is_some_and(|tree| tree.is_at(name, path))
+    /// The path at which a file was read.
+    pub(super) fn path(&self, name: &str) -> Option<&Path> {
+        self.known.get(name)?.path.as_deref()
     }
 
     /// Whether the last listing showed a file.
@@ -128,12 +59,12 @@ impl Files {
         self.known.get(name).is_some_and(|known| self.sees(known))
     }
 
-    /// The same, for what [`Files::iter`] shows.
+    /// [`Files::is_seen`] for an item of [`Files::iter`].
     pub(super) fn sees(&self, known: &Tracked) -> bool {
         known.seen == self.listing
     }
 
-    /// Notes what is known of a file now. Without a print it could not be read, and is where it was.
+    /// Records a file. Without a path it could not be read and stays where it was.
     pub(super) fn track(
         &mut self,
         name: &Arc<str>,
@@ -142,71 +73,28 @@ impl Files {
         print: Option<Print>,
         trusted: bool,
     ) {
-        let before = self.known.get(&**name).copied();
-        let tree = match (path, &before) {
-            (Some(path), _) => self.tree_of(name, path),
-            (None, Some(before)) => before.tree,
-            (None, None) => u16::MAX,
-        };
-        // Where it was listed before it was known, it is there all the same.
-        let seen = before.map_or(self.listing, |before| before.seen);
+        let before = self.forget(name);
+        // A file that was listed before it was tracked was seen all the same.
+        let seen = before.as_ref().map_or(self.listing, |before| before.seen);
+        let path = path.map(Into::into).or_else(|| before?.path);
         self.revision = self.revision.wrapping_add(mark(name, hash));
-        if let Some(before) = before {
-            self.revision = self.revision.wrapping_sub(mark(name, before.hash));
-        }
-        self.known.insert(name.clone(), Tracked { hash, print, trusted, tree, seen });
+        self.known.insert(name.clone(), Tracked { hash, print, trusted, path, seen });
     }
 
-    /// Forgets a file.
     pub(super) fn forget(&mut self, name: &str) -> Option<Tracked> {
         let before = self.known.remove(name)?;
         self.revision = self.revision.wrapping_sub(mark(name, before.hash));
         Some(before)
     }
-
-    fn tree_of(&mut self, name: &str, path: &Path) -> u16 {
-        let here = |trees: &[Tree]| trees.iter().rposition(|tree| tree.is_at(name, path));
-        let at = here(&self.trees).unwrap_or_else(|| {
-            // If they are all in use, not again before there are twice as many.
-            if self.trees.len() >= MOST_TREES && self.trees.len().is_power_of_two() {
-                self.forget_trees();
-            }
-            self.trees.push(Tree::of(name, path));
-            self.trees.len() - 1
-        });
-        // That many single files can only be given by name; what lies beyond is read again at each look.
-        u16::try_from(at).unwrap_or(u16::MAX)
-    }
-
-    /// Each commit that git-sync publishes is a tree of its own: those in which nothing is known any more go.
-    fn forget_trees(&mut self) {
-        let used: HashSet<u16> = self.known.values().map(|known| known.tree).collect();
-        let mut moved = HashMap::new();
-        let mut kept = Vec::new();
-        for (at, tree) in std::mem::take(&mut self.trees).into_iter().enumerate() {
-            if let (Ok(at), Ok(now)) = (u16::try_from(at), u16::try_from(kept.len()))
-                && used.contains(&at)
-            {
-                moved.insert(at, now);
-                kept.push(tree);
-            }
-        }
-        self.trees = kept;
-        for known in self.known.values_mut() {
-            known.tree = moved.get(&known.tree).copied().unwrap_or(u16::MAX);
-        }
-    }
 }
 
-/// Which files a scan reads though nothing about them has changed.
+/// The files that a scan reads although their metadata are unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Again {
-    /// None.
     #[default]
     None,
-    /// The `n`th of so many shares.
+    /// The share with this index, of this many shares.
     Share(u64, u64),
-    /// All.
     All,
 }
 
@@ -220,13 +108,12 @@ impl Again {
     }
 }
 
-/// The files, as a listing compares them with what it sees.
+/// Compares a listing with the tracked files.
 pub(super) struct Compare<'a, F> {
     pub(super) files: &'a mut Files,
-    /// Which are to be read again.
     pub(super) again: Again,
-    /// Which are not settled.
-    pub(super) open: F,
+    /// Returns whether a file has a text that is not accepted yet.
+    pub(super) pending: F,
 }
 
 impl<F: Fn(&str) -> bool> Known for Compare<'_, F> {
@@ -239,9 +126,10 @@ impl<F: Fn(&str) -> bool> Known for Compare<'_, F> {
         known.seen = self.files.listing;
         known.trusted
             && known.print == Some(*print)
-            && self.files.trees.get(usize::from(known.tree)).is_some_and(|tree| tree.is_at(name, path))
+            // Compares bytes: parsing the parts of every path is slower.
+            && known.path.as_ref().is_some_and(|known| known.as_os_str() == path.as_os_str())
             && !self.again.concerns(name)
-            && !(self.open)(name)
+            && !(self.pending)(name)
     }
 }
 
@@ -255,55 +143,19 @@ fn mark(file: &str, content: u64) -> u64 {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn tree(name: &str, path: &str, above: &str, prefix: usize) {
-        let path = Path::new(path);
-        let tree = Tree::of(name, path);
-        assert_eq!(tree, Tree { above: above.into(), prefix });
-        assert!(tree.is_at(name, path));
-        assert_eq!(tree.path(name), path);
-    }
-
     #[test]
-    fn a_path_is_made_again_from_tree_and_name() {
-        tree("a.yaml", "/m/a.yaml", "/m", 0);
-        tree("a.yaml", "/a.yaml", "/", 0);
-        tree("team/a.yaml", "/m/team/a.yaml", "/m", 0);
-        tree("one/team/a.yaml", "/m/one/team/a.yaml", "/m", 0);
-        tree("./one/a.yaml", "/real/a.yaml", "/real", 6);
-        tree("/one/a.yaml", "/real/a.yaml", "/real", 5);
-        tree("/m/a.yaml", "/m/a.yaml", "/", 1);
-        tree("./a.yaml", "./a.yaml", "", 0);
-        tree("m//a.yaml", "/r/m/a.yaml", "/r/m", 3);
-        tree("a.yaml", "a.yaml", "", 0);
-        tree("given.yaml", "/m/other.yaml", "/m/other.yaml", 10);
-    }
-
-    #[test]
-    fn a_name_elsewhere_is_not_there() {
-        let m = Tree::of("a.yaml", Path::new("/m/a.yaml"));
-        for path in ["/m/b.yaml", "/ma.yaml", "/mm/a.yaml", "/m/x/a.yaml", "/m/a.yaml.x", "/n/a.yaml", "/m"] {
-            assert!(!m.is_at("a.yaml", Path::new(path)), "{path}");
-        }
-        assert!(m.is_at("x/b.yaml", Path::new("/m/x/b.yaml")));
-    }
-
-    #[test]
-    fn trees_that_are_no_more_are_forgotten() {
+    fn a_file_that_cannot_be_read_stays_where_it_was() {
         let mut files = Files::default();
-        let name = |at: usize| Arc::<str>::from(format!("{}.yaml", at % 3));
-        for at in 0..MOST_TREES * 3 {
-            let path = PathBuf::from(format!("/trees/{at}/{}", name(at)));
-            files.track(&name(at), Some(&path), 1, None, true);
-            assert_eq!(files.path(&name(at)), Some(path));
-        }
-        assert!(files.trees.len() <= MOST_TREES);
-        let last = MOST_TREES * 3 - 2;
-        assert_eq!(files.path(&name(last)), Some(PathBuf::from(format!("/trees/{last}/{}", name(last)))));
+        let name = Arc::from("a.yaml");
+        files.track(&name, None, 1, None, false);
+        assert_eq!(files.path("a.yaml"), None);
+        files.track(&name, Some(Path::new("/m/a.yaml")), 2, None, false);
+        files.track(&name, None, 3, None, false);
+        assert_eq!(files.path("a.yaml"), Some(Path::new("/m/a.yaml")));
     }
 
     #[test]
-    fn the_revision_is_that_of_what_is_known() {
+    fn the_revision_depends_on_the_files_alone() {
         let mut files = Files::default();
         let (a, b) = (Arc::from("a"), Arc::from("b"));
         files.track(&a, None, 1, None, false);
