@@ -1,16 +1,15 @@
-//! A directory -> Desired: the manifests on disk, as values the core can work with.
+//! A directory of manifests as a source: files on disk to `Declared` and `Update`.
 //!
 //! ```text
-//! watch --"look again"--+
-//!                       v
-//! disk --scan--> bytes of changed files --load--> documents --catalog--> which objects are in force --source--> Update
+//! watch --"check again"--+
+//!                        v
+//! disk --scan--> bytes of changed files --load--> documents --store--> objects in force --source--> Update
 //! ```
-//! A scan of the tree is the truth; the watch only makes it prompt. `load` cuts a file into documents, `yaml` makes a tree
-//! with marks of each, and `reader` fills the types of `schema` and `windows` from it, with `hints` for what is wrong;
-//! these, `diagnostic` and `catalog` are pure. `scan`, `watch` and `writers` touch the disk, and `engine`, which takes what
-//! they find through all of this and knows each file by what `tracked` keeps; only `source` owns a thread. `json_schema`
-//! gives editors what `schema` reads.
-//! Invariant of the room: nothing that cannot be read is ever taken for "not declared".
+//! A scan of the tree is the truth; the watch only makes it prompt. `load` cuts a file into documents, `yaml` makes a
+//! marked tree of each, and `reader` fills the types of `schema` and `windows` from it, with `hints` for mistakes; these,
+//! `diagnostic` and `store` are pure. `scan`, `watch` and `writers` read the disk. `engine` passes what they find through
+//! all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints what `schema` reads.
+//! Invariant of the module: what cannot be read is never taken for "not declared".
 
 pub mod diagnostic;
 pub mod doubts;
@@ -31,3 +30,10 @@ mod watch;
 mod windows;
 mod writers;
 mod yaml;
+
+/// The shortest manifest of an app, for tests and benchmarks. Lines that are appended belong to its `spec`.
+pub fn example(name: &str, app_id: &str, state: &str) -> String {
+    format!(
+        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: \"{app_id}\"\n  state: {state}\n"
+    )
+}

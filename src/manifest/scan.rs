@@ -231,16 +231,16 @@ impl Listing {
     ///
     /// Others write to a network's file system without it. And only for plain trees: what links lead to, or hard links,
     /// can be changed elsewhere.
-    pub(super) fn is_told(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         let mut devices = HashSet::new();
-        let mut local = |(path, device): &(PathBuf, u32)| !devices.insert(*device) || is_local(path);
+        let mut local = |(path, device): &(PathBuf, u32)| !devices.insert(*device) || is_local_directory(path);
         let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
     }
 }
 
 /// Whether a directory is on a file system that only this kernel writes to. What is not known is not.
-fn is_local(path: &Path) -> bool {
+fn is_local_directory(path: &Path) -> bool {
     const LOCAL: [u32; 8] = [
         0x0000_ef53, // ext2, ext3, ext4
         0x5846_5342, // XFS
@@ -478,7 +478,7 @@ impl Walk<'_> {
                 } else {
                     format!("the link cannot be followed: {}", reason(&error))
                 };
-                self.odd(&what, Some("mend the link, or remove it"));
+                self.odd(&what, Some("fix the link, or remove it"));
                 return;
             }
         };
@@ -759,10 +759,10 @@ mod tests {
         });
         assert_eq!(files, Vec::<String>::new());
         insta::assert_snapshot!(odd.join("\n"), @r"
-        dangling.yaml: the link leads nowhere (mend the link, or remove it)
+        dangling.yaml: the link leads nowhere (fix the link, or remove it)
         dir.yaml: this is a directory, not a file (a manifest is a regular file)
         fifo.yaml: this is a fifo, not a file (a manifest is a regular file)
-        loop.yaml: the link cannot be followed: it leads in a circle (mend the link, or remove it)
+        loop.yaml: the link cannot be followed: it leads in a circle (fix the link, or remove it)
         out.yaml: the link leads out of the directory of manifests (copy what it leads to, give that as another --manifests, or --follow-links)
         self: the link leads to a directory above itself (remove the link)
         socket.yaml: this is a socket, not a file (a manifest is a regular file)

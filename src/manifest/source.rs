@@ -1,25 +1,25 @@
-//! When are the manifests looked at, by which thread, and who is told?
+//! The directory source: the thread that scans, watches and delivers updates.
 //!
-//! One thread scans, keeps the watch, and hands each change to a callback. The thread that hears of an event takes it in
-//! itself where that is one file to read, since a second thread is longer in waking than that takes; whoever works holds
-//! the one lock over all of it. The disk's content is the truth: an event only says which file to look at first. A text
-//! is acted on once it has settled, and an object is released once a second look still does not show it; neither keeps
-//! any other file waiting.
+//! One thread scans and keeps the watch. The thread of the watch reads a single changed file itself, since waking another
+//! thread takes longer than that; one lock covers all state. The content of the disk is the truth: an event only says
+//! which file to read first. A text counts once it is stable, and an object is released once a second scan does not show
+//! it either; neither delays any other file.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
 use super::diagnostic::Diagnostic;
-use super::engine::{Arrival, Engine, GONE_AFTER, Look, PATIENCE, QUIET_UNTOLD, excerpt};
+use super::engine::{Arrival, Engine, GONE_AFTER, PATIENCE, QUIET_UNSEEN, excerpt};
 use super::load;
 use super::store::{Changes, FileState, Store};
 use super::tracked::Again;
@@ -28,37 +28,36 @@ use crate::clock;
 use crate::reconcile::desired::Declared;
 use crate::source::{SourceReport, Update};
 
-/// Rescans that events ask for lie at least this far apart.
+/// Scans that events request lie at least this far apart.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
-/// How long after a file came into being that nobody closes the tree is looked at.
+/// Delay of the scan for a file that appeared and that no writer closes.
 const LATER: Duration = Duration::from_secs(1);
-/// Every so many periodic scans the bytes of files are read again that look the same: no metadata are trusted for ever.
-/// All of them, where scanning has to find everything; one share each time, where events tell of each write to a tree
-/// that only this kernel writes to. Each scan looks at the metadata of all files either way.
+/// Each periodic scan reads the metadata of all files. Each sixth also reads bytes of files with unchanged metadata,
+/// which are never trusted forever: of all files where only scans find changes; otherwise, on a file system that only
+/// this kernel writes to, of one share of them.
 const FULL_EVERY: u32 = 6;
-/// In what time all shares are read once. The kernel sets the change time (ctime) at each write and takes it from nobody,
-/// so what is guarded against here are faults of the disk and of its driver.
+/// Time in which all shares are read once. The kernel sets the change time (ctime) at each write and accepts it from no
+/// process, so this only guards against faults of the disk and of its driver.
 const ALL_WITHIN: Duration = Duration::from_secs(3600);
 
-/// The watch's own thread reads a file at most this often. More of them come at once, and are for another one to read.
+/// The watch's own thread reads a file at most this often. If more come at once, the source's thread reads them.
 const BETWEEN_FILES: Duration = Duration::from_millis(1);
-/// So many signals are taken in before the loop looks at its deadlines again: a flood of them is no excuse.
+/// Number of signals that are handled before the deadlines are checked again, so that a flood does not delay them.
 const MOST_AT_ONCE: usize = 10_000;
 
-/// How a source works.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How often the whole tree is scanned, events or not.
+    /// Time between scans of the whole tree, with or without events.
     pub scan_interval: Duration,
-    /// Whether to use the kernel's events at all; without, every change is found by scanning.
+    /// Whether to use the kernel's events; without them, scans find every change.
     pub watch: bool,
     /// Whether links may lead out of the tree.
     pub follow_links: bool,
-    /// Whether everything that a directory declared is released if all of it disappears at once.
+    /// Whether a directory that loses all its objects at once releases them.
     pub allow_empty: bool,
 }
 
-/// How long the end of a source waits for its thread. A file system that hangs may hold that back for ever.
+/// Time that the end of a source waits for its thread, which may hang together with its file system.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running source. Dropping it ends its thread.
@@ -74,19 +73,18 @@ pub struct SourceHandle {
 /// The scans so far.
 #[derive(Debug, Clone, Default)]
 struct Scans {
-    /// When the last one that could read the tree ended, in milliseconds since the epoch.
+    /// End of the last scan that could read the tree, in milliseconds since the epoch.
     scanned: Arc<AtomicU64>,
-    /// How many have finished, also those that could not read it.
+    /// Number of finished scans, with those that could not read the tree.
     finished: Arc<AtomicU64>,
 }
 
-/// The source of manifests.
 #[derive(Debug)]
 pub struct Source;
 
 impl Source {
-    /// Watches `roots` from a thread of its own and hands every change to `deliver`, in order; first the whole set, as
-    /// soon as it was read once, or the trouble if it cannot be.
+    /// Watches `roots` from a thread of its own and passes each change to `deliver`, in order. The first update has all
+    /// objects, or says why the tree cannot be read.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -115,12 +113,12 @@ impl Source {
 }
 
 impl SourceHandle {
-    /// When the whole tree was scanned last, in milliseconds since the epoch; 0 before the first time.
+    /// End of the last scan of the whole tree, in milliseconds since the epoch; 0 before the first one.
     pub fn scanned(&self) -> Arc<AtomicU64> {
         self.scans.scanned.clone()
     }
 
-    /// Returns what makes the source scan everything at once and watch again.
+    /// Returns a function that requests a scan, and a new watch if that is needed.
     pub fn rescanner(&self) -> impl Fn() + Send + Sync + 'static {
         let (signals, thread) = (self.signals.clone(), self.thread.as_ref().map(|thread| thread.thread().clone()));
         move || {
@@ -133,7 +131,7 @@ impl SourceHandle {
         }
     }
 
-    /// Counts the scans that have finished, whether or not they could read the tree.
+    /// Number of finished scans, with those that could not read the tree.
     pub fn scans(&self) -> Arc<AtomicU64> {
         self.scans.finished.clone()
     }
@@ -144,7 +142,7 @@ impl SourceHandle {
 
 impl Drop for SourceHandle {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nobody to tell.
+        // Fails if the thread has ended by itself.
         let _ = self.signals.send(Signal::Stop);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
@@ -157,24 +155,23 @@ impl Drop for SourceHandle {
     }
 }
 
-/// Reads everything once: for verbs that look at the manifests and end. Blocks for as long as a file is being written
-/// (at most about two seconds).
+/// Reads everything once. Blocks for about two seconds at most while a file is being written.
 pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
     load_with(roots, false)
 }
 
-/// The same; `follow_links`: whether links may lead out of the tree.
+/// [`load`]; with `follow_links`, links may lead out of the tree.
 pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
     let mut engine = Engine::new(roots, follow_links);
     engine.silent = true;
     let started = clock::instant();
     loop {
-        let patient = clock::instant().duration_since(started) < PATIENCE;
-        engine.scan(clock::instant(), Look { again: Again::None, trusting: !patient });
-        if !engine.is_settling() || !patient {
+        engine.trusting = clock::instant().duration_since(started) >= PATIENCE;
+        engine.scan(clock::instant(), Again::None);
+        if !engine.is_pending() || engine.trusting {
             break;
         }
-        thread::sleep(QUIET_UNTOLD);
+        thread::sleep(QUIET_UNSEEN);
     }
     let mut diagnostics = engine.store.diagnostics();
     for diagnostic in &mut diagnostics {
@@ -194,50 +191,52 @@ pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diag
     (store.declared(), diagnostics)
 }
 
-/// What the source's thread and the watch's share. Gone once the source has ended.
+/// State that the source's thread and the watch's share. Gone once the source has ended.
 type Shared<F> = Mutex<Option<Work<F>>>;
 
-/// The source's thread: works whenever something is due, and whenever it is woken.
+type Listener = Arc<dyn Fn(Signal) + Send + Sync>;
+
+/// Body of the source's thread: works at each deadline, and whenever it is unparked.
 fn run<F: FnMut(Update) + Send + 'static>(shared: &Arc<Shared<F>>, signals: &Sender<Signal>) {
     let thread = thread::current();
-    let hear: Arc<dyn Fn(Signal) + Send + Sync> = {
+    let listener: Listener = {
         let (shared, signals) = (shared.clone(), signals.clone());
-        Arc::new(move |signal| hear(&shared, &signals, &thread, signal))
+        Arc::new(move |signal| on_signal(&shared, &signals, &thread, signal))
     };
     let _end = End(shared);
     loop {
-        // Whoever broke down while holding it left it in a state that nothing may be concluded from.
-        let until = shared.lock().ok().and_then(|mut work| work.as_mut()?.step(&hear));
+        // A panic while it was locked left it in a state that proves nothing.
+        let until = shared.lock().ok().and_then(|mut work| work.as_mut()?.step(&listener));
         let Some(until) = until else { break };
         thread::park_timeout(until.saturating_duration_since(clock::instant()));
     }
     assert!(!shared.is_poisoned(), "a manifest could not be taken in");
 }
 
-/// Ends a source, however its thread does: nothing is delivered afterwards, and whoever waits for that learns of it.
+/// Ends a source, however its thread ends: nothing is delivered afterwards, and the receiver of updates is dropped.
 struct End<'a, F>(&'a Shared<F>);
 
 impl<F> Drop for End<'_, F> {
     fn drop(&mut self) {
-        // With the watch, which holds on to all this.
+        // This also drops the watch, whose thread shares the state.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// What the watch's thread does with a signal: takes it in if nobody else works, and wakes the source's thread if that
-/// has something to do sooner than it knows. Never waits: the source may be waiting for the watch.
-fn hear<F: FnMut(Update)>(shared: &Shared<F>, signals: &Sender<Signal>, thread: &thread::Thread, signal: Signal) {
+/// Handles a signal in the watch's thread if the state is not locked, and wakes the source's thread if that has to work
+/// sooner than it knows. Never waits: the source may be waiting for the watch.
+fn on_signal<F: FnMut(Update)>(shared: &Shared<F>, signals: &Sender<Signal>, thread: &thread::Thread, signal: Signal) {
     if signals.send(signal).is_err() {
         return;
     }
-    // A panic is to end the source, and in good order: `notify` cannot end a watch whose thread has gone.
+    // A panic must end the source in good order: `notify` cannot end a watch without its thread.
     let take = || shared.try_lock().is_ok_and(|mut work| work.as_mut().is_some_and(Work::take_in_passing));
     if !catch_unwind(AssertUnwindSafe(take)).unwrap_or(false) {
         thread.unpark();
     }
 }
 
-/// The waiting: when to look at what, and whom to tell.
+/// The source's timers, its watch and its engine.
 struct Work<F> {
     engine: Engine,
     options: Options,
@@ -247,18 +246,18 @@ struct Work<F> {
     watch_trouble: Option<String>,
     scans: Scans,
     started: Instant,
-    told: Option<SourceReport>,
-    /// When the next periodic scan is due.
+    reported: Option<SourceReport>,
+    /// Time of the next periodic scan.
     periodic: Instant,
-    /// When a scan is due that something asked for.
-    wanted: Option<Instant>,
-    /// Before this such a scan is not due.
+    /// Time of the next requested scan.
+    requested: Option<Instant>,
+    /// Earliest time for a requested scan.
     not_before: Instant,
-    /// Periodic scans so far.
-    rounds: u32,
+    /// Number of periodic scans so far.
+    periods: u32,
     /// Until then the watch's thread leaves signals to the source's.
     busy_until: Instant,
-    /// Whether more is signalled than was taken in at once.
+    /// Whether there are more signals than were taken at once.
     more: bool,
     stopped: bool,
 }
@@ -275,150 +274,153 @@ impl<F: FnMut(Update)> Work<F> {
             watch_trouble: None,
             scans,
             started,
-            told: None,
+            reported: None,
             periodic: started,
-            wanted: Some(started),
+            requested: Some(started),
             not_before: started,
-            rounds: 0,
+            periods: 0,
             busy_until: started,
             more: false,
             stopped: false,
         }
     }
 
-    /// Does whatever is due. Returns when the next thing will be, or nothing once it is to end.
-    fn step(&mut self, hear: &Arc<dyn Fn(Signal) + Send + Sync>) -> Option<Instant> {
-        self.take_all();
+    /// Does what is scheduled by now. Returns the next deadline; `None` at the end.
+    fn step(&mut self, listener: &Listener) -> Option<Instant> {
+        self.take_signals();
         if self.stopped {
             return None;
         }
         let now = clock::instant();
-        let due = now >= self.periodic;
-        if due || self.wanted.is_some_and(|at| now >= at) {
-            self.scan(due, now, hear);
+        let periodic = now >= self.periodic;
+        if periodic || self.requested.is_some_and(|at| now >= at) {
+            self.scan(periodic, now, listener);
         }
-        self.engine.look_at_pending(now);
-        let ready = self.told.is_some()
+        self.engine.reread_pending(now);
+        let impatient = now.duration_since(self.started) > PATIENCE;
+        let ready = self.reported.is_some()
             || self.engine.trouble.is_some()
-            || (self.engine.loaded && (!self.engine.is_settling() || now.duration_since(self.started) > PATIENCE));
+            || (self.engine.loaded && (!self.engine.is_pending() || impatient));
         if ready {
-            self.tell();
+            self.report();
         }
         if self.engine.is_releasing() {
-            self.want(self.not_before.max(clock::instant() + GONE_AFTER / 2));
+            self.request_scan(self.not_before.max(clock::instant() + GONE_AFTER / 2));
         }
         if self.engine.is_unavailable() {
-            self.want(clock::instant() + Duration::from_secs(1).min(self.options.scan_interval));
+            self.request_scan(clock::instant() + Duration::from_secs(1).min(self.options.scan_interval));
         }
-        Some(self.until())
+        Some(self.deadline())
     }
 
-    /// Asks for a scan at `at`, if none is asked for sooner.
-    fn want(&mut self, at: Instant) {
-        self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
+    /// Requests a scan at `at`, unless one is requested for an earlier time.
+    fn request_scan(&mut self, at: Instant) {
+        self.requested = Some(self.requested.map_or(at, |requested| requested.min(at)));
     }
 
-    /// When the next thing is due.
-    fn until(&self) -> Instant {
+    fn deadline(&self) -> Instant {
         let at_once = self.more.then_some(self.started);
-        [self.wanted, self.engine.settles_at(), at_once].into_iter().flatten().fold(self.periodic, Instant::min)
+        [self.requested, self.engine.next_reread(), at_once].into_iter().flatten().fold(self.periodic, Instant::min)
     }
 
-    /// Looks at the tree; `due`: because it is time to.
-    fn scan(&mut self, due: bool, now: Instant, hear: &Arc<dyn Fn(Signal) + Send + Sync>) {
+    fn scan(&mut self, periodic: bool, now: Instant, listener: &Listener) {
         let watched = self.watch.is_some() && !self.is_watch_stale();
-        // Not sooner: our own reading would wake the watch ten thousand times, and adding it to a large tree takes as long
-        // as a scan, for which nobody is to wait. What happens meanwhile is found by another scan, at once.
-        let first = self.rounds == 0;
+        // The first scan comes before the watch: our own reading would wake it ten thousand times, and adding it to a
+        // large tree takes as long as a scan. Another scan, at once, finds what happens meanwhile.
+        let first = self.periods == 0;
         if !first {
-            self.arm(due, hear);
+            self.arm(periodic, listener);
         }
-        let full = due && self.rounds % FULL_EVERY == FULL_EVERY - 1;
-        let again = if full { self.again(watched && self.engine.told, self.rounds) } else { Again::None };
-        self.engine.scan(now, Look { again, trusting: false });
+        let full = periodic && self.periods % FULL_EVERY == FULL_EVERY - 1;
+        let again =
+            if full { self.again(watched && self.engine.listing.is_local(), self.periods) } else { Again::None };
+        self.engine.scan(now, again);
         if self.engine.trouble.is_none() {
-            let since_epoch = clock::system_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let since_epoch = clock::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.scans.scanned.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         self.scans.finished.fetch_add(1, Ordering::Relaxed);
         let after = clock::instant();
         self.not_before = after + BETWEEN_SCANS.max(2 * after.duration_since(now));
-        self.wanted = None;
-        if due {
-            self.rounds += 1;
+        self.requested = None;
+        if periodic {
+            self.periods += 1;
             self.periodic = after + self.options.scan_interval;
         }
         if first && self.options.watch {
-            self.wanted = Some(after);
+            self.requested = Some(after);
         } else if self.is_watch_stale() {
-            // Swapped while we looked: watch the new tree, and look again, since its events went unseen.
-            self.wanted = Some(self.not_before);
+            // The tree was swapped during the scan: watch the new one and scan it, since its events were missed.
+            self.requested = Some(self.not_before);
         }
     }
 
-    /// Takes in what is signalled by now, as one change: what is there already belongs together, as the two halves of a
-    /// rename do and a checkout of many files. What comes meanwhile is another change, which this one is not to wait for.
-    /// Whether a file was looked at for it.
-    fn take_all(&mut self) -> bool {
+    /// Handles the present signals as one change, as the two halves of a rename or a checkout of many files are. Later
+    /// ones are another change, for which this one does not wait. Returns whether a file was read.
+    fn take_signals(&mut self) -> bool {
         let signals: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
-        let (taken, mut looked) = (signals.len(), false);
+        let (taken, mut read) = (signals.len(), false);
         for signal in signals {
             match self.take(signal) {
                 Next::Stop => self.stopped = true,
-                Next::Scan => self.want(self.not_before),
-                Next::ScanLater => self.want(clock::instant() + LATER),
-                Next::Looked(scan) => {
-                    looked = true;
+                Next::Scan => self.request_scan(self.not_before),
+                Next::ScanLater => self.request_scan(clock::instant() + LATER),
+                Next::Read { scan } => {
+                    read = true;
                     if scan {
-                        self.want(self.not_before);
+                        self.request_scan(self.not_before);
                     }
                 }
-                Next::No => {}
+                Next::Nothing => {}
             }
         }
         self.more = taken == MOST_AT_ONCE;
         if taken > 0 && !self.stopped {
             self.engine.commit(clock::instant());
-            // Before any scan that was asked for as well: the edit is not to wait for the rest of the fleet.
-            if self.told.is_some() {
-                self.tell();
+            // Before any requested scan: an edit does not wait for the other files.
+            if self.reported.is_some() {
+                self.report();
             }
         }
-        looked
+        read
     }
 
-    /// The same for the thread that heard of it. Whether nothing is left for the source's thread to do sooner than it
-    /// knows. One file at a time: many are read by that thread, while this one goes on emptying the kernel's queue.
+    /// [`Work::take_signals`] for the watch's thread. Returns whether the deadline of the source's thread still holds.
+    /// Reads one file at a time: the source's thread reads many, while this one empties the kernel's queue.
     fn take_in_passing(&mut self) -> bool {
-        if self.told.is_none() || self.stopped || clock::instant() < self.busy_until {
+        if self.reported.is_none() || self.stopped || clock::instant() < self.busy_until {
             return false;
         }
-        let before = self.until();
-        if self.take_all() {
+        let before = self.deadline();
+        if self.take_signals() {
             self.busy_until = clock::instant() + BETWEEN_FILES;
         }
-        !self.stopped && self.until() >= before
+        !self.stopped && self.deadline() >= before
     }
 
-    /// Which files the scan of this round reads again; `told`: whether events and metadata tell of every change.
-    fn again(&self, told: bool, round: u32) -> Again {
-        if !told {
+    /// The unchanged files that a full scan reads again; `seen`: whether events and metadata show every change.
+    fn again(&self, seen: bool, period: u32) -> Again {
+        if !seen {
             return Again::All;
         }
         let between = self.options.scan_interval.max(Duration::from_millis(1)) * FULL_EVERY;
         let shares = u64::try_from(ALL_WITHIN.as_millis() / between.as_millis()).unwrap_or(1).max(1);
-        Again::Share(u64::from(round / FULL_EVERY) % shares, shares)
+        Again::Share(u64::from(period / FULL_EVERY) % shares, shares)
     }
 
-    /// Whether what is watched is not what there is to watch, and can be had.
+    /// Whether another watch is needed, and is possible.
     fn is_watch_stale(&self) -> bool {
         match &self.watch {
-            Some(watch) => !watch.is_current(&self.engine.roots, &self.engine.outside),
+            Some(watch) => !self.is_current(watch),
             None => self.options.watch && self.watch_trouble.is_none(),
         }
     }
 
-    /// Takes in one signal. A finished file is read at once; everything else asks for a scan.
+    fn is_current(&self, watch: &Watch) -> bool {
+        watch.is_current(&self.engine.roots, &self.engine.listing.outside)
+    }
+
+    /// Handles one signal. A finished file is read at once; everything else requests a scan.
     fn take(&mut self, signal: Signal) -> Next {
         let now = clock::instant();
         let engine = &mut self.engine;
@@ -438,91 +440,86 @@ impl<F: FnMut(Update)> Work<F> {
             | Signal::Moved(path)
                 if !engine.concerns(&path) =>
             {
-                Next::No
+                Next::Nothing
             }
             // Also of a file beside the manifests: it may be renamed over one before it is closed.
             Signal::Written(path) => {
                 engine.begin_write(&path, now);
-                Next::No
+                Next::Nothing
             }
             Signal::Closed(path) => {
                 engine.end_write(&path);
-                if engine.is_noise(&path) { Next::No } else { self.look(&path, now, Arrival::Closed) }
+                if engine.is_noise(&path) { Next::Nothing } else { self.read(&path, now, Arrival::Closed) }
             }
             Signal::Renamed(path, _) | Signal::Created(path) | Signal::Moved(path) if engine.is_noise(&path) => {
-                Next::No
+                Next::Nothing
             }
             Signal::Renamed(path, from) => {
-                // No event shows who still writes to a file that comes from elsewhere.
+                // No event shows the writers of a file that comes from elsewhere.
                 if !from.is_some_and(|from| engine.concerns(&from)) {
                     engine.read_writers();
                 }
-                let next = self.look(&path, now, Arrival::Whole);
-                self.engine.forget_open();
+                let next = self.read(&path, now, Arrival::Whole);
+                self.engine.drop_writers();
                 next
             }
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {
-                use std::os::unix::fs::MetadataExt as _;
                 let metadata = fs::symlink_metadata(&path).ok();
                 let fresh = metadata.filter(|metadata| metadata.is_file() && metadata.nlink() == 1);
                 match (engine.name_of(&path), fresh) {
                     (_, None) => Next::Scan,
-                    // Of one that was written before it had this name (O_TMPFILE), no close is told.
+                    // No event shows the close of a file that was written before it had this name (O_TMPFILE).
                     (Some(file), Some(metadata)) => {
                         engine.begin(file, &metadata);
                         Next::ScanLater
                     }
-                    (None, Some(_)) => Next::No,
+                    (None, Some(_)) => Next::Nothing,
                 }
             }
-            // What is watched itself is gone from where it was. A new one in its place may have its very inode, on which
-            // no watch lies.
+            // A watched directory itself is gone from its place. A new one in its place may have the same inode, which
+            // is not watched.
             Signal::Moved(path) if self.watch.as_ref().is_some_and(|watch| watch.watches(&path)) => {
                 self.watch = None;
                 Next::Scan
             }
-            Signal::Moved(path) if engine.is_beside(&path) => Next::No,
+            Signal::Moved(path) if engine.is_beside(&path) => Next::Nothing,
             Signal::Moved(_) => Next::Scan,
         }
     }
 
-    /// A file was closed, or something was renamed to this path.
-    fn look(&mut self, path: &Path, now: Instant, arrival: Arrival) -> Next {
+    /// Reads a file that was closed, or renamed to this path.
+    fn read(&mut self, path: &Path, now: Instant, arrival: Arrival) -> Next {
         let engine = &mut self.engine;
         let plain = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
         match engine.name_of(path).filter(|_| plain) {
             Some(file) => {
-                engine.look(&file, path, now, arrival);
-                // What could not be read for want of descriptors is read by the scan.
-                Next::Looked(engine.linked || engine.trouble.is_some())
+                engine.read(&file, path, now, arrival);
+                // The scan reads what could not be read for want of descriptors.
+                Next::Read { scan: engine.listing.linked || engine.trouble.is_some() }
             }
             // A renamed directory or link, a file that moved on; or just a file that is no manifest.
-            None if plain && !engine.linked => Next::No,
+            None if plain && !engine.listing.linked => Next::Nothing,
             None => Next::Scan,
         }
     }
 
-    /// Watches what there is to watch now. Failing that, scanning has to do: said once, tried again with each scan.
-    fn arm(&mut self, retry: bool, hear: &Arc<dyn Fn(Signal) + Send + Sync>) {
-        if !self.options.watch
-            || self.watch.as_ref().is_some_and(|watch| watch.is_current(&self.engine.roots, &self.engine.outside))
-        {
-            return;
-        }
-        if self.watch_trouble.is_some() && !retry {
+    /// Watches the present tree. If that fails, scans have to find changes: logged once, retried with each periodic scan.
+    fn arm(&mut self, retry: bool, listener: &Listener) {
+        let current = self.watch.as_ref().is_some_and(|watch| self.is_current(watch));
+        if !self.options.watch || current || (self.watch_trouble.is_some() && !retry) {
             return;
         }
         self.watch = None;
         self.engine.forget_writers();
-        match Watch::arm(&self.engine.roots, &self.engine.outside, hear.clone()) {
+        match Watch::arm(&self.engine.roots, &self.engine.listing.outside, listener.clone()) {
             Ok(watch) => {
                 self.watch = Some(watch);
                 if self.watch_trouble.take().is_some() {
                     info!("file-system events work again");
                 }
             }
-            // Not a trouble, and not for the next periodic scan: `is_watch_stale` has it tried again at once.
+            // Not a trouble: `is_watch_stale` causes a retry at once.
             Err(Unwatched::Replaced) => self.watch_trouble = None,
             Err(Unwatched::Refused(trouble)) => {
                 if self.watch_trouble.as_ref() != Some(&trouble) {
@@ -534,15 +531,15 @@ impl<F: FnMut(Update)> Work<F> {
         }
     }
 
-    /// Hands over what changed since the last time, if anything did.
-    fn tell(&mut self) {
+    /// Delivers the changes since the last report, if there are any.
+    fn report(&mut self) {
         let report = self.engine.report();
         let changes = std::mem::take(&mut self.engine.changes);
         let texts = self.engine.take_texts();
-        if self.told.as_ref() == Some(&report) && changes == Changes::default() && texts.is_empty() {
+        if self.reported.as_ref() == Some(&report) && changes == Changes::default() && texts.is_empty() {
             return;
         }
-        if report.loaded && self.told.as_ref().is_none_or(|told| !told.loaded) {
+        if report.loaded && self.reported.as_ref().is_none_or(|reported| !reported.loaded) {
             for root in self.engine.empty_roots() {
                 warn!(
                     directory = %root.given.display(),
@@ -550,37 +547,36 @@ impl<F: FnMut(Update)> Work<F> {
                 );
             }
         }
-        self.told = Some(report.clone());
+        self.reported = Some(report.clone());
         (self.deliver)(Update { changed: changes.changed, removed: changes.removed, texts, source: report });
     }
 }
 
-/// What a signal asks of the loop.
+/// The consequence of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Nothing.
-    No,
-    /// Nothing more, for a file that was looked at; or a look at the whole tree as well.
-    Looked(bool),
-    /// A look at the whole tree, soon.
+    Nothing,
+    /// A file was read; `scan`: the whole tree has to be scanned as well.
+    Read {
+        scan: bool,
+    },
     Scan,
-    /// The same, in a second: what comes by then may make it needless, and none of it waits for this.
+    /// A scan in a second, unless later signals make it needless.
     ScanLater,
-    /// To end.
     Stop,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::engine::tests::manifest;
     use super::*;
+    use crate::manifest::example;
     use crate::reconcile::state::Desired;
 
-    /// Whichever thread it was that took the change in.
+    /// This holds for both threads that may handle the change.
     #[test]
-    fn who_waits_for_a_source_that_breaks_down_learns_of_it() {
+    fn a_source_that_breaks_down_drops_its_receiver_of_updates() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        fs::write(dir.path().join("a.yaml"), manifest("a", "Running")).expect("write");
+        fs::write(dir.path().join("a.yaml"), example("a", "a1", "Running")).expect("write");
         let options =
             Options { scan_interval: Duration::from_millis(100), watch: true, follow_links: false, allow_empty: false };
         let (sender, updates) = channel();
@@ -592,14 +588,14 @@ mod tests {
         let source = Source::start(vec![dir.path().to_owned()], options, deliver).expect("it starts");
         let deadline = Duration::from_secs(20);
         updates.recv_timeout(deadline).expect("the first set");
-        fs::write(dir.path().join("new"), manifest("a", "Stopped")).expect("write");
+        fs::write(dir.path().join("new"), example("a", "a1", "Stopped")).expect("write");
         fs::rename(dir.path().join("new"), dir.path().join("a.yaml")).expect("rename");
         while updates.recv_timeout(deadline) != Err(RecvTimeoutError::Disconnected) {}
         drop(source);
     }
 
     #[test]
-    fn which_files_are_read_again() {
+    fn a_full_scan_reads_one_share_where_events_show_all_changes() {
         let thread = |scan_interval| {
             let options = Options { scan_interval, watch: true, follow_links: false, allow_empty: false };
             Work::new(Engine::new(Vec::new(), false), options, channel().1, |_| {}, Scans::default())

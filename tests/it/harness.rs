@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use campos_operator::clock::Clock;
+pub(crate) use campos_operator::manifest::example as manifest;
 use campos_operator::reconcile::app::AppId;
 use campos_operator::simulator::faults::Endpoint;
 use campos_operator::simulator::http;
@@ -121,12 +122,6 @@ impl Manifests {
     pub(crate) fn set(&self, name: &str, id: &str, state: &str) {
         self.put(name, &manifest(name, id, state));
     }
-}
-
-pub(crate) fn manifest(name: &str, id: &str, state: &str) -> String {
-    format!(
-        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: \"{id}\"\n  state: {state}\n"
-    )
 }
 
 /// The binary, with an environment of its own.

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use campos_operator::manifest::example;
 use campos_operator::manifest::source::{Options, Source, SourceHandle, load};
 use campos_operator::reconcile::desired::{Declared, Standing};
 use campos_operator::source::{SourceReport, Update};
@@ -132,9 +133,7 @@ impl Bench {
 }
 
 pub(crate) fn app(name: &str, state: &str) -> String {
-    format!(
-        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: id-of-{name}\n  state: {state}\n"
-    )
+    example(name, &format!("id-of-{name}"), state)
 }
 
 #[test]
@@ -486,15 +485,15 @@ fn load_reads_everything_once() {
     error: the appId id-of-a is claimed by more than one app
      --> a.yaml:6:10
       |
-    6 |   appId: id-of-a
-      |          ^^^^^^^
+    6 |   appId: "id-of-a"
+      |          ^^^^^^^^^
      ::: b.yaml:1: also claimed by b
       = help: an app on the platform belongs to one manifest; remove the others
     error: the appId id-of-a is claimed by more than one app
      --> b.yaml:6:10
       |
-    6 |   appId: id-of-a
-      |          ^^^^^^^
+    6 |   appId: "id-of-a"
+      |          ^^^^^^^^^
      ::: a.yaml:1: also claimed by a
       = help: an app on the platform belongs to one manifest; remove the others
     error: unknown state "stopped"

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use campos_operator::manifest::store::{Store, FileState};
-use campos_operator::manifest::load;
+use campos_operator::manifest::store::{FileState, Store};
+use campos_operator::manifest::{example, load};
 use campos_operator::reconcile::app::{AppId, AppName};
 use campos_operator::reconcile::desired::{Declared, Policy, Standing, Text};
 use campos_operator::reconcile::state::Action;
@@ -144,9 +144,7 @@ impl Files {
 
 /// A sound manifest.
 pub(crate) fn manifest(name: &str, id: &str, state: &str, more: &str) -> String {
-    format!(
-        "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: {name}\nspec:\n  appId: \"{id}\"\n  state: {state}\n{more}"
-    )
+    example(name, id, state) + more
 }
 
 /// A sound manifest with a window from one moment to another.

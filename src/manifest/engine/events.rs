@@ -1,0 +1,52 @@
+//! Relevance of file-system events: which paths concern the tree as the last listing showed it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Engine;
+use crate::manifest::scan::{Root, hidden, is_manifest};
+
+impl Engine {
+    /// The name of a file below a root, if its path is that of a manifest that a listing would show.
+    pub(in crate::manifest) fn name_of(&self, path: &Path) -> Option<Arc<str>> {
+        let mut roots = self.roots.iter().zip(self.listing.layout.reals());
+        let (root, below) = roots.find_map(|(root, real)| Some((root, path.strip_prefix(real).ok()?)))?;
+        let parts: Vec<&str> = below.iter().map(OsStr::to_str).collect::<Option<_>>()?;
+        let (last, above) = parts.split_last()?;
+        let shown = is_manifest(last) && !above.iter().any(|part| hidden(part) || is_manifest(part));
+        shown.then(|| format!("{}{}", root.prefix, parts.join("/")).into())
+    }
+
+    /// Whether an event at `path` can concern the tree at all. The directories above it may be busy with other things.
+    pub(in crate::manifest) fn concerns(&self, path: &Path) -> bool {
+        let given = |root: &Root| std::path::absolute(&root.given).is_ok_and(|given| given.starts_with(path));
+        let layout = &self.listing.layout;
+        layout.reals().any(|real| path.starts_with(real) || real.starts_with(path))
+            || layout.links().any(|link| link.starts_with(path))
+            || self.listing.outside.concerns(path)
+            || self.roots.iter().any(given)
+    }
+
+    /// Whether something that came or went inside the tree is neither a manifest nor able to hold one, such as the file
+    /// that an editor writes before it is renamed: it needs no scan.
+    pub(in crate::manifest) fn is_beside(&self, path: &Path) -> bool {
+        let named = path.file_name().and_then(OsStr::to_str).is_some_and(|name| !is_manifest(name));
+        let inside = self.listing.layout.reals().any(|real| path != real && path.starts_with(real));
+        let known = || self.listing.directories.iter().any(|(directory, _)| directory.starts_with(path));
+        let other = || match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.is_file(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        named && inside && !self.listing.linked && !known() && other()
+    }
+
+    /// Whether an event at a path inside the tree is only the noise of hidden files.
+    pub(in crate::manifest) fn is_noise(&self, path: &Path) -> bool {
+        let inside = self.listing.layout.reals().find_map(|real| path.strip_prefix(real).ok());
+        let ignored = |part: &OsStr| part.to_str().is_some_and(|part| hidden(part) && part != "..data");
+        !self.listing.linked && inside.is_some_and(|below| below.iter().any(ignored))
+    }
+}
