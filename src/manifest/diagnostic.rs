@@ -1,8 +1,7 @@
-//! What is wrong with a manifest, where, and what would fit?
+//! Diagnostics: a mistake in a manifest, its place, and what would fit.
 //!
-//! A diagnostic is a value; how it is shown is decided by whoever prints it: [`Diagnostic::render`] for people,
-//! [`Diagnostic::one_line`] for logs and conditions. Nothing here reads a file. What is printed is free of control
-//! characters, so a manifest cannot move the reader's cursor.
+//! Pure values. [`Diagnostic::render`] is for people, [`Diagnostic::one_line`] for logs and conditions. Printed text has no
+//! control characters, so a manifest cannot move the reader's cursor.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,15 +10,14 @@ use crate::printable::{aligned, escape};
 use crate::reconcile::desired::Place;
 use crate::reconcile::reason::Reason;
 
-/// How much of a long line an excerpt shows, in characters.
+/// Length of the part of a long line that an excerpt shows, in characters.
 const EXCERPT_WIDTH: usize = 140;
 
-/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The document, or the whole file, is not in force.
     Error,
-    /// Worth a look; what can be read is in force.
+    /// What can be read is in force.
     Warning,
 }
 
@@ -36,59 +34,51 @@ impl Severity {
 /// A token in a text. Lines and columns count from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark {
-    /// Line, from 1.
     pub line: u32,
-    /// Column, from 1.
     pub column: u32,
     /// Length in characters; the token does not go beyond its line.
     pub length: u32,
 }
 
 impl Mark {
-    /// The first character of a text: for what concerns the whole of it.
+    /// The first character of a text, for findings about the whole of it.
     pub const START: Self = Self { line: 1, column: 1, length: 1 };
 }
 
-/// Another place that belongs to the story, as the second bearer of a name.
+/// Another place that belongs to a diagnostic, such as the second use of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Related {
-    /// Where it is.
     pub place: Place,
-    /// What is there.
     pub message: Arc<str>,
 }
 
-/// One thing that is wrong with one file.
+/// One mistake in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file, as it is called in places and status: relative to its directory of manifests.
+    /// The name of the file: relative to its directory of manifests.
     pub file: Arc<str>,
     /// Line from 1; 0 where the file as a whole is meant (it cannot be read).
     pub line: u32,
     /// Column from 1, in characters; 0 where the file as a whole is meant.
     pub column: u32,
-    /// How many characters the carets cover.
+    /// Number of characters that the carets cover.
     pub length: u32,
-    /// Whether anything is kept out of force.
     pub severity: Severity,
-    /// What it does to the objects concerned: the word that their status shows.
+    /// The reason that the status of the objects shows.
     pub reason: Reason,
-    /// What is wrong, in one sentence without a full stop.
+    /// One sentence without a full stop.
     pub message: Arc<str>,
-    /// What stands there.
     pub found: Option<Arc<str>>,
-    /// What would fit there.
     pub fits: Option<Arc<str>>,
-    /// The one thing to try.
+    /// The next step.
     pub hint: Option<Arc<str>>,
-    /// The line it is about, as written, where it is known.
+    /// The line as written, where it is known.
     pub excerpt: Option<Arc<str>>,
-    /// Other places that belong to it.
     pub related: Vec<Related>,
 }
 
 impl Diagnostic {
-    /// Something about a file as a whole.
+    /// A diagnostic about a file as a whole.
     pub fn about_file(file: &Arc<str>, message: impl Into<Arc<str>>, hint: Option<&str>) -> Self {
         Self {
             file: file.clone(),
@@ -171,7 +161,7 @@ impl Diagnostic {
         out
     }
 
-    /// What was found and what would fit, as far as that is known.
+    /// The found and the fitting value, as far as they are known.
     pub fn label(&self) -> String {
         match (&self.found, &self.fits) {
             (Some(found), Some(fits)) => escape(&format!("found {found}; {fits}")).into_owned(),

@@ -1,4 +1,4 @@
-//! What is allowed, but surely not meant? Warnings about sound manifests; they keep nothing from being in force.
+//! Warnings about valid manifests that are probably mistakes. They have no effect on what is in force.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::diagnostic::{Diagnostic, Severity};
 use crate::reconcile::desired::Declared;
 
-/// The doubts about `declared`, as of `at`: windows that never decide, and windows that are over.
+/// Warns about windows that never decide, and about windows that are over at `at`.
 pub fn doubts(declared: &[Arc<Declared>], at: Timestamp) -> Vec<Diagnostic> {
     declared.iter().flat_map(|declared| of_one(declared, at)).collect()
 }
@@ -23,7 +23,7 @@ fn of_one(declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
         let (message, hint) = if shadowed.contains(&index) {
             (format!("{named} never decides"), "earlier windows cover all of it: move it up, or remove it")
         } else if over.is_some() {
-            (format!("{named} is over"), "remove it when nobody needs to read it any more")
+            (format!("{named} is over"), "remove it when it is no longer needed")
         } else {
             return None;
         };
@@ -40,7 +40,7 @@ mod tests {
     use crate::manifest::source::load_text;
 
     #[test]
-    fn windows_that_cannot_matter_are_told() {
+    fn windows_without_effect_are_reported() {
         let text = "\
 apiVersion: campos-operator.dev/v1
 kind: App

@@ -148,7 +148,9 @@ impl Engine {
         if arrival == Arrival::Whole && !first {
             // A swapped tree is one change: no part of it goes before the rest.
             if due.iter().any(|due| self.store.members(&due.file).any(|name| self.changed_recently(name, now))) {
-                due.iter_mut().for_each(|due| due.arrival = Arrival::Deferred);
+                for due in &mut due {
+                    due.arrival = Arrival::Deferred;
+                }
             }
         } else if arrival == Arrival::Found && !first && !due.is_empty() {
             // A known file that is listed under another name only is complete, since it was.
@@ -208,7 +210,9 @@ impl Engine {
     }
 
     pub(super) fn expect_directories(&mut self) {
-        self.roots.iter_mut().for_each(|root| root.directory = true);
+        for root in &mut self.roots {
+            root.directory = true;
+        }
     }
 
     /// Reads many files. Reading and parsing them is work for every core; the results are taken in by one, in this order,

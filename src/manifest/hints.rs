@@ -29,7 +29,7 @@ pub(super) fn missing(field: &str, words: &[&str]) -> String {
     format!("add `{field}: {advice}")
 }
 
-/// Advice for a key that a map does not have, and the field that it stands for.
+/// The field that an unknown key means, and advice.
 pub(super) fn unknown(key: &str, known: &[&'static str]) -> (Option<&'static str>, String) {
     let belongs = |(map, fields): &(&str, &[&'static str])| {
         let field = fields.iter().find(|field| **field == key)?;
@@ -46,7 +46,7 @@ pub(super) fn unknown(key: &str, known: &[&'static str]) -> (Option<&'static str
     })
 }
 
-/// The word of a field that a common synonym of it stands for.
+/// The word of a field for a common synonym.
 pub(super) fn synonym(field: &str, typed: &str) -> Option<&'static str> {
     match (field, typed.trim().to_lowercase().as_str()) {
         ("state", "off" | "no" | "false" | "stop" | "down" | "halted" | "offline" | "paused" | "n" | "0") => {

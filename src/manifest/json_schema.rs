@@ -1,7 +1,7 @@
-//! What must an editor know of a manifest, to complete and check it while it is typed?
+//! JSON Schema of the manifest, for editors.
 //!
-//! Generated from the very types that are read (`schema`), so that it cannot tell another story. It knows what one
-//! document can show; what needs several (a name twice) or YAML's own text (a key twice) is for `validate`.
+//! Generated from the types that are read (`schema`), so it cannot differ from them. It covers single documents; mistakes
+//! across documents (a name twice) or in YAML's own text (a key twice) are found by `validate`.
 
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -13,13 +13,13 @@ pub fn json_schema() -> String {
     // Draft 7, since that is what the YAML language server reads without surprises; inlined, since people read it too.
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut schema = Value::from(settings.into_generator().into_root_schema_for::<Manifest>());
-    mend(&mut schema);
+    simplify(&mut schema);
     format!("{schema:#}\n")
 }
 
-/// Says the same in the words that editors explain best: a list of words instead of alternatives with one word each,
-/// and no default of `null`, which would tell that a field may be null where it may only be absent.
-fn mend(schema: &mut Value) {
+/// Rewrites a schema in the form that editors explain best: a list of words instead of alternatives with one word each,
+/// and no default of `null`, which would mean that a field may be null where it may only be absent.
+fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             if fields.get("default").is_some_and(Value::is_null) {
@@ -40,9 +40,9 @@ fn mend(schema: &mut Value) {
                 fields.insert("enum".into(), words.into_iter().map(|(word, _)| word).collect());
                 fields.insert("type".into(), "string".into());
             }
-            fields.values_mut().for_each(mend);
+            fields.values_mut().for_each(simplify);
         }
-        Value::Array(items) => items.iter_mut().for_each(mend),
+        Value::Array(items) => items.iter_mut().for_each(simplify),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

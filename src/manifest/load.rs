@@ -1,7 +1,7 @@
-//! What does the text of one file declare, and what is wrong with it?
+//! Bytes of one file to its documents and diagnostics.
 //!
-//! Bytes in, values out: no I/O. Each document is judged alone, so one typo costs one app its newest version and no more.
-//! Whatever the bytes are, this ends soon and does not panic.
+//! Pure. Each document is read alone, so a typo costs one app its newest version and no more. For any bytes, this ends
+//! soon and does not panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,48 +18,43 @@ use crate::reconcile::reason::Reason;
 /// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
 pub const MAX_FILE: usize = 256 * 1024;
 
-/// One file's text, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParsedFile {
-    /// The documents that say anything, in the order of the text.
+    /// The documents with content, in the order of the text.
     pub documents: Vec<Document>,
     /// Everything that is wrong, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
-    /// Whether an object that is not among the documents is surely not in the file: not so if anything is wrong with
-    /// it, nor if it is blank, which is what a half-written file looks like.
+    /// Whether an object that is not among the documents is certainly not in the file: not so if anything is wrong with
+    /// the file, or if it is blank, as a half-written file can be.
     pub conclusive: bool,
 }
 
-/// One document of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// The object it declares, if that much can be read, whatever else is wrong.
+    /// The object it declares, if its name can be read.
     pub name: Option<AppName>,
     /// Line of its first key.
     pub line: u32,
-    /// Where `metadata.name` stands.
+    /// Place of `metadata.name`.
     pub name_at: Mark,
-    /// Where `spec.appId` stands.
+    /// Place of `spec.appId`.
     pub app_id_at: Mark,
-    /// What it declares.
     pub content: Content,
 }
 
-/// What a document declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A valid object.
     Good(Arc<Object>),
-    /// Nothing that could be in force: the first of its errors, as one line with its place.
+    /// Invalid: the first of its errors, as one line with its place.
     Bad(Arc<str>),
 }
 
-/// How many errors of one document are told: enough to mend it, too few to flood a log.
+/// Number of errors of one document that are reported: enough to fix it, too few to flood a log.
 const MAX_FINDINGS: usize = 100;
 
-/// Takes the bytes of one file apart. `file` is what it is called in diagnostics.
+/// Reads the bytes of one file, called `file` in diagnostics.
 pub fn parse(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
-    // The parsers have no known panic. If one turns up, it is to cost this file, not the thread that watches all.
+    // The parsers have no known panic. One that appears costs this file, not the thread that reads all of them.
     catch_unwind(AssertUnwindSafe(|| parse_checked(file, bytes))).unwrap_or_else(|_| {
         let hint = Some("simplify the file, and please report it as a bug with the file attached");
         ParsedFile::rejected(Diagnostic::about_file(file, "the YAML reader broke down over this file", hint))
@@ -67,12 +62,11 @@ pub fn parse(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
 }
 
 impl ParsedFile {
-    /// A file of which nothing can be used.
     pub(super) fn rejected(diagnostic: Diagnostic) -> Self {
         Self { documents: Vec::new(), diagnostics: vec![diagnostic], conclusive: false }
     }
 
-    /// The first error, as one line: why objects that were last seen here are held.
+    /// The first error, as one line: the cause why objects that were last seen here are held.
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
         self.diagnostics.first().map(|diagnostic| diagnostic.one_line().into())
     }
@@ -149,8 +143,8 @@ fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     Ok(if json { yaml_of_json(text) } else { text.to_owned() })
 }
 
-/// The two things that JSON has and YAML has not. A tab between tokens becomes a blank; a character beyond the Basic
-/// Multilingual Plane, which JSON escapes as two surrogates, becomes itself.
+/// Replaces the two things that JSON has and YAML has not. A tab between tokens becomes a blank; a character beyond the
+/// Basic Multilingual Plane, which JSON escapes as two surrogates, becomes itself.
 fn yaml_of_json(text: &str) -> String {
     let mut yaml = String::with_capacity(text.len());
     let mut rest = text;
@@ -174,7 +168,7 @@ fn yaml_of_json(text: &str) -> String {
     yaml + rest
 }
 
-/// The character that `\uD83D\uDE00` and its like begin with.
+/// The character of a pair of escaped surrogates, such as `\uD83D\uDE00`, at the beginning of `text`.
 fn surrogates(text: &str) -> Option<char> {
     let unit = |at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -185,7 +179,7 @@ fn surrogates(text: &str) -> Option<char> {
     both.then(|| char::decode_utf16([high, low]).next()?.ok())?
 }
 
-/// The mark just behind `text`.
+/// The mark after the end of `text`.
 fn end_of(text: &str) -> Mark {
     let line = text.matches('\n').count() + 1;
     let column = text.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -199,7 +193,7 @@ struct Chunk<'a> {
 }
 
 /// Cuts the text at its document markers. No scalar can hold one (YAML calls them forbidden content), so the cut is safe
-/// before anything is parsed; and a document that is not even YAML leaves its neighbours whole.
+/// before anything is parsed, and a document that is not YAML does not affect the others.
 fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
@@ -219,14 +213,14 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     }
     chunks.push(Chunk { text: &text[start..], first_line });
     chunks.retain(|chunk| {
-        let says_nothing =
+        let is_blank =
             |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
-        !chunk.text.lines().all(says_nothing)
+        !chunk.text.lines().all(is_blank)
     });
     chunks
 }
 
-/// Reads the objects of one document; a text that is not YAML is one object that has nothing but a name.
+/// Reads the objects of one document. A text that is not YAML is one object with at most a name.
 fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
     let tree = match yaml::parse(chunk.text, chunk.first_line) {
         Ok(Some(tree)) => tree,
@@ -253,7 +247,7 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
 }
 
 /// The first accepted document of a file that `serde_yaml` reads differently: for tests and the fuzz target, since `read`
-/// asks it about few documents.
+/// compares few documents.
 #[cfg(any(test, fuzzing))]
 pub fn disagreement(bytes: &[u8]) -> Option<String> {
     let text = decode("fuzz.yaml", bytes).ok()?;
@@ -276,7 +270,7 @@ fn first_content_line(chunk: &Chunk<'_>) -> u32 {
         .map_or(chunk.first_line, |(number, _)| number)
 }
 
-/// `metadata.name` of a text that is not YAML, as a person would find it: so that the object can be flagged.
+/// `metadata.name` of a text that is not YAML, as a person would find it, so that the object can be flagged.
 fn recover_name(text: &str) -> Option<AppName> {
     let mut lines = text.lines().skip_while(|line| !line.starts_with("metadata:"));
     let flow = lines.next()?.strip_prefix("metadata:")?.trim();
@@ -289,11 +283,11 @@ fn recover_name(text: &str) -> Option<AppName> {
     value.split(" #").next()?.trim().trim_matches(['"', '\'']).parse().ok()
 }
 
-/// Turns findings into diagnostics: with their file and the line as written.
+/// Turns findings into diagnostics, with their file and the line as written.
 struct Placer<'a> {
     file: &'a Arc<str>,
     lines: Vec<&'a str>,
-    /// The line of the finding before: a file may be one long line, and its excerpt is to exist once.
+    /// The line of the previous finding: a file may be one long line, and all its findings share the excerpt.
     last: Option<(u32, Arc<str>)>,
 }
 

@@ -20,7 +20,7 @@ use super::yaml::{Finding, Node, Value, implied};
 #[derive(Default)]
 pub(super) struct Reader {
     findings: RefCell<BTreeMap<Mark, Vec<Finding>>>,
-    /// Fields that a misspelt or misplaced key stands for. They are not reported as missing.
+    /// Fields that a misspelt or misplaced key means. They are not reported as missing.
     meant: RefCell<Vec<&'static str>>,
 }
 
@@ -46,7 +46,7 @@ impl Reader {
         self.findings.borrow_mut().entry(finding.at).or_default().push(finding);
     }
 
-    /// Whether a misspelt key stands for one of these fields.
+    /// Whether a misspelt key means one of these fields.
     pub(super) fn meant(&self, fields: &[&str]) -> bool {
         self.meant.borrow().iter().any(|meant| fields.contains(meant))
     }
@@ -56,7 +56,7 @@ impl Reader {
         self.findings.into_inner().into_values().flatten().collect()
     }
 
-    /// The word of a key, unless it is none.
+    /// The word of a key; `None`, and a report, if it is no word.
     fn key<'a>(&self, key: &'a Node) -> Option<&'a str> {
         let finding = match &key.value {
             Value::Scalar { text, plain: true } if &**text == "<<" => {
@@ -85,7 +85,7 @@ impl Reader {
     }
 }
 
-/// A value of the tree, or the lack of one, and where it belongs.
+/// A value of the tree, or the lack of one, and its place.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     reader: &'a Reader,
@@ -377,7 +377,7 @@ pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", clip(text))
 }
 
-/// A value is quoted in messages, and messages stand in logs: keep them short.
+/// Shortens a value, since messages are written to logs.
 fn clip(text: &str) -> String {
     if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
 }

@@ -1,40 +1,45 @@
-//! Which manifest files are there, and what are their bytes?
+//! Listing of the tree: which manifest files exist, and which of them changed.
 //!
-//! Looks at the disk and remembers nothing; what its caller knows already is compared on the way and not listed. Never blocks on what is not a regular file, never follows a link out of the
-//! tree, and says "cannot be read" where it cannot: absence is reported only for what a whole listing does not show.
+//! Keeps no state; its caller compares files on the way. It never blocks on anything but a regular file, never follows a
+//! link out of the tree, and reports what it cannot read: only a whole listing shows that a file is absent.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod layout;
+mod print;
+mod read;
+
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+use self::layout::layout;
+pub(super) use self::layout::{Layout, Outside, links_on};
+pub(super) use self::print::{FileId, Print};
+pub(super) use self::read::{Bytes, read};
+use self::read::{exhausted, kind, reason};
 use super::diagnostic::Diagnostic;
-use super::load::MAX_FILE;
 
-/// How deep directories may lie: more is a loop that the other checks missed, or a mistake.
+/// Limit for nested directories: more is a loop that the other checks missed, or a mistake.
 const MAX_DEPTH: usize = 64;
-/// A link chain longer than this is a loop (the kernel says 40).
-const MAX_LINKS: usize = 40;
 
 /// One directory of manifests (or a single file, for `validate`).
 #[derive(Debug, Clone)]
 pub(super) struct Root {
-    /// As the user gave it; resolved anew at each look, since it may be a link that is flipped.
+    /// As the user gave it; resolved for each listing, since it may be a link that is flipped.
     pub(super) given: PathBuf,
-    /// What file names begin with where there are several roots.
+    /// Prefix of its file names, where there are several roots.
     pub(super) prefix: String,
-    /// Whether it has to be a directory: a file in its place is a mistake, not a manifest.
+    /// Whether it must be a directory: a file in its place is a mistake, not a manifest.
     pub(super) directory: bool,
 }
 
-/// The roots to look at, each once.
+/// The given roots, each once.
 pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     let mut unique: Vec<PathBuf> = Vec::new();
     for path in given {
@@ -49,197 +54,59 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     unique.into_iter().map(|given| Root { prefix: prefix(&given), given, directory: false }).collect()
 }
 
-/// Device and inode of a file.
-pub(super) type FileId = (u32, u64);
-
-/// What identifies a file's content without reading it. Trusted only for a while: see `source`.
-///
-/// There is one for each file: moments are nanoseconds (until 2262), sizes end at 4 GiB, of which no manifest comes near.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Print {
-    inode: u64,
-    modified: i64,
-    changed: i64,
-    size: u32,
-    device: u32,
-}
-
-/// One moment as a number. What does not fit is at the end of time, and nothing that is in the future is trusted.
-fn moment(seconds: i64, nanoseconds: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
-}
-
-/// A device in 32 bits, which is what Linux has: the upper half of its number in user space is empty.
-#[expect(clippy::cast_possible_truncation, reason = "both halves count")]
-fn device(device: u64) -> u32 {
-    (device ^ (device >> 32)) as u32
-}
-
-impl Print {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            modified: moment(metadata.mtime(), metadata.mtime_nsec()),
-            changed: moment(metadata.ctime(), metadata.ctime_nsec()),
-            size: u32::try_from(metadata.len()).unwrap_or(u32::MAX),
-            device: device(metadata.dev()),
-        }
-    }
-
-    #[expect(clippy::useless_conversion, reason = "the types of these fields differ from one processor to the next")]
-    fn of_stat(stat: &rustix::fs::Stat) -> Self {
-        let nanoseconds = |nanoseconds| i64::try_from(nanoseconds).unwrap_or_default();
-        Self {
-            inode: stat.st_ino.into(),
-            modified: moment(stat.st_mtime.into(), nanoseconds(stat.st_mtime_nsec)),
-            changed: moment(stat.st_ctime.into(), nanoseconds(stat.st_ctime_nsec)),
-            size: u32::try_from(stat.st_size).unwrap_or(u32::MAX),
-            device: device(stat.st_dev.into()),
-        }
-    }
-
-    /// The device and the inode: what stays when a file is renamed.
-    pub(super) fn file(&self) -> FileId {
-        (self.device, self.inode)
-    }
-
-    /// Whether there is nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
-        self.size == 0
-    }
-
-    /// Whether it was modified within `span` before `wall`, or after it.
-    pub(super) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
-        self.modified >= before(span, wall)
-    }
-
-    /// Whether anything about it changed then. A writer can set the time of the modification, but not this one.
-    pub(super) fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
-        self.modified.max(self.changed) >= before(span, wall)
-    }
-
-    /// The print of the file that is at `path` now.
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
-    }
-}
-
-/// The whole second that lies `span` before `wall`.
-fn before(span: Duration, wall: SystemTime) -> i64 {
-    let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(span);
-    moment(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX), 0)
-}
-
-/// What the caller of a listing knows already.
+/// The files that the caller of a listing knows already.
 pub(super) trait Known {
-    /// The listing begins, perhaps anew.
+    /// Called when a listing begins, or is repeated.
     fn begin(&mut self);
 
-    /// A file is there. Whether it is known at this very path with this print, so that nothing needs to be done.
+    /// Called for each file. Returns whether it is known with this path and print, so that it is not listed.
     fn is_same(&mut self, name: &str, path: &Path, print: &Print) -> bool;
 }
 
 /// A file that a listing shows.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    /// Where to read it.
     pub(super) path: PathBuf,
-    /// Its print when it was listed.
     pub(super) print: Print,
 }
 
-/// The links that decide what the tree is: a ConfigMap's `..data`, git-sync's link. One swap of them is one new tree.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Layout {
-    /// Each link and what it names.
-    links: BTreeMap<PathBuf, PathBuf>,
-    /// Each root, resolved, with its device and inode.
-    reals: Vec<(PathBuf, u64, u64)>,
-}
-
-impl Layout {
-    /// Whether a link was swapped between two looks, which publishes a finished tree at once.
-    pub(super) fn swapped_since(&self, before: &Self) -> bool {
-        self.links != before.links && !before.reals.is_empty()
-    }
-
-    /// The resolved roots.
-    pub(super) fn reals(&self) -> impl Iterator<Item = &Path> {
-        self.reals.iter().map(|(path, ..)| path.as_path())
-    }
-
-    /// The device that each root is on.
-    pub(super) fn devices(&self) -> impl Iterator<Item = u64> {
-        self.reals.iter().map(|(_, device, _)| *device)
-    }
-
-    /// The links themselves.
-    pub(super) fn links(&self) -> impl Iterator<Item = &Path> {
-        self.links.keys().map(PathBuf::as_path)
-    }
-
-    /// The name of the tree, where git-sync's link gives it one: a commit hash.
-    pub(super) fn revision(&self) -> Option<&str> {
-        let names = self.links.values().filter_map(|target| target.file_name()?.to_str());
-        names.into_iter().find(|name| (7..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_hexdigit()))
-    }
-}
-
-/// What is read besides the roots, since links lead there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Outside {
-    /// Directories that a link leads to.
-    pub(super) trees: BTreeSet<PathBuf>,
-    /// Directories with a file that a link leads to.
-    pub(super) beside: BTreeSet<PathBuf>,
-}
-
-impl Outside {
-    /// Whether something that happened at `path` can concern it.
-    pub(super) fn concerns(&self, path: &Path) -> bool {
-        self.trees.iter().chain(&self.beside).any(|outside| path.starts_with(outside) || outside.starts_with(path))
-    }
-}
-
-/// What one look at all roots showed.
+/// The result of listing all roots.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Manifest files by name, but for those that are the same as before.
+    /// Manifest files by name, without those that are known to be the same.
     pub(super) files: BTreeMap<Arc<str>, Found>,
-    /// What has a manifest's name, or hides manifests, and cannot be read.
+    /// Entries with the name of a manifest, or able to hold manifests, that cannot be read.
     pub(super) oddities: BTreeMap<Arc<str>, Diagnostic>,
     /// Directories that could not be listed, by name with a slash: what was known below them is held.
     pub(super) unlisted: Vec<(String, Diagnostic)>,
-    /// Entries passed over.
+    /// Number of other entries.
     pub(super) skipped: usize,
     /// Whether some files are reached through links inside the tree, where events name another path.
     pub(super) linked: bool,
     /// Directories out of the tree that links lead to, or into.
     pub(super) outside: Outside,
     /// Every directory that was listed, and the device it is on.
-    pub(super) directories: Vec<(PathBuf, u32)>,
-    /// Why nothing may be concluded from the listing, where no file descriptor was left for a directory.
+    pub(super) directories: Vec<(PathBuf, u64)>,
+    /// Set where no file descriptor was left for a directory: the listing proves nothing.
     exhausted: Option<String>,
-    /// Whether a file has names elsewhere, or is itself what was given: it can change without its directory telling.
+    /// Whether a file has hard links or is itself a root: it can change without an event in a directory.
     apart: bool,
-    /// How the tree hangs together.
     pub(super) layout: Layout,
 }
 
 impl Listing {
-    /// Whether the kernel sees whatever is written to this tree, and says so in events and metadata.
+    /// Whether events and metadata show every change of this tree.
     ///
-    /// Others write to a network's file system without it. And only for plain trees: what links lead to, or hard links,
-    /// can be changed elsewhere.
+    /// Not so on a network's file system, which others write to, nor with links or hard links, which can change elsewhere.
     pub(super) fn is_local(&self) -> bool {
         let mut devices = HashSet::new();
-        let mut local = |(path, device): &(PathBuf, u32)| !devices.insert(*device) || is_local_directory(path);
+        let mut local = |(path, device): &(PathBuf, u64)| !devices.insert(*device) || is_local_directory(path);
         let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
     }
 }
 
-/// Whether a directory is on a file system that only this kernel writes to. What is not known is not.
+/// Whether a directory is on a file system that is known to be written by this kernel only.
 fn is_local_directory(path: &Path) -> bool {
     const LOCAL: [u32; 8] = [
         0x0000_ef53, // ext2, ext3, ext4
@@ -263,11 +130,11 @@ fn is_local_directory(path: &Path) -> bool {
     kind.is_some_and(|kind| LOCAL.contains(&kind))
 }
 
-/// Lists every root; with `follow_links`, also what links out of it lead to. Files that are `known` to be the same are
-/// left out. The listing is of one tree: if a link is swapped meanwhile, it is made again.
+/// Lists every root; with `follow_links`, also the targets of links out of it. Files that are `known` to be the same are
+/// left out. The listing is of one tree: if a link is swapped meanwhile, it is repeated.
 ///
 /// # Errors
-/// Why a root cannot be listed, for people: nothing may be concluded about any file then.
+/// The cause why a root cannot be listed: that proves nothing about any file.
 pub(super) fn list(roots: &[Root], follow_links: bool, known: &mut dyn Known) -> Result<Listing, String> {
     for _ in 0..5 {
         known.begin();
@@ -293,47 +160,7 @@ pub(super) fn list(roots: &[Root], follow_links: bool, known: &mut dyn Known) ->
     Err("the directory of manifests is being replaced faster than it can be read".into())
 }
 
-/// How the roots hang together at this moment.
-fn layout(roots: &[Root]) -> Result<Layout, String> {
-    let mut layout = Layout::default();
-    for root in roots {
-        let describe = |error: io::Error| format!("cannot read {}: {}", root.given.display(), reason(&error));
-        links_on(&root.given, &mut layout.links);
-        let real = fs::canonicalize(&root.given).map_err(describe)?;
-        let metadata = fs::metadata(&real).map_err(describe)?;
-        layout.reals.push((real, metadata.dev(), metadata.ino()));
-    }
-    Ok(layout)
-}
-
-/// Every link that is met while resolving `path`, with what it names. Works for what does not exist as far as it does.
-pub(super) fn links_on(path: &Path, links: &mut BTreeMap<PathBuf, PathBuf>) {
-    let Ok(absolute) = std::path::absolute(path) else { return };
-    let mut rest: Vec<PathBuf> = absolute.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect();
-    let mut at = PathBuf::new();
-    let mut met = 0;
-    while let Some(part) = rest.pop() {
-        match part.components().next() {
-            Some(Component::ParentDir) => {
-                at.pop();
-                continue;
-            }
-            Some(Component::CurDir) | None => continue,
-            Some(_) => at.push(&part),
-        }
-        if let Ok(target) = fs::read_link(&at) {
-            met += 1;
-            if met > MAX_LINKS {
-                return;
-            }
-            links.insert(at.clone(), target.clone());
-            at.pop();
-            rest.extend(target.components().rev().map(|part| PathBuf::from(part.as_os_str())));
-        }
-    }
-}
-
-/// What other roots listed already, where there are several. A root may lie in another, or be named twice.
+/// Paths that other roots listed already: a root may lie in another, or be given twice.
 #[derive(Debug, Default)]
 struct Others {
     directories: HashSet<PathBuf>,
@@ -382,19 +209,19 @@ struct Walk<'a> {
     others: &'a mut Others,
     known: &'a mut dyn Known,
     /// Device and inode of the directories above: a link to one of them is a loop.
-    ancestors: Vec<(u32, u64)>,
-    /// The directory or the entry that is looked at, and what it is called. One of each for the whole walk.
+    ancestors: Vec<FileId>,
+    /// Path and name of the present directory or entry: one of each for the whole walk, instead of one for each entry.
     path: PathBuf,
     name: String,
 }
 
 impl Walk<'_> {
-    /// Lists the directory at `path`; `name` is what the names of its files begin with.
+    /// Lists the directory at `path`; the names of its files begin with `name`.
     fn directory(&mut self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut entries = Dir::new(rustix::fs::open(&self.path, flags, Mode::empty())?)?;
         let print = Print::of_stat(&entries.stat()?);
-        self.listing.directories.push((self.path.clone(), print.device));
+        self.listing.directories.push((self.path.clone(), print.file().0));
         let listed = !self.others.directories.insert(self.path.clone());
         self.ancestors.push(print.file());
         let done = self.entries(&mut entries, listed);
@@ -402,7 +229,7 @@ impl Walk<'_> {
         done
     }
 
-    /// `listed`: whether another root has told of this directory's files.
+    /// `listed`: whether another root has listed this directory.
     fn entries(&mut self, entries: &mut Dir, listed: bool) -> io::Result<()> {
         let above = self.name.len();
         while let Some(entry) = entries.read() {
@@ -442,11 +269,11 @@ impl Walk<'_> {
             return;
         }
         self.name.push_str(plain);
-        let look = || rustix::fs::statat(above.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+        let stat = || rustix::fs::statat(above.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
         let mut kind_here = entry.file_type();
         if kind_here == FileType::Unknown {
-            // Some file systems do not say; one that is not there any more has no kind.
-            let Ok(stat) = look() else { return };
+            // Some file systems do not have the kind in the entry; an entry that is gone meanwhile has none.
+            let Ok(stat) = stat() else { return };
             kind_here = FileType::from_raw_mode(stat.st_mode);
         }
         if kind_here == FileType::Symlink {
@@ -454,7 +281,7 @@ impl Walk<'_> {
         } else if kind_here == FileType::Directory && !is_manifest(plain) {
             self.below();
         } else if is_manifest(plain) {
-            match look() {
+            match stat() {
                 Ok(stat) => self.file(stat.st_mode, stat.st_nlink > 1, Print::of_stat(&stat)),
                 Err(error) => self.unreadable(&error.into()),
             }
@@ -523,7 +350,7 @@ impl Walk<'_> {
         let listed = self.directory();
         match listed {
             Ok(()) => {}
-            // It went between the listing above it and now; whether its files are gone is for the next look to confirm.
+            // It is gone since the directory above was listed; the next listing shows whether its files are.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if let Some(trouble) = exhausted(&error) => self.listing.exhausted = Some(trouble),
             Err(error) => {
@@ -565,108 +392,14 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a name is passed over without a look: dotfiles (and `..data`), backups, editors' leftovers.
+/// Whether a name is ignored: dotfiles (and `..data`), backups, leftovers of editors.
 pub(super) fn hidden(name: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~')
 }
 
-/// Whether a name is that of a manifest.
 pub(super) fn is_manifest(name: &str) -> bool {
     !hidden(name)
         && Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
-}
-
-/// What came of reading one file.
-#[derive(Debug)]
-pub(super) enum Bytes {
-    /// The whole of it, unchanged while it was read.
-    Whole(Vec<u8>, Print),
-    /// It changed while it was read, each time.
-    Torn,
-    /// There is no such file.
-    Absent,
-    /// This process, or the machine, has no file descriptor left: says nothing of the file.
-    Exhausted(String),
-    /// It is there and cannot be read.
-    Unreadable(Diagnostic),
-}
-
-/// What to report where an error says that no file descriptor is left: that is about this process, not about a file.
-fn exhausted(error: &io::Error) -> Option<String> {
-    let (whose, limit) = match error.raw_os_error() {
-        Some(libc::EMFILE) => ("this process", "raise its limit (LimitNOFILE=, ulimit -n)"),
-        Some(libc::ENFILE) => ("this machine", "raise fs.file-max"),
-        _ => return None,
-    };
-    Some(format!("cannot read the manifests: too many open files in {whose}; {limit}"))
-}
-
-/// Reads one file, bounded, without ever blocking on it.
-pub(super) fn read(file: &Arc<str>, path: &Path) -> Bytes {
-    for _ in 0..3 {
-        match read_once(path) {
-            Ok(Some((bytes, print))) => return Bytes::Whole(bytes, print),
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Bytes::Absent,
-            Err(error) => {
-                if let Some(trouble) = exhausted(&error) {
-                    return Bytes::Exhausted(trouble);
-                }
-                let message = format!("the file cannot be read: {}", reason(&error));
-                return Bytes::Unreadable(Diagnostic::about_file(file, message, None));
-            }
-        }
-    }
-    Bytes::Torn
-}
-
-fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
-    // O_NONBLOCK: opening a fifo that took the file's place must not hang the source.
-    let mut file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    let before = file.metadata()?;
-    if !before.is_file() {
-        return Err(io::Error::other(format!("it is {}, not a file", kind(before.mode()))));
-    }
-    // One byte more than allowed: enough for `load` to see that it is too large. And one more than there are: a single
-    // call shows that this is the end.
-    let mut bytes = vec![0; usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1];
-    let read = match file.read(&mut bytes) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-        read => read?,
-    };
-    let end = read < bytes.len() && read as u64 == before.len();
-    bytes.truncate(read);
-    if !end {
-        (&mut file).take((MAX_FILE + 1).saturating_sub(read) as u64).read_to_end(&mut bytes)?;
-    }
-    let after = file.metadata()?;
-    let whole =
-        Print::of(&before) == Print::of(&after) && (bytes.len() as u64 == after.len() || bytes.len() > MAX_FILE);
-    Ok(whole.then(|| (bytes, Print::of(&after))))
-}
-
-fn kind(mode: rustix::fs::RawMode) -> &'static str {
-    match FileType::from_raw_mode(mode) {
-        FileType::Directory => "a directory",
-        FileType::Fifo => "a fifo",
-        FileType::Socket => "a socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "a device",
-        FileType::RegularFile | FileType::Symlink | FileType::Unknown => "something else",
-    }
-}
-
-/// An error in words, without the number.
-fn reason(error: &io::Error) -> String {
-    let kind = error.kind();
-    if kind == io::ErrorKind::NotFound {
-        "there is no such file or directory".into()
-    } else if kind == io::ErrorKind::PermissionDenied {
-        "permission denied".into()
-    } else if error.raw_os_error() == Some(libc::ELOOP) {
-        "it leads in a circle".into()
-    } else {
-        error.to_string()
-    }
 }
 
 #[cfg(test)]
@@ -701,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_manifest() {
+    fn manifests_are_known_by_their_names() {
         for (name, yes) in [
             ("a.yaml", true),
             ("a.yml", true),
@@ -723,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_recursively_and_counts_what_it_skips() {
+    fn listing_is_recursive_and_counts_skipped_entries() {
         let (files, odd, skipped) = tree(|dir| {
             for name in ["a.yaml", "sub/b.yml", "sub/deep/c.json", ".git/d.yaml", "e.yaml~", "README.md", ".f.yaml"] {
                 touch(&dir.join(name));
@@ -746,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_things_are_told_and_never_block() {
+    fn odd_things_are_reported_and_never_block() {
         let (files, odd, _) = tree(|dir| {
             symlink("nowhere", dir.join("dangling.yaml")).expect("symlink");
             symlink("loop.yaml", dir.join("loop.yaml")).expect("symlink");
@@ -770,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_that_took_a_files_place_does_not_block() {
+    fn a_fifo_in_place_of_a_file_does_not_block() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("a.yaml");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());

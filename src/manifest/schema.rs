@@ -1,7 +1,7 @@
 //! The manifest as it is written: one set of types that is read, and that yields the JSON Schema.
 //!
-//! `reader` fills the types, and reports everything that does not fit them. What no type can say (the form of a name, of
-//! an id, of a time, of a window) is checked on the way to the core's types.
+//! `reader` fills the types, and reports everything that does not fit them. The conversion to the core's types checks what
+//! no type can express: the form of a name, of an id, of a time, of a window.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub const KIND: &str = "App";
 /// The `kind` of a document that holds several.
 const LIST_KIND: &str = "AppList";
 
-/// A manifest of campos-operator: what one app on CamposCloud shall be.
+/// A manifest of campos-operator: the desired state of one app on CamposCloud.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "a manifest", rename_all = "camelCase")]
 #[schemars(rename = "App")]
@@ -37,10 +37,10 @@ pub struct Manifest<'a> {
     /// Always App.
     #[schemars(with = "String", extend("const" = KIND))]
     pub kind: Kind,
-    /// Who it is.
+    /// Name, labels and annotations.
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
-    /// What is asked for.
+    /// The desired state and its conditions.
     pub spec: Spec<'a>,
     /// Ignored, so that what the status API exports can be applied again.
     #[serde(default)]
@@ -48,10 +48,10 @@ pub struct Manifest<'a> {
     pub status: IgnoredAny,
 }
 
-/// Several manifests in one document, as the status API exports them. Each item is read on its own.
+/// Several manifests in one document, as the status API exports them. Each item is read separately.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename = "a list of apps", rename_all = "camelCase")]
-#[expect(dead_code, reason = "read for what is wrong with it; the items are read from the tree")]
+#[expect(dead_code, reason = "read to find mistakes; the items are read from the tree")]
 struct ManifestList {
     api_version: ApiVersion,
     kind: ListKind,
@@ -59,18 +59,14 @@ struct ManifestList {
     items: Vec<IgnoredAny>,
 }
 
-/// `apiVersion`.
 #[derive(Debug, Deserialize)]
 pub enum ApiVersion {
-    /// The only one.
     #[serde(rename = "campos-operator.dev/v1")]
     V1,
 }
 
-/// `kind`.
 #[derive(Debug, Deserialize)]
 pub enum Kind {
-    /// One app.
     App,
 }
 
@@ -79,14 +75,14 @@ enum ListKind {
     AppList,
 }
 
-/// Who it is.
+/// Name, labels and annotations.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`metadata`")]
 pub struct Metadata<'a> {
     /// A DNS-1123 label, unique among the manifests: lower-case letters, digits and '-', at most 63.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub name: &'a str,
-    /// Free, for choosing apps. Values are text: quote numbers and words such as yes.
+    /// Free, to select apps. Values are text: quote numbers and words such as yes.
     #[serde(borrow)]
     pub labels: Option<BTreeMap<&'a str, &'a str>>,
     /// Free notes. Values are text: quote numbers and words such as yes.
@@ -96,24 +92,24 @@ pub struct Metadata<'a> {
     pub generation: Option<u64>,
 }
 
-/// What is asked for.
+/// The desired state and its conditions.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`spec`", rename_all = "camelCase")]
 pub struct Spec<'a> {
     /// The app's _id on CamposCloud, unique among the manifests. Quote one that YAML would read as a number.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub app_id: &'a str,
-    /// What the app shall be.
+    /// The desired state of the app.
     pub state: Desired,
     /// Which calls are allowed for the app; the daemon's --policy also holds, the stricter of the two wins.
     #[serde(default)]
     #[schemars(with = "Policy")]
     pub policy: Option<Policy>,
-    /// Hands off: observed and reported, never called. True, or why and until when.
+    /// Suspended: observed and reported, never called. True, or a reason and an end.
     #[serde(borrow, default)]
     #[schemars(with = "Suspend")]
     pub suspend: Option<Suspend<'a>>,
-    /// Windows of time in which the app shall be something else.
+    /// Windows of time with another desired state.
     #[serde(borrow, default)]
     #[schemars(with = "Schedule")]
     pub schedule: Option<Schedule<'a>>,
@@ -124,7 +120,7 @@ pub struct Spec<'a> {
 #[serde(deny_unknown_fields, rename = "`suspend`")]
 #[schemars(extend("minProperties" = 1), transform = or_bool)]
 pub struct Suspend<'a> {
-    /// Why.
+    /// The reason.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
@@ -134,40 +130,38 @@ pub struct Suspend<'a> {
     pub until: Option<&'a str>,
 }
 
-/// What a moment looks like, for editors that know patterns but not formats.
+/// Form of a time, for editors that know patterns but not formats.
 const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
 
-/// `true` stands for the map without entries, `false` for no map; `Reader` knows it, too.
+/// `true` means the map without entries, `false` no map; `Reader` reads them so.
 fn or_bool(schema: &mut Schema) {
     let plain = json_schema!({"description": "Until further notice, or not at all.", "type": "boolean"});
     *schema = json_schema!({"oneOf": [plain, schema.clone()]});
 }
 
-/// What could be read of one object.
+/// The readable parts of one object.
 pub(super) struct Reading {
-    /// Where it begins.
     pub(super) at: Mark,
-    /// `metadata.name`, if that much can be read, whatever else is wrong.
+    /// `metadata.name`, if it can be read.
     pub(super) name: Option<AppName>,
-    /// Where the name stands, or else the object.
+    /// Place of the name, otherwise of the object.
     pub(super) name_at: Mark,
-    /// Where `spec.appId` stands, or else the object.
+    /// Place of `spec.appId`, otherwise of the object.
     pub(super) app_id_at: Mark,
     /// The whole of it, if nothing is wrong.
     pub(super) object: Option<Object>,
-    /// Everything that is wrong, in the order of the text.
+    /// All mistakes, in the order of the text.
     pub(super) findings: Vec<Finding>,
 }
 
 impl Reading {
-    /// A document of which nothing can be used.
     pub(super) fn nothing(at: Mark, findings: Vec<Finding>) -> Self {
         Self { at, name: None, name_at: at, app_id_at: at, object: None, findings }
     }
 }
 
-/// Reads one document's tree: one object, or each item of a list of apps. What is wrong with one item costs the others
-/// nothing.
+/// Reads one document's tree: one object, or each item of a list of apps. A mistake in one item does not affect the
+/// others.
 pub(super) fn read(root: &Node) -> Vec<Reading> {
     if !root.get("kind").is_some_and(|kind| kind.says(LIST_KIND)) {
         return vec![read_object(root)];
@@ -181,7 +175,7 @@ pub(super) fn read(root: &Node) -> Vec<Reading> {
     };
     let mut readings: Vec<Reading> = items.iter().map(read_object).collect();
     if !findings.is_empty() {
-        // A list that is wrong itself is the fault of none of its items; nothing of it is in force.
+        // A mistake in the list itself is in none of its items; nothing of it is in force.
         for item in &mut readings {
             item.object = None;
         }
@@ -228,7 +222,7 @@ fn read_object(root: &Node) -> Reading {
     reading
 }
 
-/// Something else altogether: the fields that a manifest has are no help there.
+/// The mistake of a document that is no manifest at all, where the fields of a manifest do not help.
 fn not_a_manifest(root: &Node) -> Option<Finding> {
     let documents = "write one document for each app, separated by lines of `---`";
     match &root.value {
@@ -265,7 +259,7 @@ fn app_id(text: &str) -> Result<AppId, Finding> {
     })
 }
 
-/// A moment with its offset, as RFC 3339 writes it.
+/// A time with its offset, in the form of RFC 3339.
 fn moment(text: &str) -> Result<Timestamp, Finding> {
     let shaped = text.len() >= 20 && text.as_bytes()[10] == b'T' && !text.contains('[');
     let parsed = text.parse::<Timestamp>();
@@ -282,12 +276,12 @@ fn moment(text: &str) -> Result<Timestamp, Finding> {
     })
 }
 
-/// Whether YAML would read a word of letters, digits, `_` and `-` as something else than text, were it not quoted.
+/// Whether a word of letters, digits, `_` and `-` must be quoted to be text in YAML.
 pub fn text_needs_quotes(word: &str) -> bool {
     implied(word).is_some() || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// The DNS-1123 label nearest to what was typed.
+/// The DNS-1123 label nearest to `text`.
 pub fn as_name(text: &str) -> Option<String> {
     let mut name = String::new();
     for c in text.trim().to_lowercase().chars() {

@@ -1,7 +1,7 @@
-//! When should we look again? File-system noise in, "look again" out.
+//! File-system events as signals for `source`.
 //!
-//! Only an accelerator: `source` scans anyway, so a lost event costs time and nothing else. Watched are each tree, the
-//! directory of every link on the way to it, and the directory above it, so that a swapped or re-created tree is noticed.
+//! Only an accelerator: `source` scans anyway, so a lost event costs time and nothing else. It watches each tree, the
+//! directory of every link on the way to it, and the directory above it, so that it sees a swapped or re-created tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,31 +14,29 @@ use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveM
 
 use super::scan::{self, Outside, Root};
 
-/// What reaches the source.
+/// A message to the source.
 #[derive(Debug)]
 pub(super) enum Signal {
     /// A file was closed after writing.
     Closed(PathBuf),
     /// Something was renamed to this path, from another one if that is watched.
     Renamed(PathBuf, Option<PathBuf>),
-    /// Somebody is writing to this file.
+    /// A process writes to this file.
     Written(PathBuf),
     /// A name appeared: a file about to be written, or a link, which is never written to.
     Created(PathBuf),
-    /// Something came, went or changed its rights here.
+    /// Something appeared, went or changed its rights here.
     Moved(PathBuf),
-    /// Events were lost, or the watch is: only a scan and a new watch help.
+    /// Events or the watch were lost: only a scan and a new watch help.
     Lost(String),
-    /// Somebody asks for a scan.
     Rescan,
-    /// The source shall end.
     Stop,
 }
 
-/// Why there is no watch.
+/// The cause why there is no watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unwatched {
-    /// Something was gone before it could be watched: the tree is being replaced, and will be there again at once.
+    /// A directory was gone before it could be watched: the tree is being replaced, and will soon exist again.
     Replaced,
     /// The kernel refused, as it does beyond its limits.
     Refused(String),
@@ -61,25 +59,25 @@ pub(super) struct Watch {
     armed: Armed,
 }
 
-/// What is watched: path, whether with all below it, device and inode.
+/// The watched directories: path, whether with all below it, device and inode.
 type Armed = BTreeSet<(PathBuf, bool, u64, u64)>;
 
 impl Watch {
-    /// Watches the roots as they are now, and what links lead to `outside` of them.
+    /// Watches the roots as they are now, and the places `outside` of them that links lead to.
     ///
     /// # Errors
-    /// Why there is no watch. Where that is the kernel's limits, scanning has to do.
+    /// The cause why there is no watch. At the kernel's limits, scans have to find changes.
     pub(super) fn arm(
         roots: &[Root],
         outside: &Outside,
-        hear: Arc<dyn Fn(Signal) + Send + Sync>,
+        listener: Arc<dyn Fn(Signal) + Send + Sync>,
     ) -> Result<Self, Unwatched> {
         let armed = wanted(roots, outside);
-        // The kernel tells the two halves of a rename one after the other.
+        // The kernel sends the two halves of a rename one after the other.
         let mut half = None;
         let forward = move |event: notify::Result<Event>| {
             for signal in signals_of(event, &mut half) {
-                hear(signal);
+                listener(signal);
             }
         };
         let config = Config::default().with_follow_symlinks(false);
@@ -91,12 +89,12 @@ impl Watch {
         Ok(Self { _watcher: watcher, armed })
     }
 
-    /// Whether `path` itself is watched, and not only as a part of something.
+    /// Whether `path` itself is watched, not only as a part of a tree.
     pub(super) fn watches(&self, path: &Path) -> bool {
         self.armed.iter().any(|(armed, ..)| armed == path)
     }
 
-    /// Whether it still watches what there is to watch.
+    /// Whether it watches the present tree.
     pub(super) fn is_current(&self, roots: &[Root], outside: &Outside) -> bool {
         self.armed == wanted(roots, outside)
     }
@@ -115,7 +113,7 @@ fn wanted(roots: &[Root], outside: &Outside) -> Armed {
                 trees.insert(real);
             }
         } else {
-            // It may appear in the nearest directory that is there.
+            // It may appear in the nearest directory that exists.
             let existing = given.ancestors().skip(1).find_map(|above| fs::canonicalize(above).ok());
             beside.extend(existing);
         }
@@ -153,7 +151,7 @@ fn signals_of(event: notify::Result<Event>, half: &mut Option<(usize, PathBuf)>)
             *half = event.tracker().zip(event.paths.first().cloned());
             Signal::Moved
         }
-        // Told as its two halves already.
+        // Handled as its two halves already.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return Vec::new(),
         EventKind::Modify(ModifyKind::Data(_)) => Signal::Written,
         EventKind::Create(_) => Signal::Created,

@@ -1,6 +1,6 @@
-//! `spec.schedule` as it is written, and its way to the core's types.
+//! `spec.schedule` as it is written, and its conversion to the core's types.
 //!
-//! A window has one of four forms, told apart by the form of its `from`, or by its `cron`.
+//! A window has one of four forms. The form of its `from`, or its `cron`, decides which.
 
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::SignedDuration;
@@ -19,7 +19,7 @@ use crate::reconcile::state::Desired;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`schedule`", rename_all = "camelCase")]
 pub struct Schedule<'a> {
-    /// An IANA name, such as Europe/Berlin: whose clock the windows mean.
+    /// The time zone of the windows: an IANA name, such as Europe/Berlin.
     pub time_zone: &'a str,
     /// The first window that contains the present moment decides; outside all of them state holds.
     #[serde(borrow)]
@@ -30,7 +30,7 @@ pub struct Schedule<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "a window")]
 pub struct Window<'a> {
-    /// What the app shall be within it.
+    /// The desired state within the window.
     pub state: Desired,
     /// When it begins: 2026-12-23T22:00:00 (once), Fri 21:00 (each week) or 22:00 (each day). Quote times.
     #[serde(default)]
@@ -52,19 +52,19 @@ pub struct Window<'a> {
     #[serde(default)]
     #[schemars(with = "String")]
     pub duration: Option<&'a str>,
-    /// Why, for people.
+    /// The reason, for people.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
 }
 
-/// What `from` and `to` look like, for editors.
+/// Form of `from` and `to`, for editors.
 const TIME: &str = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$";
-/// What `days` looks like.
+/// Form of `days`, for editors.
 const DAYS_OF_WEEK: &str = r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?( *, *(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*$";
 const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
 
-/// A field of a window, and what is wrong with it; no field where the window as a whole is meant.
+/// A field of a window and its mistake; no field where the window as a whole is meant.
 type Trouble = (&'static str, Finding);
 
 fn trouble(field: &'static str, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Trouble {
@@ -80,7 +80,7 @@ enum Written {
 }
 
 impl Schedule<'_> {
-    /// The schedule in the core's words; what is wrong with it is reported. `node` is the tree that it was read from.
+    /// Converts the schedule to the core's type, and reports mistakes. `node`: the tree that it was read from.
     pub(super) fn read(&self, node: &Node, reader: &Reader) -> Option<schedule::Schedule> {
         let zone = reader.check(node.get("timeZone"), zone(self.time_zone));
         let nodes = match node.get("windows").map(|windows| &windows.value) {
@@ -96,10 +96,8 @@ impl Window<'_> {
     fn read(&self, node: &Node, reader: &Reader) -> Option<schedule::Window> {
         let span = match self.span() {
             Ok(span) => span,
-            // A misspelt field has been reported; that it is missing need not be said as well.
-            Err(("", _)) if reader.meant(&["from", "to", "cron", "duration"]) => {
-                return None;
-            }
+            // A misspelt field is reported already; it is not reported as missing as well.
+            Err(("", _)) if reader.meant(&["from", "to", "cron", "duration"]) => return None,
             Err((field, finding)) => return reader.check(node.get(field).or(Some(node)), Err(finding)),
         };
         Some(schedule::Window { state: self.state, span, reason: self.reason.map(Into::into) })
@@ -229,7 +227,7 @@ fn weekday(text: &str) -> Option<Weekday> {
     Weekday::Monday.cycle_forward().take(7).find(|day| day_name(*day) == text)
 }
 
-/// The days of the week, and the one that was probably meant.
+/// A hint with the days of the week, and the one that was probably meant.
 fn known_days(typed: &str) -> String {
     let short: String = typed.chars().take(3).collect::<String>().to_lowercase();
     let known = DAYS.iter().find(|day| day.to_lowercase() == short).copied();
@@ -263,8 +261,7 @@ fn days(text: &str) -> Result<Days, Trouble> {
     Ok(days)
 }
 
-/// The zone of a name, which is spelt exactly as the database spells it: an editor completes and `explain` prints the
-/// same name.
+/// The zone of a name. The name must be spelt as in the database, so that editors and `explain` show the same name.
 fn zone(text: &str) -> Result<TimeZone, Finding> {
     let known = TimeZone::get(text).ok().filter(|zone| zone.iana_name() == Some(text));
     known.ok_or_else(|| {

@@ -27,7 +27,7 @@ pub(super) struct Writers {
     by_inode: HashMap<Option<u64>, Vec<usize>>,
     /// Indexes of `links` by the name of the file: stacked file systems show another inode number there.
     by_name: HashMap<OsString, Vec<usize>>,
-    /// Whether every process of this machine could be looked into.
+    /// Whether every process of this machine could be read.
     pub(super) complete: bool,
 }
 

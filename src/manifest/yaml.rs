@@ -1,7 +1,7 @@
-//! Which tokens does a YAML document consist of, and where does each stand?
+//! Tree of a YAML document with a mark on every node, made from the events of `saphyr-parser`.
 //!
-//! A tree with a mark on every node, made from `saphyr-parser`'s events. `reader` fills the types of `schema` from it.
-//! Bounded: a manifest that nests deeply or is built of aliases is refused while it is read, not afterwards.
+//! `reader` fills the types of `schema` from it. Bounded: a manifest that nests deeply or consists of aliases is refused
+//! while it is read, not afterwards.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,9 +10,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::Mark;
 
-/// How deeply a manifest may nest. A valid one needs 4.
+/// Limit for nested values. A valid manifest needs 4.
 pub(super) const MAX_DEPTH: usize = 64;
-/// How many aliases (`*name`) a document may have.
+/// Limit for the aliases (`*name`) of a document.
 pub(super) const MAX_ALIASES: usize = 100;
 
 /// Something wrong at a mark; becomes a `Diagnostic` once the file and its lines are known.
@@ -46,14 +46,13 @@ impl Finding {
     }
 }
 
-/// One node and where it begins.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) at: Mark,
     pub(super) value: Value,
 }
 
-/// What a node is. Shared, since an alias is the same node again: an alias bomb stays as small as its text.
+/// Shared, since an alias is the same node again: an alias bomb stays as small as its text.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Scalar { text: Rc<str>, plain: bool },
@@ -62,7 +61,7 @@ pub(super) enum Value {
 }
 
 impl Node {
-    /// The value of a key of a map: of the first, if there are several.
+    /// The value of a key of a map: the first, if there are several.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().find(|(node, _)| node.says(key)).map(|(_, value)| value)
@@ -101,16 +100,15 @@ enum Inside {
     Map(Vec<(Node, Node)>, Option<Node>),
 }
 
-/// One document.
 pub(super) struct Tree {
     pub(super) root: Node,
     /// Whether a key goes over several lines, which not every YAML parser allows.
     pub(super) odd_keys: bool,
 }
 
-/// The tree of one document; `None` if there is nothing but blanks and comments.
+/// The tree of one document; `None` if it has only blanks and comments.
 ///
-/// `first_line` is the line of the file on which `text` begins, from 1.
+/// `first_line`: the line of the file on which `text` begins, from 1.
 ///
 /// # Errors
 /// The first thing that is not YAML, or that manifests do not allow (tags, too many aliases, too deep).
@@ -190,7 +188,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding
     Ok(root.filter(|node| !node.is_null() || has_content(text)).map(|root| Tree { root, odd_keys }))
 }
 
-/// Whether a document says anything: `~` and `null` do, a comment does not.
+/// Whether a document has content: `~` and `null` are content, a comment is not.
 fn has_content(text: &str) -> bool {
     text.lines()
         .map(|line| line.strip_prefix("---").unwrap_or(line).trim())
@@ -200,7 +198,7 @@ fn has_content(text: &str) -> bool {
 fn refuse_tag(tagged: bool, at: Mark) -> Result<(), Finding> {
     if tagged {
         return Err(Finding::new(at, "manifests have no use for YAML tags (`!..`)")
-            .hint("remove the tag; quote a value that shall be text"));
+            .hint("remove the tag; quote a value that is text"));
     }
     Ok(())
 }
@@ -226,11 +224,11 @@ fn number(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Turns the parser's complaint into one that says what to do.
+/// Turns an error of the parser into one that says what to do.
 fn not_yaml(text: &str, first_line: u32, error: &saphyr_parser::ScanError) -> Finding {
     let marker = error.marker();
     let mut at = Mark { line: line(marker.line(), first_line), column: number(marker.col() + 1), length: 1 };
-    // The parser notices a tab only when it looks for the next key; the tab itself is what has to be mended.
+    // The parser refuses a tab only when it expects the next key; the mistake is the tab itself.
     let relative = (at.line - first_line) as usize;
     for candidate in [relative, relative + 1, relative.wrapping_sub(1)] {
         let Some(content) = text.lines().nth(candidate) else { continue };
@@ -254,7 +252,7 @@ fn not_yaml(text: &str, first_line: u32, error: &saphyr_parser::ScanError) -> Fi
     }
 }
 
-/// What YAML 1.1 or 1.2 makes of an unquoted word, if that is not text.
+/// The type that YAML 1.1 or 1.2 gives to an unquoted word, if that is not text.
 pub(super) fn implied(text: &str) -> Option<&'static str> {
     let digits = |text: &str, digit: fn(char) -> bool| !text.is_empty() && text.chars().all(|c| digit(c) || c == '_');
     let lower = text.to_ascii_lowercase();

@@ -1,0 +1,79 @@
+//! Prints of files: what identifies the content of a file without reading it.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Device and inode of a file.
+pub(in crate::manifest) type FileId = (u64, u64);
+
+/// Metadata that change whenever the content does. Trusted only for a while: see `source`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::manifest) struct Print {
+    inode: u64,
+    modified: i64,
+    changed: i64,
+    size: u64,
+    device: u64,
+}
+
+/// A time in nanoseconds since the epoch. A time that does not fit (after 2262) is in the future, and not trusted.
+fn moment(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+impl Print {
+    pub(in crate::manifest) fn of(metadata: &Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            modified: moment(metadata.mtime(), metadata.mtime_nsec()),
+            changed: moment(metadata.ctime(), metadata.ctime_nsec()),
+            size: metadata.len(),
+            device: metadata.dev(),
+        }
+    }
+
+    #[expect(clippy::useless_conversion, reason = "the types of these fields differ from one processor to the next")]
+    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        let nanoseconds = |nanoseconds| i64::try_from(nanoseconds).unwrap_or_default();
+        Self {
+            inode: stat.st_ino.into(),
+            modified: moment(stat.st_mtime.into(), nanoseconds(stat.st_mtime_nsec)),
+            changed: moment(stat.st_ctime.into(), nanoseconds(stat.st_ctime_nsec)),
+            size: stat.st_size.try_into().unwrap_or(u64::MAX),
+            device: stat.st_dev.into(),
+        }
+    }
+
+    /// Stays the same when the file is renamed.
+    pub(in crate::manifest) fn file(&self) -> FileId {
+        (self.device, self.inode)
+    }
+
+    pub(in crate::manifest) fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Whether it was modified within `span` before `wall`, or after it.
+    pub(in crate::manifest) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
+        self.modified >= before(span, wall)
+    }
+
+    /// Whether anything about it changed within `span` before `wall`, or after it. A writer can set the time of the
+    /// modification, but not the time of the change.
+    pub(in crate::manifest) fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
+        self.modified.max(self.changed) >= before(span, wall)
+    }
+
+    /// The print of the file that is at `path` now.
+    pub(in crate::manifest) fn at(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
+}
+
+/// The whole second that is `span` before `wall`.
+fn before(span: Duration, wall: SystemTime) -> i64 {
+    let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(span);
+    moment(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX), 0)
+}
