@@ -1,7 +1,7 @@
 //! The port to the platform: list, get, start and stop, in the core's words.
 //!
-//! `camposcloud::client` speaks it over HTTP, `simulator` in process. It neither retries nor paces: whoever calls it
-//! owns that (one governor for the whole account).
+//! `camposcloud::client` implements it over HTTP, `simulator` in process. It neither retries nor paces: the caller does,
+//! with one rate limiter for the whole account.
 
 pub mod listing;
 
@@ -17,94 +17,80 @@ use crate::reconcile::state::Action;
 
 /// Deadline for a connection, TLS included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Deadline for a whole read, body included: a server that drips a byte at a time cannot hold us.
+/// Deadline for a whole read, body included, so that a server that sends a byte at a time cannot block the operator.
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
-/// Deadline for a stop or start: the server may wait for the container (nobody documents how long).
+/// Deadline for a stop or start: the server may wait for the container (for an undocumented time).
 pub const ACT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One app as the platform describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Its `_id`.
     pub id: AppId,
-    /// Its display name.
     pub name: Option<Redacted>,
-    /// What was read of its state.
     pub reading: Reading,
 }
 
-/// The id of a team whose apps are listed, too.
+/// The id of a team.
 pub type Team = Arc<str>;
 
-/// A page of a list to request.
+/// A request for one page, counted from 1, of the list of apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
-    /// 1 is the first.
     pub number: u32,
-    /// How many items to request; `None` leaves it to the server.
+    /// The page size to request; `None` leaves it to the server.
     pub limit: Option<u32>,
     /// The team whose list it is; `None` is the account's own.
     pub team: Option<Team>,
 }
 
-/// How many problems of a page, and of a list, are kept.
+/// Number of problems that are kept of a page, and of a list.
 pub const MAX_PROBLEMS: usize = 8;
 
-/// One page of the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The apps on it.
     pub apps: Vec<Seen>,
-    /// How many of its items could not be read (not JSON, no usable `_id`): each affects only itself.
+    /// Number of items that could not be read (not JSON, no usable `_id`). The other items are not affected.
     pub unreadable: u32,
-    /// What is wrong with it and its items, and where; the first few.
+    /// The first few problems of the page and its items, with their places.
     pub problems: Vec<Redacted>,
     /// Whether it holds more items than a list may have.
     pub cut: bool,
-    /// What the server says of the whole; absent for the bare array of the v1 documents.
+    /// Absent for the bare array of the v1 documents.
     pub pagination: Option<Pagination>,
 }
 
-/// The server's `pagination` object, as far as it is used. Missing fields stay missing.
+/// The fields of the server's `pagination` object that are used, each if present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pagination {
-    /// Number of apps over all pages.
     pub total_items: Option<u64>,
-    /// Number of pages.
     pub total_pages: Option<u64>,
-    /// The page that this is.
     pub current_page: Option<u64>,
-    /// Whether another page follows.
     pub has_next_page: Option<bool>,
 }
 
-/// A value that the platform answered with, and what it said of the account's budget meanwhile.
+/// A value from a response of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered<T> {
-    /// The answer.
     pub value: T,
-    /// The rate-limit headers that came with it.
+    /// The rate-limit headers of the response.
     pub limits: Limits,
-    /// How many times the request was sent beyond the first, because a connection was dead.
+    /// Number of times that the request was sent again because a connection was dead.
     pub repeats: u32,
 }
 
-/// A platform that apps run on. Every error carries one verdict.
+/// A platform that runs apps. Every error carries one verdict.
 pub trait Platform: Send + Sync + 'static {
-    /// One page of the list of apps.
     fn list(&self, page: PageRequest) -> impl Future<Output = Result<Answered<Page>, Failure>> + Send;
 
-    /// One app, read directly.
     fn get(&self, id: &AppId) -> impl Future<Output = Result<Answered<Seen>, Failure>> + Send;
 
-    /// Stop or start one app.
     fn act(&self, action: Action, id: &AppId) -> impl Future<Output = Result<Answered<Receipt>, Failure>> + Send;
 
-    /// Whether another token than the last refused one would be sent now: then it is worth trying at once.
+    /// Whether the token has changed since the server refused it, so that a request is worth trying at once.
     fn token_changed(&self) -> bool {
         false
     }
 
-    /// Whether the token is accepted at all.
+    /// Checks that the server accepts the token.
     fn whoami(&self) -> impl Future<Output = Result<Answered<()>, Failure>> + Send;
 }

@@ -1,8 +1,8 @@
-//! A pretend CamposCloud, usable as a library and as a verb.
+//! A simulated CamposCloud, as a library and as a command.
 //!
-//! `world` is the API as a pure state machine, `faults` the hardship it can be put through; `port` lets the operator talk
-//! to it in process, on a virtual clock, and `http` over real sockets. What nobody documents about the real server is a
-//! setting here, so that the operator can be tried against either answer.
+//! `world` is the API as a pure state machine, `faults` the rules for its faults. The operator reaches it through `port`
+//! in process, on a virtual clock, or through `http` over real sockets. Undocumented parts of the real server are
+//! settings, so that tests can try each possibility.
 
 pub mod faults;
 pub mod http;

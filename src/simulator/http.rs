@@ -1,4 +1,4 @@
-//! The same world behind real HTTP, with what becomes of an answer on the way carried out on the socket.
+//! The simulated world behind real HTTP. The faults of a response's delivery happen on the socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,9 +19,9 @@ use super::port::{SharedWorld, lock};
 use super::world::{Delivery, Request, Response};
 use crate::clock::Clock;
 
-/// The connection is to break: what `hyper` does when a service or body fails.
+/// Makes `hyper` break the connection, as it does when a service or body fails.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection breaks here, as asked")]
+#[error("the fault rules break the connection here")]
 pub struct Broken;
 
 /// Serves `world` on `listener` until the task is dropped.
@@ -29,22 +29,22 @@ pub async fn serve(listener: std::net::TcpListener, world: SharedWorld, clock: C
     let listener = TcpListener::from_std(listener)?;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors: let some connections end.
+            // Out of file descriptors: wait until some connections end.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Answers are small and each is awaited: waiting to fill a packet would only cost 40 ms.
+        // Responses are small, and the client waits for each: Nagle's algorithm would only cost 40 ms.
         let _ = stream.set_nodelay(true);
         let world = world.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(world.clone(), clock, request));
-            // A connection that ends badly is the client's affair, or was asked for.
+            // The client or a fault rule ended the connection.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// Binds an address for [`serve`]: the port is known before anything is announced.
+/// Binds an address for [`serve`], so that the port is known before it is announced.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -57,18 +57,18 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<BoxBody<Bytes, Broken>>, Broken> {
     let bearer = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-    let asked = Request {
+    let received = Request {
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
         bearer: bearer.and_then(|value| value.strip_prefix("Bearer ")).map(ToOwned::to_owned),
     };
-    let Response { status, headers, body, delay, delivery } = lock(&world).handle(&asked, clock.wall());
+    let Response { status, headers, body, delay, delivery } = lock(&world).handle(&received, clock.wall());
     let fault = (delivery != Delivery::Whole).then_some(delivery);
     info!(
-        method = asked.method,
-        path = asked.path,
-        query = asked.query,
+        method = received.method,
+        path = received.path,
+        query = received.query,
         status,
         fault = fault.map(tracing::field::debug),
         "request"
@@ -104,6 +104,6 @@ fn respond(
     if let Some(length) = length {
         response = response.header("content-length", length);
     }
-    // Only a fault file can ask for a status or header that HTTP does not know.
+    // Only a fault file can set a status or header that is not valid HTTP.
     response.body(body).map_err(|_| Broken)
 }

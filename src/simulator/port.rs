@@ -1,7 +1,7 @@
-//! How does the operator talk to a pretend platform in process? As it does to the real one, less the sockets.
+//! The simulated platform in process: the `Platform` port without sockets.
 //!
-//! Time is tokio's, so on a paused clock a thousand seconds of trouble pass at once. What is decoded and judged is decoded
-//! and judged by the same code as for the real server.
+//! Time is tokio's, so on a paused clock a thousand seconds pass at once. The code of the real client decodes the
+//! responses and gives the verdicts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,18 +17,15 @@ use crate::reconcile::outcome::{Failure, Receipt, Verdict};
 use crate::reconcile::redacted::{Secrets, Token};
 use crate::reconcile::state::Action;
 
-/// The largest body that is read.
 const CAP: usize = 16 << 20;
 
-/// A world that several may hold.
 pub type SharedWorld = Arc<Mutex<World>>;
 
-/// Locks a world, also after somebody panicked while holding it.
+/// Locks a world, also after a panic of another holder.
 pub fn lock(world: &SharedWorld) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The platform in process.
 #[derive(Debug, Clone)]
 pub struct InProcess {
     world: SharedWorld,
@@ -38,7 +35,6 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// A platform that sends `token`.
     pub fn new(world: SharedWorld, clock: Clock, token: impl Into<String>) -> Self {
         let token = token.into();
         let secrets = Secrets::from_iter([Token::new(SecretString::from(token.as_str()))]);
@@ -57,7 +53,7 @@ impl InProcess {
         let response = lock(&self.world).handle(&request, self.clock.wall());
         let lost = |why: &str| error::transport(doing, Verdict::LostAnswer, &why, &self.secrets);
         let drip = Duration::from_millis(100) * u32::try_from(response.body.len()).unwrap_or(u32::MAX);
-        let takes = match response.delivery {
+        let duration = match response.delivery {
             Delivery::Refused => {
                 return Err(error::transport(doing, Verdict::Retry, &"connection refused", &self.secrets));
             }
@@ -65,8 +61,8 @@ impl InProcess {
             Delivery::Drip => drip,
             Delivery::Whole | Delivery::Reset | Delivery::Truncated(_) => response.delay,
         };
-        tokio::time::sleep(takes.min(deadline)).await;
-        if takes >= deadline {
+        tokio::time::sleep(duration.min(deadline)).await;
+        if duration >= deadline {
             return Err(lost("no whole answer in time"));
         }
         match response.delivery {

@@ -1,7 +1,7 @@
-//! How does CamposCloud behave? Its API as a pure state machine: a request and the time go in, an answer comes out.
+//! The API of CamposCloud as a pure state machine: it takes a request and the time, and returns a response.
 //!
-//! Shapes and words are those of the vendor's `OpenAPI` files; the bodies carry invented secrets where the real ones
-//! carry real ones, easy to search for, so that a client that logs or stores them is found out.
+//! Shapes and words are those of the vendor's `OpenAPI` files. The bodies hold invented secrets, easy to search for,
+//! where the real ones hold secrets, so that a client that logs or stores them is found out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,65 +13,51 @@ use serde_json::{Value, json};
 use super::faults::{Body, Endpoint, Fault, Faults, Item, Pages, Reset};
 use crate::reconcile::app::AppId;
 
-/// What every invented secret begins with.
+/// Prefix of every invented secret.
 pub const SECRET: &str = "SIM_SECRET";
 /// The token that is accepted unless another one is set. Not a secret, and no word of any message: it is redacted.
 pub const TOKEN: &str = "simulated-token-0000";
-/// The word that it was at first works as well.
+/// The default token of the first version; it is still accepted.
 const FIRST_TOKEN: &str = "simulated";
-/// How many requests are remembered.
+/// Number of requests in the log.
 const REMEMBERED: usize = 100_000;
 
-/// What nobody documents about the real server, as settings.
+/// Settings for the undocumented parts of the real server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The token that is accepted.
     pub token: String,
-    /// Requests a minute that the account has; `None` is any number.
+    /// Requests per minute of the account; `None` is unlimited.
     pub account_limit: Option<u32>,
-    /// Items on a page unless asked otherwise.
     pub page_size: usize,
-    /// Items on a page at most; asking for more is a 400 where `refuse_large_pages`, else gets so many.
+    /// Largest page. A larger `limit` is a 400 with `refuse_large_pages`, and is lowered to this otherwise.
     pub largest_page: usize,
-    /// Whether too large a `limit` is refused.
     pub refuse_large_pages: bool,
-    /// How the list is wrapped.
     pub list: ListShape,
-    /// What a stopped app's metrics look like.
     pub stopped: StoppedShape,
-    /// How old the metrics are.
     pub telemetry_lag: Duration,
-    /// How long a stop or start takes to have its effect.
+    /// Time until a stop or start takes effect.
     pub effect_delay: Duration,
-    /// Whether answers carry the rate-limit headers.
     pub limit_headers: bool,
-    /// Seed of everything that is left to chance.
     pub seed: u64,
-    /// Hardship.
     pub faults: Faults,
 }
 
-/// How the list is wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListShape {
     /// `{"applications": [..], "totalUsedRAM": .., "pagination": {..}}`: both SDKs.
     Wrapped,
-    /// The same with the last two inside each item: the letter of the v2 file.
+    /// As in the v2 file: `totalUsedRAM` and `pagination` inside each item.
     Nested,
     /// A bare array: the v1 documents.
     Bare,
 }
 
-/// What the metrics of a stopped app look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoppedShape {
-    /// `null`.
     Null,
-    /// An object with `online: false`.
     OnlineFalse,
-    /// Not there.
     Absent,
-    /// `online: false` with the time of the stop, for ever.
+    /// `online: false` with the time of the stop.
     Frozen,
 }
 
@@ -94,69 +80,49 @@ impl Default for Config {
     }
 }
 
-/// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The method, upper case.
     pub method: String,
-    /// The path.
     pub path: String,
     /// The query, without its question mark.
     pub query: String,
-    /// The bearer token.
     pub bearer: Option<String>,
 }
 
-/// One answer, and how it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The status code.
     pub status: u16,
-    /// Headers, lower-case names.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
-    /// How long until it comes.
     pub delay: Duration,
-    /// What becomes of it on the way.
     pub delivery: Delivery,
 }
 
-/// What becomes of an answer on the way. Whoever transports it carries that out.
+/// The fault of a response on its way to the client, which the transport applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// It arrives.
     Whole,
-    /// It never arrives.
     Hang,
-    /// It arrives a byte each 100 ms.
+    /// A byte each 100 ms.
     Drip,
-    /// There is no connection.
     Refused,
-    /// The connection breaks instead.
     Reset,
-    /// It ends after so many bytes of its body.
+    /// Cut after this number of bytes of the body.
     Truncated(usize),
 }
 
-/// A request that came, for tests and transcripts.
+/// A received request and its response, for tests and transcripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    /// When.
     pub at: Timestamp,
-    /// Which.
     pub endpoint: Option<Endpoint>,
-    /// About which app.
     pub app: Option<AppId>,
-    /// The status of the answer.
     pub status: u16,
-    /// Whether the answer arrives.
     pub delivery: Delivery,
-    /// How long until it arrives.
     pub delay: Duration,
-    /// The pause that it asks for, where that is a number of seconds.
+    /// The seconds of the response's `Retry-After`.
     pub pause: Option<Duration>,
-    /// Whether it asked for a change that it got.
+    /// Whether it changed the state of the app.
     pub took_effect: bool,
 }
 
@@ -165,21 +131,19 @@ struct App {
     name: String,
     status: &'static str,
     team: Option<String>,
-    /// Whether it really runs, since when: the newest last.
+    /// Changes of the real state, newest last.
     history: VecDeque<(Timestamp, bool)>,
-    /// What it will be, and when.
+    /// Changes that will take effect, and when.
     pending: Vec<(Timestamp, bool)>,
-    revived: Option<Timestamp>,
 }
 
-/// The whole pretend platform.
 #[derive(Debug, Clone)]
 pub struct World {
     config: Config,
     started: Timestamp,
     apps: BTreeMap<AppId, App>,
-    /// The apps with something pending.
-    restless: BTreeSet<AppId>,
+    /// The apps with pending changes.
+    pending: BTreeSet<AppId>,
     window: (Timestamp, u32),
     fired: Vec<u32>,
     dice: u64,
@@ -187,7 +151,7 @@ pub struct World {
 }
 
 impl World {
-    /// A platform without apps, that exists since `now`.
+    /// A platform without apps that starts at `now`.
     pub fn new(config: Config, now: Timestamp) -> Self {
         let fired = vec![0; config.faults.rules.len()];
         let dice = config.seed;
@@ -195,7 +159,7 @@ impl World {
             config,
             started: now,
             apps: BTreeMap::new(),
-            restless: BTreeSet::new(),
+            pending: BTreeSet::new(),
             window: (now, 0),
             fired,
             dice,
@@ -203,7 +167,7 @@ impl World {
         }
     }
 
-    /// Adds `count` made-up apps, all running.
+    /// Adds `count` running apps.
     pub fn add_fleet(&mut self, count: u32, now: Timestamp) {
         for number in 0..count {
             if let Ok(id) = format!("5e{number:022x}").parse() {
@@ -212,7 +176,6 @@ impl World {
         }
     }
 
-    /// Adds a running app.
     pub fn add(&mut self, id: AppId, name: &str, now: Timestamp) {
         let app = App {
             name: name.to_owned(),
@@ -220,17 +183,15 @@ impl World {
             team: None,
             history: VecDeque::from([(now, true)]),
             pending: Vec::new(),
-            revived: None,
         };
         self.apps.insert(id, app);
     }
 
-    /// Removes an app.
     pub fn remove(&mut self, id: &AppId) {
         self.apps.remove(id);
     }
 
-    /// Moves an app to a team: the plain list does not show it any more.
+    /// Moves an app to a team: the list of the account no longer shows it.
     pub fn give_to_team(&mut self, id: &AppId, team: &str) {
         if let Some(app) = self.apps.get_mut(id) {
             app.team = Some(team.to_owned());
@@ -244,7 +205,7 @@ impl World {
         }
     }
 
-    /// Somebody else starts or stops an app.
+    /// Starts or stops an app as another client would.
     pub fn set_online(&mut self, id: &AppId, online: bool, now: Timestamp) {
         if let Some(app) = self.apps.get_mut(id) {
             app.pending.clear();
@@ -252,45 +213,41 @@ impl World {
         }
     }
 
-    /// Other hardship from now on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.fired = vec![0; faults.rules.len()];
         self.config.faults = faults;
     }
 
-    /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Whether an app really runs; `None` if there is none.
+    /// Whether an app runs; `None` if it does not exist.
     pub fn online(&mut self, id: &AppId, now: Timestamp) -> Option<bool> {
         self.tick(now);
         self.apps.get(id).map(App::online)
     }
 
-    /// Whether an app was ever online (or not) since `since`, as far as is remembered.
+    /// Whether an app was online (or offline) at any time since `since`, as far as its history goes back.
     pub fn was(&self, id: &AppId, online: bool, since: Timestamp) -> bool {
         let Some(app) = self.apps.get(id) else { return false };
         app.at(since).1 == online || app.history.iter().any(|(at, state)| *at >= since && *state == online)
     }
 
-    /// The requests that came, oldest first.
+    /// The received requests, oldest first.
     pub fn log(&self) -> impl Iterator<Item = &Logged> {
         self.log.iter()
     }
 
-    /// Forgets the requests that came.
     pub fn clear_log(&mut self) {
         self.log.clear();
     }
 
-    /// How many requests to `endpoint` came.
+    /// Number of received requests to `endpoint`.
     pub fn count(&self, endpoint: Endpoint) -> usize {
         self.log.iter().filter(|logged| endpoint == Endpoint::Any || logged.endpoint == Some(endpoint)).count()
     }
 
-    /// Answers a request at `now`.
     pub fn handle(&mut self, request: &Request, now: Timestamp) -> Response {
         self.tick(now);
         let (endpoint, id) = route(&request.method, &request.path);
@@ -363,7 +320,7 @@ impl World {
         response
     }
 
-    /// Who asks, and how often: the checks before anything is served. Returns the rate-limit headers.
+    /// Checks the rate limit and the token. Returns the rate-limit headers.
     fn allowance(&mut self, request: &Request, now: Timestamp) -> Result<Vec<(String, String)>, Response> {
         let Some(limit) = self.config.account_limit else {
             return self.authorized(request).map(|()| Vec::new());
@@ -495,7 +452,7 @@ impl World {
         json_response(200, &body)
     }
 
-    /// Stop, start and restart: one answer for all three, which shows the state before the call, as the vendor's does.
+    /// The response to stop, start and restart shows the state before the call, as the vendor's does.
     fn change(&mut self, id: &AppId, online: bool, fault: &Fault, now: Timestamp) -> Response {
         let Some(app) = self.apps.get(id) else { return error(404, "Not found") };
         let mut body = self.single(id, app, fault, now);
@@ -507,7 +464,7 @@ impl World {
             && let Some(app) = self.apps.get_mut(id)
         {
             app.pending.push((now + delay, online));
-            self.restless.insert(id.clone());
+            self.pending.insert(id.clone());
         }
         self.tick(now);
         json_response(200, &body)
@@ -579,13 +536,13 @@ impl World {
         body
     }
 
-    /// Lets time pass: what was called takes effect, and others meddle.
+    /// Applies the pending changes and the `revive` rules up to `now`.
     fn tick(&mut self, now: Timestamp) {
-        // Where nobody meddles, only what was called changes: a big fleet is not gone through for each request.
-        let meddled = !self.config.faults.revive.is_empty();
-        let restless: Vec<AppId> =
-            if meddled { self.apps.keys().cloned().collect() } else { self.restless.iter().cloned().collect() };
-        for id in &restless {
+        // Without `revive` rules only pending changes matter, so a request does not visit every app of a big fleet.
+        let every_app = !self.config.faults.revive.is_empty();
+        let ids: Vec<AppId> =
+            if every_app { self.apps.keys().cloned().collect() } else { self.pending.iter().cloned().collect() };
+        for id in &ids {
             let Some(app) = self.apps.get_mut(id) else { continue };
             app.pending.sort_unstable();
             while let Some((at, online)) = app.pending.first().copied().filter(|(at, _)| *at <= now) {
@@ -601,19 +558,17 @@ impl World {
                 && !online
                 && now.duration_since(since) >= jiff::SignedDuration::try_from(revive.every).unwrap_or_default()
             {
-                app.revived = Some(now);
                 app.history.push_back((now, true));
             }
             while app.history.len() > 16 {
                 app.history.pop_front();
             }
             if app.pending.is_empty() {
-                self.restless.remove(id);
+                self.pending.remove(id);
             }
         }
     }
 
-    /// The first rule that fits.
     fn fault(&mut self, endpoint: Endpoint, id: Option<&AppId>, now: Timestamp) -> Option<Fault> {
         let since = Duration::try_from(now.duration_since(self.started)).unwrap_or_default();
         for index in 0..self.config.faults.rules.len() {
@@ -646,14 +601,14 @@ impl App {
         self.newest().1
     }
 
-    /// What it was at `moment`, and since when.
+    /// The state at `moment`, and the time of the change to it.
     fn at(&self, moment: Timestamp) -> (Timestamp, bool) {
         let known = self.history.iter().rev().find(|(since, _)| *since <= moment);
         known.or_else(|| self.history.front()).copied().unwrap_or((Timestamp::UNIX_EPOCH, false))
     }
 }
 
-/// A number from 0 to 1 (splitmix64).
+/// A pseudo-random number from 0 to 1 (splitmix64).
 fn throw(dice: &mut u64) -> f64 {
     *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *dice;
@@ -663,7 +618,7 @@ fn throw(dice: &mut u64) -> f64 {
     f64::from(u32::try_from(z >> 32).unwrap_or(u32::MAX)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// Which endpoint is meant. Doubled slashes are tolerated: the Python SDK's default base URL makes `/v1//apps`.
+/// The endpoint and app of a request. Doubled slashes are accepted: the Python SDK's default base URL makes `/v1//apps`.
 fn route(method: &str, path: &str) -> (Option<Endpoint>, Option<AppId>) {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match (method, parts.as_slice()) {
@@ -683,7 +638,7 @@ fn known_path(path: &str) -> bool {
         .any(|method| matches!(route(method, path), (Some(Endpoint::List | Endpoint::Me), _) | (Some(_), Some(_))))
 }
 
-/// Stands for the name of the item that is to be broken.
+/// Placeholder for the name of the item to break.
 const MARK: &str = "BREAK-THIS-ITEM";
 
 /// Breaks the item whose name is the mark.
@@ -726,8 +681,8 @@ fn team(id: &str) -> Value {
     })
 }
 
-/// The account: its fields bare, as in the vendor's `OpenAPI` file, and below `user`, where the vendor's Python SDK looks
-/// for them.
+/// The account: its fields at the top, as in the vendor's `OpenAPI` file, and below `user`, where the vendor's Python
+/// SDK reads them.
 fn me() -> Value {
     let session = json!({
         "id": "5f00000000000000000000a1", "device": "desktop", "ip": "192.0.2.1", "browser": "Simulated Browser",
@@ -757,7 +712,7 @@ fn json_response(status: u16, body: &Value) -> Response {
     Response { status, headers, body: body.to_string().into_bytes(), delay: Duration::ZERO, delivery: Delivery::Whole }
 }
 
-/// An HTTP date; empty where the year cannot be written.
+/// An HTTP date; empty if the year cannot be written.
 fn http_date(now: Timestamp) -> String {
     DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default()
 }
