@@ -1,7 +1,7 @@
-//! The real CamposCloud API: bytes on the wire become the core's words here, and nowhere else.
+//! The real CamposCloud API. Bytes on the wire become the core's words here, and nowhere else.
 //!
 //! Facts about the server are from the vendor's published `OpenAPI` files (2025-09 "v1", 2026-03 "v2"), its guide pages
-//! and its Python and TypeScript SDKs; what nobody documents is tolerated either way.
+//! and its Python and TypeScript SDKs; undocumented behaviour is tolerated either way.
 
 mod cause;
 pub mod client;

@@ -1,14 +1,14 @@
-//! Which characters of a text may reach a terminal, a log or a forge? Everything that only shows itself.
+//! Escaping of text for terminals, logs and forges.
 //!
-//! Names, labels, messages and file names are written by others. Control characters move a cursor, format characters
-//! (U+202E, U+200B) make a text look like another one, and a line that begins with `::` is a command where GitHub reads
-//! it. All of them are shown as escapes, so the reader sees what is there. This module is the one place that knows them.
+//! Other people write names, labels, messages and file names. Control characters move a cursor, format characters
+//! (U+202E, U+200B) make a text look like another one, and GitHub executes a line that begins with `::`. All of them are
+//! shown as escapes. No other module decides which characters are harmful.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character acts on the reader's screen instead of showing itself: controls, format characters, separators
-/// of lines and paragraphs, private and unassigned characters. Combining marks and wide blanks stay: words need them.
+/// Whether a character acts on the screen instead of being visible: controls, format characters, separators of lines and
+/// paragraphs, private and unassigned characters. Not combining marks and wide blanks, which words need.
 pub fn acts(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -16,14 +16,14 @@ pub fn acts(c: char) -> bool {
     if c.is_whitespace() {
         return matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}');
     }
-    // The standard library knows the categories of Unicode: `{:?}` escapes what is not printable. A combining mark is
-    // escaped at the beginning of a text alone, hence the letter before it.
+    // The standard library knows the categories of Unicode: `{:?}` escapes unprintable characters. It escapes a combining
+    // mark only at the beginning of a text, hence the letter before it.
     let mut pair = [b'a'; 5];
     let length = 1 + c.encode_utf8(&mut pair[1..]).len();
     std::str::from_utf8(&pair[..length]).is_ok_and(|pair| pair.escape_debug().nth(1) != Some(c))
 }
 
-/// A text on one line: what acts is shown as `\n` or `\u{202e}`, and a command of a forge (`##[..]`) is broken.
+/// A text on one line, with escapes such as `\n` and `\u{202e}`, and with commands of a forge (`##[..]`) broken.
 pub fn escape(text: &str) -> Cow<'_, str> {
     with_escapes(text, |safe, c| match c {
         '#' => safe.push_str("\\u{23}"),
@@ -31,7 +31,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same with one character for each, for an excerpt whose columns are pointed at.
+/// A text with one character for each that acts, for an excerpt in which columns count.
 pub fn aligned(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -46,15 +46,15 @@ pub fn aligned(text: &str) -> String {
         .collect()
 }
 
-/// A whole page, line by line: the last guard before a terminal. Fields are escaped by then ([`escape`]), so that none
-/// brings a line break of its own; what is left of the rest is escaped here. Our own colours (SGR) pass.
+/// A whole page, line by line: the last guard before a terminal. [`escape`] has removed line breaks from its fields; the
+/// other characters that act are escaped here. Colours (SGR) pass.
 pub fn page(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
         let mut rest = line;
-        // GitHub runs such a line, whatever blanks precede it. `::: ` heads a further place in a diagnostic, as in rustc's;
-        // no command has a name that begins with a colon.
+        // GitHub executes such a line, also after blanks. `::: ` begins a further place in a diagnostic, as in rustc's; no
+        // command has a name that begins with a colon.
         let command = line.trim_start().strip_prefix("::").filter(|command| !command.starts_with(": "));
         if let Some(command) = command {
             safe.push_str(&escape(&line[..line.len() - command.len() - 2]));
@@ -73,10 +73,10 @@ pub fn page(text: &str) -> String {
     safe
 }
 
-/// JSON whose strings hold nothing raw that acts: each such character as an escape, which every reader undoes.
+/// JSON with the characters that act as escapes, which every reader undoes.
 pub fn json(text: &str) -> Cow<'_, str> {
     with_escapes(text, |safe, c| match c {
-        // Between the parts of JSON; within its strings they are escaped already.
+        // Between the parts of JSON; strings have it as an escape already.
         '\n' => safe.push(c),
         _ => {
             for unit in c.encode_utf16(&mut [0; 2]) {
@@ -87,7 +87,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A text, with each character that must not reach a reader as it is written by `escape`.
+/// A text in which `escape` writes each character that acts.
 pub fn with_escapes(text: &str, mut escape: impl FnMut(&mut String, char)) -> Cow<'_, str> {
     if is_harmless(text) {
         return Cow::Borrowed(text);
@@ -103,18 +103,17 @@ pub fn with_escapes(text: &str, mut escape: impl FnMut(&mut String, char)) -> Co
     Cow::Owned(safe)
 }
 
-/// Whether there is nothing to escape in a text.
 pub fn is_harmless(text: &str) -> bool {
     !text.contains(acts) && !text.match_indices('#').any(|(at, _)| begins_command(&text[at..]))
 }
 
-/// Whether a text begins with a command that a forge reads anywhere in a line: `##[`, `##vso[`, `##teamcity[`.
+/// Whether a text begins with a command that a forge accepts anywhere in a line: `##[`, `##vso[`, `##teamcity[`.
 fn begins_command(text: &str) -> bool {
     let Some(word) = text.strip_prefix("##") else { return false };
     word.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('[')
 }
 
-/// The length of the colour that a text begins with; 0 if it does not.
+/// The length of the colour at the beginning of a text; 0 if there is none.
 fn colour(text: &str) -> usize {
     let Some(codes) = text.strip_prefix("\x1b[") else { return 0 };
     let end = codes.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
@@ -127,7 +126,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Every format character (Cf) of Unicode, and what else must not pass.
+    /// Every format character (Cf) of Unicode, and the other characters that must not pass.
     const ACTING: [std::ops::RangeInclusive<u32>; 24] = [
         0..=0x1f,
         0x7f..=0x9f,
@@ -159,7 +158,7 @@ pub(crate) mod tests {
         ACTING.into_iter().flatten().filter_map(char::from_u32)
     }
 
-    /// A text of anybody's making: hostile characters, beginnings of commands, and any others.
+    /// A hostile text: characters that act, beginnings of commands, and any others.
     pub(crate) fn hostile() -> impl Strategy<Value = String> {
         let acting: Vec<char> = acting().collect();
         let piece = prop_oneof![
@@ -184,7 +183,7 @@ pub(crate) mod tests {
         proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }
 
-    /// Fails if a text for a person holds anything that acts, line breaks apart.
+    /// Fails if a text holds a character that acts, except line breaks, or a command.
     #[track_caller]
     pub(crate) fn assert_harmless(text: &str) {
         for line in text.split('\n') {
@@ -198,7 +197,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_acts_is_escaped_and_what_shows_itself_is_not() {
+    fn acting_characters_are_escaped_and_visible_ones_are_not() {
         for c in acting() {
             assert!(acts(c), "{:x}", u32::from(c));
             let shown = escape(c.encode_utf8(&mut [0; 4])).into_owned();
@@ -220,7 +219,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn nothing_passes(text in hostile()) {
+        fn no_acting_character_passes(text in hostile()) {
             assert_harmless(&escape(&text).replacen("::", "", 2).replace("::", ""));
             prop_assert!(!escape(&text).contains('\n'));
             let plain: String = text.chars().filter(|c| *c != '\x1b').collect();

@@ -1,19 +1,16 @@
 //! The proxy that a request goes through, if the environment names one.
 //!
-//! An empty variable counts as unset. A variable that cannot be read is an error: going around a proxy silently is a
-//! way out of the network that its administrator closed. Messages never repeat a value, since it may hold a password.
+//! An empty variable counts as unset. An unreadable one is an error: a silent way around a proxy would bypass the rules
+//! of the network. Messages never repeat a value, because it may hold a password.
 
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, Url};
 
-/// A proxy variable that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// The value is not an address.
     #[error("{0} is not the address of a proxy; expected http://HOST:PORT, or an empty value for no proxy")]
     Unreadable(&'static str),
-    /// The value is the address of a proxy that speaks another protocol than HTTP.
     #[error(
         "{0} names a proxy that is not an HTTP proxy; expected http://HOST:PORT or https://HOST:PORT, \
          or an empty value for no proxy"
@@ -23,7 +20,7 @@ pub enum ProxyError {
 
 /// The proxy on the way to one host.
 pub(crate) struct Proxy {
-    /// As reqwest takes it; it may hold a password.
+    /// It may hold a password.
     proxy: reqwest::Proxy,
     uri: Uri,
 }
@@ -36,8 +33,8 @@ impl std::fmt::Debug for Proxy {
 
 impl Proxy {
     /// Reads `HTTPS_PROXY` (with `https` set; otherwise `HTTP_PROXY`), `ALL_PROXY` and `NO_PROXY` for the host of `url`.
-    /// The name in lower case counts where the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a request's
-    /// header, so it is not read in capitals there.
+    /// The name in lower case counts if the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a header of a
+    /// request, so there it is not read in capitals.
     pub(crate) fn from_environment(url: &Url, https: bool) -> Result<Option<Self>, ProxyError> {
         Self::from_variables(url, https, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
@@ -84,8 +81,8 @@ impl Proxy {
         self.uri.port_u16().unwrap_or(if self.uri.scheme_str() == Some("http") { 80 } else { 443 })
     }
 
-    /// Makes a client use this proxy, or none. reqwest's own reading of the environment takes an empty variable for a
-    /// set one and ignores what it cannot read.
+    /// Makes a client use this proxy, or none. reqwest itself would take an empty variable for a set one, and ignore an
+    /// unreadable one.
     pub(crate) fn configure(proxy: Option<&Self>, client: ClientBuilder) -> ClientBuilder {
         match proxy {
             Some(proxy) => client.proxy(proxy.proxy.clone()),

@@ -1,9 +1,8 @@
-//! The certificate authorities that https trusts: the system's, and where it has none, those in the binary.
+//! The certificate authorities that https trusts: the system's, or those in the binary if the system has none.
 //!
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` (several directories, separated by colons) replace the system's authorities, as
-//! OpenSSL and rustls-native-certs document it. What is in the binary is never added to either: an administrator who
-//! removed an authority, or named a single one, meant it. So a file that cannot be read leaves no authority, and a
-//! warning, but never more trust than was asked for.
+//! OpenSSL and rustls-native-certs document it. The authorities in the binary are never added to either: an administrator
+//! may have removed one on purpose. So an unreadable file leaves no authority, and a warning, but never more trust.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,12 +15,12 @@ use tracing::warn;
 const FILE: &str = "SSL_CERT_FILE";
 const DIRECTORY: &str = "SSL_CERT_DIR";
 
-/// A TLS configuration that trusts the authorities of this system. Loading them takes milliseconds, so it is left out
-/// where `https` is false and no variable names them.
+/// A TLS configuration that trusts the authorities of this system. Loading them takes milliseconds, so without `https`
+/// only those that a variable names are loaded.
 pub(crate) fn config(https: bool) -> ClientConfig {
     let named = named(|name| std::env::var_os(name));
     let trust = match named {
-        None if !https => Trust::default(),
+        None if !https => Trust::none(),
         named => load(named),
     };
     for warning in &trust.warnings {
@@ -35,7 +34,7 @@ pub(crate) fn config(https: bool) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Where certificates are to be read from instead of the system's places.
+/// The places of certificates that the variables name.
 #[derive(Debug, PartialEq, Eq)]
 struct Named {
     file: Option<PathBuf>,
@@ -48,14 +47,11 @@ struct Trust {
     warnings: Vec<String>,
 }
 
-impl Default for Trust {
-    fn default() -> Self {
+impl Trust {
+    fn none() -> Self {
         Self { roots: RootCertStore::empty(), warnings: Vec::new() }
     }
-}
 
-impl Trust {
-    /// Adds what was found at a place.
     fn add(&mut self, place: &str, found: CertificateResult) {
         for error in &found.errors {
             self.warnings.push(format!("{place}: {error}"));
@@ -78,11 +74,11 @@ fn named(environment: impl Fn(&str) -> Option<OsString>) -> Option<Named> {
 }
 
 fn load(named: Option<Named>) -> Trust {
-    let mut trust = Trust::default();
+    let mut trust = Trust::none();
     let Some(Named { file, directories }) = named else {
         trust.add("the certificates of this system", load_native_certs());
         if trust.roots.is_empty() {
-            // An empty container image has no /etc/ssl. That is how it is meant, so nothing is warned about.
+            // An empty container image has no /etc/ssl, which is no reason for a warning.
             trust.warnings.clear();
             trust.roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
         }

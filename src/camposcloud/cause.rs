@@ -1,7 +1,7 @@
-//! The cause of a request without a response: a kind, a text for people, and what to do about it.
+//! The cause of a request without a response: a kind, a text for people, and advice.
 //!
-//! The text of a kind never changes from one attempt to the next (no time, no port of ours, no order of addresses), so
-//! the same trouble is the same text and is logged once.
+//! The text of a kind is the same at each attempt (no time, no local port, no order of addresses), so that the operator
+//! logs the same trouble once.
 
 use std::error::Error;
 use std::fmt;
@@ -15,7 +15,6 @@ use rustls::pki_types::UnixTime;
 use super::connect::NameError;
 use crate::platform::CONNECT_DEADLINE;
 
-/// The kinds of causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
     Name(String),
@@ -38,21 +37,20 @@ pub(super) enum Cause {
     Other(String),
 }
 
-/// The kinds of certificate errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Certificate {
     Expired(Option<Timestamp>),
     NotYetValid(Option<Timestamp>),
     UnknownIssuer,
     OtherName,
-    /// An authority's own certificate, where a server's belongs.
+    /// The certificate of an authority instead of that of a server.
     Authority,
     Revoked,
     Unusable(String),
 }
 
 impl Cause {
-    /// The kind of `error`, which may be wrapped by any number of others.
+    /// The kind of `error`, which other errors may wrap.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut other = None;
         for error in chain(error) {
@@ -97,7 +95,7 @@ impl Cause {
                 }
             }
         }
-        Self::Other(other.unwrap_or_else(|| innermost(error)))
+        Self::Other(other.unwrap_or_else(|| chain(error).last().map(ToString::to_string).unwrap_or_default()))
     }
 
     fn of_io(error: &io::Error) -> Option<Self> {
@@ -123,31 +121,41 @@ impl Cause {
         }
     }
 
-    /// Whether nothing came from the other end, not even a refusal.
+    /// Whether the other end sent nothing, not even a refusal.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Unacknowledged)
     }
 
-    /// Advice, where there is some.
-    fn advice(&self) -> Option<&'static str> {
+    /// The text, and the advice if there is any.
+    fn text(&self) -> (String, &'static str) {
+        let advised = |text: &str, advice| (text.to_owned(), advice);
+        let plain = |text: &str| (text.to_owned(), "");
         match self {
-            Self::Name(_) => Some("check --api-url and the name server"),
-            Self::Refused => Some("check --api-url, and that the server runs"),
-            Self::Unreachable | Self::ConnectTimeout => Some("check the network and the firewall"),
-            Self::ProxyPassword => Some("put the proxy's user and password into HTTPS_PROXY"),
-            Self::ProxyRefused => Some("check HTTPS_PROXY and the proxy's rules, or name the host in NO_PROXY"),
-            Self::Certificate(error) => Some(error.advice()),
-            Self::NotTls => Some("check the scheme and the port of --api-url"),
-            Self::NotHttp => Some("check the scheme and the port of --api-url"),
-            Self::TlsRefused(_)
-            | Self::Tls(_)
-            | Self::Closed
-            | Self::Reset
-            | Self::Unacknowledged
-            | Self::Timeout(_)
-            | Self::TooLarge(_)
-            | Self::Cut
-            | Self::Other(_) => None,
+            Self::Name(why) => (format!("the name cannot be resolved ({why})"), "check --api-url and the name server"),
+            Self::Refused => advised("connection refused", "check --api-url, and that the server runs"),
+            Self::Unreachable => advised("no route to the host", "check the network and the firewall"),
+            Self::ConnectTimeout => {
+                (format!("no connection within {CONNECT_DEADLINE:?}"), "check the network and the firewall")
+            }
+            Self::ProxyPassword => {
+                advised("the proxy asks for a password", "put the proxy's user and password into HTTPS_PROXY")
+            }
+            Self::ProxyRefused => advised(
+                "the proxy refuses the connection",
+                "check HTTPS_PROXY and the proxy's rules, or name the host in NO_PROXY",
+            ),
+            Self::Certificate(error) => error.text(),
+            Self::NotTls => advised("the server does not speak TLS", "check the scheme and the port of --api-url"),
+            Self::TlsRefused(alert) => (format!("the server refuses TLS ({alert})"), ""),
+            Self::Tls(why) => (format!("TLS failed ({why})"), ""),
+            Self::NotHttp => advised("the server does not speak HTTP", "check the scheme and the port of --api-url"),
+            Self::Closed => plain("connection closed before the response"),
+            Self::Reset => plain("connection reset"),
+            Self::Unacknowledged => plain("the connection is dead: the other end no longer acknowledges"),
+            Self::Timeout(deadline) => (format!("no whole answer within {deadline:?}"), ""),
+            Self::TooLarge(cap) => (format!("the answer is larger than {} KiB", cap >> 10), ""),
+            Self::Cut => plain("connection lost in the middle of the response"),
+            Self::Other(why) => plain(why),
         }
     }
 }
@@ -169,75 +177,47 @@ impl Certificate {
         }
     }
 
-    fn advice(&self) -> &'static str {
-        match self {
+    fn text(&self) -> (String, &'static str) {
+        let text = match self {
+            Self::Expired(Some(at)) => format!("the certificate expired at {at}"),
+            Self::Expired(None) => "the certificate has expired".to_owned(),
+            Self::NotYetValid(Some(at)) => format!("the certificate is not valid before {at}"),
+            Self::NotYetValid(None) => "the certificate is not valid yet".to_owned(),
+            Self::UnknownIssuer => "the certificate is not from an authority that this machine trusts".to_owned(),
+            Self::OtherName => "the certificate is for another host".to_owned(),
+            Self::Authority => "the certificate is that of an authority, not that of a server".to_owned(),
+            Self::Revoked => "the certificate was revoked".to_owned(),
+            Self::Unusable(why) => format!("the certificate cannot be used ({why})"),
+        };
+        let advice = match self {
             Self::Expired(_) => "the server needs a new certificate; if it has one, check the clock of this machine",
             Self::NotYetValid(_) => "check the clock of this machine",
             Self::UnknownIssuer => "if it is a private authority, name its certificate in SSL_CERT_FILE",
             Self::OtherName => "check the host in --api-url",
             Self::Authority => "let the authority issue a certificate for the server, without CA:TRUE",
             Self::Revoked | Self::Unusable(_) => "the server needs another certificate",
-        }
+        };
+        (text, advice)
     }
 }
 
-impl fmt::Display for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Expired(Some(at)) => write!(f, "the certificate expired at {at}"),
-            Self::Expired(None) => f.write_str("the certificate has expired"),
-            Self::NotYetValid(Some(at)) => write!(f, "the certificate is not valid before {at}"),
-            Self::NotYetValid(None) => f.write_str("the certificate is not valid yet"),
-            Self::UnknownIssuer => f.write_str("the certificate is not from an authority that this machine trusts"),
-            Self::OtherName => f.write_str("the certificate is for another host"),
-            Self::Authority => f.write_str("the certificate is that of an authority, not that of a server"),
-            Self::Revoked => f.write_str("the certificate was revoked"),
-            Self::Unusable(why) => write!(f, "the certificate cannot be used ({why})"),
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(why) => write!(f, "the name cannot be resolved ({why})"),
-            Self::Refused => f.write_str("connection refused"),
-            Self::Unreachable => f.write_str("no route to the host"),
-            Self::ConnectTimeout => write!(f, "no connection within {CONNECT_DEADLINE:?}"),
-            Self::ProxyPassword => f.write_str("the proxy asks for a password"),
-            Self::ProxyRefused => f.write_str("the proxy refuses the connection"),
-            Self::Certificate(error) => error.fmt(f),
-            Self::NotTls => f.write_str("the server does not speak TLS"),
-            Self::TlsRefused(alert) => write!(f, "the server refuses TLS ({alert})"),
-            Self::Tls(why) => write!(f, "TLS failed ({why})"),
-            Self::NotHttp => f.write_str("the server does not speak HTTP"),
-            Self::Closed => f.write_str("connection closed before the response"),
-            Self::Reset => f.write_str("connection reset"),
-            Self::Unacknowledged => f.write_str("the connection is dead: the other end no longer acknowledges"),
-            Self::Timeout(deadline) => write!(f, "no whole answer within {deadline:?}"),
-            Self::TooLarge(cap) => write!(f, "the answer is larger than {} KiB", cap >> 10),
-            Self::Cut => f.write_str("connection lost in the middle of the response"),
-            Self::Other(why) => f.write_str(why),
-        }
-    }
-}
-
-/// A cause, and where it happened.
+/// A cause with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TransportError {
-    /// Host and port, and the proxy on the way there.
+    /// Host and port, and the proxy.
     pub(super) place: String,
     pub(super) cause: Cause,
 }
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.cause, self.place)?;
-        self.cause.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
+        let (text, advice) = self.cause.text();
+        let separator = if advice.is_empty() { "" } else { "; " };
+        write!(f, "{text} ({}){separator}{advice}", self.place)
     }
 }
 
-/// An error and what caused it, outermost first. The error inside an `io::Error` is not its source, but its content.
+/// An error and its causes, outermost first. The error inside an `io::Error` is its content, not its source.
 pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;
@@ -248,17 +228,13 @@ pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item 
     })
 }
 
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
 /// The text of an error of the operating system, without its number.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.clone(), |(text, _)| text.to_lowercase())
 }
 
-/// getaddrinfo's own words, without the layers around them.
+/// The text of getaddrinfo, without its prefix.
 fn name_error(error: &io::Error) -> String {
     let text = error.to_string();
     let words = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);

@@ -1,16 +1,17 @@
-//! How is each endpoint called? One method per endpoint: deadline, body cap, a token that cannot be printed.
+//! The client of the real API: one method per endpoint, with its deadline and the largest body that it reads.
 //!
-//! Redirects are never followed and the token goes to the configured origin alone. Neither retries nor pacing happen
-//! here; the one exception is the transport's repeat of a request that met a dead pooled connection.
+//! It follows no redirects, so the token goes only to the configured origin. It neither retries nor paces; the transport
+//! repeats only a request that met a dead pooled connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Url};
 
+use super::cause::chain;
 use super::error::{self, RawAnswer};
 use super::token::TokenSource;
-use super::transport::{Ask, Exchange, Transport, Whole};
+use super::transport::{Exchange, Outgoing, Transport, Whole};
 use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, READ_DEADLINE, Seen};
 use crate::proxy::{Proxy, ProxyError};
 use crate::reconcile::app::AppId;
@@ -18,9 +19,8 @@ use crate::reconcile::outcome::{Failure, Receipt, Verdict};
 use crate::reconcile::state::Action;
 use crate::tls;
 
-/// The largest page that is read. A page of 100 apps is about 150 KiB.
+/// The largest page; one of 100 apps is about 150 KiB.
 const PAGE_CAP: usize = 16 << 20;
-/// The largest single app that is read.
 const APP_CAP: usize = 1 << 20;
 
 /// A client of one CamposCloud account.
@@ -32,11 +32,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the API at `base` (a path and a trailing slash are fine). Fails where a proxy cannot be used.
+    /// A client for the API at `base` (with or without a path and a trailing slash).
     pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, ProxyError> {
         let https = base.scheme() == "https";
         let proxy = match Proxy::from_environment(&base, true) {
-            // A proxy would read the token: plain http goes straight to its host. Https goes through the tunnel unread.
+            // A proxy could read the token in plain http, so that goes straight to its host.
             Ok(_) | Err(ProxyError::Unsupported(_)) if !https => None,
             proxy => proxy?,
         };
@@ -55,21 +55,27 @@ impl Client {
 
     async fn send(
         &self,
-        (method, idempotent): (Method, bool),
+        method: Method,
+        idempotent: bool,
         url: Url,
         doing: &str,
         deadline: Duration,
         cap: usize,
     ) -> Result<RawAnswer, Failure> {
         let token = self.token.current().await.map_err(|error| {
-            error::transport(doing, Verdict::AccountBlocked, &chain(&error), &self.token.secrets(None))
+            self.token.refused();
+            let why = chain(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            error::transport(doing, Verdict::AccountBlocked, &why, &self.token.secrets(None))
         })?;
-        let ask = Ask { method, url, authorization: token.header, idempotent, deadline, cap };
-        let Exchange { result, repeats } = self.transport.exchange(&ask).await;
-        // Whatever became of it may quote the token: the one it was sent with, which need not be the present one.
+        let outgoing = Outgoing { method, url, authorization: token.header, idempotent, deadline, cap };
+        let Exchange { result, repeats } = self.transport.exchange(&outgoing).await;
+        // The response or error may quote the token of the request, which need not be the present one.
         let secrets = self.token.secrets(Some(&token.token));
         match result {
             Ok(Whole { status, headers, body }) => {
+                if error::verdict(status) == Some(Verdict::AccountBlocked) {
+                    self.token.refused();
+                }
                 let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
                 Ok(RawAnswer { repeats, ..RawAnswer::new(status, header, body, cap, secrets) })
             }
@@ -77,13 +83,8 @@ impl Client {
         }
     }
 
-    /// Passes a result on; a 401 makes the next request read the token file again.
-    fn settle<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result.inspect_err(|failure| {
-            if failure.verdict == Verdict::AccountBlocked {
-                self.token.refused();
-            }
-        })
+    async fn read(&self, url: Url, doing: &str, cap: usize) -> Result<RawAnswer, Failure> {
+        self.send(Method::GET, true, url, doing, READ_DEADLINE, cap).await
     }
 }
 
@@ -95,18 +96,16 @@ impl Platform for Client {
             url.query_pairs_mut().append_pair("limit", &limit.to_string());
         }
         if let Some(team) = &page.team {
-            // The OpenAPI file says `team`, the vendor's Python SDK sends `teamID`: whichever is read, the other is idle.
+            // The OpenAPI file says `team`, the vendor's Python SDK sends `teamID`; the server ignores the other one.
             url.query_pairs_mut().append_pair("team", team).append_pair("teamID", team);
         }
         let doing = error::listing(&page);
-        let answer = self.send((Method::GET, true), url, &doing, READ_DEADLINE, PAGE_CAP).await;
-        self.settle(answer.and_then(|answer| error::page(&answer, &page)))
+        error::page(&self.read(url, &doing, PAGE_CAP).await?, &page)
     }
 
     async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
         let url = self.url(&["v1", "apps", id.as_str()]);
-        let answer = self.send((Method::GET, true), url, &format!("reading app {id}"), READ_DEADLINE, APP_CAP).await;
-        self.settle(answer.and_then(|answer| error::app(&answer, id)))
+        error::app(&self.read(url, &format!("reading app {id}"), APP_CAP).await?, id)
     }
 
     async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
@@ -115,8 +114,8 @@ impl Platform for Client {
             Action::Stop => format!("stopping app {id}"),
             Action::Start => format!("starting app {id}"),
         };
-        let answer = self.send((Method::POST, action.is_idempotent()), url, &doing, ACT_DEADLINE, APP_CAP).await;
-        self.settle(answer.and_then(|answer| error::receipt(&answer, &doing, id)))
+        let answer = self.send(Method::POST, action.is_idempotent(), url, &doing, ACT_DEADLINE, APP_CAP).await?;
+        error::receipt(&answer, &doing, id)
     }
 
     fn token_changed(&self) -> bool {
@@ -125,13 +124,6 @@ impl Platform for Client {
 
     async fn whoami(&self) -> Result<Answered<()>, Failure> {
         let url = self.url(&["v1", "users", "@me"]);
-        let answer = self.send((Method::GET, true), url, "checking the token", READ_DEADLINE, APP_CAP).await;
-        self.settle(answer.and_then(|answer| error::identity(&answer)))
+        error::identity(&self.read(url, "checking the token", APP_CAP).await?)
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -12,21 +12,20 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Head start of an address over the next one (RFC 8305, "Happy Eyeballs"): what a dead first address costs.
+/// Head start of an address over the next one (RFC 8305, "Happy Eyeballs"): the cost of a dead first address.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The name of a host has no address.
 #[derive(Debug, thiserror::Error)]
 #[error("the name cannot be resolved")]
 pub(super) struct NameError(#[source] pub(super) io::Error);
 
-/// Resolves the name of a host with the address in front that accepts a connection first.
+/// Resolves the name of a host. The address that accepts a connection first comes first.
 ///
-/// The winner is found by a connection that is closed at once, so a new connection to a host with several addresses
+/// It tries each address with a connection that it closes at once, so a new connection to a host with several addresses
 /// costs one more TCP handshake. New connections are rare: the pool keeps them for an hour.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resolver {
-    /// Where the connections go to: the port of the server or of its proxy.
+    /// The port of the server, or of its proxy.
     pub(super) port: u16,
 }
 
@@ -47,7 +46,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Alternates between the families of addresses, since it is mostly a whole family that does not work.
+/// Alternates between the families of addresses, because mostly a whole family does not work.
 fn by_turns(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let Some(first) = addresses.first().copied() else { return VecDeque::new() };
     let (same, other): (Vec<_>, Vec<_>) =
@@ -95,7 +94,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Connects where the first octet is a 1, waits forever at a 2, refuses otherwise. Returns what connected and when.
+    /// Connects if the first octet is a 1, waits forever at a 2, refuses otherwise. Returns the address and the time.
     async fn connect(texts: &[&str]) -> (Option<SocketAddr>, Duration) {
         let began = tokio::time::Instant::now();
         let connected = first_connected(addresses(texts).into(), |address| async move {

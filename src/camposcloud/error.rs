@@ -1,7 +1,6 @@
-//! What failed, and one verdict: retry soon, retry after, never.
+//! The value or the failure that a response stands for.
 //!
-//! Every HTTP status and every transport error becomes a [`Verdict`] in this file and nowhere else; a snapshot pins the
-//! whole range of statuses.
+//! Every HTTP status becomes a [`Verdict`] in this file and nowhere else; a snapshot pins the whole range of statuses.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,8 +16,8 @@ use crate::reconcile::doubt::ServerClock;
 use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
 use crate::reconcile::redacted::Secrets;
 
-/// Servers that answer in place of the API, as their `Server` header names them, and as people do. A closed list, so
-/// that no text of the server is shown unread.
+/// Servers that may answer in place of the API: a word of their `Server` header, and their name for people. The list is
+/// closed, so that no text of a server is shown as it is.
 const SERVERS: [(&str, &str); 8] = [
     ("cloudflare", "Cloudflare"),
     ("akamai", "Akamai"),
@@ -30,28 +29,27 @@ const SERVERS: [(&str, &str); 8] = [
     ("caddy", "Caddy"),
 ];
 
-/// An HTTP answer, read whole, with the few headers that matter.
+const ANOTHER_APP: &str = "about another app";
+
+/// A whole HTTP response with the headers that matter.
 #[derive(Debug, Clone)]
 pub struct RawAnswer {
-    /// The status code.
     pub status: u16,
-    /// The server's `Date`.
     pub date: Option<Timestamp>,
-    /// The rate-limit headers and `Retry-After`.
     pub limits: Limits,
-    /// The server that answered, where it is one that stands before an API.
+    /// The sender, if it is one of [`SERVERS`].
     pub server: Option<&'static str>,
-    /// The body, up to the caller's cap and without compression; or what is odd about it.
+    /// The body without compression, up to the caller's cap.
     pub body: Result<Vec<u8>, Odd>,
-    /// The tokens that nothing of it may show: the one that the request was sent with, and those before it.
+    /// The tokens that no text of the response may show: that of the request, and those before it.
     pub secrets: Secrets,
-    /// How many times the request was sent beyond the first.
+    /// Number of times that the request was sent again.
     pub repeats: u32,
 }
 
 impl RawAnswer {
-    /// Reads the headers that matter through `header(name)`; unreadable ones count as absent. A compressed body may have
-    /// `cap` bytes when it is unpacked.
+    /// Reads the headers through `header(name)`; an unreadable one counts as absent. An unpacked body may have `cap`
+    /// bytes.
     pub fn new<'a>(
         status: u16,
         header: impl Fn(&str) -> Option<&'a str>,
@@ -66,14 +64,14 @@ impl RawAnswer {
             header("retry-after").and_then(|text| seconds(text).or_else(|| until(http_date(text)?, date)));
         let body = packed::unpacked(body, header("content-encoding"), cap);
         let remaining = number("x-ratelimit-remaining");
-        // The reset of a window that is not used up asks for no pause.
-        let asked = retry_after.or(reset.filter(|_| status == 429 || remaining == Some(0)));
+        // The reset of a budget that is not exhausted is not a pause.
+        let pause = retry_after.or(reset.filter(|_| status == 429 || remaining == Some(0)));
         let limits = Limits {
             limit: number("x-ratelimit-limit"),
             remaining,
-            reset: reset.map(|asked| asked.min(LONGEST_PAUSE)),
-            retry_after: retry_after.map(|asked| asked.min(LONGEST_PAUSE)),
-            bounded: asked.is_some_and(|asked| asked > LONGEST_PAUSE),
+            reset: reset.map(|pause| pause.min(LONGEST_PAUSE)),
+            retry_after: retry_after.map(|pause| pause.min(LONGEST_PAUSE)),
+            bounded: pause.is_some_and(|pause| pause > LONGEST_PAUSE),
             clock: match (header("age"), date) {
                 (Some(_), _) => ServerClock::Aged,
                 (None, Some(date)) => ServerClock::At(date),
@@ -85,17 +83,16 @@ impl RawAnswer {
         Self { status, date, limits, server: server.as_deref().and_then(known), body, secrets, repeats: 0 }
     }
 
-    /// Reads the body.
     fn parsed<T>(&self, read: impl Fn(&[u8], &Secrets) -> Result<T, Odd>) -> Result<T, Odd> {
         self.body.as_ref().map_err(Clone::clone).and_then(|body| read(body, &self.secrets))
     }
 
-    /// How long the server asks to be left alone: `Retry-After`, else the reset of an exhausted budget.
+    /// The pause that the server asks for: `Retry-After`, otherwise the reset of an exhausted budget.
     fn pause(&self) -> Option<Duration> {
         self.limits.retry_after.or(self.limits.reset)
     }
 
-    /// The answer in a few words: its status, and the page of another server if it is one.
+    /// The status, and the name of another server that sent a page.
     fn name(&self) -> String {
         let from = self.server.map(|server| format!(" from {server}")).unwrap_or_default();
         let page = if self.body.as_ref().is_ok_and(|body| wire::is_html(body)) {
@@ -105,9 +102,23 @@ impl RawAnswer {
         };
         format!("{}{page}", self.status)
     }
+
+    fn answered<T>(&self, value: T) -> Answered<T> {
+        Answered { value, limits: self.limits, repeats: self.repeats }
+    }
+
+    fn failure(&self, verdict: Verdict, message: &str) -> Failure {
+        let message = self.secrets.redact(message);
+        Failure { verdict, http_status: Some(self.status), message, limits: self.limits, repeats: self.repeats }
+    }
+
+    /// The failure of a response that does not answer the request.
+    fn lost(&self, doing: &str, why: &str) -> Failure {
+        self.failure(Verdict::LostAnswer, &format!("{doing}: the server answered {} {why}", self.status))
+    }
 }
 
-/// The verdict on a status code alone; `None` means accepted.
+/// The verdict on a status code; `None` means accepted.
 pub const fn verdict(status: u16) -> Option<Verdict> {
     match status {
         200 | 201 | 202 | 204 => None,
@@ -122,12 +133,11 @@ pub const fn verdict(status: u16) -> Option<Verdict> {
     }
 }
 
-/// The reading of a page, as messages call it.
+/// The name of the reading of a page in messages.
 pub fn listing(page: &PageRequest) -> String {
     page.team.as_ref().map_or_else(|| "listing apps".to_owned(), |team| format!("listing the apps of team {team}"))
 }
 
-/// A page of the list, or why not.
 pub fn page(answer: &RawAnswer, request: &PageRequest) -> Result<Answered<Page>, Failure> {
     let doing = listing(request);
     accepted(answer, &doing).map_err(|failure| {
@@ -138,28 +148,24 @@ pub fn page(answer: &RawAnswer, request: &PageRequest) -> Result<Answered<Page>,
             None => "the API is not at this URL: check --api-url",
             Some(_) => "there is no such team, or this token may not read it: check --team",
         };
-        Failure { message: answer.secrets.redact(&format!("{failure}; {advice}")), ..failure }
+        answer.failure(failure.verdict, &format!("{failure}; {advice}"))
     })?;
-    let value = answer.parsed(wire::page).map_err(|odd| odd_answer(answer, &doing, &odd))?;
-    Ok(Answered { value, limits: answer.limits, repeats: answer.repeats })
+    let value = answer.parsed(wire::page).map_err(|odd| answer.lost(&doing, &format!("with {odd}")))?;
+    Ok(answer.answered(value))
 }
 
-/// One app read directly, or why not. An answer about another app is no answer.
+/// One app, read singly. A response about another app is a failure.
 pub fn app(answer: &RawAnswer, id: &AppId) -> Result<Answered<Seen>, Failure> {
     let doing = format!("reading app {id}");
     accepted(answer, &doing)?;
-    let value = answer.parsed(wire::app).map_err(|odd| odd_answer(answer, &doing, &odd))?;
-    if value.id == *id {
-        Ok(Answered { value, limits: answer.limits, repeats: answer.repeats })
-    } else {
-        Err(another_app(answer, &doing))
-    }
+    let value = answer.parsed(wire::app).map_err(|odd| answer.lost(&doing, &format!("with {odd}")))?;
+    if value.id == *id { Ok(answer.answered(value)) } else { Err(answer.lost(&doing, ANOTHER_APP)) }
 }
 
-/// The receipt of a stop or start, or why not.
+/// The receipt of a stop or start.
 ///
-/// An empty body or JSON of another shape is at most accepted, and noted as odd; HTML and an answer about another app
-/// are not even that: somebody else answered.
+/// An empty body or JSON of another shape is accepted, and noted as odd. HTML and a response about another app are
+/// failures: another server answered.
 pub fn receipt(answer: &RawAnswer, doing: &str, id: &AppId) -> Result<Answered<Receipt>, Failure> {
     accepted(answer, doing)?;
     let mut receipt =
@@ -169,22 +175,21 @@ pub fn receipt(answer: &RawAnswer, doing: &str, id: &AppId) -> Result<Answered<R
             receipt.status = seen.reading.status;
             receipt.online = seen.reading.online;
         }
-        Ok(_) => return Err(another_app(answer, doing)),
-        Err(Odd::Html) => return Err(odd_answer(answer, doing, &Odd::Html)),
+        Ok(_) => return Err(answer.lost(doing, ANOTHER_APP)),
+        Err(Odd::Html) => return Err(answer.lost(doing, &format!("with {}", Odd::Html))),
         Err(odd @ (Odd::Empty | Odd::NotJson(_) | Odd::Shape(_) | Odd::Packed | Odd::TooLarge(_))) => {
             receipt.oddity = Some(answer.secrets.redact(&odd.to_string()));
         }
     }
-    Ok(Answered { value: receipt, limits: answer.limits, repeats: answer.repeats })
+    Ok(answer.answered(receipt))
 }
 
-/// Whether the token was accepted.
 pub fn identity(answer: &RawAnswer) -> Result<Answered<()>, Failure> {
     accepted(answer, "checking the token")?;
-    Ok(Answered { value: (), limits: answer.limits, repeats: answer.repeats })
+    Ok(answer.answered(()))
 }
 
-/// A failure without an answer.
+/// A failure without a response.
 pub fn transport(doing: &str, verdict: Verdict, why: &dyn Display, secrets: &Secrets) -> Failure {
     // Certificates and protocol errors may quote the server, too.
     let message = secrets.redact(&format!("{doing}: {why}"));
@@ -195,7 +200,7 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
     let Some(verdict) = verdict(answer.status) else { return Ok(()) };
     let verdict = match (verdict, answer.status) {
         (Verdict::RateLimited { .. }, _) => Verdict::RateLimited { after: answer.pause() },
-        // A server that says when to come back is neither broken nor closed but busy: a rate limit by another name.
+        // A server that names the time of a retry is busy: this is a rate limit by another name.
         (Verdict::Retry, 503) | (Verdict::Forbidden, _) if answer.limits.retry_after.is_some() => {
             Verdict::RateLimited { after: answer.limits.retry_after }
         }
@@ -208,39 +213,16 @@ fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
         .and_then(|body| wire::message(body, &answer.secrets))
         .map(|text| format!(": {text}"))
         .unwrap_or_default();
-    let message = answer.secrets.redact(&format!("{doing}: the server answered {}{said}", answer.name()));
-    Err(Failure { verdict, http_status: Some(answer.status), message, limits: answer.limits, repeats: answer.repeats })
+    Err(answer.failure(verdict, &format!("{doing}: the server answered {}{said}", answer.name())))
 }
 
-fn odd_answer(answer: &RawAnswer, doing: &str, odd: &Odd) -> Failure {
-    let message = answer.secrets.redact(&format!("{doing}: the server answered {} with {odd}", answer.status));
-    Failure {
-        verdict: Verdict::LostAnswer,
-        http_status: Some(answer.status),
-        message,
-        limits: answer.limits,
-        repeats: answer.repeats,
-    }
-}
-
-fn another_app(answer: &RawAnswer, doing: &str) -> Failure {
-    let message = answer.secrets.redact(&format!("{doing}: the server answered {} about another app", answer.status));
-    Failure {
-        verdict: Verdict::LostAnswer,
-        http_status: Some(answer.status),
-        message,
-        limits: answer.limits,
-        repeats: answer.repeats,
-    }
-}
-
-/// Whole or fractional seconds from now; negative counts as none to wait. [`RawAnswer::new`] bounds them.
+/// Whole or fractional seconds; negative ones count as 0. [`RawAnswer::new`] bounds them.
 fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.trim().parse().ok().filter(|seconds: &f64| !seconds.is_nan())?;
     Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
 }
 
-/// The time from the answer's own `Date` until `moment`: our clock may be wrong by hours, and is not asked.
+/// The time from the response's `Date` until `moment`. The local clock may be wrong by hours, so it is not used.
 fn until(moment: Timestamp, date: Option<Timestamp>) -> Option<Duration> {
     let span = moment.duration_since(date?);
     Some(Duration::try_from(span).unwrap_or_default())

@@ -1,30 +1,27 @@
-//! JSON of a server that may be careless, of which only some parts are kept.
+//! A tolerant reader of the server's JSON that keeps only the fields the operator uses.
 //!
-//! A page of a hundred apps is some 150 KiB, of which a few words for each app are used. The rest, environment variables
-//! and invite codes among it, is passed over and never becomes a value. What nothing depends on costs nothing: text may
-//! hold raw control characters, broken UTF-8 and broken escapes (they become U+FFFD), numbers may be out of range,
-//! nesting may be of any depth, and NaN and Infinity are noted with their place. What is not JSON beyond that costs its
-//! own item of a list and no other.
+//! A page of a hundred apps is some 150 KiB, of which a few words for each app are used. The rest, with its environment
+//! variables and invite codes, never becomes a value. Faults in text that the operator does not need are tolerated: raw
+//! control characters, broken UTF-8 and broken escapes (they become U+FFFD), numbers out of range, and nesting of any
+//! depth. NaN and Infinity are reported with their place. Other faults make only their own item of a list unreadable.
+//!
+//! serde_json does not fit: it rejects a whole text at the first of these faults, and reports no place within it.
 
 use serde_json::{Map, Number, Value};
 
-/// What is kept of a value, by what it is.
+/// The kind of a value, which selects the fields that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pick {
-    /// A message for people.
     Message,
-    /// One app.
     App,
-    /// What is measured of it.
     Metrics,
-    /// How a list is divided into pages.
     Pagination,
-    /// A word or a number; of an object or array, only that it is one.
+    /// A word or a number. Objects and arrays become empty ones.
     Leaf,
 }
 
 impl Pick {
-    /// What is kept below a key of an object.
+    /// The kind of the value of a field that is kept.
     fn below(self, key: &str) -> Option<Self> {
         match (self, key) {
             // The vendor's file has it inside each item, too.
@@ -45,17 +42,17 @@ pub(super) struct Broken {
     pub(super) at: usize,
 }
 
-/// What stands beside the items of a page.
+/// The content of a page besides its items.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     pub(super) pagination: Option<Value>,
-    /// Where something of it cannot be read.
+    /// The place of the first fault behind the items.
     pub(super) broken: Option<Broken>,
     /// The first NaN or Infinity of the page.
     pub(super) odd: Option<usize>,
 }
 
-/// Why a page is none.
+/// The reason why a text is not a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoPage {
     Broken(Broken),
@@ -68,18 +65,18 @@ impl From<Broken> for NoPage {
     }
 }
 
-/// Reads one value, and where NaN or Infinity stands in it.
+/// Reads one value. Returns also the place of the first NaN or Infinity in it.
 pub(super) fn value(text: &[u8], pick: Pick) -> Result<(Value, Option<usize>), Broken> {
-    let mut reader = Reader::new(text);
+    let mut reader = Reader { text, at: 0, odd: None };
     let value = reader.value(pick)?;
     reader.end()?;
     Ok((value, reader.odd))
 }
 
-/// Reads a page of the list: an object that holds the apps, or the apps alone. Passes each item to `keep`, or the place
-/// at which it cannot be read.
+/// Reads a page of the list: an object that holds the apps, or a bare array of apps. Passes each item to `keep`, or the
+/// place at which it cannot be read.
 pub(super) fn page(text: &[u8], keep: &mut impl FnMut(Result<Value, Broken>)) -> Result<Beside, NoPage> {
-    let mut reader = Reader::new(text);
+    let mut reader = Reader { text, at: 0, odd: None };
     let mut beside = Beside::default();
     let shape = match reader.peek() {
         Some(b'[') => {
@@ -94,8 +91,8 @@ pub(super) fn page(text: &[u8], keep: &mut impl FnMut(Result<Value, Broken>)) ->
                 match (key.as_str(), reader.peek()) {
                     ("applications", Some(b'[')) => {
                         reader.items(Tail::Fields, keep)?;
-                        // The items are worth more than the rest: without it, the next page is requested. A text that
-                        // was cut is no page.
+                        // A fault behind the items costs only the pagination: the next page is requested without it. A
+                        // text that was cut is not a page.
                         if let Err(broken) = reader.fields(&mut beside.pagination) {
                             if !text.trim_ascii_end().ends_with(b"}") {
                                 return Err(broken.into());
@@ -119,12 +116,11 @@ pub(super) fn page(text: &[u8], keep: &mut impl FnMut(Result<Value, Broken>)) ->
     Err(NoPage::Shape(shape))
 }
 
-/// What follows the items of a page.
+/// The text behind the items of a page.
 #[derive(Debug, Clone, Copy)]
 enum Tail {
-    /// They are the whole text.
     Nothing,
-    /// More fields of the object that holds them.
+    /// More fields of the object that holds the items.
     Fields,
 }
 
@@ -135,16 +131,12 @@ struct Reader<'a> {
     odd: Option<usize>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, odd: None }
-    }
-
+impl Reader<'_> {
     fn broken<T>(&self) -> Result<T, Broken> {
         Err(Broken { at: self.at })
     }
 
-    /// The next character that is not white space.
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
@@ -152,12 +144,15 @@ impl<'a> Reader<'a> {
         self.text.get(self.at).copied()
     }
 
-    fn take(&mut self, wanted: u8) -> Result<(), Broken> {
-        if self.peek() != Some(wanted) {
-            return self.broken();
-        }
-        self.at += 1;
-        Ok(())
+    /// Passes `byte` if it comes next.
+    fn passed(&mut self, byte: u8) -> bool {
+        let next = self.peek() == Some(byte);
+        self.at += usize::from(next);
+        next
+    }
+
+    fn take(&mut self, byte: u8) -> Result<(), Broken> {
+        if self.passed(byte) { Ok(()) } else { self.broken() }
     }
 
     fn end(&mut self) -> Result<(), Broken> {
@@ -184,39 +179,31 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let value = self.value(below)?;
-            // Two values that disagree say nothing: an array is nowhere what is looked for.
+            // Two values that disagree prove nothing: they become an array, which no field accepts.
             let agreed = fields.get(&key).is_none_or(|known| *known == value);
             fields.insert(key, if agreed { value } else { Value::Array(Vec::new()) });
         }
         Ok(Value::Object(fields))
     }
 
-    /// The next key of an object with its colon, or its end.
+    /// Reads the next key of an object with its colon; `None` at the end of the object.
     fn key(&mut self, first: &mut bool) -> Result<Option<String>, Broken> {
-        if std::mem::take(first) {
-            if self.peek() == Some(b'}') {
-                self.at += 1;
-                return Ok(None);
-            }
-        } else if self.peek() == Some(b'}') {
-            self.at += 1;
+        if self.passed(b'}') {
             return Ok(None);
-        } else {
+        }
+        if !std::mem::take(first) {
             self.take(b',')?;
         }
-        if self.peek() != Some(b'"') {
-            return self.broken();
-        }
+        self.peek();
         let key = self.string()?;
         self.take(b':')?;
         Ok(Some(key))
     }
 
-    /// The fields after the first ones of an object that is the whole text.
+    /// Reads the fields of a page behind its items, up to the end of the text.
     fn fields(&mut self, pagination: &mut Option<Value>) -> Result<(), Broken> {
         let mut found = None;
-        let mut first = false;
-        while let Some(key) = self.key(&mut first)? {
+        while let Some(key) = self.key(&mut false)? {
             if key == "pagination" {
                 found = Some(self.value(Pick::Pagination)?);
             } else {
@@ -238,13 +225,13 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        // A number, not null: null metrics mean something.
         let number =
             |value: f64| Number::from_f64(value.clamp(f64::MIN, f64::MAX)).map_or(Value::Bool(false), Value::Number);
         for word in ["NaN", "Infinity", "-Infinity"] {
             if rest.starts_with(word.as_bytes()) {
                 self.odd.get_or_insert(self.at);
                 self.at += word.len();
+                // A number, because null metrics have a meaning.
                 return Ok(number(f64::MAX));
             }
         }
@@ -260,7 +247,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// Passes a value over, however deep it is.
+    /// Passes a value of any depth, without recursion.
     fn skip(&mut self) -> Result<(), Broken> {
         let mut open: Vec<u8> = Vec::new();
         loop {
@@ -274,39 +261,30 @@ impl<'a> Reader<'a> {
                 }
                 Some(b'[') => {
                     self.at += 1;
-                    if self.peek() != Some(b']') {
+                    if !self.passed(b']') {
                         open.push(b']');
                         continue;
                     }
-                    self.at += 1;
                 }
                 Some(b'"') => self.pass_string()?,
                 _ => drop(self.scalar()?),
             }
             loop {
-                match (open.last(), self.peek()) {
-                    (None, _) => return Ok(()),
-                    (Some(b'}'), Some(b',' | b'}')) => {
+                match open.last() {
+                    None => return Ok(()),
+                    Some(b'}') => {
                         if self.key(&mut false)?.is_some() {
                             break;
                         }
-                        open.pop();
                     }
-                    (Some(b']'), Some(b',')) => {
-                        self.at += 1;
-                        break;
-                    }
-                    (Some(b']'), Some(b']')) => {
-                        self.at += 1;
-                        open.pop();
-                    }
-                    _ => return self.broken(),
+                    Some(_) if self.passed(b',') => break,
+                    Some(_) => self.take(b']')?,
                 }
+                open.pop();
             }
         }
     }
 
-    /// Passes a string over.
     fn pass_string(&mut self) -> Result<(), Broken> {
         self.take(b'"')?;
         loop {
@@ -322,27 +300,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a string; what is broken in it becomes U+FFFD.
+    /// Reads a string. Its faults become U+FFFD.
     fn string(&mut self) -> Result<String, Broken> {
         let start = self.at + 1;
         self.pass_string()?;
-        let inner = &self.text[start..self.at - 1];
-        let text = String::from_utf8_lossy(inner);
+        let text = String::from_utf8_lossy(&self.text[start..self.at - 1]);
         Ok(if text.contains('\\') { unescaped(&text) } else { text.into_owned() })
     }
 
-    /// Reads the items of the array that begins here, and what can be read of them where one is broken.
+    /// Reads the items of an array up to the end of the array. If one is broken, reads all others that it can find.
     fn items(&mut self, tail: Tail, keep: &mut impl FnMut(Result<Value, Broken>)) -> Result<(), Broken> {
         self.take(b'[')?;
-        if self.peek() == Some(b']') {
-            self.at += 1;
+        if self.passed(b']') {
             return Ok(());
         }
         loop {
             self.peek();
             let start = self.at;
             let item = self.item();
-            // A broken item may seem to end, and the page does not go on as one behind it.
+            // A broken item may seem to be whole and the last one, but then the text behind it is not a tail.
             let sound = item.as_ref().is_ok_and(|(_, more)| *more || self.clone().tail(tail).is_ok());
             if !sound && let Some(recovery) = Recovery::new(&Self { at: start, ..self.clone() }, tail) {
                 recovery.read(self, keep);
@@ -356,7 +332,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads what follows the items of a page.
     fn tail(&mut self, tail: Tail) -> Result<(), Broken> {
         match tail {
             Tail::Nothing => self.end(),
@@ -364,105 +339,80 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads an item and what separates it from the next; whether there is a next one.
+    /// Reads an item and its separator. Returns whether another item follows.
     fn item(&mut self) -> Result<(Value, bool), Broken> {
         let item = self.value(Pick::App)?;
-        let more = match self.peek() {
-            Some(b',') => true,
-            Some(b']') => false,
-            _ => return self.broken(),
-        };
-        self.at += 1;
+        let more = self.passed(b',');
+        if !more {
+            self.take(b']')?;
+        }
         Ok((item, more))
     }
 }
 
+/// The text of a string with escapes. Broken escapes and lone surrogates become U+FFFD.
 fn unescaped(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
+    let mut units = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let unit = |text: &str| {
-            let digits =
-                text.strip_prefix('u')?.get(..4).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-            u16::from_str_radix(digits, 16).ok()
+        units.extend(before.encode_utf16());
+        let hex = after.get(1..5).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let code = hex.and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        let (unit, length) = match (after.as_bytes().first(), code) {
+            (Some(b'u'), Some(code)) => (code, 5),
+            (Some(byte @ (b'"' | b'\\' | b'/')), _) => (u16::from(*byte), 1),
+            (Some(b'b'), _) => (0x8, 1),
+            (Some(b'f'), _) => (0xc, 1),
+            (Some(b'n'), _) => (0xa, 1),
+            (Some(b'r'), _) => (0xd, 1),
+            (Some(b't'), _) => (0x9, 1),
+            _ => (0xfffd, 0),
         };
-        let simple = match after.as_bytes().first() {
-            Some(byte @ (b'"' | b'\\' | b'/')) => Some(char::from(*byte)),
-            Some(b'b') => Some('\u{8}'),
-            Some(b'f') => Some('\u{c}'),
-            Some(b'n') => Some('\n'),
-            Some(b'r') => Some('\r'),
-            Some(b't') => Some('\t'),
-            _ => None,
-        };
-        rest = match (simple, unit(after)) {
-            (Some(character), _) => {
-                plain.push(character);
-                &after[1..]
-            }
-            (None, Some(first)) => {
-                let second = after[5..].strip_prefix('\\').and_then(unit);
-                let pair = second.map(|second| char::decode_utf16([first, second]));
-                match (char::from_u32(first.into()), pair.and_then(|mut pair| pair.next()?.ok())) {
-                    (Some(character), _) => plain.push(character),
-                    (None, Some(character)) => {
-                        plain.push(character);
-                        rest = &after[11..];
-                        continue;
-                    }
-                    (None, None) => plain.push(char::REPLACEMENT_CHARACTER),
-                }
-                &after[5..]
-            }
-            (None, None) => {
-                plain.push(char::REPLACEMENT_CHARACTER);
-                after
-            }
-        };
+        units.push(unit);
+        rest = &after[length..];
     }
-    plain + rest
+    units.extend(rest.encode_utf16());
+    String::from_utf16_lossy(&units)
 }
 
-/// How much is read in search of the items behind a broken one, as a multiple of the text's length: a text that is made
-/// to be searched for ever is given up.
+/// Limit of the bytes that a search for the items behind a broken one reads, as a multiple of the text's length. It
+/// bounds the time that a hostile text can cost.
 const EFFORT: usize = 16;
 
-/// The way through the items of an array of which at least one is broken.
+/// The readable items of an array with at least one broken item.
 ///
-/// Where an item breaks, the place where the next one begins is not known: a quotation mark that is missing turns text
-/// into structure and structure into text. Each place that looks like the beginning of an item is tried. An object within
-/// a broken item is not taken for an item, since the array that it is in ends where the page does not.
+/// The place where the next item begins is unknown: a missing quotation mark turns text into structure and structure into
+/// text. The search tries each place that looks like the beginning of an item. It does not take an object within a broken
+/// item for an item, because the array that holds the object does not end where the page does.
 struct Recovery<'a> {
     text: &'a [u8],
     starts: Vec<usize>,
     follows: Vec<Follows>,
-    /// Behind the array.
+    /// The place behind the array.
     end: usize,
 }
 
-/// What stands behind an item.
+/// The content behind an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Follows {
-    /// The item that begins there, by its number among the starts.
+    /// Another item, by its index among the starts.
     Item(usize),
-    /// The end of the items.
     End,
-    /// Nothing that fits: this is not an item of the page.
+    /// Neither: this is not an item of the page.
     Nonsense,
     /// The item itself is broken.
     Broken(Broken),
 }
 
 impl<'a> Recovery<'a> {
-    /// Searches from the beginning of a broken item. `None` where no end of the items is found.
+    /// Searches from the beginning of a broken item. Returns `None` if it finds no end of the array.
     fn new(reader: &Reader<'a>, tail: Tail) -> Option<Self> {
         let text = reader.text;
         let mut effort = text.len().saturating_mul(EFFORT);
         let end = end_of_items(text, reader.at, tail, &mut effort)?;
         let starts = starts(text, reader.at, end);
         let mut follows = vec![Follows::Nonsense; starts.len()];
-        // From the last to the first, so that what follows an item is known already.
+        // Backwards, because an item needs the result of the next one.
         for (index, start) in starts.iter().enumerate().rev() {
             let mut attempt = Reader { at: *start, ..reader.clone() };
             let result = attempt.item();
@@ -473,10 +423,8 @@ impl<'a> Recovery<'a> {
                 Ok((_, false)) => Follows::Nonsense,
                 Ok((_, true)) => {
                     attempt.peek();
-                    match starts.binary_search(&attempt.at) {
-                        Ok(next) if follows[next] != Follows::Nonsense => Follows::Item(next),
-                        Ok(_) | Err(_) => Follows::Nonsense,
-                    }
+                    let next = starts.binary_search(&attempt.at).ok();
+                    next.filter(|next| follows[*next] != Follows::Nonsense).map_or(Follows::Nonsense, Follows::Item)
                 }
             };
         }
@@ -484,31 +432,28 @@ impl<'a> Recovery<'a> {
     }
 
     fn read(&self, reader: &mut Reader<'_>, keep: &mut impl FnMut(Result<Value, Broken>)) {
-        let mut at = 0;
-        while at < self.starts.len() {
-            let start = self.starts[at];
-            let next = match self.follows[at] {
-                follows @ (Follows::Item(_) | Follows::End) => {
+        let mut next = Some(0);
+        while let Some(index) = next {
+            let start = self.starts[index];
+            let item = match self.follows[index] {
+                Follows::Item(_) | Follows::End => {
                     reader.at = start;
-                    keep(reader.item().map(|(item, _)| item));
-                    if let Follows::Item(next) = follows { Some(next) } else { None }
+                    reader.item().map(|(item, _)| item)
                 }
-                Follows::Broken(broken) => {
-                    keep(Err(broken));
-                    self.after(at)
-                }
-                Follows::Nonsense => {
-                    keep(Err(Broken { at: start }));
-                    self.after(at)
-                }
+                Follows::Broken(broken) => Err(broken),
+                Follows::Nonsense => Err(Broken { at: start }),
             };
-            let Some(next) = next else { break };
-            at = next;
+            keep(item);
+            next = match self.follows[index] {
+                Follows::Item(next) => Some(next),
+                Follows::End => None,
+                Follows::Broken(_) | Follows::Nonsense => self.after(index),
+            };
         }
         reader.at = self.end;
     }
 
-    /// The next item behind a broken one: one that can be read, or one that is broken, too, and begins like this one.
+    /// The next item behind a broken one: a readable one, or a broken one that begins like this one.
     fn after(&self, broken: usize) -> Option<usize> {
         let beginning = self.beginning(broken);
         (broken + 1..self.starts.len()).find(|index| match self.follows[*index] {
@@ -518,7 +463,7 @@ impl<'a> Recovery<'a> {
         })
     }
 
-    /// The text of an item as far as the end of its first key.
+    /// The text of an item up to the end of its first key.
     fn beginning(&self, index: usize) -> &[u8] {
         let rest = &self.text[self.starts[index]..];
         let colon = rest.iter().take(64).position(|byte| *byte == b':');
@@ -526,7 +471,7 @@ impl<'a> Recovery<'a> {
     }
 }
 
-/// Every place from `from` on that looks like the beginning of an item: a brace behind a comma.
+/// The places from `from` to `end` that look like the beginning of an item: a brace behind a comma.
 fn starts(text: &[u8], from: usize, end: usize) -> Vec<usize> {
     let mut starts = vec![from];
     let mut comma = false;
@@ -541,7 +486,7 @@ fn starts(text: &[u8], from: usize, end: usize) -> Vec<usize> {
     starts
 }
 
-/// Behind the first bracket after which the text ends as a page does.
+/// The place behind the first bracket that the rest of a page can follow.
 fn end_of_items(text: &[u8], from: usize, tail: Tail, effort: &mut usize) -> Option<usize> {
     let ends = text.iter().enumerate().skip(from).filter(|(_, byte)| **byte == b']').map(|(at, _)| at + 1);
     for end in ends {
@@ -564,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_depends_on_is_not_kept() {
+    fn unused_fields_are_not_kept() {
         kept(
             Pick::App,
             r#"{"_id":"a","env":{"KEY":"hush"},"currentResourceMetrics":{"online":true,"cpu":1},"teamId":[{"code":"hush"}]}"#,
@@ -575,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn text_costs_nothing() {
+    fn faults_in_text_are_tolerated() {
         let name = |text: &[u8]| {
             let body = [br#"{"name":""#, text, br#"","_id":"a"}"#].concat();
             let value = value(&body, Pick::App).unwrap().0;
@@ -590,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_nesting_and_duplicates_cost_nothing() {
+    fn odd_numbers_deep_nesting_and_duplicates_are_tolerated() {
         let deep = format!(
             r#"{{"x":{}1{},"y":{}{},"_id":"a"}}"#,
             "[".repeat(9999),
@@ -602,7 +547,7 @@ mod tests {
         kept(Pick::App, r#"{"cpu":1e999,"_id":"a","name":1e999}"#, r#"{"_id":"a","name":1.7976931348623157e+308}"#);
         kept(Pick::Pagination, r#"{"totalItems":99999999999999999999}"#, r#"{"totalItems":1e+20}"#);
         kept(Pick::App, r#"{"_id":"a","_id":"a"}"#, r#"{"_id":"a"}"#);
-        // Two that disagree say nothing.
+        // Two that disagree prove nothing.
         kept(Pick::Metrics, r#"{"online":true,"online":false}"#, r#"{"online":[]}"#);
         let (read, odd) = value(br#"{"cpu":NaN,"_id":"a","name":-Infinity}"#, Pick::App).unwrap();
         assert_eq!((&read["_id"], odd), (&Value::from("a"), Some(7)));
@@ -615,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_found_where_it_is() {
+    fn a_fault_is_reported_with_its_place() {
         broken("", 0);
         broken("not json", 0);
         broken(r#"{"_id":"a""#, 10);
@@ -638,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_item_hides_no_other() {
+    fn a_broken_item_hides_no_other_item() {
         let ok = |id: &str| Ok(id.to_owned());
         let around = |item: &str| {
             let middle =
@@ -670,19 +615,19 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_cut_is_none() {
+    fn a_cut_page_is_an_error() {
         let whole = r#"{"applications":[{"_id":"a"},{"_id":"b"}],"pagination":{"totalItems":2}}"#;
         assert!(items(whole).is_ok());
         for length in 0..whole.len() - 1 {
             assert!(items(&whole[..length]).is_err(), "{}", &whole[..length]);
         }
-        // What stands beside the items may be broken, if the page has an end.
+        // Text behind the items may be broken if the page has an end.
         let odd = page(br#"{"applications":[{"_id":"a"}],"totalUsedRAM":52 MB,"pagination":{}}"#, &mut |_| {}).unwrap();
         assert_eq!(odd.broken, Some(Broken { at: 48 }));
     }
 
     #[test]
-    fn a_text_that_is_made_to_be_searched_for_ever_is_given_up() {
+    fn the_search_in_a_hostile_text_is_bounded() {
         let hostile = format!(r"[{{x,{}]", r#"{"a":[1,"#.repeat(50_000));
         assert!(items(&hostile).is_err());
     }

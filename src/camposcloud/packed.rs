@@ -6,15 +6,14 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use super::wire::Odd;
 
-/// The body as it was before it was compressed with gzip or deflate, and at most `cap` bytes of it: a small body may
-/// become a very large one. The first bytes tell, since no JSON begins like them; the header is needed only where they
-/// do not.
+/// The body without gzip or deflate. More than `cap` bytes are an error: a small body may become a very large one. The
+/// first bytes show the compression, because no JSON begins like them; only raw deflate needs the header.
 pub(super) fn unpacked(body: Vec<u8>, encoding: Option<&str>, cap: usize) -> Result<Vec<u8>, Odd> {
     let deflate = encoding.is_some_and(|encoding| encoding.trim().eq_ignore_ascii_case("deflate"));
     match *body {
         [0x1f, 0x8b, ..] => read(MultiGzDecoder::new(&*body), cap),
         [0x78, second, ..] if (0x7800 + u16::from(second)).is_multiple_of(31) => read(ZlibDecoder::new(&*body), cap),
-        // A header that is wrong costs nothing.
+        // The header may be wrong.
         [_, ..] if deflate => match read(DeflateDecoder::new(&*body), cap) {
             Err(Odd::Packed) => Ok(body),
             read => read,

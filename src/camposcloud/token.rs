@@ -1,7 +1,7 @@
-//! Which token is sent now?
+//! The token for the next request.
 //!
-//! From the environment, or from a file that is read again when it changes and after a 401. The token cannot be
-//! printed: it leaves this file only as a header value that is marked sensitive.
+//! It comes from the environment, or from a file that is read again when it changes and after a 401. The token cannot be
+//! printed: it leaves this module only as a header value that is marked sensitive.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -20,32 +20,23 @@ use crate::reconcile::redacted::{SHORTEST, Secrets, Token};
 
 /// The largest token file that is read, in bytes.
 const MAX_TOKEN_FILE: u64 = 64 * 1024;
-/// How many tokens are remembered, so that text of the server that comes after a rotation is redacted, too.
+/// Number of past tokens that text of the server is searched for, because a response may arrive after a rotation.
 const REMEMBERED: usize = 8;
 
-/// Why there is no token to send. Never holds any of it.
+/// The reason why there is no token to send. Never holds a part of a token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
-    /// The file cannot be read.
     #[error("reading the token file {path}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Arc<std::io::Error>,
-    },
-    /// The file system does not answer.
+    Unreadable { path: PathBuf, source: Arc<std::io::Error> },
     #[error("reading the token file {0}: the file system does not answer")]
     Silent(PathBuf),
-    /// The file holds no token.
     #[error("the token file {0} is empty")]
     Empty(PathBuf),
-    /// The text cannot be a token.
     #[error("the token {0} contains a character that cannot be sent in a header (only visible ASCII can)")]
     Unsendable(String),
 }
 
-/// Where the token comes from.
+/// The source of the token.
 pub struct TokenSource {
     origin: Origin,
     /// The last tokens that were sent, newest last.
@@ -55,9 +46,8 @@ pub struct TokenSource {
 /// A token to send with one request.
 #[derive(Debug)]
 pub struct Current {
-    /// The `Authorization` header.
     pub header: HeaderValue,
-    /// What the answer may not show.
+    /// The token that the text of the response may not show.
     pub token: Token,
 }
 
@@ -66,30 +56,30 @@ enum Origin {
     File(Arc<TokenFile>),
 }
 
-/// A file system that does not answer within this time costs no request more than that: the last token is sent.
+/// Longest wait for the file system. After it, the request uses the last token.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A file that holds the token. It is read by threads of their own: no request, and not the loop, waits for a file system
+/// A file that holds the token. Separate threads read it, so that neither requests nor the loop wait for a file system
 /// that does not answer.
 struct TokenFile {
     path: PathBuf,
     known: Mutex<Known>,
-    /// The check that is under way, or the last one.
+    /// The running check, or the last one.
     check: Mutex<Option<Check>>,
 }
 
 #[derive(Default)]
 struct Known {
     token: Option<(Stamp, Token)>,
-    /// Whether the file is to be read although its state is the one that was read.
+    /// Whether the next check reads the file also if its state is the same.
     again: bool,
-    /// The state of the file at the last check; `None` where there was no file.
+    /// The state of the file at the last check; `None` without a file.
     seen: Option<Stamp>,
-    /// The state of the file whose token was refused; `None` where there was no file.
+    /// The state of the file whose token the server refused; `None` without a file.
     refused: Option<Stamp>,
-    /// Whether the rights of the file were warned of.
+    /// Whether the warning about the rights of the file was logged.
     open: bool,
-    /// Whether it was warned of a file system that does not answer.
+    /// Whether the warning about the file system was logged.
     silent: bool,
 }
 
@@ -110,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TokenFile {
-    /// Starts a check of the file, unless one is under way.
+    /// Starts a check of the file, unless one is running.
     fn check(self: &Arc<Self>) -> Check {
         let mut last = lock(&self.check);
         if let Some(check) = last.as_ref().filter(|check| !check.is_done()) {
@@ -124,7 +114,7 @@ impl TokenFile {
         check
     }
 
-    /// The token in the file; the last one that was read, where the file system does not answer.
+    /// The token in the file; the last known one if the file system does not answer.
     async fn token(self: &Arc<Self>) -> Result<Token, TokenError> {
         let Check { began, mut result } = self.check();
         let read = tokio::time::timeout_at(began + PATIENCE, result.wait_for(Option::is_some)).await;
@@ -143,10 +133,10 @@ impl TokenFile {
         Ok(token)
     }
 
-    /// Reads the file if it is not as it was. May take as long as the file system likes, so that it holds no lock.
+    /// Reads the file if it has changed. Holds no lock while it waits for the file system.
     ///
-    /// A file that became unreadable is an error even when an older token is known: it was revoked or is being
-    /// replaced, and sending the old one could get the account blocked.
+    /// A file that became unreadable is an error even if an older token is known: the token was revoked or is being
+    /// replaced, and sending the old one could block the account.
     fn read(&self) -> Result<Token, TokenError> {
         let unreadable = |source| TokenError::Unreadable { path: self.path.clone(), source: Arc::new(source) };
         let metadata = fs::metadata(&self.path);
@@ -189,7 +179,7 @@ impl TokenFile {
 /// The right of others to read a file.
 const OTHERS: u32 = 0o004;
 
-/// What tells one state of the file from another without reading it.
+/// The state of the file, compared without reading it: device, inode, time of modification, length.
 type Stamp = (u64, u64, i64, i64, u64);
 
 impl std::fmt::Debug for TokenSource {
@@ -202,18 +192,17 @@ impl std::fmt::Debug for TokenSource {
 }
 
 impl TokenSource {
-    /// A token that does not change.
     pub fn fixed(token: SecretString) -> Self {
         Self { origin: Origin::Fixed(Token::new(token)), used: Mutex::default() }
     }
 
-    /// A file that holds the token; white space around it is ignored.
+    /// A token in a file; white space around it is ignored.
     pub fn file(path: PathBuf) -> Self {
         let file = TokenFile { path, known: Mutex::default(), check: Mutex::default() };
         Self { origin: Origin::File(Arc::new(file)), used: Mutex::default() }
     }
 
-    /// The token to send now. Never waits for long; must be called within a runtime.
+    /// The token to send now. Waits at most for [`PATIENCE`]; must be called within a runtime.
     pub async fn current(&self) -> Result<Current, TokenError> {
         let (header, token) = match &self.origin {
             Origin::Fixed(token) => (header(token, "in CAMPOSCLOUD_TOKEN")?, token.clone()),
@@ -226,14 +215,14 @@ impl TokenSource {
         Ok(Current { header, token })
     }
 
-    /// Every token that text of the server may hold: the one that a request was sent with, and the last ones that were.
+    /// The tokens that text of the server may hold: that of the request, and the last ones before it.
     pub fn secrets(&self, sent: Option<&Token>) -> Secrets {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = lock(&self.used);
         used.iter().chain(sent.filter(|sent| !used.contains(sent))).cloned().collect()
     }
 
     fn remember(&self, token: &Token) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = lock(&self.used);
         if used.back() == Some(token) {
             return;
         }
@@ -248,7 +237,7 @@ impl TokenSource {
         }
     }
 
-    /// The token was refused: the next request reads the file again.
+    /// Notes that the server refused the token: the next request reads the file again.
     pub fn refused(&self) {
         if let Origin::File(file) = &self.origin {
             let mut known = lock(&file.known);
@@ -256,8 +245,8 @@ impl TokenSource {
         }
     }
 
-    /// The next request reads the file again, and a token that was refused is tried again. Where the file system does not
-    /// answer, the token that was read last stays in use.
+    /// Makes the next request read the file again, and allows a refused token again. If the file system does not answer,
+    /// the last token stays in use.
     pub fn reload(&self) {
         if let Origin::File(file) = &self.origin {
             let mut known = lock(&file.known);
@@ -265,8 +254,8 @@ impl TokenSource {
         }
     }
 
-    /// Whether the file is another than the one whose token was refused, as the last check of it says; starts the next
-    /// one. Must be called within a runtime.
+    /// Whether the file has changed since the server refused its token, according to the last check. Starts the next
+    /// check. Must be called within a runtime.
     pub fn changed_since_refused(&self) -> bool {
         match &self.origin {
             Origin::Fixed(_) => false,
@@ -288,8 +277,7 @@ fn header(token: &Token, of: &str) -> Result<HeaderValue, TokenError> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(TokenError::Unsendable(of.to_owned()));
     }
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| TokenError::Unsendable(of.to_owned()))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).expect("visible ASCII is a header value");
     value.set_sensitive(true);
     Ok(value)
 }
@@ -323,21 +311,21 @@ mod tests {
         source.refused();
         assert!(!changes(&source).await);
         source.reload();
-        assert!(changes(&source).await, "it is tried again on request");
+        assert!(changes(&source).await, "a reload tries it again");
         source.refused();
         fs::write(&path, "  \n").unwrap();
         assert!(changes(&source).await);
         assert!(matches!(source.current().await, Err(TokenError::Empty(_))));
         source.refused();
-        assert!(!changes(&source).await, "what is no token is tried once");
+        assert!(!changes(&source).await, "a file without a token is tried once");
         fs::remove_file(&path).unwrap();
         assert!(matches!(source.current().await, Err(TokenError::Unreadable { .. })));
         assert!(!changes(&source).await);
     }
 
-    /// A check that never ends: its thread is stuck in the file system.
+    /// A check that never ends, because its thread is stuck in the file system.
     #[tokio::test(start_paused = true)]
-    async fn a_file_system_that_does_not_answer_costs_one_wait() {
+    async fn a_hung_file_system_costs_one_wait() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         fs::write(&path, "the-token").unwrap();
@@ -357,9 +345,9 @@ mod tests {
         }
         assert_eq!(began.elapsed(), PATIENCE);
         source.reload();
-        assert_eq!(sent(&source).await, "Bearer the-token", "a request to read it again does not lose it");
+        assert_eq!(sent(&source).await, "Bearer the-token", "a reload does not lose it");
         *lock(&file.check) = None;
-        // The same state of the file: only that it was asked for makes it be read again.
+        // The state of the file is the same, so only the reload makes the next check read it.
         lock(&file.known).token.as_mut().unwrap().1 = Token::new(SecretString::from("an-older-one"));
         assert_eq!(sent(&source).await, "Bearer the-token");
         lock(&file.known).token.as_mut().unwrap().1 = Token::new(SecretString::from("an-older-one"));

@@ -1,14 +1,14 @@
 //! One request and its response over a pool of connections, and the repeat of a request that met a dead connection.
 //!
-//! A pooled connection can be dead without a word: the server failed over, closed it a moment ago, or ended it with a
-//! GOAWAY. A request that dies there before its response is repeated at once, once, on a connection opened for it. That
-//! never happens
-//! - for a request that is not idempotent: it goes out on a connection of its own instead, so it meets no dead one;
+//! A pooled connection can be dead without notice: the server failed over, closed it a moment ago, or ended it with a
+//! GOAWAY. A request that dies there before its response is repeated at once, once, on a new connection. That never
+//! happens
+//! - to a request that is not idempotent: it uses a connection of its own, which is not dead;
 //! - after a timeout, or on a connection that was opened for the request: those are lost responses, and a server in
 //!   trouble must not get every request twice.
 //!
-//! Limit: the errors of reqwest do not tell the part of a response's head from no byte at all, so a request whose
-//! connection dies within the head is repeated, too, which is harmless since only idempotent ones are.
+//! Limit: the errors of reqwest do not distinguish a part of a response's head from no byte at all. A request whose
+//! connection dies within the head is repeated, too, which is harmless for an idempotent one.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -26,17 +26,17 @@ use crate::platform::CONNECT_DEADLINE;
 use crate::proxy::Proxy;
 use crate::reconcile::outcome::Verdict;
 
-/// An idle connection outlives every interval between two lists. Servers close theirs much earlier, which is noticed,
-/// and TCP keepalive finds those that are gone without a word.
+/// Longest idle time of a connection: longer than every interval between two lists. Servers close connections much
+/// earlier, and TCP keepalive finds those that are gone without notice.
 const IDLE: Duration = Duration::from_hours(1);
-/// A connection that is silent for this long is probed. A NAT forgets a silent connection without a word to either end;
-/// probes keep it in mind, and find out that it is gone before a request does.
+/// Time until a silent connection is probed. A NAT forgets a silent connection without notice; probes keep it alive, and
+/// find a dead one before a request does.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Time that the other end has to acknowledge bytes. A half-open connection fails after this instead of after the
-/// deadline of the request.
+/// Deadline for the acknowledgement of bytes. Without it, a half-open connection fails only at the deadline of the
+/// request.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// HTTP/2's own probe, which also proves that the server's process is alive.
+/// Interval of HTTP/2's probe, which also proves that the server's process is alive.
 const PING: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(10);
 
@@ -45,9 +45,8 @@ tokio::task_local! {
     static OPENED: Cell<bool>;
 }
 
-/// A request of the API client.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) authorization: HeaderValue,
@@ -55,11 +54,11 @@ pub(super) struct Ask {
     pub(super) idempotent: bool,
     /// For the whole exchange, body and repeat included.
     pub(super) deadline: Duration,
-    /// The largest body that is read.
+    /// The largest body.
     pub(super) cap: usize,
 }
 
-/// The result of a request, and how many times it was sent beyond the first.
+/// The result of a request, and the number of times that it was sent again.
 pub(super) struct Exchange {
     pub(super) result: Result<Whole, Lost>,
     pub(super) repeats: u32,
@@ -76,24 +75,25 @@ pub(super) struct Whole {
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) error: TransportError,
-    /// `Retry` where the server certainly did nothing, `LostAnswer` otherwise.
+    /// `Retry` if the server certainly did nothing, `LostAnswer` otherwise.
     pub(super) verdict: Verdict,
 }
 
-/// What became of one attempt.
+/// A failed attempt.
 struct Failed {
     error: TransportError,
     processed: Processed,
 }
 
+/// Whether the server may have processed a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Processed {
     /// There was no connection.
     NotConnected,
-    /// The request was not written, or the server said on HTTP/2 that it did not process it.
+    /// The request was not written, or HTTP/2 reports that the server did not process it.
     No,
-    /// The connection was dead before the request was: most likely not.
-    Hardly,
+    /// Most likely not: the connection was dead before the request.
+    Unlikely,
     /// The response was lost.
     Perhaps,
 }
@@ -101,17 +101,17 @@ enum Processed {
 /// The connections to one server.
 #[derive(Debug)]
 pub(super) struct Transport {
-    way: Way,
-    /// Replaced after a timeout: the other connections go through the same dead path, and each would cost a deadline.
+    route: Route,
+    /// Replaced after a timeout: the other connections use the same dead path, and each would cost a deadline.
     pooled: Mutex<Client>,
     /// Opens a connection for each request.
     fresh: Client,
 }
 
-/// The way to the server.
+/// The route to the server.
 #[derive(Debug)]
-struct Way {
-    /// Host and port, and the proxy on the way there, as shown in errors.
+struct Route {
+    /// Host and port, and the proxy, for messages.
     place: String,
     resolver: Resolver,
     proxy: Option<Proxy>,
@@ -121,7 +121,7 @@ struct Way {
 impl Transport {
     /// The connections to the host of a URL.
     pub(super) fn new(url: &Url, proxy: Option<Proxy>, mut tls: ClientConfig) -> Self {
-        // reqwest takes a TLS configuration as it is.
+        // reqwest does not add these to a given TLS configuration.
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let port = url.port_or_known_default().unwrap_or_default();
         let host = format!("{}:{port}", url.host_str().unwrap_or_default());
@@ -129,62 +129,64 @@ impl Transport {
             Some(proxy) => (format!("{host}, through the proxy {}", proxy.address()), proxy.port()),
             None => (host, port),
         };
-        let way = Way { place, resolver: Resolver { port }, proxy, tls };
-        Self { pooled: Mutex::new(way.client(usize::MAX)), fresh: way.client(0), way }
+        let route = Route { place, resolver: Resolver { port }, proxy, tls };
+        Self { pooled: Mutex::new(route.client(usize::MAX)), fresh: route.client(0), route }
     }
 
     /// Sends a request and reads the whole response.
-    pub(super) async fn exchange(&self, ask: &Ask) -> Exchange {
+    pub(super) async fn exchange(&self, outgoing: &Outgoing) -> Exchange {
         let mut repeats = 0;
         let pooled = self.pooled.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let exchange = async {
-            let first = if ask.idempotent { &pooled } else { &self.fresh };
-            let failed = match self.attempt(first, ask).await {
-                Ok(response) => return self.read(response, ask.cap).await,
+            let first = if outgoing.idempotent { &pooled } else { &self.fresh };
+            let failed = match self.attempt(first, outgoing).await {
+                Ok(response) => return self.read(response, outgoing.cap).await,
                 Err(failed) => failed,
             };
-            if !(ask.idempotent && matches!(failed.processed, Processed::No | Processed::Hardly)) {
+            if !(outgoing.idempotent && matches!(failed.processed, Processed::No | Processed::Unlikely)) {
                 return Err(failed.lost());
             }
             repeats += 1;
-            match self.attempt(&self.fresh, ask).await {
-                Ok(response) => self.read(response, ask.cap).await,
-                // The first of the two may have had an effect all the same.
-                Err(again) if failed.processed == Processed::Hardly => {
+            match self.attempt(&self.fresh, outgoing).await {
+                Ok(response) => self.read(response, outgoing.cap).await,
+                // The first of the two may still have had an effect.
+                Err(again) if failed.processed == Processed::Unlikely => {
                     Err(Lost { verdict: Verdict::LostAnswer, ..again.lost() })
                 }
                 Err(again) => Err(again.lost()),
             }
         };
-        let result = tokio::time::timeout(ask.deadline, exchange).await.unwrap_or_else(|_| {
-            Err(Lost { error: self.way.error(Cause::Timeout(ask.deadline)), verdict: Verdict::LostAnswer })
+        let result = tokio::time::timeout(outgoing.deadline, exchange).await.unwrap_or_else(|_| {
+            Err(Lost { error: self.route.error(Cause::Timeout(outgoing.deadline)), verdict: Verdict::LostAnswer })
         });
         if matches!(&result, Err(lost) if lost.error.cause.is_silence()) {
-            *self.pooled.lock().unwrap_or_else(PoisonError::into_inner) = self.way.client(usize::MAX);
+            *self.pooled.lock().unwrap_or_else(PoisonError::into_inner) = self.route.client(usize::MAX);
         }
         Exchange { result, repeats }
     }
 
-    async fn attempt(&self, client: &Client, ask: &Ask) -> Result<Response, Failed> {
-        let request = client.request(ask.method.clone(), ask.url.clone()).header(AUTHORIZATION, &ask.authorization);
+    async fn attempt(&self, client: &Client, outgoing: &Outgoing) -> Result<Response, Failed> {
+        let request = client
+            .request(outgoing.method.clone(), outgoing.url.clone())
+            .header(AUTHORIZATION, &outgoing.authorization);
         let sent = async { (request.send().await, OPENED.with(Cell::get)) };
         let (result, opened) = OPENED.scope(Cell::new(false), sent).await;
         match result {
-            // Some proxies say this on an idle connection just before they close it. It answers no request of ours.
+            // Some proxies send this on an idle connection just before they close it. It does not answer the request.
             Ok(response) if response.status() == StatusCode::REQUEST_TIMEOUT && !opened => {
-                Err(Failed { error: self.way.error(Cause::Closed), processed: Processed::No })
+                Err(Failed { error: self.route.error(Cause::Closed), processed: Processed::No })
             }
             Ok(response) => Ok(response),
             Err(error) => {
                 let cause = Cause::of(&error);
                 let processed = processed(&error, &cause, opened);
-                Err(Failed { processed, error: self.way.error(cause) })
+                Err(Failed { processed, error: self.route.error(cause) })
             }
         }
     }
 
     async fn read(&self, mut response: Response, cap: usize) -> Result<Whole, Lost> {
-        let lost = |cause| Lost { error: self.way.error(cause), verdict: Verdict::LostAnswer };
+        let lost = |cause| Lost { error: self.route.error(cause), verdict: Verdict::LostAnswer };
         let mut body = Vec::new();
         loop {
             let chunk = response.chunk().await.map_err(|error| {
@@ -201,7 +203,7 @@ impl Transport {
     }
 }
 
-impl Way {
+impl Route {
     fn error(&self, cause: Cause) -> TransportError {
         TransportError { place: self.place.clone(), cause }
     }
@@ -211,7 +213,7 @@ impl Way {
         let client = Client::builder()
             .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            // reqwest would repeat what was not processed, whatever it is and without a word.
+            // reqwest would repeat every unprocessed request without notice.
             .retry(retry::never())
             .connect_timeout(CONNECT_DEADLINE)
             .connector_layer(MapFutureLayer::new(opening))
@@ -232,8 +234,8 @@ impl Way {
     }
 }
 
-/// Notes that a connection came about. hyper opens it in the task of the request that needs one. Where that request
-/// takes another connection that has become free meanwhile, the rest runs in a task of its own, and is not noted.
+/// Notes that a connection was opened. hyper opens it in the task of the request. If that request uses another
+/// connection that became free meanwhile, the rest runs in another task and is not noted.
 async fn opening<T, E>(connection: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let connection = connection.await?;
     let _ = OPENED.try_with(|opened| opened.set(true));
@@ -244,13 +246,13 @@ impl Failed {
     fn lost(self) -> Lost {
         let verdict = match self.processed {
             Processed::NotConnected | Processed::No => Verdict::Retry,
-            Processed::Hardly | Processed::Perhaps => Verdict::LostAnswer,
+            Processed::Unlikely | Processed::Perhaps => Verdict::LostAnswer,
         };
         Lost { error: self.error, verdict }
     }
 }
 
-/// What the server can have made of a request that ended in `error`. `opened`: on a connection opened for it.
+/// Whether the server may have processed a request that ended in `error`. `opened`: on a connection opened for it.
 fn processed(error: &reqwest::Error, cause: &Cause, opened: bool) -> Processed {
     if error.is_connect() {
         return Processed::NotConnected;
@@ -266,7 +268,7 @@ fn processed(error: &reqwest::Error, cause: &Cause, opened: bool) -> Processed {
             return Processed::No;
         }
     }
-    if !opened && matches!(cause, Cause::Closed | Cause::Reset) { Processed::Hardly } else { Processed::Perhaps }
+    if !opened && matches!(cause, Cause::Closed | Cause::Reset) { Processed::Unlikely } else { Processed::Perhaps }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What does the server's JSON say, in the core's words?
+//! The server's JSON in the core's words.
 //!
-//! Tolerant of everything that is not needed (fields come and go between the vendor's versions, and no schema has a
-//! `required` list), strict on what decides: `online` counts only as a JSON boolean. Only the fields picked here are
-//! kept; the rest of a body, environment variables and invite codes among it, is dropped with the parse.
+//! Tolerant of fields that are not needed (they come and go between the vendor's versions, and no schema has a
+//! `required` list), strict on those that decide: `online` counts only as a JSON boolean. The rest of a body, with its
+//! environment variables and invite codes, is dropped.
 
 use std::sync::LazyLock;
 
@@ -17,30 +17,26 @@ use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::{Redacted, Secrets};
 use crate::reconcile::state::Observed;
 
-/// The longest server word (`status`, `name`) that is kept, in characters; a longer one is cut.
+/// The longest word of the server (`status`, `name`), in characters; a longer one is cut.
 const MAX_WORD: usize = 64;
-/// The longest message of an error body that is kept, in characters.
+/// The longest message of an error body, in characters; a longer one is cut.
 const MAX_MESSAGE: usize = 200;
 
-/// What a body turned out to be when it is not what was requested.
+/// The fault of a body that is not the requested one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Odd {
-    /// No body at all.
     #[error("an empty body")]
     Empty,
-    /// A web page: a proxy or a portal answered, not the API.
+    /// The page of a proxy or a portal in place of the API.
     #[error("an HTML page instead of JSON")]
     Html,
-    /// Not JSON from this byte on (the first is 1), or cut short there.
+    /// Not JSON from this byte on (the first is 1), or cut there.
     #[error("a body that is not JSON at byte {0}")]
     NotJson(usize),
-    /// JSON of another shape.
     #[error("JSON of an unexpected shape ({0})")]
     Shape(&'static str),
-    /// Compressed, and not readable as such.
     #[error("a compressed body that cannot be unpacked")]
     Packed,
-    /// Compressed, and larger than so many KiB without that.
     #[error("a compressed body of more than {0} KiB")]
     TooLarge(usize),
 }
@@ -51,7 +47,7 @@ impl From<Broken> for Odd {
     }
 }
 
-/// One app out of an answer to get, stop, start or restart.
+/// The app in a response to get, stop, start or restart.
 pub fn app(body: &[u8], secrets: &Secrets) -> Result<Seen, Odd> {
     let (value, _) = json::value(text(body)?, Pick::App)?;
     app_of(&value, secrets)
@@ -63,7 +59,7 @@ fn app_of(value: &Value, secrets: &Secrets) -> Result<Seen, Odd> {
 }
 
 /// One page of the list: `{"applications": [..], "pagination": {..}}` (v2, both SDKs) or a bare array (v1 documents).
-/// v2's file nests `pagination` inside each item; both places are read.
+/// The v2 file has `pagination` inside each item; both places are read.
 pub fn page(body: &[u8], secrets: &Secrets) -> Result<Page, Odd> {
     let mut page = Page::default();
     let (mut number, mut nested) = (0_usize, None);
@@ -102,7 +98,7 @@ pub fn page(body: &[u8], secrets: &Secrets) -> Result<Page, Odd> {
     Ok(page)
 }
 
-/// Why an item cannot be read.
+/// A message about an item that cannot be read.
 fn problem(number: usize, item: Result<Value, Broken>, secrets: &Secrets) -> Redacted {
     let text = match item {
         Err(Broken { at }) => format!("item {number} is not JSON at byte {}", at + 1),
@@ -117,20 +113,19 @@ fn problem(number: usize, item: Result<Value, Broken>, secrets: &Secrets) -> Red
     secrets.redact(&text)
 }
 
-/// What an error body says, for people: `{"error": ".."}` (documented), `{"message": ".."}` or a bare string (met in
-/// the field). One line, redacted and then cut; never anything else of the body.
+/// The message of an error body, on one line, redacted and then cut: `{"error": ".."}` (documented), `{"message": ".."}`
+/// or a bare string (seen in practice).
 pub fn message(body: &[u8], secrets: &Secrets) -> Option<Redacted> {
     let (value, _) = json::value(text(body).ok()?, Pick::Message).ok()?;
     let text = value.as_str().or_else(|| value.get("error")?.as_str()).or_else(|| value.get("message")?.as_str())?;
     secrets.redact(text).line(MAX_MESSAGE)
 }
 
-/// Whether a body is a web page.
 pub fn is_html(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'<')
 }
 
-/// The JSON of a body: without the mark that some servers put before UTF-8.
+/// The JSON of a body, without the byte order mark that some servers send.
 fn text(body: &[u8]) -> Result<&[u8], Odd> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     match text.trim_ascii_start().first() {
@@ -141,23 +136,23 @@ fn text(body: &[u8]) -> Result<&[u8], Odd> {
 }
 
 fn seen(fields: &Map<String, Value>, secrets: &Secrets) -> Option<Seen> {
-    // An id is shown as it is wherever the app is, so that one that holds a token cannot be an id.
+    // Ids are shown as they are, so a text that holds a token cannot be one.
     let id: AppId = fields.get("_id")?.as_str().filter(|id| !secrets.are_in(id))?.parse().ok()?;
     let text = |key: &str| fields.get(key).and_then(Value::as_str);
     let word = |key: &str| text(key).map(|text| word(text, secrets));
     let metrics = fields.get("currentResourceMetrics").unwrap_or(&Value::Null);
     let online = metrics.get("online").and_then(Value::as_bool);
     let taken_at = metrics.get("timestamp").and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
-    // Decided on the word as the server said it; what is kept of it is redacted.
+    // The decision needs the original word; only the redacted one is kept.
     let observed = observed(text("status"), metrics);
     Some(Seen { id, name: word("name"), reading: Reading { observed, status: word("status"), online, taken_at } })
 }
 
-/// `online` says whether an app runs; `status` is a lifecycle word (`active`, `creating`, `suspended`) and only tells
-/// what an app that is not online is waiting for.
+/// The state of an app: `online` decides whether it runs. `status` is a lifecycle word (`active`, `creating`,
+/// `suspended`) and only explains why an app is not online.
 ///
-/// Null or missing metrics are read as offline by integrators in the field, but only beside `active`: with a word that
-/// we do not know, nothing is known.
+/// Null or missing metrics mean offline, as other integrations read them, but only beside `active`: with an unknown word
+/// the state is unknown.
 fn observed(status: Option<&str>, metrics: &Value) -> Observed {
     let online = match metrics {
         Value::Null => Some(None),
@@ -173,7 +168,7 @@ fn observed(status: Option<&str>, metrics: &Value) -> Observed {
     }
 }
 
-/// The words that are documented: shared, since each of ten thousand apps has one.
+/// The documented words, shared by all apps.
 static LIFECYCLE: LazyLock<[Redacted; 3]> = LazyLock::new(|| ["active", "creating", "suspended"].map(Redacted::from));
 
 fn word(text: &str, secrets: &Secrets) -> Redacted {
@@ -184,7 +179,7 @@ fn word(text: &str, secrets: &Secrets) -> Redacted {
     redacted.line(MAX_WORD).unwrap_or_else(|| Redacted::from(""))
 }
 
-/// `None` where it is not an object.
+/// `None` if it is not an object.
 fn pagination(value: &Value) -> Option<Pagination> {
     let fields = value.as_object()?;
     let number = |key: &str| fields.get(key).and_then(whole);
@@ -196,7 +191,7 @@ fn pagination(value: &Value) -> Option<Pagination> {
     })
 }
 
-/// A count, also as `45.0` or `"45"`: a count that is passed over would make a list look complete.
+/// A count, also as `45.0` or `"45"`: without the count, a list could look complete.
 fn whole(value: &Value) -> Option<u64> {
     let text = |text: &str| text.trim().parse().ok();
     // Exact below 2^53; no list is as long.
@@ -204,7 +199,7 @@ fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(float)).or_else(|| value.as_str().and_then(text))
 }
 
-/// Yes or no, also as `"true"` or `1`.
+/// A boolean, also as `"true"` or `1`.
 fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(truth) => Some(*truth),
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn online_says_it_and_status_does_not() {
+    fn online_decides_and_status_does_not() {
         let with = |metrics: &str| format!(r#","currentResourceMetrics":{metrics}"#);
         for status in ["active", "stopped", "running", "offline", "zzz", ""] {
             let status = format!(r#""status":"{status}","#);
@@ -290,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn decisions_use_the_word_and_what_is_kept_is_redacted() {
+    fn decisions_use_the_original_word_and_the_kept_one_is_redacted() {
         let token = "creating";
         let secrets = Secrets::from_iter([Token::new(secrecy::SecretString::from(token))]);
         let body = format!(r#"{{"_id":"a1","name":"x{token}","status":"{token}"}}"#);
@@ -307,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_or_a_sign_of_more_is_read_however_it_is_written() {
+    fn counts_and_signs_of_more_are_read_in_every_form() {
         let of = |text: &str| pagination(&serde_json::from_str(text).unwrap()).unwrap();
         for total in ["45", "45.0", "4.5e1", r#""45""#, r#"" 45 ""#] {
             assert_eq!(of(&format!(r#"{{"totalItems":{total}}}"#)).total_items, Some(45), "{total}");
@@ -322,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_item_is_noted_with_its_place() {
+    fn the_fault_of_an_item_is_noted_with_its_place() {
         let body =
             br#"{"applications":[{"_id":"a"},{"name":"x\ty"},7,{"_id":b},{"_id":"c","cpu":NaN}],"pagination":{}}"#;
         let read = page(body, &NONE).unwrap();
@@ -339,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_before_the_text_costs_nothing() {
+    fn a_byte_order_mark_is_ignored() {
         let marked = [&b"\xef\xbb\xbf"[..], br#"[{"_id":"a"}]"#].concat();
         assert_eq!(page(&marked, &NONE).unwrap().apps.len(), 1);
         assert_eq!(app(&marked[3..], &NONE), Err(Odd::Shape("not an object")));
@@ -347,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_answer_is_named() {
+    fn a_body_that_is_not_a_response_is_named() {
         assert_eq!(app(b"", &NONE), Err(Odd::Empty));
         assert_eq!(app(b"  <!doctype html>", &NONE), Err(Odd::Html));
         assert_eq!(app(br#"{"_id":"a""#, &NONE), Err(Odd::NotJson(11)));
@@ -365,7 +360,7 @@ mod tests {
         assert_eq!(message(br#"{"detail":"x"}"#, &NONE), None);
     }
 
-    /// What a page says, read from its JSON as a whole.
+    /// The content of a page, read from its whole JSON.
     fn page_of(value: &Value) -> Result<(Vec<Seen>, u32, Option<Pagination>), Odd> {
         let (items, own) = match value {
             Value::Array(items) => (items, None),
@@ -382,7 +377,7 @@ mod tests {
         Ok((apps.clone(), u32::try_from(items.len() - apps.len()).unwrap(), own.or_else(nested)))
     }
 
-    /// JSON of whatever shape.
+    /// JSON of any shape.
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -397,7 +392,7 @@ mod tests {
         })
     }
 
-    /// An object with some of these fields, each mostly as documented and otherwise of whatever shape.
+    /// An object with some of these fields, each mostly as documented and otherwise of any shape.
     fn object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
         let field = |(key, usual): (&'static str, BoxedStrategy<Value>)| {
             let value = prop_oneof![6 => usual.prop_map(Some), 2 => any_json().prop_map(Some), 1 => Just(None)];
@@ -426,9 +421,9 @@ mod tests {
     }
 
     proptest! {
-        /// What is passed over while a body is parsed would not have been read.
+        /// The reader drops only fields that would not have been used.
         #[test]
-        fn what_is_picked_reads_like_the_whole(
+        fn the_kept_fields_read_like_the_whole(
             app_said in any_app(),
             page_said in object(vec![
                 ("applications", prop::collection::vec(any_app(), 0..3).prop_map(Value::from).boxed()),
@@ -444,7 +439,7 @@ mod tests {
             }
         }
 
-        /// Whatever one byte of one app's name becomes, every other app is read as before.
+        /// A change of one byte of one app's name does not change the reading of any other app.
         #[test]
         fn a_byte_of_a_name_hides_no_other_app(
             names in prop::collection::vec(r#"[a-z0-9 ,:\[\]{}"\\\\é-]{1,12}"#, 2..6), broken in any::<prop::sample::Index>(),
@@ -490,7 +485,7 @@ mod tests {
         }
 
         #[test]
-        fn not_knowing_is_never_stopped(online in "\"[a-z]{0,6}\"|[1-9][0-9]{0,2}|\\[\\]|\\{\\}|null", status in "[a-z]{0,9}") {
+        fn an_unknown_state_is_never_stopped(online in "\"[a-z]{0,6}\"|[1-9][0-9]{0,2}|\\[\\]|\\{\\}|null", status in "[a-z]{0,9}") {
             let body = format!(r#"{{"_id":"a","status":"{status}","currentResourceMetrics":{{"online":{online}}}}}"#);
             let observed = app(body.as_bytes(), &NONE).unwrap().reading.observed;
             prop_assert!(!matches!(observed, Observed::Stopped | Observed::Running));

@@ -1,9 +1,8 @@
-//! Are these pages the whole list?
+//! The completeness of a list that is read page by page.
 //!
-//! Not knowing is a value: a list that came in part updates what it showed and concludes nothing about the rest.
-//! Pages that shift, repeat, loop or lie about their number only ever make a list incomplete.
+//! An incomplete list updates the apps that it showed and proves nothing about the others. Pages that shift, repeat, loop
+//! or have a wrong number can only make a list incomplete.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{MAX_PROBLEMS, Page, PageRequest, Seen, Team};
@@ -13,21 +12,20 @@ use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
 use crate::reconcile::state::Observed;
 
-/// The page size that is requested. The maximum is undocumented: what comes back is believed, whatever its size.
+/// The requested page size. The maximum is undocumented, so pages of every size are accepted.
 pub const PAGE_SIZE: u32 = 100;
-/// A server that always has another page is not followed for ever.
+/// Bounds a list of a server that always announces another page.
 const MAX_PAGES: u32 = 1_000;
-/// More apps than any account has: what is kept of a list is bounded, whatever the server sends.
+/// More apps than any account has. Bounds the memory of a list.
 pub const MAX_ITEMS: usize = 100_000;
 
-/// The lists of an account and of its teams being collected, one after the other, page by page.
+/// The state of reading the lists of an account and of its teams, one after the other, page by page.
 #[derive(Debug, Clone)]
 pub struct Listing {
     next: PageRequest,
-    /// The teams whose lists follow.
     teams: VecDeque<Team>,
-    seen: Shown,
-    /// Whether what is said of each app is kept until the end, or its id alone.
+    seen: Apps,
+    /// Whether the name and reading of each app are kept until the end, or only its id.
     whole: bool,
     part: Part,
     unreadable: u32,
@@ -38,71 +36,55 @@ pub struct Listing {
 /// The list that is being read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
-    /// Its number: an app may be on the list of the account and on that of a team.
+    /// Its index: an app may be on the list of the account and on that of a team.
     number: u16,
-    /// Its distinct apps, and its items that cannot be read.
+    /// Number of distinct apps and unreadable items.
     found: u64,
     total: Option<u64>,
-    /// Whether the server says that the next page is there.
+    /// Whether the server announces another page.
     announced: bool,
 }
 
-/// What was shown of each app: by what later pages are compared, on which list, and the rest where it is kept.
-type Shown = BTreeMap<AppId, (Observed, u16, Option<Box<Told>>)>;
+/// The apps of the pages so far: state (to compare with later pages), index of the list, and the rest if it is kept.
+type Apps = BTreeMap<AppId, (Observed, u16, Option<Box<(Option<Redacted>, Reading)>>)>;
 
-/// What a list says of an app, besides its id.
-type Told = (Option<Redacted>, Reading);
-
-/// What to do after a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Request this page.
     Page(PageRequest),
-    /// That was the last one.
     Done,
 }
 
-/// Why a list is not the whole list.
+/// The reason why a list is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// The same app stood on it twice: pages shifted while they were read.
+    /// Pages shifted while they were read.
     #[error("an app is listed twice")]
     Duplicate,
-    /// `totalItems` changed between pages.
     #[error("the number of apps changed while the list was read")]
     Shifted,
-    /// Fewer distinct apps than `totalItems`.
     #[error("{found} apps came where {told} were announced")]
     Short {
-        /// Distinct ids, and items that could not be read.
+        /// Distinct apps and unreadable items.
         found: u64,
-        /// `totalItems`.
         told: u64,
     },
-    /// The server says that there is another page, and it brings nothing new.
     #[error("the server announces another page, but it brings no other apps")]
     Repeated,
-    /// The pages never end.
     #[error("the list has more than {MAX_PAGES} pages")]
     Endless,
-    /// The items never end.
     #[error("the list has more than {MAX_ITEMS} apps")]
     TooMany,
-    /// A page failed.
     #[error("a page did not arrive")]
     PageFailed,
 }
 
-/// What came of reading the lists.
+/// The result of reading the lists. It is complete if it has no flaw.
 #[derive(Debug)]
 pub struct Listed<T> {
-    /// The apps that came.
     pub apps: T,
-    /// Why they are not all of them, if they are not.
     pub flaw: Option<Flaw>,
-    /// How many items could not be read. They count as apps that came: each affects only itself.
+    /// Number of items that could not be read. They count as apps.
     pub unreadable: u32,
-    /// What is wrong with items and pages that did come.
     pub problems: Vec<Redacted>,
 }
 
@@ -113,7 +95,7 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// Empty lists of the account and of `teams`; `limit` items a page are requested.
+    /// Reads the lists of the account and of `teams` with `limit` items a page.
     pub fn new(limit: Option<u32>, teams: &[Team]) -> Self {
         Self {
             next: PageRequest { number: 1, limit, team: None },
@@ -127,26 +109,23 @@ impl Listing {
         }
     }
 
-    /// The lists of `teams` alone.
     pub fn of_teams(limit: Option<u32>, teams: &[Team]) -> Self {
         let mut listing = Self::new(limit, teams);
         listing.next.team = listing.teams.pop_front();
         listing
     }
 
-    /// The lists for a caller that takes in each page as it comes: only which apps there were is kept.
+    /// Reads the lists for a caller that uses each page at once; keeps only the ids of the apps.
     pub fn of_ids(limit: Option<u32>, teams: &[Team]) -> Self {
         Self { whole: false, ..Self::new(limit, teams) }
     }
 
-    /// The page to request.
     pub fn next(&self) -> PageRequest {
         self.next.clone()
     }
 
-    /// Makes unknown what this page says of an app otherwise than it, or a page before it, has said already: two readings
-    /// that disagree prove nothing. [`Listing::add`] does it where it keeps readings; a caller that takes them in itself
-    /// does it before.
+    /// Marks apps of `page` as Unknown whose readings contradict each other or an earlier page: they prove nothing.
+    /// [`Listing::add`] does this if it keeps readings; other callers do it before they use a page.
     pub fn doubt(&self, page: &mut Page) {
         let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
         for Seen { id, reading, .. } in &page.apps {
@@ -159,7 +138,7 @@ impl Listing {
         }
     }
 
-    /// Takes a page in and returns what to request next.
+    /// Adds the requested page.
     pub fn add(&mut self, mut page: Page) -> Next {
         if self.whole {
             self.doubt(&mut page);
@@ -167,34 +146,26 @@ impl Listing {
         let empty = page.apps.is_empty();
         let (mut fresh, mut again) = (0_u64, false);
         for Seen { id, name, reading } in page.apps {
-            let told = (reading.observed, self.part.number, self.whole.then(|| Box::new((name, reading))));
-            let full = self.seen.len() >= MAX_ITEMS;
-            match self.seen.entry(id) {
-                Entry::Occupied(entry) if entry.get().1 == self.part.number => {
-                    entry.into_mut().clone_from(&told);
-                    again = true;
-                }
-                Entry::Occupied(entry) => {
-                    entry.into_mut().clone_from(&told);
-                    fresh += 1;
-                }
-                Entry::Vacant(_) if full => page.cut = true,
-                Entry::Vacant(entry) => {
-                    entry.insert(told);
-                    fresh += 1;
-                }
+            if self.seen.len() >= MAX_ITEMS && !self.seen.contains_key(&id) {
+                page.cut = true;
+                continue;
+            }
+            let observed = reading.observed;
+            let rest = self.whole.then(|| Box::new((name, reading)));
+            match self.seen.insert(id, (observed, self.part.number, rest)) {
+                Some((_, list, _)) if list == self.part.number => again = true,
+                Some(_) | None => fresh += 1,
             }
         }
         self.part.found += fresh;
         if fresh > 0 || empty {
-            // A page that comes again brings its problems again.
+            // A repeated page repeats its problems.
             self.part.found += u64::from(page.unreadable);
             self.unreadable = self.unreadable.saturating_add(page.unreadable);
             self.problems.extend(page.problems);
             self.problems.truncate(MAX_PROBLEMS);
         }
-        // A server that knows no pages answers the second one with the first. One app that comes again beside others says
-        // that the pages shifted.
+        // A server without pages repeats the first one. A repeated app beside new ones means that the pages shifted.
         if again && fresh > 0 {
             self.flaw(Flaw::Duplicate);
         }
@@ -210,7 +181,7 @@ impl Listing {
         }
         self.part.total = pagination.total_items.or(self.part.total);
         let Part { found, total, .. } = self.part;
-        // Each sign that there is more is believed; without a sign that there is not, the next page is requested.
+        // Every sign of another page is believed. Without a sign of the end, the next page is requested, too.
         let pages = pagination.total_pages.map(|pages| pages > u64::from(self.next.number));
         let announced = pagination.has_next_page == Some(true) || pages == Some(true);
         let denied = pagination.has_next_page.or(pages) == Some(false);
@@ -233,12 +204,12 @@ impl Listing {
         self.next_list()
     }
 
-    /// Notes that a page failed: what came is kept, and is not the whole.
+    /// Notes that a page failed, so that the list is not complete.
     pub fn fail(&mut self) {
         self.flaw(Flaw::PageFailed);
     }
 
-    /// Goes on with the list of the next team.
+    /// Continues with the list of the next team.
     pub fn next_list(&mut self) -> Next {
         let Some(team) = self.teams.pop_front() else { return Next::Done };
         self.part = Part { number: self.part.number.saturating_add(1), ..Part::default() };
@@ -246,13 +217,13 @@ impl Listing {
         Next::Page(self.next())
     }
 
-    /// Whether a page was refused because there is none: nothing announced it, and some servers answer the page after
-    /// the last with 404.
+    /// Whether a page was refused because it does not exist: nothing announced it, and some servers answer the page after
+    /// the last one with 404.
     pub fn is_beyond_end(&self, failure: &Failure) -> bool {
         self.next.number > 1 && !self.part.announced && matches!(failure.http_status, Some(400 | 404 | 416 | 422))
     }
 
-    /// Whether the page size itself may have been refused: then the page is requested again without one.
+    /// Whether the server may have refused the page size, so that the page is requested again without one.
     pub fn may_have_been_refused(&self) -> bool {
         self.next.number == 1 && self.next.limit.is_some()
     }
@@ -262,28 +233,26 @@ impl Listing {
         self.next.limit = None;
     }
 
-    /// The apps that came, and why they are not all of them, if they are not.
     pub fn finish(self) -> Listed<Vec<Seen>> {
         self.into_listed(|seen| {
-            let seen = seen.into_iter().filter_map(|(id, (_, _, told))| {
-                let (name, reading) = *told?;
+            let seen = seen.into_iter().filter_map(|(id, (_, _, rest))| {
+                let (name, reading) = *rest?;
                 Some(Seen { id, name, reading })
             });
             seen.collect()
         })
     }
 
-    /// The ids that came, and why they are not all of them, if they are not.
     pub fn finish_ids(self) -> Listed<BTreeSet<AppId>> {
         self.into_listed(|seen| seen.into_keys().collect())
     }
 
-    fn into_listed<T>(self, apps: impl FnOnce(Shown) -> T) -> Listed<T> {
+    fn into_listed<T>(self, apps: impl FnOnce(Apps) -> T) -> Listed<T> {
         let Self { seen, flaw, unreadable, problems, .. } = self;
         Listed { apps: apps(seen), flaw, unreadable, problems }
     }
 
-    /// The first flaw is the one that is reported.
+    /// Notes a flaw; the first one is reported.
     fn flaw(&mut self, flaw: Flaw) {
         self.flaw.get_or_insert(flaw);
     }
@@ -319,23 +288,23 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_whole_only_if_it_adds_up() {
+    fn a_list_is_complete_only_if_the_counts_agree() {
         case(vec![page(&["a", "b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a"], Some(2), Some(true)), page(&["b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a", "b"], Some(2), None)], 2, None);
         case(vec![page(&["a", "b"], None, Some(false))], 2, None);
         case(vec![page(&[], Some(0), Some(false))], 0, None);
-        // hasNextPage lies in either direction: each sign that there is more is believed, and the count decides.
+        // hasNextPage is wrong in either direction: every sign of another page is believed, and the count decides.
         case(vec![page(&["a"], Some(2), Some(false)), page(&["b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true)), page(&[], Some(2), Some(true))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true)), page(&["a", "b"], Some(2), Some(true))], 2, None);
-        // A count that is too small is not believed against the server's word that this is the end.
+        // A count that is too small does not end the list while hasNextPage is true.
         case(vec![page(&["a"], Some(1), Some(true)), page(&["b"], Some(1), Some(false))], 2, None);
     }
 
     #[test]
-    fn a_short_page_is_not_the_whole_list() {
-        // Neither a count nor a next page: pages are read until one brings nothing new.
+    fn a_short_page_is_not_a_complete_list() {
+        // Neither a count nor hasNextPage: pages are read until one has no new app.
         case(vec![page(&["a", "b"], None, None), page(&["c"], None, None), page(&[], None, None)], 3, None);
         case(vec![page(&["a", "b"], None, None), page(&["a", "b"], None, None)], 2, None); // a server without pages
         case(vec![page(&[], None, None)], 0, None);
@@ -418,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_concludes_nothing() {
+    fn a_list_with_contradictions_is_incomplete() {
         let short = Flaw::Short { found: 1, told: 3 };
         case(vec![page(&["a"], Some(3), Some(true)), page(&[], Some(3), Some(false))], 1, Some(short));
         case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(short));
@@ -435,7 +404,7 @@ mod tests {
         assert_eq!(listing.add(unreadable(page(&["a"], Some(2), None))), Next::Done);
         let listed = listing.finish();
         assert_eq!((listed.apps.len(), listed.flaw, listed.unreadable, listed.problems.len()), (1, None, 1, 1));
-        // A page that comes again does not count twice.
+        // A repeated page does not count twice.
         let mut listing = Listing::default();
         listing.add(unreadable(page(&["a"], None, None)));
         assert_eq!(listing.add(unreadable(page(&["a"], None, None))), Next::Done);
@@ -443,30 +412,30 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_never_end_are_not_followed_for_ever() {
+    fn the_number_of_pages_is_bounded() {
         let mut listing = Listing::default();
-        let mut asked = 1;
-        while let Next::Page(_) = listing.add(page(&[&format!("app-{asked}")], None, Some(true))) {
-            asked += 1;
+        let mut requested = 1;
+        while let Next::Page(_) = listing.add(page(&[&format!("app-{requested}")], None, Some(true))) {
+            requested += 1;
         }
-        assert_eq!(asked, MAX_PAGES);
+        assert_eq!(requested, MAX_PAGES);
         assert_eq!(listing.finish().flaw, Some(Flaw::Endless));
     }
 
     #[test]
-    fn apps_that_never_end_are_not_kept_for_ever() {
+    fn the_number_of_apps_is_bounded() {
         let mut listing = Listing::of_ids(None, &[]);
-        let mut asked = 0;
+        let mut requested = 0;
         loop {
-            let ids: Vec<String> = (0..5000).map(|number| format!("{asked}-{number}")).collect();
+            let ids: Vec<String> = (0..5000).map(|number| format!("{requested}-{number}")).collect();
             let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            asked += 1;
+            requested += 1;
             if listing.add(page(&ids, Some(1_000_000_000), Some(true))) == Next::Done {
                 break;
             }
         }
         let listed = listing.finish_ids();
-        assert_eq!((asked, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(Flaw::TooMany)));
+        assert_eq!((requested, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(Flaw::TooMany)));
         let mut listing = Listing::default();
         assert_eq!(listing.add(Page { cut: true, ..page(&["a"], Some(1), None) }), Next::Done);
         assert_eq!(listing.finish().flaw, Some(Flaw::TooMany));

@@ -77,13 +77,13 @@ impl Server {
         Transport::new(&self.ask().url, None, trusting())
     }
 
-    fn ask(&self) -> Ask {
+    fn ask(&self) -> Outgoing {
         ask(&format!("http://127.0.0.1:{}/", self.port))
     }
 }
 
-fn ask(url: &str) -> Ask {
-    Ask {
+fn ask(url: &str) -> Outgoing {
+    Outgoing {
         method: Method::POST,
         url: url.parse().unwrap(),
         authorization: HeaderValue::from_static("Bearer x"),
@@ -264,7 +264,7 @@ async fn a_call_that_must_not_be_made_twice_gets_a_connection_of_its_own() {
             .await;
     let client = server.client();
     answered(&client.exchange(&server.ask()).await, 200, 0);
-    let once = Ask { idempotent: false, ..server.ask() };
+    let once = Outgoing { idempotent: false, ..server.ask() };
     answered(&client.exchange(&once).await, 200, 0);
     lost(client.exchange(&once).await, Verdict::LostAnswer, 0);
     assert_eq!(server.log(), [(1, 1), (2, 1), (3, 1)]);
@@ -278,7 +278,7 @@ async fn a_timeout_is_never_repeated_and_the_other_connections_are_not_used_agai
     .await;
     let client = server.client();
     answered(&client.exchange(&server.ask()).await, 200, 0);
-    let hasty = Ask { deadline: Duration::from_millis(50), ..server.ask() };
+    let hasty = Outgoing { deadline: Duration::from_millis(50), ..server.ask() };
     let text = lost(client.exchange(&hasty).await, Verdict::LostAnswer, 0);
     assert_eq!(text, format!("no whole answer within 50ms (127.0.0.1:{})", server.port));
     answered(&client.exchange(&server.ask()).await, 200, 0);
@@ -388,7 +388,7 @@ async fn goaway_server(answers: bool) -> (String, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn an_unprocessed_request_that_must_not_be_made_twice_is_left_to_the_caller() {
     let (url, used) = goaway_server(false).await;
-    let once = Ask { idempotent: false, ..ask(&url) };
+    let once = Outgoing { idempotent: false, ..ask(&url) };
     lost(Transport::new(&once.url, None, trusting()).exchange(&once).await, Verdict::Retry, 0);
     assert_eq!(used.load(Ordering::SeqCst), 1);
 }
