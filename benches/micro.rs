@@ -1,4 +1,4 @@
-//! What does each step cost by itself, without disk, network and clock? `cargo bench --bench micro`.
+//! The cost of each step by itself, without disk, network and clock: `cargo bench --bench micro`.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -22,11 +22,11 @@ use campos_operator::reconcile::state::Observed;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
-/// A manifest as most are.
+/// A typical manifest.
 const PLAIN: &str = "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata:\n  name: ticket-bot\n  labels: {team: \
                      support}\nspec:\n  appId: 60c72b2f9b1e8d001c8e4f3a\n  state: Stopped\n";
 
-/// One with every kind of window.
+/// A manifest with every kind of window.
 const SCHEDULED: &str = r#"apiVersion: campos-operator.dev/v1
 kind: App
 metadata:
@@ -44,20 +44,20 @@ spec:
       - {state: Stopped, cron: "0 12 * * 1-5", duration: 1h}
 "#;
 
-/// The text of an app on the wire, with what differs from app to app in braces.
+/// An app on the wire. Braces mark the values that differ.
 const APP: &str = include_str!("app.json");
 
 fn main() {
     divan::main();
 }
 
-/// A plain manifest, from its text to what it declares.
+/// Parses a plain manifest.
 #[divan::bench]
 fn parse_plain(bencher: Bencher<'_, '_>) {
     parse(bencher, PLAIN);
 }
 
-/// The same with a schedule of four windows.
+/// Parses a manifest with a schedule of four windows.
 #[divan::bench]
 fn parse_scheduled(bencher: Bencher<'_, '_>) {
     parse(bencher, SCHEDULED);
@@ -68,7 +68,7 @@ fn parse(bencher: Bencher<'_, '_>, text: &str) {
     bencher.counter(BytesCount::of_str(text)).bench(|| load::parse(black_box(&file), black_box(text.as_bytes())));
 }
 
-/// What a running app that shall stop needs.
+/// Decides for a running app with the desired state Stopped.
 #[divan::bench]
 fn decision(bencher: Bencher<'_, '_>) {
     let past = Attempts::new(0);
@@ -99,13 +99,13 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
     });
 }
 
-/// Who is next, and may they: a call that is admitted and succeeds.
+/// Admits a call that succeeds.
 #[divan::bench]
 fn governor_admits(bencher: Bencher<'_, '_>) {
     let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
     let mut now = Moment::START;
     bencher.bench_local(|| {
-        // So slow that the budget always has room.
+        // Slow enough for the budget.
         now = now + Duration::from_secs(1);
         let waiting = Waiting { act: Some(now), calls: 1, confirm: None, observe: Some(now) };
         let admitted = limiter.order(&waiting, now).any(|lane| limiter.admit(lane, now) == Admission::Go);
@@ -114,7 +114,7 @@ fn governor_admits(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The same where the budget is used up.
+/// Refuses a call because the budget is exhausted.
 #[divan::bench]
 fn governor_refuses(bencher: Bencher<'_, '_>) {
     let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
@@ -146,14 +146,14 @@ fn page_of_100_apps(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::of_slice(&page)).bench(|| wire::page(black_box(&page), &secrets));
 }
 
-/// What a schedule of four windows asks for at a moment.
+/// The state that a schedule of four windows asks for at a moment.
 #[divan::bench]
 fn schedule_decides(bencher: Bencher<'_, '_>) {
     let (spec, at) = scheduled();
     bencher.bench(|| spec.target(black_box(at)));
 }
 
-/// When it will ask for something else.
+/// The next transition of a schedule.
 #[divan::bench]
 fn schedule_next_change(bencher: Bencher<'_, '_>) {
     let (spec, at) = scheduled();

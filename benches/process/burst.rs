@@ -1,4 +1,4 @@
-//! How soon is a burst worked off? Many edits in one tight loop, from before the first to the arrival of the last call.
+//! The time of a burst: many edits in one tight loop, from before the first edit to the arrival of the last call.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 

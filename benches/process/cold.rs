@@ -1,7 +1,7 @@
-//! How soon after its start does the operator know a fleet? To the first call, and to the call that only a complete
-//! plan can hold: one app of the first page of the list and one of the last are not as declared.
+//! The time from a cold start to the first call, and to the call that needs the complete list: one app of the first page
+//! and one of the last are not as declared.
 //!
-//! Beside that, in the same run: reading the same files, reading and parsing them on all cores, and fetching the list.
+//! For comparison, in the same run: reading the files, reading and parsing them on all cores, and fetching the list.
 //! The page cache is warm for all of them.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -70,7 +70,7 @@ fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// Fetches every page and looks at none.
+/// Fetches every page without parsing it.
 fn fetch_list(server: &Server, apps: u32) -> anyhow::Result<usize> {
     let mut wire = Wire::open(server.address())?;
     let mut bytes = 0;

@@ -15,17 +15,17 @@ use anyhow::{Context as _, bail};
 use crate::fleet::Fleet;
 use crate::server::Server;
 
-/// The binary that is measured: the one that cargo built with the bench, or that which `BENCH_OPERATOR` names.
+/// The measured binary: the one that cargo built with the bench, or that of `BENCH_OPERATOR`.
 pub(crate) fn binary() -> PathBuf {
     env::var_os("BENCH_OPERATOR").unwrap_or_else(|| env!("CARGO_BIN_EXE_campos-operator").into()).into()
 }
 
-/// The token, which the server here does not look at.
+/// The token, which the server of the bench ignores.
 pub(crate) const TOKEN: &str = "bench";
 
-/// What the log says when nothing is left to do.
+/// The log message when nothing is left to do.
 const SETTLED: &str = "apps are as declared";
-/// How long it may take until nothing is left to do.
+/// Deadline until nothing is left to do.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The memory of a process, in bytes.
@@ -33,20 +33,20 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Memory {
     /// `VmRSS`.
     pub(crate) resident: f64,
-    /// `RssAnon`: what the process made itself.
+    /// `RssAnon`: heap and stacks.
     pub(crate) anonymous: f64,
     /// `RssFile`: pages of the binary and its libraries, shared with the page cache.
     pub(crate) file: f64,
-    /// `VmHWM`: the most that was ever resident.
+    /// `VmHWM`: the peak.
     pub(crate) peak: f64,
 }
 
-/// What a process used of the machine so far.
+/// The processor use of a process so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// Time on a processor, in seconds.
     pub(crate) cpu: f64,
-    /// How often one of its threads went to sleep by itself: each was woken for it.
+    /// Number of voluntary context switches: each needs a wake-up.
     pub(crate) sleeps: f64,
 }
 
@@ -77,12 +77,12 @@ impl Daemon {
         Path::new("/proc").join(self.child.id().to_string())
     }
 
-    /// How much was logged so far: what comes after it is new.
+    /// The length of the log so far.
     pub(crate) fn logged(&self) -> usize {
         fs::metadata(&self.log).map_or(0, |file| usize::try_from(file.len()).unwrap_or(usize::MAX))
     }
 
-    /// Waits until nothing is left to do, told after so much of the log.
+    /// Waits until the log reports, after its first `logged` bytes, that nothing is left to do.
     pub(crate) fn settle_after(&mut self, logged: usize) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -144,14 +144,14 @@ impl Drop for Daemon {
     }
 }
 
-/// The binary, with nothing of the caller's environment.
+/// The binary, without the caller's environment.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(binary());
     command.env_clear().env("CAMPOSCLOUD_TOKEN", TOKEN);
     command
 }
 
-/// How long a command takes to its end.
+/// The run time of a command.
 pub(crate) fn timed<A: AsRef<OsStr>>(arguments: &[A]) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let status = command().args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status()?;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use tempfile::TempDir;
 
-/// Manifests of one directory; above that another one is begun, as people do.
+/// Largest number of manifests in one directory; more go to another one.
 const PER_DIRECTORY: u32 = 1_000;
 
-/// What a manifest asks for.
+/// The state in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Running,
@@ -56,7 +56,7 @@ impl Way {
     }
 }
 
-/// An edit that is still to be made, with all that it needs.
+/// A prepared edit.
 #[derive(Debug)]
 pub(crate) enum Edit {
     Rename { from: PathBuf, to: PathBuf },
@@ -64,7 +64,7 @@ pub(crate) enum Edit {
 }
 
 impl Edit {
-    /// Makes it. Returns the moment just before its last step, the rename or the close.
+    /// Makes the edit. Returns the time just before its last step, the rename or the close.
     pub(crate) fn make(self) -> anyhow::Result<Instant> {
         match self {
             Self::Rename { from, to } => {
@@ -91,7 +91,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Writes `apps` manifests that all say Running, with modification times in the past: nobody is writing them.
+    /// Writes `apps` manifests that all say Running, with modification times in the past, so that they count as stable.
     pub(crate) fn new(apps: u32) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("campos-operator-bench-").tempdir().context("a temp directory")?;
         let fleet = Self { root, wanted: vec![State::Running; apps as usize] };
@@ -114,7 +114,7 @@ impl Fleet {
         self.root.path().join("manifests")
     }
 
-    /// A directory of the same file system that nobody watches.
+    /// A directory of the same file system that is not watched.
     pub(crate) fn staging(&self) -> PathBuf {
         self.root.path().join("staging")
     }
@@ -132,13 +132,13 @@ impl Fleet {
         )
     }
 
-    /// Sets what an app shall be, before anybody watches.
+    /// Sets the state of an app before the operator starts.
     pub(crate) fn ask(&mut self, app: u32, state: State) -> anyhow::Result<()> {
         self.wanted[app as usize] = state;
         self.write_aged(app)
     }
 
-    /// The manifest, modified long ago: what was modified just now is waited for, since it may be written still.
+    /// Writes the manifest with an old modification time. The operator waits for files that were modified just now.
     fn write_aged(&self, app: u32) -> anyhow::Result<()> {
         let mut file = File::create(self.path(app))?;
         file.write_all(self.text(app).as_bytes())?;
@@ -162,7 +162,7 @@ impl Fleet {
     }
 }
 
-/// The id of an app on the pretended platform: as the real ones look, with its number in the last eight digits.
+/// The id of an app on the simulated platform, in the form of real ones, with its number in the last eight digits.
 pub(crate) fn app_id(app: u32) -> String {
     format!("60c72b2f9b1e8d00{app:08x}")
 }

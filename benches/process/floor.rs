@@ -1,5 +1,5 @@
-//! The least that any program has to do from an edit to its call, as a process of its own: a raw inotify read, a read
-//! of the file, a YAML parser, one request on an open connection. No runtime, no checks, no memory of anything.
+//! The minimum work from an edit to its call, as a process of its own: a raw inotify read, a read of the file, a YAML
+//! parser, one request on an open connection. No runtime, no checks, no state.
 
 #![expect(clippy::print_stdout, reason = "the line that tells its parent that it watches")]
 
@@ -19,10 +19,10 @@ use serde::Deserialize;
 
 use crate::wire::Wire;
 
-/// The first argument of the process that is the floor.
+/// The first argument of the floor process.
 pub(crate) const VERB: &str = "floor";
 
-/// A manifest, as far as the floor looks at it. All of it is parsed.
+/// The fields of a manifest that the floor uses. It parses the whole file.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
@@ -58,7 +58,7 @@ impl Floor {
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // It may have ended by itself; what it lacked shows in the figures.
+        // It may have ended by itself; the figures show the failure.
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
@@ -96,7 +96,7 @@ fn directories_below(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Every file below `root`, read one after the other. Returns how many bytes they hold.
+/// Every file below `root`, read one after the other. Returns their total size.
 pub(crate) fn read_all(root: &Path) -> anyhow::Result<usize> {
     let mut bytes = 0;
     for file in files_below(root)? {
@@ -105,7 +105,7 @@ pub(crate) fn read_all(root: &Path) -> anyhow::Result<usize> {
     Ok(bytes)
 }
 
-/// Every file below `root`, read and parsed on all cores. Returns how many ask for Stopped.
+/// Every file below `root`, read and parsed on all cores. Returns the number of Stopped ones.
 pub(crate) fn parse_all(root: &Path) -> anyhow::Result<usize> {
     let files = files_below(root)?;
     let cores = thread::available_parallelism()?.get();

@@ -1,4 +1,4 @@
-//! How does each cost grow with the number of apps, and what does the account's limit make of it?
+//! The growth of each cost with the number of apps, and the effect of the account's limit.
 //!
 //! Nothing is measured here: the figures of the other parts are fitted, and the limit is arithmetic.
 
@@ -12,10 +12,10 @@ use crate::{Part, Plan, cold, idle, memory, requests};
 
 const PART: &str = "growth";
 
-/// The time between lists that is asked for by default.
+/// The default interval between lists.
 const INTERVAL: Duration = Duration::from_secs(60);
 const ACCOUNTS: [u32; 3] = [1, 10, 100];
-/// A list of more pages is taken for one that never ends.
+/// The operator reads at most this number of pages.
 const MOST_OF_ONE_ACCOUNT: u32 = 100_000;
 const FLEETS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
@@ -32,7 +32,7 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
         }
         let costs = results.by_size(measure, "operator");
         let points: Vec<(f64, f64)> = costs.iter().map(|(apps, cost)| (f64::from(*apps), cost.value)).collect();
-        // What is spent whatever the number of apps flattens the whole; the end of it tells how it goes on.
+        // Fixed costs flatten the curve; its end shows the growth.
         for (name, points) in [("all sizes", &points[..]), ("two largest", &points[points.len().saturating_sub(2)..])] {
             if let Some(exponent) = exponent(points) {
                 results.push(Row::new(
@@ -53,7 +53,7 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the default budget of each account allows: how often the list is read, and how long it takes to stop all apps.
+/// The effect of the default budget: the interval between lists, and the time to stop all apps.
 fn account_limit(apps: u32, accounts: u32, results: &mut Results) {
     let limiter = RateLimiter::new(Budget::PerMinute(DEFAULT_BUDGET), 0);
     let each = apps.div_ceil(accounts);

@@ -1,8 +1,8 @@
-//! What does it cost to keep watching? Processor time and wake-ups of a settled operator, scans included; with a list
-//! each 60 s (the default), and with no list at all.
+//! The cost of watching: processor time and wake-ups of a settled operator, scans included; with a list each 60 s (the
+//! default), and with no list at all.
 //!
-//! The value is that of the whole span, over which every cost that recurs comes due (six scans, one of which reads all
-//! contents again, and one list); the extremes are those of its parts.
+//! The value is that of the whole span, which includes every recurring cost (six scans, one of which reads all contents
+//! again, and one list); the extremes are those of its parts.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -22,7 +22,7 @@ const PART: &str = "idle";
 pub(crate) const CPU: &str = "processor, of one core";
 pub(crate) const WAKES: &str = "wake-ups";
 
-/// One idle operator, with what it had used at the end of each part of the span.
+/// One idle operator, with its use at the end of each part of the span.
 #[derive(Debug)]
 struct Subject {
     daemon: Daemon,

@@ -1,8 +1,8 @@
-//! How soon does an edit become a call? From just before the rename, or the close of a file written in place, to the
+//! The time from an edit to its call: from just before the rename, or the close of a file written in place, to the
 //! arrival of the stop or start at the server.
 //!
 //! Operator, floor and peers each have a directory and a server of their own and take turns, block by block, so that
-//! whatever else the machine does meets all of them. An app is edited once a block; a block begins when nothing is left
+//! other load of the machine affects all of them. An app is edited once a block; a block begins when nothing is left
 //! to verify.
 
 use std::collections::HashMap;
@@ -22,12 +22,12 @@ use crate::stats::Summary;
 
 const PART: &str = "latency";
 
-/// How long a call may take to arrive.
+/// Deadline for the arrival of a call.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Edits that are measured while a bulk is under way, and the time between two of them.
+/// Number of edits that are measured during a bulk, and the time between two of them.
 const AMONG_BULK: (u32, Duration) = (40, Duration::from_micros(500));
 
-/// Who turns an edit into a call.
+/// The program that turns an edit into a call.
 #[derive(Debug)]
 enum Worker {
     Operator(Daemon),
@@ -66,7 +66,7 @@ impl Lane {
         let process = kind.start(&fleet.manifests(), &server.url())?;
         let mut lane =
             Self { name: kind.name.into(), fleet, server, worker: Worker::Peer { _process: process }, next: 0 };
-        // It does not say when it watches: edits are made until one is seen.
+        // It does not report when it watches: the bench repeats edits until one causes a call.
         let watching = (0..50).any(|_| {
             let edit = lane.prepare(Way::Rename);
             edit.and_then(|(_, edit)| edit.make()).is_ok()
@@ -88,7 +88,7 @@ impl Lane {
         calls.with_context(|| format!("{}: {count} calls did not come within {PATIENCE:?}", self.name))
     }
 
-    /// Runs what makes `count` calls and waits until nothing is left to do.
+    /// Runs `work`, which causes `count` calls, and waits until nothing is left to do.
     pub(crate) fn block<T>(
         &mut self,
         count: u32,
@@ -98,14 +98,14 @@ impl Lane {
         let value = work(self)?;
         self.calls(count as usize)?;
         if let Worker::Operator(daemon) = &mut self.worker {
-            // The last call was just made: it is still to be verified, so nobody has told yet that all is done.
+            // The last call is still unconfirmed, so the log does not report the end yet.
             let logged = daemon.logged();
             daemon.settle_after(logged)?;
         }
         Ok(value)
     }
 
-    /// Edits one app after the other, each once the call of the one before has come.
+    /// Edits one app after the other, each after the arrival of the previous call.
     fn edits(&mut self, way: Way, count: u32, pause: &mut Pause) -> anyhow::Result<Vec<f64>> {
         let already = self.server.wait_for_calls(0, Duration::ZERO).map_or(0, |calls| calls.len());
         (1..=count as usize)
@@ -120,7 +120,7 @@ impl Lane {
             .collect()
     }
 
-    /// Flips `bulk` apps as a checkout does, and then edits others at an even pace while that is worked off.
+    /// Flips `bulk` apps as a checkout does, and then edits others at an even pace during the bulk.
     fn edits_among_bulk(&mut self, way: Way, bulk: u32) -> anyhow::Result<Vec<f64>> {
         let checkout = self.prepare_many(Way::Rename, bulk)?;
         let single = self.prepare_many(way, AMONG_BULK.0)?;
@@ -142,7 +142,7 @@ impl Lane {
     }
 }
 
-/// Pauses of 1 to 4 ms that follow no rhythm of anybody's, the same in each run.
+/// Irregular pauses of 1 to 4 ms, the same in each run.
 #[derive(Debug)]
 struct Pause(u64);
 

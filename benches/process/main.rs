@@ -1,8 +1,8 @@
-//! The operator measured as a user runs it: the release binary as a process, against a server that costs next to
-//! nothing, beside the least that the same job can cost on the same machine in the same run.
+//! Measurements of the release binary as a process, against a server that costs almost nothing, and beside the minimum
+//! cost of the same job on the same machine in the same run.
 //!
 //! `cargo bench --bench process` runs all parts, `cargo bench --bench process -- latency --apps 1000` one of them.
-//! `benches/README.md` tells what each measures and how to read it.
+//! `benches/README.md` explains each part and its figures.
 
 mod burst;
 mod cold;
@@ -92,18 +92,18 @@ impl Part {
     }
 }
 
-/// How much is measured.
+/// The amount of measurements.
 #[derive(Debug)]
 struct Plan {
     /// Numbers of manifests where edits are measured.
     sizes: Vec<u32>,
-    /// Numbers of manifests where it is measured how a cost grows.
+    /// Numbers of manifests for the growth of costs.
     growth: Vec<u32>,
     /// Runs of each measurement.
     runs: usize,
     /// Edits of one run.
     edits: u32,
-    /// The same of those that take a second for each.
+    /// Edits of one run of programs that need a second for each.
     slow_edits: u32,
     /// Edits of a bulk.
     bulk: u32,
@@ -156,7 +156,7 @@ fn main() -> anyhow::Result<()> {
         return floor::run(server, Path::new(manifests));
     }
     if !given.iter().any(|argument| argument == "--bench") {
-        // `cargo test --benches` builds and runs this, too, without optimisation: there is nothing to measure.
+        // `cargo test --benches` runs this, too, but without optimisation there is nothing to measure.
         return Ok(());
     }
     let arguments = Arguments::parse();
@@ -165,7 +165,7 @@ fn main() -> anyhow::Result<()> {
     let mut results = Results::new();
     for part in parts {
         part.run(&plan, &mut results)?;
-        // After each: what was measured is not lost with what fails later.
+        // After each part, so that a later failure loses no figures.
         if let Some(directory) = &arguments.out {
             write(&results, directory)?;
         }

@@ -1,4 +1,4 @@
-//! What does a watched app cost in memory? Resident, once everything is settled, with the port open as by default.
+//! The resident memory per app of a settled operator, with the port open as by default.
 
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const PART: &str = "memory";
 pub(crate) const RESIDENT: &str = "resident (VmRSS)";
 pub(crate) const ANONYMOUS: &str = "of it anonymous (RssAnon)";
 
-/// What is freed after the start gets the time to be freed.
+/// Time for the release of memory after the start.
 const AFTER_SETTLING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {

@@ -1,5 +1,4 @@
-//! What people write first: small loops that do the same job, from `benches/peers/`, as far as what they need is
-//! installed.
+//! Peers: small loops for the same job, from `benches/peers/`, if the programs that they need are installed.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +15,7 @@ pub(crate) struct Kind {
     program: PathBuf,
     script: &'static str,
     environment: Option<(&'static str, &'static str)>,
-    /// A command that succeeds where everything is installed, and what that is.
+    /// A command that succeeds if everything is installed, and the name of the requirement.
     probe: (Vec<&'static str>, &'static str),
 }
 
@@ -48,7 +47,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
 }
 
 impl Kind {
-    /// What is missing, if anything is.
+    /// The missing requirement, if there is one.
     pub(crate) fn missing(&self) -> Option<&'static str> {
         let (arguments, needs) = &self.probe;
         let probe = Command::new(&self.program)
@@ -65,7 +64,7 @@ impl Kind {
         let mut command = Command::new(&self.program);
         command.arg(script).arg(manifests).arg(url).env("CAMPOSCLOUD_TOKEN", "bench").envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A group of its own: the shell's children are to end with it.
+        // A group of its own, so that the shell's children end with it.
         let child = command.process_group(0).spawn().with_context(|| format!("starting {}", self.name))?;
         Ok(Peer(child))
     }
@@ -77,7 +76,7 @@ pub(crate) struct Peer(Child);
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended by itself; what it lacked shows in the figures.
+        // It may have ended by itself; the figures show the failure.
         let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.wait();
     }

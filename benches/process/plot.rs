@@ -12,7 +12,7 @@ const HEIGHT: f64 = 300.0;
 const MARGIN: (f64, f64, f64, f64) = (70.0, 40.0, 120.0, 40.0);
 /// Of middling brightness, to be seen on white and on black; each line has its name beside it as well.
 const COLOURS: [&str; 5] = ["#2f81d6", "#d1752a", "#3c9a5f", "#a05cc5", "#8a8f98"];
-/// Names beside lines lie at least so far apart.
+/// Smallest distance between names beside lines.
 const LINE: f64 = 14.0;
 
 /// One curve.
@@ -58,7 +58,7 @@ impl Axis {
     }
 }
 
-/// The picture of a run; what was not measured is not in it.
+/// The picture of the measurements of a run.
 pub(crate) fn svg(results: &Results) -> String {
     let curves = |of: &[(&str, &str, &str)]| {
         let curve = |(name, measure, subject): &(&str, &str, &str)| Series {
@@ -155,7 +155,7 @@ fn latencies(results: &Results) -> String {
 /// Curves over the number of apps.
 fn lines(panel: &Panel) -> String {
     let points = || panel.series.iter().flat_map(|series| &series.points);
-    // Marks at round numbers of what people count memory in.
+    // Marks at round numbers of MiB.
     let base = if panel.unit == Unit::Bytes { 1_048_576.0 } else { 1.0 };
     let (left, right) = (MARGIN.0, WIDTH - MARGIN.2);
     let (top, bottom) = (MARGIN.1, HEIGHT - MARGIN.3);

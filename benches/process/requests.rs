@@ -1,4 +1,4 @@
-//! How many requests does the job take, against the fewest that it can take?
+//! The number of requests for the job, compared with the minimum.
 //!
 //! A list of all apps takes one request a page. A convergence takes one call for each app, and a confirmation of each:
 //! one read, or the pages of one list if these are fewer.
@@ -35,7 +35,7 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
                 .with_apps(apps)
         };
         results.push(report(RESYNC.into(), &resyncs(plan, &fleet, &server)?, pages));
-        // Whether confirming by list or singly is cheaper shows at one size.
+        // One size shows whether confirming by list or by single reads is cheaper.
         let edited = if plan.sizes.first() == Some(&apps) { &[5, 50][..] } else { &[] };
         for &drifted in edited {
             let drifted = drifted.min(apps);
@@ -47,9 +47,9 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Requests of each list: the pages that come between two pauses. A pause is told by nothing coming for a while.
+/// Requests of each list: the pages that come between two pauses. A pause is a time without requests.
 fn resyncs(plan: &Plan, fleet: &Fleet, server: &Server) -> anyhow::Result<Vec<f64>> {
-    // The more there is to read, the longer until there is a pause.
+    // A longer list needs a longer pause.
     let interval = INTERVAL.max(Duration::from_millis(u64::from(fleet.apps()) / 10));
     let seconds = format!("{}s", interval.as_secs());
     let mut daemon = Daemon::start(fleet, server, &["--listen", "off", "--interval", &seconds])?;

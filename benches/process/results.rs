@@ -1,4 +1,4 @@
-//! What was measured: printed as it comes, kept for the table, the plot and whoever wants to compute with it.
+//! The results of a run: printed at once, and kept for the table, the plot and results.json.
 
 #![expect(clippy::print_stdout, reason = "the results are what the bench is run for")]
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::stats::Summary;
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
@@ -25,18 +25,18 @@ pub(crate) enum Unit {
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
-    /// The question that it answers.
+    /// The part of the bench.
     pub(crate) part: &'static str,
-    /// What was measured.
+    /// The measured quantity.
     pub(crate) measure: String,
-    /// Of whom.
+    /// The measured program.
     pub(crate) subject: String,
-    /// With so many manifests and apps.
+    /// The number of manifests and apps.
     pub(crate) apps: Option<u32>,
     pub(crate) unit: Unit,
     #[serde(flatten)]
     pub(crate) summary: Summary,
-    /// How many times what it is compared with, and what that is.
+    /// The ratio to another figure, and the name of that one.
     pub(crate) ratio: Option<(f64, String)>,
 }
 
@@ -62,7 +62,7 @@ impl Row {
     }
 }
 
-/// Where and on what it was measured.
+/// The machine and the versions of the run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
@@ -80,7 +80,7 @@ impl Machine {
         Self {
             processor: model.map_or("unknown", |(_, model)| model).to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            // The release; what follows it is whoever built it's.
+            // The release, without the details of the build.
             kernel: read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default().to_owned(),
             filesystem: crate::fleet::filesystem(&std::env::temp_dir()),
         }
@@ -99,7 +99,7 @@ impl fmt::Display for Machine {
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rows: Vec<Row>,
-    /// What was not measured, and why.
+    /// The parts that were not measured, with the reason.
     pub(crate) left_out: Vec<String>,
 }
 

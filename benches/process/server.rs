@@ -1,4 +1,4 @@
-//! A CamposCloud on loopback that costs next to nothing: what is measured shall be the operator and not its server.
+//! A CamposCloud on loopback that costs almost nothing, so that the bench measures the operator and not the server.
 //!
 //! Plain threads, keep-alive HTTP/1.1, apps rendered from a template. It keeps which apps are online, counts the
 //! requests, and notes the moment at which the request line of each call has arrived.
@@ -17,7 +17,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::fleet::{app_id, app_of};
 
-/// The page size of a request that does not ask for one, and the largest.
+/// The default page size, and the largest.
 const PAGE: (u32, u32) = (10, 100);
 
 /// One app as the list shows it: the published example with other values, and with what differs from app to app in braces.
@@ -32,7 +32,7 @@ pub(crate) struct Call {
     pub(crate) app: u32,
 }
 
-/// How many requests came.
+/// Numbers of received requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Requests {
     /// Pages of the list.
@@ -79,7 +79,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
-                // A client that went away is no news.
+                // The client has gone away.
                 thread::spawn(move || drop(serve(stream, &state)));
             }
         });
@@ -94,13 +94,13 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// How many requests came so far.
+    /// Numbers of requests so far.
     pub(crate) fn requests(&self) -> Requests {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Requests { pages: count(&self.state.pages), reads: count(&self.state.reads), calls: count(&self.state.calls) }
     }
 
-    /// Changes an app behind everybody's back.
+    /// Changes an app as another client would.
     pub(crate) fn set_online(&self, app: u32, online: bool) {
         self.state.online[app as usize].store(online, Ordering::Relaxed);
     }
@@ -110,7 +110,7 @@ impl Server {
         self.log().clear();
     }
 
-    /// Waits until `count` calls came since they were forgotten last, and returns them; `None` if they do not come.
+    /// Waits for `count` calls since the last [`Server::forget_calls`], and returns them; `None` at the deadline.
     pub(crate) fn wait_for_calls(&self, count: usize, patience: Duration) -> Option<Vec<Call>> {
         let lacking = |log: &mut Vec<Call>| log.len() < count;
         let (log, _) = self

@@ -1,5 +1,5 @@
-//! Does the server of this bench flatter? The same convergence against it and against `campos-operator simulate`, each
-//! as `run --once`: half of the apps are to be stopped and verified. Few apps, since the simulator keeps to the account's
+//! A check of the server of this bench: the same convergence against it and against `campos-operator simulate`, each as
+//! `run --once`. Half of the apps are to be stopped and verified. Few apps, since the simulator keeps to the account's
 //! limit of 180 requests a minute.
 
 use std::io::{BufRead as _, BufReader};
@@ -71,7 +71,7 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        // It may have ended by itself; then the convergence failed and was told.
+        // It may have ended by itself; then the convergence failed with an error.
         let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }

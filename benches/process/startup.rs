@@ -1,4 +1,4 @@
-//! How soon is the program there, and how large is it?
+//! The start time and the size of the program.
 
 use std::net::TcpListener;
 use std::thread;
@@ -31,7 +31,7 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
 
 /// From the start until the port answers that the daemon lives.
 fn start_to_livez(fleet: &Fleet, server: &Server) -> anyhow::Result<f64> {
-    // A port that is free now; the daemon does not tell the one that it would take before it answers.
+    // A free port; with port 0 the address would be unknown before the daemon answers.
     let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
     let daemon = Daemon::start(fleet, server, &["--listen", &address.to_string()])?;
     loop {

@@ -1,4 +1,4 @@
-//! What do many measurements say? Medians, quantiles, and how a cost grows.
+//! Statistics: medians, quantiles, and the growth of a cost.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ pub(crate) struct Summary {
     pub(crate) min: f64,
     /// The greatest of the runs.
     pub(crate) max: f64,
-    /// How many there were.
+    /// Their number.
     pub(crate) runs: usize,
 }
 
