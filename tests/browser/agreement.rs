@@ -1,4 +1,4 @@
-//! Do the page, `get -w` and the API say the same? At each stop of a scripted run, where nothing moves.
+//! The page, `get -w` and the API agree at each stop of a scripted run, where nothing changes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ type Fleet = BTreeMap<String, String>;
 const SHOWN: &str = "Object.fromEntries([...document.querySelectorAll('.rows [role=row]')].map((row) => [row.dataset.name,
     ['.desired :last-child', '.observed :last-child', '.reason .badge :last-child'].map((part) => row.querySelector(part).textContent).join(' ')]))";
 
-fn told(app: &Value) -> (String, String) {
+fn shown(app: &Value) -> (String, String) {
     let text = |pointer| app.pointer(pointer).and_then(Value::as_str).unwrap_or("–").to_owned();
     let conditions = app.pointer("/status/conditions").and_then(Value::as_array);
     let ready = conditions.and_then(|all| all.iter().find(|one| one["type"] == "Ready"));
@@ -34,14 +34,14 @@ struct Readers<'a> {
     daemon: SocketAddr,
     page: &'a Browser,
     watch: Watch,
-    /// What `get -w` has told of so far.
+    /// The apps that `get -w` has printed so far.
     watched: Fleet,
 }
 
 impl Readers<'_> {
     fn api(&self) -> Fleet {
         let list: Value = serde_json::from_str(&http(self.daemon, "GET", "/api/v1/apps").1).unwrap();
-        list["items"].as_array().unwrap().iter().map(told).collect()
+        list["items"].as_array().unwrap().iter().map(shown).collect()
     }
 
     async fn page(&self) -> Fleet {
@@ -51,7 +51,7 @@ impl Readers<'_> {
     fn watch(&mut self) -> Fleet {
         for line in self.watch.lines.try_iter() {
             let app: Value = serde_json::from_str(&line).unwrap();
-            let (name, state) = told(&app);
+            let (name, state) = shown(&app);
             if app["removed"] == true {
                 self.watched.remove(&name);
             } else {
@@ -94,15 +94,15 @@ async fn the_page_and_the_terminal_agree_with_the_api_at_each_stop() {
     readers.agree("three", "Stopped Stopped Settled").await;
 
     let faults = |on, fault| lock(&simulator.world).set_faults(Faults::always(on, fault));
-    // A call that hangs: everybody says that it is being stopped.
+    // A call that hangs: all three show that it is being stopped.
     faults(Endpoint::Stop, Fault { hang: true, ..Fault::default() });
     manifests.set("one", A, "Stopped");
     readers.agree("one", "Stopped Running Stopping").await;
-    // A call that fails: everybody says that it will be tried again.
+    // A call that fails: all three show the retry.
     faults(Endpoint::Start, Fault { status: Some(500), ..Fault::default() });
     manifests.set("three", C, "Running");
     readers.agree("three", "Running Stopped BackingOff").await;
-    // Changed back while that waits, and the server well again.
+    // Changed back during the wait, and the server works again.
     lock(&simulator.world).set_faults(Faults::default());
     manifests.set("three", C, "Stopped");
     readers.agree("three", "Stopped Stopped Settled").await;
@@ -115,7 +115,7 @@ async fn the_page_and_the_terminal_agree_with_the_api_at_each_stop() {
     readers.agree("three", "Stopped Stopped InvalidManifest").await;
     std::fs::remove_file(manifests.file("four")).unwrap();
     readers.agree("four", "").await;
-    // Somebody else starts it, and it is stopped again; then the whole directory is empty.
+    // Another client starts it, and it is stopped again; then the whole directory is empty.
     manifests.set("three", C, "Stopped");
     lock(&simulator.world).set_online(&C.parse().unwrap(), true, simulator.clock.wall());
     readers.agree("three", "Stopped Stopped Settled").await;

@@ -1,4 +1,4 @@
-//! A headless Chromium of this test's own, and the few things that are asked of it.
+//! A headless Chromium for these tests, and the few operations that they need.
 
 use std::env;
 use std::fs;
@@ -100,7 +100,7 @@ impl Browser {
         self.client.goto(url).await.unwrap();
     }
 
-    /// What a JavaScript expression is.
+    /// The value of a JavaScript expression.
     pub(crate) async fn ask(&self, expression: &str) -> Value {
         self.client.execute(&format!("return {expression}"), Vec::new()).await.unwrap()
     }
@@ -109,7 +109,7 @@ impl Browser {
     pub(crate) async fn until(&self, expression: &str) {
         let step = Duration::from_millis(20);
         for _ in 0..DEADLINE.as_millis() / step.as_millis() {
-            // What the page does not show yet may well be an error in the expression.
+            // The expression may fail while the page lacks the element.
             let script = format!("try {{ return Boolean({expression}) }} catch {{ return false }}");
             if self.client.execute(&script, Vec::new()).await.unwrap() == json!(true) {
                 return;
@@ -121,7 +121,7 @@ impl Browser {
         panic!("waited in vain until {expression}:\n{}", text.as_str().unwrap_or_default());
     }
 
-    /// Types into whatever has the focus.
+    /// Types into the element with the focus.
     pub(crate) async fn keys(&self, keys: &str) {
         let focused = self.client.active_element().await.unwrap();
         focused.send_keys(keys).await.unwrap();
@@ -168,7 +168,7 @@ impl Browser {
         entries.as_array().unwrap().iter().filter_map(url).collect()
     }
 
-    /// A picture, where one is wanted.
+    /// Takes a picture if the environment names a directory.
     pub(crate) async fn shot(&self, name: &str) {
         if let Ok(directory) = env::var("BROWSER_SHOTS") {
             let picture = self.client.screenshot().await.unwrap();
@@ -176,7 +176,7 @@ impl Browser {
         }
     }
 
-    /// Closes the window: dropping alone would leave Chromium to its driver's mercy.
+    /// Closes the window. Dropping alone leaves the end of Chromium to its driver.
     pub(crate) async fn end(self) {
         self.client.clone().close().await.unwrap();
     }
@@ -192,7 +192,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // A gentle end takes Chromium along; there may be nobody left to tell.
+        // A gentle end takes Chromium along; the driver may have ended already.
         let _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
         let _ = self.driver.wait();
     }

@@ -1,6 +1,6 @@
-//! Does the status page work in a real browser? Chromium, headless, through `chromedriver`.
+//! The status page in a real browser: headless Chromium, through `chromedriver`.
 //!
-//! Ignored unless asked for, so that `cargo test` passes, and says what it left out, on a machine without a browser.
+//! Ignored by default, so that `cargo test` passes, and lists what it ignored, on a machine without a browser.
 //! `.ci/run` installs what is needed and runs `cargo test --test browser -- --ignored`. `AXE_JS` is axe-core's `axe.min.js`;
 //! with `BROWSER_SHOTS=DIR` each stage leaves a picture there.
 
@@ -24,7 +24,7 @@ use self::browser::{Browser, Scheme};
 use self::harness::{A, B, Daemon, Demo, Manifests, Simulator, binary, manifest};
 use self::pretend::Pretend;
 
-/// What axe-core has to find nothing wrong with.
+/// The rules of axe-core that the page has to meet.
 const LOOKS: [(u32, u32, Scheme); 4] =
     [(1280, 900, Scheme::Light), (1280, 900, Scheme::Dark), (390, 844, Scheme::Light), (390, 844, Scheme::Dark)];
 
@@ -128,7 +128,7 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.until("/^[1-9]\\d* problem/.test(document.getElementById('problem_summary').innerText)").await;
     assert_eq!(page.ask("window.stayed").await, true);
 
-    // Nobody is left out: axe-core finds no violation, in any look, with and without the details.
+    // Accessible: axe-core finds no violation in any colour scheme, with and without the details.
     for (width, height, scheme) in LOOKS {
         page.look(width, height, scheme).await;
         page.ask("location.hash = ''").await;
@@ -144,7 +144,7 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     }
     page.ask("location.hash = ''").await;
 
-    // Nothing went wrong, and nobody else was asked anything.
+    // No errors, and no requests to other servers.
     page.no_errors().await;
     let requests = page.requests().await;
     assert!(requests.len() > 5, "{requests:?}");
@@ -180,7 +180,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.until("document.getElementById('list_count').textContent === '10,000 apps'").await;
     page.shot("ten-thousand").await;
 
-    // How long a person waits for it is told, not judged: the machine may be busy.
+    // The time is printed, not checked: the machine may be busy.
     let times = page
         .ask(
             "(() => {
@@ -196,7 +196,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
         )
         .await;
     eprintln!("ms for 10,000 apps: {times}");
-    // Whatever was asked for last, only the rows that can be seen are there.
+    // Only the visible rows exist.
     assert!(page.ask("document.querySelectorAll('.rows [role=row]').length").await.as_u64().unwrap() < 80);
 
     // Each kind of event.
@@ -211,7 +211,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     ));
     page.until("document.querySelector('#reason_chips [data-value=Stopping] .number').textContent === '1'").await;
     page.ask("location.hash = 'app-00003'").await;
-    // What the server wrote is text, whatever it looks like.
+    // Text of the server stays text, also if it looks like markup.
     page.until("document.getElementById('detail_message').textContent === 'A <b>stop</b> was <img src=x onerror=alert(1)> sent.'").await;
     page.until("document.querySelectorAll('.history li').length === 2").await;
     page.until("document.querySelectorAll('#detail_strip [data-state]').length >= 2").await;
@@ -227,7 +227,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     pretend.send("daemon", &status);
     page.until("document.getElementById('notice_list').innerText.includes('CamposCloud does not answer.')").await;
 
-    // A storm of events is drawn in bursts, and what it leaves is what the last of each said.
+    // A storm of events is drawn in bursts, and the last event of each app wins.
     for at in 0..5_000 {
         pretend.app(&pretend::app(at % 500 + 10, "Running", "Running", "Settled", &format!("storm {at}")));
     }
@@ -235,7 +235,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.ask("location.hash = 'app-00009'").await;
     page.until("document.getElementById('detail_message').textContent === 'After the storm.'").await;
 
-    // A reset reads everything anew: this is how an operator without any app comes about.
+    // A reset reads everything again: here an operator without any app.
     page.ask("location.hash = ''").await;
     pretend.empty();
     page.until("document.getElementById('list_blank').innerText.startsWith('No manifests yet.')").await;
@@ -244,13 +244,13 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.shot("empty").await;
     page.no_errors().await;
 
-    // A stream that ends is had again, and what was missed meanwhile is read.
+    // The page opens an ended stream again and reads the missed changes.
     pretend.app_unheard(&pretend::app(1, "Running", "Running", "Settled", "missed"));
     pretend.hang_up();
     page.until("document.getElementById('list_count').textContent === '1 app'").await;
     page.until("document.body.dataset.link === 'live'").await;
 
-    // A daemon that answers while its loop stands still is not well.
+    // A daemon that answers while its loop is stalled is not healthy.
     pretend.stall();
     page.until("document.getElementById('notice_list').innerText.includes('loop makes no progress')").await;
     page.end().await;

@@ -1,4 +1,4 @@
-//! An operator that is only its API: as many apps as one likes, and a stream that says what it is told to.
+//! The API of an operator without an operator: any number of apps, and a stream that the test controls.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -96,13 +96,13 @@ impl Pretend {
         format!("http://{}", self.address)
     }
 
-    /// An app is so now, and everybody hears of it.
+    /// Changes an app and sends the event.
     pub(crate) fn app(&self, item: &Value) {
         self.app_unheard(item);
         self.send("app", item);
     }
 
-    /// An app is so now, and nobody hears of it.
+    /// Changes an app without an event.
     pub(crate) fn app_unheard(&self, item: &Value) {
         self.inside.lock().unwrap().apps.insert(name_of(item), item.clone());
     }
@@ -124,7 +124,7 @@ impl Pretend {
         inside.listeners.retain(|listener| listener.send(Ok(event.clone())).is_ok());
     }
 
-    /// Answers, but has come to a standstill.
+    /// Answers, but its loop is stalled.
     pub(crate) fn stall(&self) {
         self.inside.lock().unwrap().stalled = true;
     }
@@ -148,7 +148,7 @@ async fn live(State(inside): State<Shared>) -> StatusCode {
     if inside.lock().unwrap().stalled { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-/// Of any app the same: a call an hour ago, seen to be effective a minute later.
+/// The same for every app: a call an hour ago, confirmed a minute later.
 async fn history() -> Json<Value> {
     let now = campos_operator::clock::Clock::system().wall();
     let ago = |minutes: i64| (now - jiff::SignedDuration::from_mins(minutes)).to_string();

@@ -1,4 +1,4 @@
-//! The built binary as a command: what it prints, how it exits, and that bad input calls nothing.
+//! The built binary as a command: its output, its exit codes, and no calls with bad input.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn once_settles_and_says_so_by_its_exit_code() {
+fn once_settles_and_exits_with_0() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("down", A, "Stopped"), ("up", B, "Running")]);
     let directory = manifests.path().to_str().unwrap();
@@ -93,7 +93,7 @@ fn validate_needs_no_token_and_finds_everything_at_once() {
 }
 
 #[test]
-fn validate_speaks_to_people_scripts_and_workflows() {
+fn validate_has_outputs_for_people_scripts_and_workflows() {
     let manifests = Manifests::new(&[("good", A, "Stopped"), ("again", A, "Running"), ("low", B, "stopped")]);
     let directory = manifests.path().to_str().unwrap();
     let validate = |arguments: &[&str]| output(&[&["validate"], arguments].concat());
@@ -116,7 +116,7 @@ fn validate_speaks_to_people_scripts_and_workflows() {
     assert!(stdout(&github).contains(&annotation), "{}", stdout(&github));
     assert!(!stdout(&validate(&[directory])).contains('\x1b'), "no colour but on a terminal");
     assert!(stdout(&validate(&[directory, "--color", "always"])).contains('\x1b'));
-    // One file that is named twice, or lies below a directory that is named as well, is one file.
+    // A file that is named twice, or lies below a named directory, counts once.
     let good = manifests.file("good");
     let good = good.to_str().unwrap();
     for paths in [&[good, good][..], &[good, &format!("{directory}/./good.yaml")]] {
@@ -185,12 +185,12 @@ fn bad_input_is_a_clear_error_and_calls_nothing() {
     case(&[], &["--listen", &taken, "--api-url", &url, "--manifests", &directory], &taken);
     assert_eq!(simulator.count(Endpoint::Any), 0);
 
-    // With --once a wrong token or a server that is not there is an error in the end, not a wait for ever.
+    // With --once, a wrong token or an absent server is an error after the timeout.
     case(&[("CAMPOSCLOUD_TOKEN", "wrong")], &[&good[..], &["--once", "--timeout", "1s"]].concat(), "token");
     assert_eq!(simulator.calls(), [""; 0]);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = format!("http://{closed}");
-    let plan = output(&["plan", "--api-url", &nobody, "--manifests", &directory]);
+    let absent = format!("http://{closed}");
+    let plan = output(&["plan", "--api-url", &absent, "--manifests", &directory]);
     assert_eq!(code(&plan), 1);
     assert!(stderr(&plan).contains("refused"), "{}", stderr(&plan));
     let plan = binary()
@@ -202,7 +202,7 @@ fn bad_input_is_a_clear_error_and_calls_nothing() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_told_and_the_others_go_on() {
+fn unusable_files_are_reported_and_the_others_work() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("good", A, "Stopped")]);
     manifests.put("large", &format!("{}# {}\n", manifest("large", B, "Stopped"), "x".repeat(1 << 20)));
@@ -223,7 +223,7 @@ fn files_that_cannot_be_used_are_told_and_the_others_go_on() {
 }
 
 #[test]
-fn links_out_of_the_tree_are_told_by_every_verb_unless_followed() {
+fn every_command_reports_links_out_of_the_tree_unless_followed() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[]);
     let elsewhere = Manifests::new(&[("bot", A, "Stopped")]);

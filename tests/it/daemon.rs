@@ -1,4 +1,4 @@
-//! The built binary as a daemon against a pretend CamposCloud behind real HTTP.
+//! The built binary as a daemon against the simulated CamposCloud behind real HTTP.
 
 use std::fs;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ fn start(id: &str) -> String {
 }
 
 #[test]
-fn what_is_declared_stopped_is_stopped_and_nothing_else() {
+fn only_apps_declared_stopped_are_stopped() {
     let simulator = Simulator::start(Config::default(), &[A, B, "undeclared"]);
     let manifests = Manifests::new(&[("down", A, "Stopped"), ("up", B, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
@@ -90,13 +90,13 @@ fn every_way_to_edit_a_file_is_seen_and_makes_one_call() {
 }
 
 #[test]
-fn only_a_word_stops_an_app() {
+fn only_a_declared_state_stops_an_app() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("bot", A, "Running"), ("other", B, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &["--scan-interval", "200ms", "--interval", "300ms"]);
     daemon.wait_for(SETTLED);
 
-    // Broken: told with its place, nothing called, the last good version in force.
+    // Broken: reported with its place, nothing called, the last good version in force.
     let mut text = manifest("bot", A, "Stopped");
     text.push_str("  polcy: Full\n");
     manifests.put("bot", &text);
@@ -112,7 +112,7 @@ fn only_a_word_stops_an_app() {
     fs::remove_file(manifests.file("other")).unwrap();
     daemon.wait_for("app released");
 
-    // The whole directory gone: held, and told.
+    // The whole directory removed: held, and reported.
     let away = manifests.path().with_extension("away");
     fs::rename(manifests.path(), &away).unwrap();
     daemon.wait_for("SourceUnavailable");
@@ -122,12 +122,12 @@ fn only_a_word_stops_an_app() {
     daemon.wait_for("can be read again");
     wait_until("ready", || http(address, "GET", "/readyz").0 == 200, || daemon.log());
 
-    // Lists kept coming all the while, and nobody was stopped.
+    // Lists arrived all the time, and no app was stopped.
     let lists = simulator.count(Endpoint::List);
     wait_until("two more lists", || simulator.count(Endpoint::List) > lists + 1, || daemon.log());
     assert_eq!(simulator.calls(), [""; 0]);
 
-    // Mended: back to normal.
+    // Repaired: back to normal.
     manifests.set("bot", A, "Stopped");
     daemon.wait_for("app stopped");
     assert_eq!(simulator.calls(), [stop(A)]);
@@ -163,7 +163,7 @@ fn stopped_once(config: Config, status: &'static str) {
 }
 
 #[test]
-fn whatever_a_stopped_app_looks_like_it_is_stopped_once() {
+fn an_app_is_stopped_once_with_every_shape_of_stopped_metrics() {
     std::thread::scope(|scope| {
         for stopped in [StoppedShape::Null, StoppedShape::OnlineFalse, StoppedShape::Absent, StoppedShape::Frozen] {
             scope.spawn(move || stopped_once(Config { stopped, account_limit: None, ..Config::default() }, "active"));
@@ -216,7 +216,7 @@ fn a_failed_stop_is_retried_and_one_on_a_dead_connection_repeated_at_once() {
 }
 
 #[test]
-fn somebody_elses_page_is_not_an_answer() {
+fn a_page_of_another_server_is_not_a_response() {
     let html = Fault { body: Some(Body::Html), ..Fault::default() };
     let other = Fault { body: Some(Body::OtherApp), ..Fault::default() };
     let rule = |fault| Rule { times: Some(1), ..Rule::new(Endpoint::Stop, Fault { ignore: true, ..fault }) };
@@ -230,7 +230,7 @@ fn somebody_elses_page_is_not_an_answer() {
 }
 
 #[test]
-fn the_first_signal_lets_calls_end_and_the_second_does_not() {
+fn the_first_signal_waits_for_calls_and_the_second_does_not() {
     let slow = Fault { delay: Some(Duration::from_secs(1)), ..Fault::default() };
     let simulator =
         Simulator::start(Config { faults: Faults::always(Endpoint::Stop, slow), ..Config::default() }, &[A]);
@@ -253,16 +253,16 @@ fn the_first_signal_lets_calls_end_and_the_second_does_not() {
     assert!(daemon.log().contains("abandoned"), "{}", daemon.log());
 }
 
-/// A hundred crashes under faults: the manifests, edited while nobody looks, justify every call, and a crash costs one
-/// call more at most.
+/// A hundred crashes under faults: the manifests, edited while no daemon runs, justify every call, and a crash costs at
+/// most one more call.
 #[test]
-fn killed_at_any_moment_it_goes_on_where_the_manifests_say() {
+fn after_a_kill_at_any_moment_the_manifests_decide() {
     const CRASHES: u64 = 100;
-    let hardship = |on, act, probability| Rule { probability: Some(probability), ..Rule::new(on, act) };
+    let fault = |on, act, probability| Rule { probability: Some(probability), ..Rule::new(on, act) };
     let rules = vec![
-        hardship(Endpoint::Any, Fault { reset: Some(Reset::After), ..Fault::default() }, 0.2),
-        hardship(Endpoint::Any, Fault { delay: Some(Duration::from_millis(20)), ..Fault::default() }, 0.3),
-        hardship(Endpoint::List, Fault { pages: Some(Pages::Lose), ..Fault::default() }, 0.1),
+        fault(Endpoint::Any, Fault { reset: Some(Reset::After), ..Fault::default() }, 0.2),
+        fault(Endpoint::Any, Fault { delay: Some(Duration::from_millis(20)), ..Fault::default() }, 0.3),
+        fault(Endpoint::List, Fault { pages: Some(Pages::Lose), ..Fault::default() }, 0.1),
     ];
     let faults = Faults { rules, revive: Vec::new() };
     let simulator = Simulator::start(Config { account_limit: None, faults, ..Config::default() }, &[A, B]);
@@ -270,7 +270,7 @@ fn killed_at_any_moment_it_goes_on_where_the_manifests_say() {
     let mut wanted = [(A, "Running"), (B, "Running")];
     let mut flips = 0;
     for round in 0..CRASHES {
-        // A pattern, not chance: every combination of an edit and a moment comes up.
+        // A pattern, not chance: it includes every combination of an edit and a moment.
         let edited = usize::try_from(round % 2).unwrap();
         if round % 3 != 0 {
             let (id, state) = &mut wanted[edited];
@@ -281,7 +281,7 @@ fn killed_at_any_moment_it_goes_on_where_the_manifests_say() {
         let before = (simulator.count(Endpoint::Any), simulator.calls().len());
         let mut daemon = Daemon::start(&simulator, &manifests, &["--api-budget", "unlimited"]);
         let requests = usize::try_from(round % 4).unwrap();
-        // Settled, or in a backoff: nothing more comes for a while.
+        // Settled, or in a backoff: no call follows for a while.
         let quiet = || [SETTLED, "WARN"].iter().any(|word| daemon.log().contains(word));
         let there = || simulator.count(Endpoint::Any) >= before.0 + requests || quiet();
         wait_until(&format!("{requests} requests came in round {round}"), there, || daemon.log());
@@ -321,7 +321,7 @@ fn dry_runs_and_strict_policies_call_nothing() {
 }
 
 #[test]
-fn two_manifests_for_one_app_call_nothing_until_one_gives_way() {
+fn two_manifests_for_one_app_call_nothing_until_one_is_removed() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("one", A, "Stopped"), ("two", A, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
@@ -366,7 +366,7 @@ fn a_wrong_token_calls_nothing_and_a_new_one_is_noticed() {
 }
 
 #[test]
-fn an_app_that_the_list_does_not_show_is_asked_for_before_it_is_missing() {
+fn an_app_that_is_not_listed_is_read_singly_before_it_is_missing() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     lock(&simulator.world).give_to_team(&A.parse().unwrap(), "5f00000000000000000000aa");
     let manifests = Manifests::new(&[("team", A, "Stopped"), ("gone", "nobody", "Stopped"), ("up", B, "Running")]);
@@ -377,7 +377,7 @@ fn an_app_that_the_list_does_not_show_is_asked_for_before_it_is_missing() {
 }
 
 #[test]
-fn the_port_is_read_only_and_tells_everything() {
+fn the_port_is_read_only_and_shows_everything() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
@@ -422,14 +422,14 @@ fn the_demo_shows_the_main_job() {
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
-/// Faults P8: whoever should read the log does not, or went away.
+/// The reader of the log is stuck, or has gone away.
 #[test]
-fn a_log_that_nobody_reads_holds_nothing_up() {
+fn a_log_without_a_reader_delays_nothing() {
     for gone in [false, true] {
         let simulator = Simulator::start(Config::default(), &[A]);
         let manifests = Manifests::new(&[("bot", A, "Stopped")]);
         let (reader, mut writer) = std::io::pipe().unwrap();
-        // What a pipe of Linux holds: whoever writes one byte more waits for a reader.
+        // The size of a pipe on Linux: a writer of one more byte waits for a reader.
         writer.write_all(&vec![b'.'; 65_536]).unwrap();
         let reader = (!gone).then_some(reader);
         let mut command = crate::harness::binary();
@@ -448,7 +448,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
 }
 
 #[test]
-fn a_refused_text_says_since_when() {
+fn a_refused_text_has_the_time_of_the_refusal() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);

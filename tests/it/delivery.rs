@@ -1,4 +1,4 @@
-//! What packages, containers and service managers rely on: health checks, `sd_notify`, certificates, man pages.
+//! Interfaces for packages, containers and service managers: health checks, `sd_notify`, certificates, man pages.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -46,7 +46,7 @@ fn answering(answer: &'static str) -> String {
 
 #[test]
 fn health_is_an_exit_code_and_one_line() {
-    // A server that cannot be reached is no reason to start the daemon anew.
+    // An unreachable server is no reason to restart the daemon.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let mut command = binary();
@@ -80,9 +80,9 @@ fn health_is_an_exit_code_and_one_line() {
     assert!(code == 1 && stderr.contains("no daemon at"), "{stderr}");
 }
 
-/// In a container the port listens on every address, and a kubelet asks for the pod's own.
+/// In a container the port listens on every address, and a kubelet uses the address of the pod.
 #[tokio::test]
-async fn a_port_for_everybody_answers_probes_by_whatever_name() {
+async fn a_port_on_every_address_answers_probes_by_any_name() {
     for (loopback, expected) in [(false, 200), (true, 403)] {
         let router = routes(Board::default(), Clock::system(), loopback);
         for host in ["10.244.1.7:8080", "campos-operator.bots.svc:8080", "[fd00::7]:8080"] {
@@ -92,7 +92,7 @@ async fn a_port_for_everybody_answers_probes_by_whatever_name() {
     }
 }
 
-/// What systemd would hear, and the socket at which it does.
+/// A socket in the place of systemd, and the messages that it received.
 struct ServiceManager {
     _directory: TempDir,
     /// Its address, as in `NOTIFY_SOCKET`.
@@ -111,7 +111,7 @@ impl ServiceManager {
     /// At a name that is no file's.
     fn abstract_name() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Nobody else's: it begins with the name of a directory that was just made.
+        // Unique: it begins with the name of a new directory.
         let name = directory.path().join("notify").to_str().unwrap().to_owned();
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         Self::listening(directory, format!("@{name}").into(), socket)
@@ -149,7 +149,7 @@ impl ServiceManager {
 }
 
 #[test]
-fn systemd_hears_of_the_start_the_work_and_the_end() {
+fn systemd_is_notified_of_the_start_the_status_and_the_end() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let systemd = ServiceManager::start();
@@ -165,7 +165,7 @@ fn systemd_hears_of_the_start_the_work_and_the_end() {
 }
 
 #[test]
-fn an_abstract_socket_hears_the_same() {
+fn an_abstract_socket_gets_the_same_notifications() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let systemd = ServiceManager::abstract_name();
@@ -176,7 +176,7 @@ fn an_abstract_socket_hears_the_same() {
 }
 
 #[test]
-fn a_server_that_fails_neither_holds_the_start_up_nor_starves_the_watchdog() {
+fn a_failing_server_neither_delays_the_start_nor_starves_the_watchdog() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let systemd = ServiceManager::start();
@@ -190,7 +190,7 @@ fn a_server_that_fails_neither_holds_the_start_up_nor_starves_the_watchdog() {
 }
 
 #[test]
-fn a_service_manager_that_does_not_listen_holds_nothing_up() {
+fn a_service_manager_that_does_not_read_delays_nothing() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let directory = tempfile::tempdir().unwrap();
@@ -201,12 +201,12 @@ fn a_service_manager_that_does_not_listen_holds_nothing_up() {
         command.arg(manifests.path()).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "2000");
         Daemon::spawn(command)
     };
-    // Nobody is there: told once.
+    // No socket: logged once.
     let daemon = start();
     daemon.wait_for("could not report to the service manager");
     daemon.wait_for("app stopped");
     drop(daemon);
-    // Somebody is there and reads nothing: the socket's queue is full after a few.
+    // A socket without a reader: its queue is full after a few messages.
     let _deaf = UnixDatagram::bind(&path).unwrap();
     let mut daemon = start();
     daemon.wait_for("apps are as declared");
@@ -216,9 +216,9 @@ fn a_service_manager_that_does_not_listen_holds_nothing_up() {
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
-/// The loop is stalled on purpose: nobody tells the board of progress, while virtual time goes on.
+/// The loop is stalled: nothing reports progress while virtual time passes.
 #[tokio::test(start_paused = true)]
-async fn a_loop_that_stands_still_does_not_feed_the_watchdog() {
+async fn a_stalled_loop_does_not_feed_the_watchdog() {
     let (board, clock) = (Board::default(), Clock::system());
     let (stopper, signals) = shutdown::pair();
     let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
@@ -249,9 +249,9 @@ async fn a_loop_that_stands_still_does_not_feed_the_watchdog() {
     assert_eq!(after(1).await, ["STOPPING=1"]);
 }
 
-/// The unit's own command line, variables and credential: what a typo there would break, without a systemd.
+/// The unit's command line, variables and credential, run without systemd.
 #[test]
-fn the_unit_starts_what_it_says() {
+fn the_command_line_of_the_unit_works() {
     let unit = include_str!("../../deploy/systemd/campos-operator.service");
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
@@ -279,7 +279,7 @@ fn the_unit_starts_what_it_says() {
 }
 
 #[test]
-fn there_is_a_page_of_the_manual_for_every_command() {
+fn every_command_has_a_man_page() {
     let main = finished(&output(&["man"]));
     assert!(main.0 == 0 && main.1.contains(".TH campos-operator 1") && main.2.is_empty(), "{main:?}");
     let directory = tempfile::tempdir().unwrap();
@@ -287,7 +287,7 @@ fn there_is_a_page_of_the_manual_for_every_command() {
     assert_eq!(finished(&output(&["man", "--out", out.to_str().unwrap()])), (0, String::new(), String::new()));
     let help = finished(&output(&["--help"])).1;
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // A summary that is long goes on in a line that is indented further.
+    // A long summary continues in a line with more indentation.
     let names = commands.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
     let mut names: Vec<_> = names.filter(|name| *name != "help").collect();
     assert!(names.len() > 10 && names.contains(&"run"), "{help}");

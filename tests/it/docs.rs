@@ -13,7 +13,7 @@ use crate::harness::{Daemon, Demo, Simulator, TOKEN, assert_no_secrets, http};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md");
-/// Stands in a page for text that differs in each run.
+/// Placeholder in a page for text that differs in each run.
 const ANYTHING: &str = "...";
 
 /// Commands of a page that are marked as executed, and the output that the page shows.
@@ -135,7 +135,7 @@ fn shows(commands: &str, verbs: &[&str]) {
 }
 
 #[test]
-fn the_ten_minutes_of_the_page_go_as_it_says() {
+fn the_first_ten_minutes_match_the_page() {
     let (commands, calls) = executed(DEPLOY);
     let verbs =
         ["import", "validate", "plan", "run --manifests bots --dry-run", "run --manifests bots\n", "get", "wait"];
@@ -144,7 +144,7 @@ fn the_ten_minutes_of_the_page_go_as_it_says() {
 }
 
 #[test]
-fn the_first_real_run_goes_as_the_readme_says() {
+fn the_first_real_run_matches_the_readme() {
     let (commands, calls) = executed(README);
     assert!(commands.starts_with("campos-operator import "), "a first real run begins with import:\n{commands}");
     shows(&commands, &["plan", "run --manifests bots\n", "wait --all", "get"]);
@@ -152,7 +152,7 @@ fn the_first_real_run_goes_as_the_readme_says() {
 }
 
 #[test]
-fn the_demo_prints_and_shows_what_the_readme_says() {
+fn the_demo_matches_the_readme() {
     let page = fs::read_to_string(README).unwrap();
     let mut lines = page.lines().skip_while(|line| *line != "<!-- printed by the demo -->").skip(1);
     let shown = fenced(&mut lines, "```text");

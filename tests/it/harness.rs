@@ -1,4 +1,4 @@
-//! A pretend CamposCloud on a free port, the built binary, and waiting with a deadline.
+//! A simulated CamposCloud on a free port, the built binary, and waiting with a deadline.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -19,15 +19,15 @@ use campos_operator::simulator::port::{SharedWorld, lock};
 use campos_operator::simulator::world::{Config, Logged, World};
 use tempfile::TempDir;
 
-/// Generous: only a broken test waits so long.
+/// Generous: only a broken test reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-/// What the tests' account accepts; looked for in everything that is printed.
+/// The token of the tests' account. Tests search all output for it.
 pub(crate) const TOKEN: &str = "hush-hush-token-of-the-tests";
 
 pub(crate) const A: &str = "60c72b2f9b1e8d001c8e4f3a";
 pub(crate) const B: &str = "60c72b2f9b1e8d001c8e4f3b";
 
-/// Waits until `done`, or fails with what `state` says then.
+/// Waits until `done`, or fails with the text of `state`.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool, state: impl Fn() -> String) {
     let step = Duration::from_millis(5);
@@ -40,7 +40,7 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool, state: impl
     panic!("waited in vain until {what}:\n{}", state());
 }
 
-/// A pretend CamposCloud behind real HTTP.
+/// The simulated CamposCloud behind real HTTP.
 pub(crate) struct Simulator {
     pub(crate) world: SharedWorld,
     pub(crate) clock: Clock,
@@ -112,7 +112,7 @@ impl Manifests {
         self.0.path().join(format!("{name}.yaml"))
     }
 
-    /// Puts a file in place as a careful editor does: written beside, then renamed.
+    /// Replaces a file as a careful editor does: writes another file and renames it.
     pub(crate) fn put(&self, name: &str, text: &str) {
         let beside = self.0.path().join(format!(".{name}.tmp"));
         fs::write(&beside, text).unwrap();
@@ -233,7 +233,7 @@ impl Daemon {
         after.split(['"', ' ', '\n']).next().unwrap().parse().unwrap()
     }
 
-    /// What everybody on the machine can see of it.
+    /// The text in `/proc` that every user of the machine can read.
     pub(crate) fn command_line(&self) -> String {
         fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
     }
@@ -334,7 +334,7 @@ impl Watch {
         Self { child, lines }
     }
 
-    /// The next line that says `text`; those before it are passed over.
+    /// The next line with `text`; skips the lines before it.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
         loop {

@@ -1,4 +1,4 @@
-//! Names, labels and messages of others: none of them acts on a terminal, a log or a forge, whichever verb shows it.
+//! Hostile names, labels and messages: every command escapes them for terminals, logs and forges.
 
 use std::fs;
 use std::process::Output;
@@ -40,7 +40,7 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_file_name_is_no_command_for_a_forge() {
+fn a_file_name_is_not_a_command_for_a_forge() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("good", B, "Stopped")]);
     let hostile = HOSTILE.replace('/', "");
@@ -69,7 +69,7 @@ fn a_file_name_is_no_command_for_a_forge() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_on_one_line() {
+fn an_error_is_one_line() {
     for arguments in [
         &[HOSTILE][..],
         &["get", "--server", HOSTILE],
@@ -97,7 +97,7 @@ fn what_cannot_be_done_is_told_on_one_line() {
 }
 
 #[test]
-fn what_a_daemon_shows_acts_on_nothing() {
+fn output_of_a_daemon_is_harmless() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("down", A, "Stopped")]);
     let hostile = quoted(HOSTILE);
@@ -126,7 +126,7 @@ fn what_a_daemon_shows_acts_on_nothing() {
         let shown = harmless(&output);
         assert!(!shown.is_empty(), "{verb:?}");
     }
-    // Every escape is undone by a reader of the format.
+    // A reader of the format undoes every escape.
     let reason = |output: Output| -> String {
         let value: serde_json::Value = serde_yaml::from_slice(&output.stdout).unwrap();
         value["spec"]["suspend"]["reason"].as_str().unwrap().into()
@@ -136,7 +136,7 @@ fn what_a_daemon_shows_acts_on_nothing() {
 }
 
 #[test]
-fn what_an_app_is_called_is_shown_harmlessly_where_it_is_imported() {
+fn names_of_imported_apps_are_shown_harmlessly() {
     let simulator = Simulator::start(Config::default(), &[]);
     let now: Timestamp = simulator.clock.wall();
     lock(&simulator.world).add(A.parse().unwrap(), HOSTILE, now);

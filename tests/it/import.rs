@@ -1,4 +1,4 @@
-//! `import`, then `plan`: no changes, whatever the apps are called and whatever state they are in.
+//! `import`, then `plan`: no changes, for every name and state of an app.
 
 use std::fs;
 use std::path::Path;
@@ -100,7 +100,7 @@ fn import_then_plan_says_no_changes() {
     no_changes(&simulator, &out);
     assert_eq!(simulator.calls(), [""; 0]);
 
-    // What was not seen running or stopped stays alone whatever becomes of it.
+    // No change is planned for an app that was neither running nor stopped, in any later state.
     let now = simulator.clock.wall();
     lock(&simulator.world).set_status(&"123".parse().unwrap(), "active");
     lock(&simulator.world).set_online(&"60e12".parse().unwrap(), true, now);
@@ -126,7 +126,7 @@ fn import_never_overwrites_unless_forced() {
     assert!(said(&refused).contains("a1.yaml exists already; --force"), "{}", said(&refused));
     assert_eq!(fs::read_to_string(out.join("a1.yaml")).unwrap(), "# a note to self\n");
     assert_eq!(files(out), [".schema.json", "a1.yaml", "b2.yaml"]);
-    // Forced, a file is put anew; what it said of the app's state is what is there now.
+    // With --force, the file is overwritten with the present state.
     let now = simulator.clock.wall();
     lock(&simulator.world).set_online(&"b2".parse().unwrap(), false, now);
     let forced = import(&simulator, out, &["--force"]);
@@ -134,7 +134,7 @@ fn import_never_overwrites_unless_forced() {
     assert!(fs::read_to_string(out.join("b2.yaml")).unwrap().contains("state: Stopped"));
     assert_eq!(files(out), [".schema.json", "a1.yaml", "b2.yaml"]);
     no_changes(&simulator, out);
-    // A manifest that cannot be read might declare the app already.
+    // An unreadable manifest might declare the app already.
     fs::write(out.join("b2.yaml"), "nonsense: [\n").unwrap();
     let broken = import(&simulator, out, &[]);
     assert_eq!(broken.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! The log and the account: what is logged at which level, and where a token may be put.
+//! The log: levels and fields of its lines, and the places where a token may be set.
 
 use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::world::Config;
@@ -35,7 +35,7 @@ fn a_failed_call_is_a_warning_and_every_call_names_its_trigger_and_revision() {
 }
 
 #[test]
-fn apps_are_as_declared_only_where_they_are() {
+fn the_summary_counts_only_settled_apps_as_declared() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("up", A, "Running")]);
     let held = manifest("held", B, "Stopped") + "  suspend: true\n";

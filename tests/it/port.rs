@@ -1,4 +1,4 @@
-//! What the port does to bad clients, and what bad clients do to it: slow ones, unread responses, odd heads.
+//! The port and bad clients: slow ones, unread responses, odd heads.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -64,7 +64,7 @@ fn heads_of_every_kind() {
     assert_eq!(status(address, "POST /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n"), 400);
 }
 
-/// More slow connections than there are places, each of which comes back when it is dropped.
+/// More slow connections than the port accepts, each of which returns when it is dropped.
 #[test]
 fn health_checks_are_answered_while_slow_clients_hold_every_place() {
     let (_simulator, manifests, daemon) = settled(&[]);
@@ -93,7 +93,7 @@ fn health_checks_are_answered_while_slow_clients_hold_every_place() {
 
 /// The port takes a share of the process's own limit: with 64 files an edit is still read and called.
 #[test]
-fn readers_leave_the_operator_its_files_however_few_there_are() {
+fn readers_leave_the_operator_its_files_with_a_low_limit() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let run = format!(
@@ -118,7 +118,7 @@ fn readers_leave_the_operator_its_files_however_few_there_are() {
 
 /// Ten megabytes for each of 60 clients that read nothing.
 #[test]
-fn memory_is_bounded_whatever_is_not_read() {
+fn unread_responses_use_bounded_memory() {
     let ids: Vec<String> = (0..50).map(|n| format!("id-{n}")).collect();
     let simulator = Simulator::start(Config::default(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
     let manifests = Manifests::new(&[]);
@@ -136,7 +136,7 @@ fn memory_is_bounded_whatever_is_not_read() {
     for path in ["/api/v1/apps", "/api/v1/events", "/api/v1/apps"] {
         for _ in 0..20 {
             let mut stream = TcpStream::connect(address).unwrap();
-            // The kernel would take ten megabytes for it otherwise.
+            // Otherwise the kernel would buffer ten megabytes.
             rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
             unread.push(stream);
@@ -147,21 +147,21 @@ fn memory_is_bounded_whatever_is_not_read() {
     wait_until("further ones are refused", || refused().starts_with("HTTP/1.1 503"), refused);
     assert!(refused().to_lowercase().contains("\r\nretry-after: "), "{}", refused());
     assert_eq!(http(address, "GET", "/livez").0, 200);
-    // Apps change for those who follow the events.
+    // Apps change for the readers of the events.
     for id in &ids[..10] {
         manifests.put(id, &manifest(id, id, "Running").replace("spec:", &note.replace("note", "nota")));
     }
     let changed = || http(address, "GET", "/api/v1/apps/id-9").1.contains("nota");
     wait_until("the edits are seen", changed, || daemon.log());
     let grown = daemon.memory().saturating_sub(before) >> 20;
-    // 32 MiB for the responses, and what reading ten large files again takes.
+    // 32 MiB for the responses, and the memory to read ten large files again.
     assert!(grown < 96, "{grown} MiB more");
     drop(unread);
     wait_until("the room is free again", || list().0 == 200, || daemon.log());
 }
 
 #[test]
-fn an_open_address_is_warned_of_once() {
+fn an_open_address_causes_one_warning() {
     let (_simulator, _manifests, daemon) = settled(&[]);
     assert!(!daemon.log().contains("from other machines"), "{}", daemon.log());
     let simulator = Simulator::start(Config::default(), &[A]);
@@ -176,7 +176,7 @@ fn an_open_address_is_warned_of_once() {
 }
 
 #[test]
-fn addresses_are_typed_as_people_type_them() {
+fn short_forms_of_addresses_are_accepted() {
     let (_simulator, _manifests, daemon) = settled(&[]);
     let port = daemon.address().port();
     for server in [format!(":{port}"), format!("localhost:{port}"), format!("http://127.0.0.1:{port}/")] {

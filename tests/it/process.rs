@@ -1,4 +1,4 @@
-//! How the process ends, and what signals, file systems that do not answer, and the rights of files do.
+//! The end of the process, signals, file systems that do not answer, and file permissions.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ struct Hung<'a> {
 }
 
 impl<'a> Hung<'a> {
-    /// `None` where this machine allows no mount.
+    /// `None` if this machine allows no mount.
     fn over(at: &'a Path) -> Option<Self> {
         use std::os::fd::AsRawFd as _;
         let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
@@ -70,7 +70,7 @@ fn a_token_file_on_a_hung_mount_stops_nothing() {
 }
 
 #[test]
-fn manifests_on_a_hung_mount_do_not_hold_the_end_up() {
+fn manifests_on_a_hung_mount_do_not_delay_the_exit() {
     for signals in [1, 2] {
         let simulator = Simulator::start(Config::default(), &[A]);
         let manifests = Manifests::new(&[("bot", A, "Running")]);
@@ -80,7 +80,7 @@ fn manifests_on_a_hung_mount_do_not_hold_the_end_up() {
             eprintln!("LEFT OUT: this machine allows no mount");
             return;
         };
-        // The source is in the file system by now, or gets there.
+        // The source waits for the file system by now, or soon.
         let stuck = || daemon.waits_in("fuse");
         wait_until("a scan is stuck", stuck, || daemon.log());
         for _ in 0..signals {
@@ -108,9 +108,9 @@ fn signals_of_every_kind() {
     assert!(daemon.log().contains("signal=\"SIGQUIT\""), "{}", daemon.log());
 }
 
-/// A token that was refused is tried again at once, and the tree is scanned where nothing else would.
+/// SIGHUP retries a refused token at once, and scans the tree when nothing else would.
 #[test]
-fn a_hangup_reads_again_what_is_on_disk() {
+fn a_hangup_reads_token_and_manifests_again() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &["--watch", "scan", "--scan-interval", "1h"]);
@@ -141,7 +141,7 @@ fn a_hangup_ends_the_demo_and_the_simulator() {
 }
 
 #[test]
-fn the_history_is_its_owners_alone() {
+fn only_the_owner_can_read_the_history() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let state = tempfile::tempdir().unwrap();

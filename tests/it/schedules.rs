@@ -1,5 +1,5 @@
-//! Schedules: the bundled ones walked through their months and compared with what a person would say, and the built binary
-//! acting on one and explaining it.
+//! Schedules: the bundled ones compared over months with rules in plain code, and one that the built binary follows and
+//! explains.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn spec(name: &str) -> Spec {
     object.spec.clone()
 }
 
-/// Walks from `first` for 31 days. `up` says whether the app shall be running at a time of its zone.
+/// Walks from `first` for 31 days. `up`: whether the app is expected to run at a time of its zone.
 #[track_caller]
 fn walk(name: &str, first: DateTime, up: impl Fn(&Zoned) -> bool) {
     let spec = spec(name);
@@ -92,14 +92,14 @@ fn release_night() {
     });
 }
 
-/// A manifest whose schedule says something else than its `state`, at any time.
+/// A manifest with a schedule that always contradicts its `state`.
 fn turned(name: &str, id: &str) -> String {
     let state = "Running\n  schedule:\n    timeZone: America/Sao_Paulo\n    windows: [{state: Stopped, from: \"2026-01-01T00:00:00\", reason: moved out}]";
     manifest(name, id, state)
 }
 
 #[test]
-fn a_transition_that_nobody_watched_is_caught_up_with_at_the_start() {
+fn a_transition_before_the_start_is_applied_at_the_start() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[]);
     manifests.put("bot", &turned("bot", A));
@@ -111,7 +111,7 @@ fn a_transition_that_nobody_watched_is_caught_up_with_at_the_start() {
 }
 
 #[test]
-fn the_daemon_and_the_file_explain_the_same() {
+fn explain_agrees_between_the_daemon_and_the_file() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("plain", B, "Running")]);
     manifests.put("bot", &turned("bot", A));

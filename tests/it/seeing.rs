@@ -1,4 +1,4 @@
-//! What can be seen of the operator from outside: the API, the events, the history, the metrics, its liveness.
+//! The operator as seen from outside: the API, the events, the history, the metrics, its liveness.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,7 +25,7 @@ use crate::harness::{A, B, DEADLINE, Daemon, Manifests, Simulator, assert_no_sec
 const SETTLED: &str = "apps are as declared";
 const OPENAPI: &str = include_str!("../../src/http/openapi.json");
 
-/// An answer with its headers.
+/// A response with its headers.
 struct Answer {
     status: u16,
     head: String,
@@ -127,7 +127,7 @@ fn the_list_is_filtered_paged_tagged_and_compressed() {
         assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())), "{path}");
         assert_eq!(ask(address, "GET", path, &["If-None-Match: \"other\""]).status, 200);
     }
-    // Long enough to be worth it.
+    // Long enough to be compressed.
     for (n, id) in ids.iter().enumerate() {
         let note = format!("  annotations: {{note: {}}}\nspec:", "x".repeat(8_000));
         let name = format!("bot-{n}");
@@ -140,7 +140,7 @@ fn the_list_is_filtered_paged_tagged_and_compressed() {
 }
 
 #[test]
-fn the_port_answers_reads_under_its_own_name_alone() {
+fn the_port_answers_only_reads_under_its_own_name() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
@@ -168,13 +168,13 @@ fn the_port_answers_reads_under_its_own_name_alone() {
     ] {
         assert_eq!(ask(address, "GET", "/livez", &[&format!("Host: {host}")]).status, status, "{host:?}");
     }
-    // With an absolute address in the request line, that one counts.
+    // An absolute address in the request line replaces the `Host` header.
     assert_eq!(ask(address, "GET", "http://evil.example/livez", &[]).status, 403);
     assert_eq!(ask(address, "HEAD", "/api/v1/apps", &[]).body.len(), 0);
 }
 
 #[test]
-fn every_answer_is_as_the_openapi_file_says() {
+fn every_response_matches_the_openapi_file() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("bot", A, "Stopped"), ("gone", "nobody", "Running")]);
     manifests.put("bad", "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: bad}\nspec: {state: Off}\n");
@@ -267,7 +267,7 @@ impl Events {
 }
 
 #[test]
-fn changes_are_told_as_they_happen_and_what_was_missed_on_return() {
+fn changes_are_sent_at_once_and_missed_ones_after_a_reconnect() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("bot", A, "Running"), ("other", B, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
@@ -305,14 +305,14 @@ fn changes_are_told_as_they_happen_and_what_was_missed_on_return() {
         event.kind == "removed"
     });
     assert_eq!(removed.data, json!({"name": "other"}));
-    // Of another process, or of one that is yet to come.
+    // An id of another process, or a future one.
     for foreign in [1, u64::MAX] {
         assert_eq!(Events::open(address, Some(foreign)).next().kind, "reset");
     }
 }
 
 #[test]
-fn the_history_survives_a_crash_and_tells_why() {
+fn the_history_survives_a_crash_and_has_the_causes() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let state = tempfile::tempdir().unwrap();
@@ -334,7 +334,7 @@ fn the_history_survives_a_crash_and_tells_why() {
     };
     wait_until("the stop is told", || done(&mut told), || daemon.log());
     let story = story(&told);
-    // The list may come before the manifests or after them.
+    // The list may arrive before or after the manifests.
     assert!(story[0].starts_with("Start ") && story[0].ends_with(">Settled - -"), "{story:?}");
     assert_eq!(
         story[1..],
@@ -359,7 +359,7 @@ fn the_history_survives_a_crash_and_tells_why() {
     daemon.wait_for("skipped incomplete lines");
     daemon.wait_for(SETTLED);
     let again = history(&daemon, "?app=bot");
-    // What was torn is lost, the rest is there, and the new process's first decision follows it.
+    // Only the torn line is lost, and the first decision of the new process follows.
     assert_eq!(again[again.len() + 1 - told.len()..], told[1..]);
     assert_eq!(again[0]["trigger"], "Start");
     assert_no_secrets(&fs::read_to_string(&file).unwrap());
@@ -377,7 +377,7 @@ fn story(entries: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn the_history_tells_what_time_and_other_people_brought_about() {
+fn the_history_has_changes_by_schedules_and_other_clients() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let until = simulator.clock.wall() + Duration::from_secs(3);
     let suspended = format!("{}  suspend: {{until: \"{until:.3}\"}}\n", manifest("bot", A, "Stopped"));
@@ -413,11 +413,11 @@ fn a_call_that_ends_after_the_signal_is_in_the_history() {
 }
 
 #[test]
-fn a_history_that_cannot_be_written_stops_nothing() {
+fn an_unwritable_history_stops_nothing() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let state = tempfile::tempdir().unwrap();
-    // A file where the directory should be: this stops even root.
+    // A file in place of the directory: even root cannot write there.
     let blocked = state.path().join("state");
     fs::write(&blocked, "").unwrap();
     let mut daemon = Daemon::start(&simulator, &manifests, &["--state-dir", blocked.to_str().unwrap()]);
@@ -435,9 +435,9 @@ fn a_history_that_cannot_be_written_stops_nothing() {
     assert!(!daemon.log().contains("written again"), "it was not: {}", daemon.log());
 }
 
-/// In a fleet of thousands memory forgets an app within one bulk; the file does not.
+/// In a fleet of thousands, memory drops the entries of an app within one bulk; the file keeps them.
 #[tokio::test]
-async fn the_history_of_one_app_is_looked_up_in_the_file_where_memory_forgot_it() {
+async fn old_history_of_an_app_is_read_from_the_file() {
     let state = tempfile::tempdir().unwrap();
     let line = |n: usize| {
         let side = json!({"desired": null, "observed": null, "reason": null});
@@ -475,9 +475,9 @@ async fn the_history_of_one_app_is_looked_up_in_the_file_where_memory_forgot_it(
     assert_eq!(told("?app=No%22Name").await, Vec::<String>::new());
 }
 
-/// A file descriptor is a file descriptor: 1,100 idle connections left the operator none to read its manifests with.
+/// 1,100 idle connections once left the operator no file descriptor to read its manifests with.
 #[test]
-fn readers_who_keep_connections_open_leave_the_operator_its_files() {
+fn open_connections_leave_the_operator_its_files() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
@@ -492,9 +492,9 @@ fn readers_who_keep_connections_open_leave_the_operator_its_files() {
     assert_eq!(http(address, "GET", "/livez").0, 200);
 }
 
-/// Thirty calls that are on the wire together are refused together: that is one cause, and one line.
+/// Thirty calls in flight are refused together: one cause, one line.
 #[test]
-fn a_pause_is_told_once_and_not_for_each_app() {
+fn a_pause_is_logged_once_and_not_per_app() {
     let limited = Fault {
         status: Some(429),
         headers: BTreeMap::from([("retry-after".into(), "600".into())]),
@@ -514,9 +514,9 @@ fn a_pause_is_told_once_and_not_for_each_app() {
     assert_eq!(daemon.log().matches("all requests pause").count(), 1, "{}", daemon.log());
 }
 
-/// A list of several pages is told of while it is being read; and what a message says holds until the next one.
+/// Status shows a list of several pages while it is being read, and each message holds until the next one.
 #[test]
-fn what_comes_next_is_told_in_moments() {
+fn messages_name_the_time_of_the_next_step() {
     let rule = Rule {
         app: Some(A.parse().unwrap()),
         ..Rule::new(Endpoint::Stop, Fault { status: Some(503), ..Fault::default() })
@@ -580,7 +580,7 @@ fn series(scrape: &str) -> BTreeSet<&str> {
     lines.map(|line| line.split(['{', ' ']).next().unwrap()).collect()
 }
 
-/// A daemon that has seen all there is to measure, and its scrape.
+/// The scrape of a daemon with a value for every metric.
 fn scraped() -> String {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("bot", A, "Running"), ("gone", B, "Running")]);
@@ -607,7 +607,7 @@ fn scraped() -> String {
 }
 
 #[test]
-fn everything_that_is_measured_exists_and_the_alerts_and_panels_name_nothing_else() {
+fn every_metric_exists_and_alerts_and_panels_name_no_other() {
     let scrape = scraped();
     let series = series(&scrape);
     for name in METRICS {
@@ -638,9 +638,9 @@ fn everything_that_is_measured_exists_and_the_alerts_and_panels_name_nothing_els
     }
 }
 
-/// The loop is stalled on purpose: it is held where a wake-up would be, while virtual time goes on.
+/// The test blocks the loop in a wake-up while virtual time passes.
 #[tokio::test(start_paused = true)]
-async fn a_loop_that_stands_still_is_not_alive() {
+async fn a_stalled_loop_is_not_alive() {
     let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
     let world = SharedWorld::new(World::new(Config::default(), clock.wall()).into());
     let token = lock(&world).config().token.clone();

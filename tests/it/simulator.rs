@@ -1,4 +1,4 @@
-//! The simulator's bodies have the shapes that the vendor publishes, and its verb serves them.
+//! The simulator's bodies have the shapes that the vendor publishes, and its command serves them.
 
 use campos_operator::simulator::port::lock;
 use campos_operator::simulator::world::{Config, ListShape, Request, StoppedShape, World};
@@ -89,21 +89,21 @@ fn pages_hold_the_whole_list_once() {
 }
 
 #[test]
-fn the_verb_announces_its_port_and_serves() {
+fn the_command_announces_its_port_and_serves() {
     let mut command = binary();
     command.args(["simulate", "--listen", "127.0.0.1:0", "--apps", "3"]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
     let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
-    // Without a token it is refused; that it answers at all is the point.
+    // A request without a token is refused: the server answers.
     assert_eq!(http(address, "GET", "/v1/apps").0, 401);
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 #[test]
-fn a_mistake_in_a_file_of_faults_is_told() {
+fn a_mistake_in_a_file_of_faults_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("wrong.yaml"), "rules:\n  - {on: lst, do: {}}\n").unwrap();
     let wrong = binary().args(["simulate", "--faults"]).arg(directory.path().join("wrong.yaml")).output().unwrap();
@@ -112,7 +112,7 @@ fn a_mistake_in_a_file_of_faults_is_told() {
 }
 
 #[test]
-fn both_words_work_and_no_message_holds_them() {
+fn both_default_tokens_work_and_no_message_holds_them() {
     use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
     let now = "2026-11-24T12:00:00Z".parse().unwrap();
     let rule = Rule::new(Endpoint::List, Fault { status: Some(500), ..Fault::default() });

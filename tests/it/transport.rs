@@ -1,4 +1,4 @@
-//! How a request reaches the server: dead connections, certificates, proxies, addresses with passwords.
+//! The way of a request to the server: dead connections, certificates, proxies, addresses with passwords.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -63,11 +63,11 @@ fn pass_on(mut client: TcpStream, mut server: TcpStream, number: usize, dead: &A
     }
     let _ = server.shutdown(Shutdown::Both);
     let _ = answering.join();
-    // What is dropped with bytes that were not read sends a reset.
+    // Dropping a socket with unread bytes sends a reset.
 }
 
 #[test]
-fn after_a_failover_an_edit_is_called_at_its_first_attempt() {
+fn after_a_failover_the_first_attempt_of_a_call_succeeds() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let relay = Relay::start(simulator.address);
     let manifests = Manifests::new(&[("bot-a", A, "Running"), ("bot-b", B, "Running")]);

@@ -1,4 +1,4 @@
-//! The verbs that ask a running daemon: what they print, how they exit, and that they agree with the port.
+//! The commands that query a running daemon: their output, their exit codes, and their agreement with the port.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -74,7 +74,7 @@ fn finished(output: &Output) -> (i32, String, String) {
     (output.status.code().unwrap(), stdout, stderr)
 }
 
-/// What runs with the clock, made still: `42s` in NEXT and AGE.
+/// Replaces the values that change with the clock, such as `42s` in NEXT and AGE.
 fn still(table: &str) -> String {
     let word = |word: &str| {
         let digits = word.trim_end_matches(['s', 'm']);
@@ -121,14 +121,14 @@ fn get_shows_the_fleet_at_a_glance() {
     assert_eq!(fleet.good(&["get", "-o", "name", "-l", "team=support", "-l", "tier=2"]), "");
     assert!(fleet.bad(&["get", "-l", "=x"]).contains("key=value"));
 
-    // What the verb prints is what the port says.
+    // The command prints the values of the port.
     let port: Value = serde_json::from_str(&http(fleet.daemon.address(), "GET", "/api/v1/apps").1).unwrap();
     let printed: Value = serde_json::from_str(&fleet.good(&["get", "-o", "json"])).unwrap();
     assert_eq!((&printed["kind"], &printed["items"]), (&"AppList".into(), &port["items"]));
 }
 
 #[test]
-fn what_get_exports_can_be_applied_again() {
+fn the_output_of_get_can_be_applied_again() {
     let fleet = Fleet::start();
     let cases: [(&[&str], &str, &str); 4] = [
         (&["get", "-o", "yaml"], "all.yaml", "4 apps in 1 file: 0 errors"),
@@ -148,7 +148,7 @@ fn what_get_exports_can_be_applied_again() {
     let one: Value = serde_json::from_str(&fleet.good(&["get", "up", "-o", "json"])).unwrap();
     assert_eq!(one["kind"], "App");
 
-    // In the place of the files that it was exported from it is no change: same objects, same generations.
+    // Instead of the original files it is no change: same objects, same generations.
     let exported = fleet.good(&["get", "-o", "yaml"]);
     for name in ["down", "up", "gone"] {
         std::fs::remove_file(fleet.manifests.file(name)).unwrap();
@@ -163,7 +163,7 @@ fn what_get_exports_can_be_applied_again() {
 }
 
 #[test]
-fn unknown_names_are_told_with_the_nearest() {
+fn unknown_names_are_reported_with_the_nearest() {
     let fleet = Fleet::start();
     for verb in ["get", "describe", "wait"] {
         let said = fleet.bad(&[verb, "dwon"]);
@@ -176,7 +176,7 @@ fn unknown_names_are_told_with_the_nearest() {
 }
 
 #[test]
-fn describe_says_why_and_what_to_do() {
+fn describe_shows_the_cause_and_the_remedy() {
     let fleet = Fleet::start();
     let down = fleet.good(&["describe", "down"]);
     for part in [
@@ -200,7 +200,7 @@ fn describe_says_why_and_what_to_do() {
 }
 
 #[test]
-fn wait_ends_when_all_hold_and_names_those_that_do_not() {
+fn wait_ends_when_all_conditions_hold_and_names_the_others() {
     let fleet = Fleet::start();
     assert_eq!(fleet.good(&["wait", "down", "up"]), "down condition met\nup condition met\n");
     assert_eq!(fleet.good(&["wait", "gone", "--for=condition=Stalled"]), "gone condition met\n");
@@ -213,7 +213,7 @@ fn wait_ends_when_all_hold_and_names_those_that_do_not() {
     assert!(fleet.bad(&["wait"]).contains("--all"));
     assert!(fleet.bad(&["wait", "--all", "--for=condition=Redy"]).contains("condition=Ready"));
 
-    // It is told of what comes to be while it waits.
+    // It sees changes while it waits.
     let waiting = binary()
         .args(["wait", "held", "--timeout", "30s", "--server", &fleet.url])
         .stdout(Stdio::piped())
@@ -226,7 +226,7 @@ fn wait_ends_when_all_hold_and_names_those_that_do_not() {
 }
 
 #[test]
-fn the_daemon_has_to_be_one() {
+fn another_server_is_not_a_daemon() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = format!("http://{free}");
     for arguments in [&["get"][..], &["describe", "x"], &["history"], &["wait", "--all"], &["get", "-w"]] {
@@ -249,7 +249,7 @@ fn the_daemon_has_to_be_one() {
 }
 
 #[test]
-fn a_watch_tells_each_change_on_a_line() {
+fn a_watch_prints_each_change_on_a_line() {
     let fleet = Fleet::start();
     let watch = Watch::start(&fleet.url, &[]);
     assert!(watch.wait_for("NAME").starts_with("NAME  DESIRED"));
@@ -267,7 +267,7 @@ fn a_watch_tells_each_change_on_a_line() {
 }
 
 #[test]
-fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
+fn a_daemon_without_a_first_list_is_not_an_empty_fleet() {
     let board = Board::default();
     let listener = campos_operator::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
@@ -282,7 +282,7 @@ fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
         assert!(code == 1 && stderr.contains("after 200ms"), "{stderr}");
     }
 
-    // Nor is the first app of many all of them.
+    // Nor is the first app the whole fleet.
     let ready = |name: &str| {
         let place = Place { file: "f".into(), line: 1 };
         let name: AppName = name.parse().unwrap();
@@ -321,7 +321,7 @@ fn a_daemon_that_knows_nothing_yet_is_no_empty_fleet() {
     assert_eq!((code, &*stdout), (0, "first condition met\nsecond condition met\n"), "{stderr}");
 }
 
-/// A daemon of a later version: it has events and a history. Serves what `answer` says, one connection at a time.
+/// A daemon of a later version, with events and a history. Serves the responses of `answer`, one connection at a time.
 fn later_daemon() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -355,7 +355,7 @@ fn later_daemon() -> String {
                     ),
                 ),
             };
-            // A stream has no length and stays open; a client that has gone away is not our business.
+            // A stream has no length and stays open. A client that has gone away is not an error.
             let events = kind == "text/event-stream";
             let length = if events { String::new() } else { format!("content-length: {}\r\n", body.len()) };
             let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{length}connection: close\r\n\r\n");
@@ -372,7 +372,7 @@ fn later_daemon() -> String {
 }
 
 #[test]
-fn events_and_history_are_used_where_they_are() {
+fn events_and_history_are_used_if_the_daemon_has_them() {
     let server = later_daemon();
     let watch = Watch::start(&server, &["-o", "json"]);
     watch.wait_for("\"observed\":\"Running\"");
