@@ -24,10 +24,8 @@ use crate::reconcile::labels::Selector;
     2 changes (only plan --detailed-exitcode)."
 )]
 pub struct Cli {
-    /// Flags of the log.
     #[command(flatten)]
     pub log: LogArgs,
-    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -46,7 +44,6 @@ pub struct LogArgs {
     pub color: Color,
 }
 
-/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Lines for people.
@@ -55,7 +52,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// When to use color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -66,7 +62,6 @@ pub enum Color {
     Never,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator: watch the manifests, and keep the apps in the declared state
@@ -178,7 +173,6 @@ pub enum Command {
     Health(HealthArgs),
 }
 
-/// Flags for the manifests.
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
     /// Directory of manifests, read recursively; repeatable
@@ -198,7 +192,6 @@ pub enum WatchArg {
     Scan,
 }
 
-/// Flags for the CamposCloud API.
 #[derive(Debug, Clone, Args)]
 pub struct ApiArgs {
     /// URL of the API; plain http only for loopback addresses
@@ -224,7 +217,6 @@ pub struct ApiArgs {
     pub api_budget: Budget,
 }
 
-/// Calls that the daemon can send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PolicyArg {
     /// Stop and start
@@ -235,13 +227,10 @@ pub enum PolicyArg {
     ObserveOnly,
 }
 
-/// `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// The manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
     /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable
@@ -285,13 +274,10 @@ pub struct RunArgs {
     pub state_dir: Option<PathBuf>,
 }
 
-/// `plan`.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
-    /// The manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
-    /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
     /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable
@@ -311,7 +297,6 @@ pub struct PlanArgs {
     pub detailed_exitcode: bool,
 }
 
-/// Format of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PlanOutput {
     /// For people
@@ -322,7 +307,6 @@ pub enum PlanOutput {
     Markdown,
 }
 
-/// `validate`.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
     /// Files and directories; "-" reads stdin
@@ -336,7 +320,6 @@ pub struct ValidateArgs {
     pub output: ValidateOutput,
 }
 
-/// Format of mistakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ValidateOutput {
     /// For people, with the line and the values that fit
@@ -347,10 +330,8 @@ pub enum ValidateOutput {
     Github,
 }
 
-/// `import`.
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
-    /// The API.
     #[command(flatten)]
     pub api: ApiArgs,
     /// Directory for the manifests; created if it does not exist
@@ -364,7 +345,6 @@ pub struct ImportArgs {
     pub force: bool,
 }
 
-/// `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
     /// Name of the app; optional with --file, for all apps of the file
@@ -394,7 +374,6 @@ pub struct ExplainArgs {
     pub output: ExplainOutput,
 }
 
-/// Format of an explanation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExplainOutput {
     /// For people.
@@ -403,7 +382,6 @@ pub enum ExplainOutput {
     Json,
 }
 
-/// `simulate`.
 #[derive(Debug, Clone, Args)]
 pub struct SimulateArgs {
     /// Address of the simulated API; port 0 selects a free port
@@ -432,10 +410,8 @@ pub struct SimulateArgs {
     pub token: String,
 }
 
-/// `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// The manifests.
     #[command(flatten)]
     pub manifests: ManifestArgs,
     /// Address of the read-only HTTP port, or "off"; if the port is in use, a free one is selected
@@ -446,13 +422,10 @@ pub struct DemoArgs {
 /// Address of the HTTP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// There is no port.
     Off,
-    /// The port listens on this address.
     On(SocketAddr),
 }
 
-/// Flags for the daemon.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// URL of the HTTP port of the daemon
@@ -467,13 +440,11 @@ pub struct ServerArgs {
     pub server: String,
 }
 
-/// `get`.
 #[derive(Debug, Clone, Args)]
 pub struct GetArgs {
     /// Names of apps [default: all apps]
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
     /// Format of the apps [default: a table]
@@ -489,7 +460,6 @@ pub struct GetArgs {
     pub watch: bool,
 }
 
-/// Format of `get`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GetOutput {
     /// A table with more columns
@@ -502,22 +472,18 @@ pub enum GetOutput {
     Name,
 }
 
-/// `describe`.
 #[derive(Debug, Clone, Args)]
 pub struct DescribeArgs {
     /// Name of the app
     pub name: String,
-    /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
 }
 
-/// `history`.
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
     /// Only entries of this app
     pub name: Option<String>,
-    /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
     /// Format of the entries
@@ -529,7 +495,6 @@ pub struct HistoryArgs {
     pub limit: u32,
 }
 
-/// Format of `history`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HistoryOutput {
     /// A table
@@ -538,7 +503,6 @@ pub enum HistoryOutput {
     Json,
 }
 
-/// `wait`.
 #[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["names", "all"]))]
 pub struct WaitArgs {
@@ -548,7 +512,6 @@ pub struct WaitArgs {
     /// Wait for all apps
     #[arg(long, env = "CAMPOS_OPERATOR_ALL")]
     pub all: bool,
-    /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
     /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other than True
@@ -560,7 +523,6 @@ pub struct WaitArgs {
     pub timeout: Duration,
 }
 
-/// `man`.
 #[derive(Debug, Clone, Args)]
 pub struct ManArgs {
     /// Directory for the pages, one for each command; created if it does not exist [default: print the main page]
@@ -568,10 +530,8 @@ pub struct ManArgs {
     pub out: Option<PathBuf>,
 }
 
-/// `health`.
 #[derive(Debug, Clone, Args)]
 pub struct HealthArgs {
-    /// The daemon.
     #[command(flatten)]
     pub server: ServerArgs,
     /// Exit with 1 if there is no answer within this time

@@ -1,7 +1,7 @@
 //! The minimum work from an edit to its call, as a process of its own: a raw inotify read, a read of the file, a YAML
 //! parser, one request on an open connection. No runtime, no checks, no state.
 
-#![expect(clippy::print_stdout, reason = "the line that tells its parent that it watches")]
+#![expect(clippy::print_stdout, reason = "the line that reports to its parent that it watches")]
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -64,7 +64,7 @@ impl Simulator {
             .context("starting the simulator")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("its output is piped")?).read_line(&mut line)?;
-        let url = line.split_whitespace().last().context("the simulator tells its address")?.to_owned();
+        let url = line.split_whitespace().last().context("the simulator prints its address")?.to_owned();
         Ok(Self { child, url })
     }
 }

@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(stop(200, "<html>").unwrap_err().verdict, Verdict::LostAnswer);
         assert_eq!(stop(200, r#"{"_id":"b2"}"#).unwrap_err().verdict, Verdict::LostAnswer);
         assert_eq!(stop(302, vendor).unwrap_err().verdict, Verdict::Unexpected);
-        let told = stop(409, r#"{"error":"already stopped"}"#).unwrap_err();
-        assert_eq!(&*told.message, "stopping: the server answered 409: already stopped");
+        let refused = stop(409, r#"{"error":"already stopped"}"#).unwrap_err();
+        assert_eq!(&*refused.message, "stopping: the server answered 409: already stopped");
     }
 }

@@ -369,7 +369,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         let source = TokenSource::file(path.clone());
-        // Of different lengths: the time of a file may be too coarse to tell one state from the next.
+        // Of different lengths: the time of a file may be too coarse to distinguish two states.
         let all: Vec<String> = (0..10).map(|number| format!("{number}-a-token{}", "-".repeat(number))).collect();
         let mut first = None;
         for token in &all {

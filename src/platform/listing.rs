@@ -62,11 +62,11 @@ pub enum Flaw {
     Duplicate,
     #[error("the number of apps changed while the list was read")]
     Shifted,
-    #[error("{found} apps came where {told} were announced")]
+    #[error("{found} apps came where {announced} were announced")]
     Short {
         /// Distinct apps and unreadable items.
         found: u64,
-        told: u64,
+        announced: u64,
     },
     #[error("the server announces another page, but it brings no other apps")]
     Repeated,
@@ -196,8 +196,8 @@ impl Listing {
             return self.next_list();
         }
         match total {
-            Some(told) if told > found => self.flaw(Flaw::Short { found, told }),
-            Some(told) if told == found => {}
+            Some(announced) if announced > found => self.flaw(Flaw::Short { found, announced }),
+            Some(announced) if announced == found => {}
             Some(_) | None if announced => self.flaw(Flaw::Repeated),
             Some(_) | None => {}
         }
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_list_with_contradictions_is_incomplete() {
-        let short = Flaw::Short { found: 1, told: 3 };
+        let short = Flaw::Short { found: 1, announced: 3 };
         case(vec![page(&["a"], Some(3), Some(true)), page(&[], Some(3), Some(false))], 1, Some(short));
         case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(short));
         case(vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), Some(false))], 3, Some(Flaw::Shifted));

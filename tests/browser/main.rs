@@ -103,10 +103,10 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.keys(browser::ENTER).await;
     page.until("location.hash === '#ticket-bot' && document.activeElement.id === 'detail_name'").await;
     let details = page.ask("document.getElementById('detail_panel').innerText").await;
-    let told = details.as_str().unwrap();
+    let text = details.as_str().unwrap();
     for part in ["ticket-bot", "Settled", "The app is Stopped, as asked.", "HTTP 200, status “active”", "Ready", A]
     {
-        assert!(told.contains(part), "{part:?} is not in:\n{told}");
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
     page.shot("details").await;
     page.keys(browser::ESCAPE).await;

@@ -235,11 +235,11 @@ fn every_command_reports_links_out_of_the_tree_unless_followed() {
         [(&["validate", directory][..], "1 app in 1 file: 0 errors"), (&plan, "1 to stop"), (&run, "app stopped")]
     {
         let refused = output(arguments);
-        let told = stdout(&refused) + &stderr(&refused);
-        assert!(code(&refused) == 1 && told.contains("the link leads out"), "{arguments:?}: {told}");
+        let shown = stdout(&refused) + &stderr(&refused);
+        assert!(code(&refused) == 1 && shown.contains("the link leads out"), "{arguments:?}: {shown}");
         let followed = output(&[arguments, &["--follow-links"]].concat());
-        let told = stdout(&followed) + &stderr(&followed);
-        assert!(code(&followed) == 0 && told.contains(says), "{arguments:?}: {told}");
+        let shown = stdout(&followed) + &stderr(&followed);
+        assert!(code(&followed) == 0 && shown.contains(says), "{arguments:?}: {shown}");
     }
     assert_eq!(simulator.calls(), [format!("stop {A}")]);
     assert_eq!(code(&output(&[&run[..], &["--watch", "inotify"]].concat())), 1);

@@ -456,9 +456,9 @@ fn a_refused_text_has_the_time_of_the_refusal() {
     let address = daemon.address();
     let shown = || http(address, "GET", "/api/v1/apps/bot").1;
     manifests.set("bot", A, "stopped");
-    wait_until("it is told since when", || shown().contains("is refused since 20"), shown);
+    wait_until("the time of the refusal is shown", || shown().contains("is refused since 20"), shown);
     assert!(shown().contains("bot.yaml:7:10"), "{}", shown());
     manifests.set("bot", A, "Running");
-    wait_until("it is mended", || !shown().contains("refused"), shown);
+    wait_until("it is repaired", || !shown().contains("refused"), shown);
     assert_eq!(simulator.calls(), [""; 0]);
 }

@@ -47,10 +47,10 @@ fn answering(answer: &'static str) -> String {
 #[test]
 fn health_is_an_exit_code_and_one_line() {
     // An unreachable server is no reason to restart the daemon.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let mut command = binary();
-    command.args(["run", "--listen", "127.0.0.1:0", "--api-url", &format!("http://{nobody}"), "--manifests"]);
+    command.args(["run", "--listen", "127.0.0.1:0", "--api-url", &format!("http://{absent}"), "--manifests"]);
     command.arg(manifests.path());
     let daemon = Daemon::spawn(command);
     let url = format!("http://{}", daemon.address());
@@ -177,15 +177,15 @@ fn an_abstract_socket_gets_the_same_notifications() {
 
 #[test]
 fn a_failing_server_neither_delays_the_start_nor_starves_the_watchdog() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let systemd = ServiceManager::start();
-    let daemon = systemd.daemon(&format!("http://{nobody}"), manifests.path(), Duration::from_millis(100));
+    let daemon = systemd.daemon(&format!("http://{absent}"), manifests.path(), Duration::from_millis(100));
     systemd.wait_for("READY=1", 1);
     systemd.wait_for("WATCHDOG=1", 5);
     let waiting = "STATUS=waiting for the first complete list of apps";
-    let told = || systemd.heard().iter().any(|heard| heard.starts_with(waiting));
-    wait_until("the status tells", told, || format!("{:?}", systemd.heard()));
+    let waits = || systemd.heard().iter().any(|heard| heard.starts_with(waiting));
+    wait_until("the status reports it", waits, || format!("{:?}", systemd.heard()));
     drop(daemon);
 }
 

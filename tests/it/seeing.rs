@@ -297,8 +297,8 @@ fn changes_are_sent_at_once_and_missed_ones_after_a_reconnect() {
         let past: Value = serde_json::from_str(&http(address, "GET", "/api/v1/history?app=other").1).unwrap();
         past["items"][0].clone()
     };
-    let told = || newest()["trigger"] == "Edit" && newest()["after"]["reason"].is_null();
-    wait_until("the history tells of the release", told, || newest().to_string());
+    let released = || newest()["trigger"] == "Edit" && newest()["after"]["reason"].is_null();
+    wait_until("the history has the release", released, || newest().to_string());
     let mut resumed = Events::open(address, Some(stopped.id));
     let removed = resumed.until(|event| {
         assert_ne!(event.kind, "reset");
@@ -327,13 +327,13 @@ fn the_history_survives_a_crash_and_has_the_causes() {
         assert_eq!(list["kind"], "HistoryList");
         list["items"].as_array().unwrap().clone()
     };
-    let mut told = Vec::new();
-    let done = |told: &mut Vec<Value>| {
-        *told = history(&daemon, "?app=bot");
-        told.first().is_some_and(|newest| newest["after"]["observed"] == "Stopped")
+    let mut entries = Vec::new();
+    let done = |entries: &mut Vec<Value>| {
+        *entries = history(&daemon, "?app=bot");
+        entries.first().is_some_and(|newest| newest["after"]["observed"] == "Stopped")
     };
-    wait_until("the stop is told", || done(&mut told), || daemon.log());
-    let story = story(&told);
+    wait_until("the stop is in the history", || done(&mut entries), || daemon.log());
+    let story = story(&entries);
     // The list may arrive before or after the manifests.
     assert!(story[0].starts_with("Start ") && story[0].ends_with(">Settled - -"), "{story:?}");
     assert_eq!(
@@ -349,7 +349,7 @@ fn the_history_survives_a_crash_and_has_the_causes() {
     assert_eq!(history(&daemon, "?limit=2").len(), 2);
     let file = state.path().join("history.jsonl");
     let lines = || fs::read_to_string(&file).unwrap().lines().count();
-    wait_until("the file has it all", || lines() == told.len(), || fs::read_to_string(&file).unwrap());
+    wait_until("the file has it all", || lines() == entries.len(), || fs::read_to_string(&file).unwrap());
     daemon.signal("-KILL");
     daemon.ends();
     // As if the crash had torn the last line.
@@ -360,7 +360,7 @@ fn the_history_survives_a_crash_and_has_the_causes() {
     daemon.wait_for(SETTLED);
     let again = history(&daemon, "?app=bot");
     // Only the torn line is lost, and the first decision of the new process follows.
-    assert_eq!(again[again.len() + 1 - told.len()..], told[1..]);
+    assert_eq!(again[again.len() + 1 - entries.len()..], entries[1..]);
     assert_eq!(again[0]["trigger"], "Start");
     assert_no_secrets(&fs::read_to_string(&file).unwrap());
 }
@@ -387,12 +387,12 @@ fn the_history_has_changes_by_schedules_and_other_clients() {
     daemon.wait_for("app stopped");
     lock(&simulator.world).set_online(&A.parse().unwrap(), true, simulator.clock.wall());
     daemon.wait_for_times("app stopped", 2);
-    let told = || {
+    let entries = || {
         let list: Value = serde_json::from_str(&http(daemon.address(), "GET", "/api/v1/history").1).unwrap();
         story(list["items"].as_array().unwrap())
     };
     for line in ["Transition Suspended>Drifted - -", "Drift Settled>Drifted - -"] {
-        wait_until(line, || told().iter().any(|entry| entry == line), || format!("{:#?}", told()));
+        wait_until(line, || entries().iter().any(|entry| entry == line), || format!("{:#?}", entries()));
     }
 }
 
@@ -424,7 +424,7 @@ fn an_unwritable_history_stops_nothing() {
     daemon.wait_for("app stopped");
     let address = daemon.address();
     let scrape = || http(address, "GET", "/metrics").1;
-    wait_until("the metric tells", || scrape().contains("\ncampos_operator_history_writable 0"), scrape);
+    wait_until("the metric is 0", || scrape().contains("\ncampos_operator_history_writable 0"), scrape);
     let lost = || serde_json::from_str::<Value>(&http(address, "GET", "/api/v1/status").1).unwrap()["history"].clone();
     wait_until("the loss is counted", || lost()["lost"].as_u64() > Some(0), || lost().to_string());
     assert_eq!(lost()["writable"], false);
@@ -453,7 +453,7 @@ async fn old_history_of_an_app_is_read_from_the_file() {
     let board = Board::default();
     board.keep_history(state.path().to_owned()).unwrap();
     let router = routes(board, Clock::system(), true);
-    let told = async |query: &str| {
+    let entries = async |query: &str| {
         let request =
             Request::get(format!("/api/v1/history{query}")).header("host", "localhost").body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
@@ -466,13 +466,13 @@ async fn old_history_of_an_app_is_read_from_the_file() {
         let times = (0..9_000).filter(|n| n % 600 == app).rev().take(most);
         times.map(|n| (Timestamp::UNIX_EPOCH + Duration::from_secs(n as u64 / 7)).to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(told("").await.len(), 1_000);
+    assert_eq!(entries("").await.len(), 1_000);
     for app in [0, 199, 200, 201, 599] {
-        assert_eq!(told(&format!("?app=bot-{app}")).await, expected(app, 1_000));
-        assert_eq!(told(&format!("?app=bot-{app}&limit=4")).await, expected(app, 4));
+        assert_eq!(entries(&format!("?app=bot-{app}")).await, expected(app, 1_000));
+        assert_eq!(entries(&format!("?app=bot-{app}&limit=4")).await, expected(app, 4));
     }
-    assert_eq!(told("?app=bot-600").await, Vec::<String>::new());
-    assert_eq!(told("?app=No%22Name").await, Vec::<String>::new());
+    assert_eq!(entries("?app=bot-600").await, Vec::<String>::new());
+    assert_eq!(entries("?app=No%22Name").await, Vec::<String>::new());
 }
 
 /// 1,100 idle connections once left the operator no file descriptor to read its manifests with.

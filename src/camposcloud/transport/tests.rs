@@ -242,7 +242,7 @@ async fn a_response_that_has_begun_is_a_lost_response() {
         lost(exchange, Verdict::LostAnswer, 0);
         assert_eq!(log, [(1, 1), (1, 2)]);
     }
-    // The limit: reqwest does not tell these from no byte at all.
+    // The limit: reqwest does not distinguish these from no byte at all.
     for does in [|| Does::Part("H"), || Does::Part("HTTP/1.1 200 OK\r\ncontent-le")] {
         answered(&second_meets(does).await.0, 200, 1);
     }
@@ -400,7 +400,7 @@ async fn streams_that_a_goaway_leaves_unprocessed_are_not_lost_responses() {
     let client = Arc::new(Transport::new(&ask(&url).url, None, trusting()));
     let mut requests = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS {
-        // What was not processed may be sent twice, whatever it is.
+        // Every unprocessed request may be sent twice.
         let (client, ask) = (client.clone(), ask(&url));
         requests.spawn(async move { client.exchange(&ask).await });
     }
