@@ -64,7 +64,6 @@ pub struct Page {
 pub struct Pagination {
     pub total_items: Option<u64>,
     pub total_pages: Option<u64>,
-    pub current_page: Option<u64>,
     pub has_next_page: Option<bool>,
 }
 
