@@ -854,9 +854,9 @@ mod tests {
         Failure { verdict, http_status: None, message: "no".into(), limits: Limits::default(), repeats: 0 }
     }
 
-    fn accepted() -> Result<Answered<Receipt>, Failure> {
+    fn accepted() -> Answered<Receipt> {
         let value = Receipt { http_status: 200, status: None, online: None, date: None, oddity: None };
-        Ok(Answered { value, limits: Limits::default(), repeats: 0 })
+        Answered { value, limits: Limits::default(), repeats: 0 }
     }
 
     /// Decides for every app that is due, as a pass does.
@@ -1024,7 +1024,7 @@ mod tests {
         for (object, app) in [("a", "b"), ("b", "a")] {
             assert_eq!(fleet.known(&id(app)).unwrap().owner, Some(name(object)));
         }
-        fleet.take_answer(&name("a"), &id("b"), &accepted(), SETTING, at(2));
+        fleet.take_answer(&name("a"), &id("b"), &Ok(accepted()), SETTING, at(2));
         assert_eq!(fleet.declared(), 2);
     }
 }
