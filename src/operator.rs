@@ -1,20 +1,31 @@
-//! THE SHELL: owns the loop, the clock and every task.
+//! The shell: one loop that owns the state and every task.
 //!
-//! Events only mean "look again". Each turn of the loop takes in whatever came (an update of the manifests, an answer),
-//! decides for the apps that are due (`pass`), and sends as many requests as the limiter admits (`execute`). Nothing
-//! here decides whether an app should be stopped; that is `reconcile::decide`.
+//! ```text
+//!  threads                    the loop (one task, one writer)                 readers
+//!  -------                    -------------------------------                 -------
+//!  source --Update---------->  take_update                   --> status board --> http (thread): pages, events, metrics
+//!    (watch, scan, parse)      pass: decide (reconcile)                     \--> service (thread): systemd
+//!  signals --Stage--------->   dispatch: rate limiter        --> history (thread): entries to disk
+//!                              end_turn: publish, next wake  --> log (thread): lines to stderr
+//!  requests (tasks) --Outcome-> take_outcome
+//!       ^------- Job: page, single read, stop, start, token
+//! ```
+//! An event only means "check again". Each turn of the loop takes in the updates and outcomes that came, decides for the
+//! apps that are due, and sends the requests that the rate limiter admits. Nothing here decides whether an app is
+//! stopped; `reconcile::decide` does.
 
 pub mod describe;
 pub mod execute;
 pub mod fleet;
 pub mod journal;
 pub mod known;
-pub mod looks;
 pub mod observe;
+pub mod order;
 pub mod pass;
 pub mod queue;
+pub mod reads;
 pub mod report;
-pub mod round;
+pub mod resync;
 mod scans;
 pub mod shutdown;
 
@@ -44,44 +55,41 @@ use crate::status::history::{self, Trigger};
 use crate::status::meters;
 use execute::{Job, Outcome, Result as Answer};
 use fleet::Fleet;
-use round::Rounds;
+use resync::Resync;
 use scans::Scans;
 use shutdown::{Shutdown, Stage};
 
-/// Stops and starts on the wire at once. The budget is the real bound; this one keeps a private server without a
-/// budget from being met with ten thousand connections.
+/// Stops and starts in flight at once. The budget is the usual bound; without one, this protects a private server from
+/// ten thousand connections.
 const MOST_CALLS: usize = 32;
-/// Single reads on the wire at once.
-const MOST_LOOKS: usize = 8;
-/// In-flight calls get this long to end after the first signal: container runtimes kill after 30 s unless told otherwise.
+/// Single reads in flight at once.
+const MOST_READS: usize = 8;
+/// Time for calls in flight to end after the first signal: container runtimes kill after 30 s by default.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// Single reads that come due within so long of each other wait for each other, where one list costs less than all of
-/// them: fifty edits saved at once are answered, and fall due, a millisecond apart.
+/// Single reads that are due within this time wait for each other, where one list costs less than all of them: the
+/// answers to fifty edits saved at once arrive a millisecond apart.
 const GATHER: Duration = Duration::from_millis(500);
 
-/// While the account is blocked, the token file is looked at this often: a new token is tried at once.
+/// Interval of checks of the token file while the account is blocked: a new token is tried at once.
 const TOKEN_CHECK: Duration = Duration::from_secs(2);
 
-/// The wall clock is compared with the other one this often at least.
+/// Longest interval between comparisons of the wall clock with the monotonic one.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
-/// It was set if the two differ by more than this from what they differed by before.
+/// A larger change of their difference means that the wall clock was set.
 const CLOCK_STEP: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
-/// How the operator shall work. Every value is checked where it enters.
+/// Settings of the operator. Every value is checked where it enters.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Time between lists.
     pub interval: Duration,
-    /// How long an accepted call has to show.
+    /// Time for an accepted call to take effect.
     pub confirm_timeout: Duration,
-    /// The daemon's policy.
     pub policy: Policy,
-    /// Decide and report, call nothing.
+    /// Decides and reports without calls.
     pub dry_run: bool,
-    /// Requests a minute.
     pub budget: Budget,
-    /// Teams whose apps are listed, too.
+    /// Teams that have their apps listed, too.
     pub teams: Vec<Team>,
     /// Run until settled, but no longer than this; `None` is for ever.
     pub once: Option<Duration>,
@@ -107,12 +115,10 @@ impl Default for Settings {
     }
 }
 
-/// What a turn of the loop sent.
+/// The result of the first half of a turn.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    /// The moment of the turn.
     now: Moment,
-    /// Whether anything was sent.
     any: bool,
     /// When more may be sent.
     again: Option<Moment>,
@@ -123,9 +129,9 @@ struct Sent {
 pub enum Ended {
     /// A signal came; what was on the wire has ended, or was abandoned.
     Stopped,
-    /// `--once`: nothing is left to do, and every app is as it shall be (or held on purpose).
+    /// `--once`: nothing is left to do, and every app is as declared (or held on purpose).
     Settled,
-    /// `--once`: nothing is left that time would change, but so many apps or manifests need a person.
+    /// `--once`: nothing is left that time would change, but this number of apps or manifests need a person.
     NeedsPerson(usize),
     /// `--once`: the time was up before.
     TimedOut,
@@ -139,21 +145,20 @@ pub struct Operator<P> {
     board: Board,
     fleet: Fleet,
     limiter: RateLimiter,
-    rounds: Rounds,
-    /// Whether the wall clock is right.
+    resync: Resync,
     doubt: Doubt,
     gates: Gates,
     source: Option<SourceReport>,
     /// The last report of the source itself; `source` differs from it while no scan finishes.
-    said: Option<SourceReport>,
+    last_report: Option<SourceReport>,
     scans: Option<Scans>,
     /// Why the source counts as unavailable, while no scan finishes.
     stalled: Option<Arc<str>>,
     jobs: JoinSet<Outcome>,
-    /// What each task is about: a task that panicked can no longer say so itself.
+    /// The job of each task: a task that panicked cannot report it.
     tasks: HashMap<Id, Job>,
     calls: usize,
-    looks: usize,
+    reads: usize,
     /// Whether observation sent a page last, and not a routine read: while both wait they take turns.
     page_last: bool,
     requests: u64,
@@ -164,17 +169,16 @@ pub struct Operator<P> {
     reported: bool,
     /// Whether nothing was left to do the last time.
     settled: bool,
-    /// How many were stalled when that was told last.
-    told_stalled: usize,
-    /// Answers to calls that the history does not have yet: the next decision tells what came of them.
+    /// The number of stalled apps in the last report of a settled fleet.
+    reported_stalled: usize,
+    /// Answers to calls that are not in the history yet: the next decision adds their result.
     answers: HashMap<AppName, (Action, history::Answer)>,
 }
 
 impl<P: Platform> Operator<P> {
-    /// An operator that has seen nothing yet.
     pub fn new(platform: Arc<P>, settings: Settings, clock: Clock, board: Board) -> Self {
         let limiter = RateLimiter::new(settings.budget, settings.salt);
-        let rounds = Rounds::new(settings.teams.clone());
+        let resync = Resync::new(settings.teams.clone());
         let doubt = Doubt::new(settings.trust_clock);
         let gates = Gates { policy: settings.policy, dry_run: settings.dry_run, ..Gates::OPEN };
         Self {
@@ -185,23 +189,23 @@ impl<P: Platform> Operator<P> {
             settings,
             clock,
             board,
-            rounds,
+            resync,
             doubt,
             source: None,
-            said: None,
+            last_report: None,
             scans: None,
             stalled: None,
             jobs: JoinSet::new(),
             tasks: HashMap::new(),
             calls: 0,
-            looks: 0,
+            reads: 0,
             page_last: false,
             requests: 0,
             summary_at: Moment::START + report::SUMMARY,
             started: clock.wall() - clock.now().since_start(),
             reported: false,
             settled: false,
-            told_stalled: 0,
+            reported_stalled: 0,
             answers: HashMap::new(),
         }
     }
@@ -218,13 +222,13 @@ impl<P: Platform> Operator<P> {
         let deadline = self.settings.once.map(|timeout| self.clock.now() + timeout);
         let mut source_open = true;
         loop {
-            // Whatever the manifests say by now counts, before anything is sent because of what they said before.
+            // Take all updates before anything is sent because of older ones.
             while let Ok(update) = updates.try_recv() {
                 self.take_update(update);
             }
             let sent = self.begin_turn();
             if sent.any {
-                // What was sent goes out before it is told: whoever waits for the call has waited long enough.
+                // Yield so that the request is written before status work.
                 tokio::task::yield_now().await;
             }
             let wake = self.end_turn(sent);
@@ -248,8 +252,8 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Where the wall clock was set, or the machine slept, what depends on the wall clock is due at another moment than
-    /// was thought: everybody is looked at. Comes before each decision, so that none is made by a clock that was just set.
+    /// Decides for every app again after the wall clock was set or the machine slept: times computed before are wrong.
+    /// Runs before each decision, so that no decision uses a clock that was just set.
     fn check_clock(&mut self, now: Moment) {
         let started = self.clock.wall() - self.clock.now().since_start();
         let by = started.duration_since(self.started);
@@ -258,33 +262,33 @@ impl<P: Platform> Operator<P> {
             self.started = started;
             self.fleet.all_due(now);
             self.doubt.set_forward(by);
-            self.ask_for_the_time(now);
+            self.request_server_time(now);
         }
         let trust = self.doubt.trust();
         self.gates.clock_doubtful = trust == Trust::Doubtful;
         self.fleet.trust_clock(trust, now);
     }
 
-    /// Compares the wall clock with the server's, as an answer that took so long tells it.
-    fn compare_clocks(&mut self, server: ServerClock, took: Duration, now: Moment) {
+    /// Compares the wall clock with the server's `Date`; the answer took `took`.
+    fn compare_clock(&mut self, server: ServerClock, took: Duration, now: Moment) {
         let wall = self.clock.wall();
         if let Some(shift) = self.doubt.compare(server, wall - took, wall) {
             report::clock(shift);
         }
-        // A request that was not answered is not repeated for this: that would be a storm.
+        // A request without an answer is not repeated for this: that would be a storm.
         if matches!(server, ServerClock::At(_)) {
-            self.ask_for_the_time(now);
+            self.request_server_time(now);
         }
     }
 
-    /// Reads the list out of turn where its date would settle soon whether the clock is right.
-    fn ask_for_the_time(&mut self, now: Moment) {
+    /// Resyncs out of turn where the date of an answer would decide whether the clock is right.
+    fn request_server_time(&mut self, now: Moment) {
         if self.doubt.wants_answer() {
-            self.rounds.start_now(now);
+            self.resync.start_now(now);
         }
     }
 
-    /// A source that hangs cannot say so.
+    /// Detects a source that hangs: it cannot report that itself.
     fn check_scans(&mut self, now: Moment) {
         let silent = self.scans.as_mut().and_then(|scans| scans.stalled(now, CLOCK_CHECK));
         if silent.is_some() == self.stalled.is_some() {
@@ -296,9 +300,9 @@ impl<P: Platform> Operator<P> {
         self.take_report(now);
     }
 
-    /// Takes in the state of the source, as it is reported and as it is seen from here.
+    /// Combines the source's own report with the check of its scans.
     fn take_report(&mut self, now: Moment) {
-        let mut source = self.said.clone();
+        let mut source = self.last_report.clone();
         if let Some(stalled) = &self.stalled {
             let source = source.get_or_insert_default();
             (source.available, source.trouble) = (false, Some(stalled.clone()));
@@ -312,7 +316,7 @@ impl<P: Platform> Operator<P> {
         self.reported = false;
     }
 
-    /// Decides for whoever is due, and sends what may be sent.
+    /// Decides for the apps that are due, and sends the requests that are admitted.
     fn begin_turn(&mut self) -> Sent {
         let (now, before) = (self.clock.now(), self.requests);
         self.check_scans(now);
@@ -320,8 +324,8 @@ impl<P: Platform> Operator<P> {
             account_blocked: self.limiter.account_blocked(),
             account_forbidden: self.limiter.account_forbidden().is_some(),
             breaker_open: self.limiter.breaker_open(),
-            list_unreadable: self.rounds.unreadable(),
-            list_incomplete: self.rounds.incomplete(),
+            list_unreadable: self.resync.unreadable(),
+            list_incomplete: self.resync.incomplete(),
             paused_until: self.limiter.paused_until(now),
             probe_at: self.limiter.held_until(now),
             ..self.gates
@@ -335,7 +339,7 @@ impl<P: Platform> Operator<P> {
         Sent { now, any: self.requests > before, again }
     }
 
-    /// Tells what came of it. Returns when to come back at the latest.
+    /// Publishes status and returns the next wake-up.
     fn end_turn(&mut self, Sent { now, again, .. }: Sent) -> Moment {
         self.pass(now);
         self.report(now);
@@ -343,7 +347,7 @@ impl<P: Platform> Operator<P> {
         self.board.progress(now, self.settings.interval);
         let wakes = [again, self.fleet.next_due(), self.limiter.paused_until(now), Some(self.summary_at)];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
-        // Never at once: a wake-up that is already past was dealt with above, as far as it could be.
+        // Not at once: wake-ups that have passed were handled above.
         let soonest = now + Duration::from_millis(1);
         wakes.into_iter().flatten().fold(longest, Moment::min).max(soonest)
     }
@@ -357,33 +361,35 @@ impl<P: Platform> Operator<P> {
             self.board.remove_app(name);
         }
         let first = self.source.as_ref().is_none_or(|known| !known.loaded);
-        self.said = Some(update.source);
+        self.last_report = Some(update.source);
         self.take_report(now);
         let trigger = if first { Trigger::Start } else { Trigger::Edit };
-        self.fleet.take_update(update.changed, &update.removed, self.rounds.finished_any(), trigger, now, wall);
+        self.fleet.take_update(update.changed, &update.removed, self.resync.finished_any(), trigger, now, wall);
         self.fleet.take_texts(update.texts, now);
         self.reported = false;
     }
 
-    /// Sends requests until none waits or the limiter says so. Returns when it may be asked again.
+    /// Sends requests until none waits or the rate limiter admits no more. Returns when to try again.
     fn dispatch(&mut self, now: Moment) -> Option<Moment> {
         loop {
             if self.limiter.account_blocked() {
                 if self.platform.token_changed() {
                     self.limiter.token_changed(now);
                 }
-                let look = now + TOKEN_CHECK;
+                let check = now + TOKEN_CHECK;
                 return match self.limiter.admit_token_probe(now) {
                     Admission::Go => {
                         self.send(Job::Token, now);
                         None
                     }
-                    Admission::At(at) => Some(at.min(look)),
+                    Admission::At(at) => Some(at.min(check)),
                     Admission::Later => None,
                 };
             }
             let mut again = self.probe_forbidden(now);
-            let waiting = self.waiting(now);
+            let call = self.decide_first_call(now);
+            self.start_resync(now);
+            let waiting = self.waiting(call, now);
             let mut sent = false;
             for lane in self.limiter.order(&waiting, now) {
                 match self.limiter.admit(lane, now) {
@@ -399,17 +405,16 @@ impl<P: Platform> Operator<P> {
                 }
             }
             if !sent {
-                let looks = self.fleet.looks();
-                let gathered = looks.next().map(|at| at + GATHER);
-                let later = [self.rounds.next_start(), looks.next_after(now), gathered];
+                let reads = self.fleet.reads();
+                let gathered = reads.next().map(|at| at + GATHER);
+                let later = [self.resync.next_start(), reads.next_after(now), gathered];
                 let later = later.into_iter().flatten().filter(|at| *at > now).min();
                 return [again, later].into_iter().flatten().min();
             }
         }
     }
 
-    /// Sends the one request by which it is found out whether the account may read or call its apps at last. Returns
-    /// when it may be sent.
+    /// Sends the one probe of a refused account. Returns when it may be sent.
     fn probe_forbidden(&mut self, now: Moment) -> Option<Moment> {
         let kind = self.limiter.account_forbidden().filter(|kind| *kind != Forbidden::List)?;
         let at = self.limiter.forbidden_probe_at()?;
@@ -421,8 +426,8 @@ impl<P: Platform> Operator<P> {
                 let gates = Gates { account_forbidden: false, breaker_open: false, ..self.gates };
                 let (wall, limiter) = (self.clock.wall(), &self.limiter);
                 let job = if kind == Forbidden::Reads {
-                    let confirmation = self.fleet.take_look(now, false);
-                    confirmation.or_else(|| self.fleet.take_routine_look(now))
+                    let confirmation = self.fleet.take_read(now, false);
+                    confirmation.or_else(|| self.fleet.take_routine_read(now))
                 } else {
                     self.fleet.take_probe(gates, |id| limiter.is_known_forbidden(id), now, wall)
                 };
@@ -437,71 +442,78 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Oldest wait of each lane. What is offered here is sent if it is admitted.
-    fn waiting(&mut self, now: Moment) -> Waiting {
-        let act = loop {
-            if self.calls >= MOST_CALLS {
-                break None;
-            }
-            let Some((name, since)) = self.fleet.first_ready() else { break None };
-            // Decided again at the last moment: time may have passed since it became ready.
+    /// The oldest wait of a call, decided again at the last moment: time may have passed since it became ready.
+    fn decide_first_call(&mut self, now: Moment) -> Option<Moment> {
+        if self.calls >= MOST_CALLS {
+            return None;
+        }
+        loop {
+            let (name, since) = self.fleet.first_ready()?;
             if self.fleet.object(&name).is_none_or(|object| object.decided_at != now) {
                 self.fleet.due_now(&name, now);
                 self.pass(now);
             }
             if self.fleet.first_ready().is_some_and(|(first, _)| first == name) {
-                break Some(since);
+                return Some(since);
             }
-        };
+        }
+    }
+
+    /// Starts a resync that is scheduled, is the probe, or costs less than the single reads that it replaces.
+    fn start_resync(&mut self, now: Moment) {
         let probing = self.limiter.list_is_a_probe();
         // In a bulk, one list verifies half a minute's worth of calls.
-        let looks = self.fleet.looks();
-        let gathered = looks.press() || looks.due_listed(now - GATHER, 1) > 0;
+        let reads = self.fleet.reads();
+        let gathered = reads.any_urgent() || reads.due_listed(now - GATHER, 1) > 0;
         let since = if self.in_a_bulk() { now - SINGLE_READS.cap } else { now };
-        if !probing && gathered && self.rounds.may_start_confirming(self.due_listed_looks(since)) {
-            self.rounds.start(Lane::Confirm, now);
-            self.fleet.looks_are_served(now);
+        if !probing && gathered && self.resync.may_start_confirming(self.due_listed_reads(since)) {
+            self.resync.start(Lane::Confirm, now);
+            self.fleet.reads_are_served(now);
         }
-        if self.rounds.due(now) || (probing && self.rounds.idle()) {
-            self.rounds.start(Lane::Observe, now);
+        if self.resync.due(now) || (probing && self.resync.idle()) {
+            self.resync.start(Lane::Observe, now);
         }
-        let look = self
+    }
+
+    /// Oldest wait of each lane; `act` is that of the first call.
+    fn waiting(&self, act: Option<Moment>, now: Moment) -> Waiting {
+        let read = self
             .reads_may_go()
-            .then(|| self.fleet.looks().first(now, self.a_list_will_tell(now)))
+            .then(|| self.fleet.reads().first(now, self.left_to_the_list(now)))
             .flatten()
             .map(|(since, _)| since);
-        let routine = self.routine_look(now);
-        let page = |lane| self.rounds.waiting(lane);
-        let confirm = [look, page(Lane::Confirm)].into_iter().flatten().min();
+        let routine = self.routine_read(now);
+        let page = |lane| self.resync.waiting(lane);
+        let confirm = [read, page(Lane::Confirm)].into_iter().flatten().min();
         let observe = [routine, page(Lane::Observe)].into_iter().flatten().min();
         Waiting { act, calls: self.fleet.ready(), confirm, observe }
     }
 
     /// The oldest wait of a routine read, if one may be sent.
-    fn routine_look(&self, now: Moment) -> Option<Moment> {
-        self.fleet.looks().first_routine(now).filter(|_| self.reads_may_go()).map(|(since, _)| since)
+    fn routine_read(&self, now: Moment) -> Option<Moment> {
+        self.fleet.reads().first_routine(now).filter(|_| self.reads_may_go()).map(|(since, _)| since)
     }
 
-    /// Whether single reads go out, as far as anything but the budget is concerned.
+    /// Whether single reads may be sent, apart from the budget.
     fn reads_may_go(&self) -> bool {
         let refused = self.limiter.account_forbidden() == Some(Forbidden::Reads);
-        !refused && !self.limiter.list_is_a_probe() && self.looks < MOST_LOOKS
+        !refused && !self.limiter.list_is_a_probe() && self.reads < MOST_READS
     }
 
-    /// Whether the calls that wait are more than what a list costs: then each single read would keep one of them back.
+    /// Whether more calls wait than a list costs requests: then each single read would delay one of them.
     fn in_a_bulk(&self) -> bool {
-        self.fleet.ready() > self.rounds.pages() as usize
+        self.fleet.ready() > self.resync.pages() as usize
     }
 
-    /// Whether single reads of apps that are on the list are left to the list: in a bulk, and where a list costs less
-    /// than those that are due now or in a moment.
-    fn a_list_will_tell(&self, now: Moment) -> bool {
-        self.in_a_bulk() || self.due_listed_looks(now + GATHER) > self.rounds.pages() as usize
+    /// Whether the list replaces single reads of listed apps: in a bulk, and where it costs less than the reads that are
+    /// due within [`GATHER`].
+    fn left_to_the_list(&self, now: Moment) -> bool {
+        self.in_a_bulk() || self.due_listed_reads(now + GATHER) > self.resync.pages() as usize
     }
 
-    /// How many single reads that a list would serve are due, as far as it matters: up to one more than its pages.
-    fn due_listed_looks(&self, until: Moment) -> usize {
-        self.fleet.looks().due_listed(until, self.rounds.pages() as usize + 1)
+    /// The number of due single reads that a list would replace; counts to one more than its pages.
+    fn due_listed_reads(&self, until: Moment) -> usize {
+        self.fleet.reads().due_listed(until, self.resync.pages() as usize + 1)
     }
 
     fn send_from(&mut self, lane: Lane, now: Moment) {
@@ -512,14 +524,14 @@ impl<P: Platform> Operator<P> {
                 }
                 job
             }),
-            Lane::Confirm if self.rounds.waiting(Lane::Confirm).is_none() => {
-                let unlisted_only = self.a_list_will_tell(now);
-                self.fleet.take_look(now, unlisted_only)
+            Lane::Confirm if self.resync.waiting(Lane::Confirm).is_none() => {
+                let unlisted_only = self.left_to_the_list(now);
+                self.fleet.take_read(now, unlisted_only)
             }
-            Lane::Observe if self.rounds.waiting(Lane::Observe).is_none() || self.page_last => {
+            Lane::Observe if self.resync.waiting(Lane::Observe).is_none() || self.page_last => {
                 self.page_last = false;
-                let look = self.routine_look(now).and_then(|_| self.fleet.take_routine_look(now));
-                look.or_else(|| self.take_page())
+                let read = self.routine_read(now).and_then(|_| self.fleet.take_routine_read(now));
+                read.or_else(|| self.take_page())
             }
             Lane::Confirm => self.take_page(),
             Lane::Observe => {
@@ -527,7 +539,7 @@ impl<P: Platform> Operator<P> {
                 self.take_page()
             }
         };
-        // `waiting` offered it a moment ago, in the same turn of a loop that nobody else touches.
+        // `waiting` found it in the same turn of the loop, which is the only writer.
         let Some(job) = job else {
             error!(lane = lane.as_str(), "a request was admitted and then not there");
             return;
@@ -536,7 +548,7 @@ impl<P: Platform> Operator<P> {
     }
 
     fn take_page(&mut self) -> Option<Job> {
-        self.rounds.take_page().map(|page| Job::Page { page })
+        self.resync.take_page().map(|page| Job::Page { page })
     }
 
     fn send(&mut self, job: Job, now: Moment) {
@@ -544,7 +556,7 @@ impl<P: Platform> Operator<P> {
         self.requests += 1;
         match &job {
             Job::Act { .. } => self.calls += 1,
-            Job::Look { .. } => self.looks += 1,
+            Job::Read { .. } => self.reads += 1,
             Job::Page { .. } | Job::Token => {}
         }
         let task = self.jobs.spawn(execute::carry_out(self.platform.clone(), job.clone(), self.clock, now));
@@ -559,7 +571,7 @@ impl<P: Platform> Operator<P> {
             }
             Err(error) => {
                 let Some(job) = self.tasks.remove(&error.id()) else { return };
-                // One app's panic stays its own: as far as anybody knows the call may have been made.
+                // Failures are isolated per app: the call may have been made.
                 error!(?job, "a task panicked; treated as a lost answer");
                 execute::lost(job, self.clock.now())
             }
@@ -568,7 +580,7 @@ impl<P: Platform> Operator<P> {
         let wall = self.clock.wall();
         let call = match &outcome.job {
             Job::Act { id, .. } => Call::Act(id.clone()),
-            Job::Look { id } => Call::Read(id.clone()),
+            Job::Read { id } => Call::Read(id.clone()),
             Job::Page { page } if page.team.is_some() => Call::TeamList,
             Job::Page { .. } => Call::List,
             Job::Token => Call::Token,
@@ -582,50 +594,49 @@ impl<P: Platform> Operator<P> {
         if let Some(failure) = outcome.result.failure_mut() {
             self.limiter.judge(failure, now);
         }
-        let alone = self.hear(&call, &outcome.result, now);
+        let alone = self.note_answer(&call, &outcome.result, now);
         let setting = fleet::Setting {
             confirm_timeout: self.settings.confirm_timeout,
             interval: self.settings.interval,
             alone,
             account_refused: self.limiter.account_forbidden().is_some(),
-            list_unreadable: self.rounds.unreadable(),
+            list_unreadable: self.resync.unreadable(),
         };
         self.reported = false;
         match (outcome.job, outcome.result) {
             (Job::Act { name, id, action, attempt }, Answer::Acted(result)) => {
                 self.calls -= 1;
-                let trigger = self.fleet.object(&name).map(|object| object.cause.as_str());
+                let trigger = self.fleet.object(&name).map(|object| object.notes.cause.as_str());
                 self.fleet.take_answer(&name, &id, &result, setting, now);
                 let retry_in = self.fleet.retry_in(&id, now);
                 let cause = (trigger, &*self.revision());
                 report::call((&name, &id), (action, attempt), cause, &result, took, retry_in);
                 self.answered(name, &id, action, &result);
             }
-            (Job::Look { id }, Answer::Looked(result)) => {
-                self.looks -= 1;
-                self.fleet.take_look_answer(&id, result, setting, outcome.sent_at, now, wall);
+            (Job::Read { id }, Answer::Read(result)) => {
+                self.reads -= 1;
+                self.fleet.take_read_answer(&id, result, setting, outcome.sent_at, now, wall);
             }
             (Job::Page { .. }, Answer::Listed(result)) => {
                 self.take_list_page(result, outcome.sent_at, now);
             }
-            (Job::Token, Answer::Known(_)) => {
+            (Job::Token, Answer::Token(_)) => {
                 if !self.limiter.account_blocked() {
-                    self.rounds.start_now(now);
+                    self.resync.start_now(now);
                 }
             }
             (job, _) => error!(?job, "an answer of another kind than the question"),
         }
-        // After the schedule of the next list was set.
-        self.compare_clocks(server_clock, took, now);
+        // After the next resync was scheduled: this may start it sooner.
+        self.compare_clock(server_clock, took, now);
         if self.limiter.list_is_a_probe() {
-            // The schedule of its gate says when the next list may be tried: it is the probe.
-            self.rounds.start_now(now);
+            // The gate schedules the probe, which is the next list.
+            self.resync.start_now(now);
         }
     }
 
-    /// Lets the limiter know of an answer, and everybody of what that changes. Returns whether a refusal by the rate
-    /// limit concerns the app alone.
-    fn hear(&mut self, call: &Call, result: &Answer, now: Moment) -> bool {
+    /// Passes an answer to the rate limiter and reports what changed. Returns whether a rate limit concerns only this app.
+    fn note_answer(&mut self, call: &Call, result: &Answer, now: Moment) -> bool {
         let failure = result.failure();
         let alone = failure.is_some_and(|failure| self.limiter.is_alone(call, failure, now));
         let shifts = match failure {
@@ -647,7 +658,7 @@ impl<P: Platform> Operator<P> {
             self.journal_shift(shift, failure);
             if matches!(shift, Shift::AccountForbidden(_) | Shift::AccountAllowed) {
                 self.fleet.forget_refusals(now);
-                self.rounds.start_now(now);
+                self.resync.start_now(now);
             }
         }
         alone
@@ -662,7 +673,7 @@ impl<P: Platform> Operator<P> {
         let wall = self.clock.wall();
         let finished = match result {
             Ok(mut answered) => {
-                self.rounds.doubt(&mut answered.value);
+                self.resync.doubt(&mut answered.value);
                 let mut unchanged = Vec::new();
                 for seen in &mut answered.value.apps {
                     let (id, settled) = self.fleet.see_listed(seen, sent_at, now, wall);
@@ -672,18 +683,18 @@ impl<P: Platform> Operator<P> {
                 }
                 let when = self.when(now, wall);
                 self.board.touch_apps(&unchanged, |app| describe::seen_again(app, when));
-                self.rounds.page(answered.value, now, wall)
+                self.resync.page(answered.value, now, wall)
             }
-            Err(failure) => self.rounds.page_failed(&failure, now, wall),
+            Err(failure) => self.resync.page_failed(&failure, now, wall),
         };
         let Some(finished) = finished else { return };
-        let interval = self.limiter.list_interval(self.rounds.pages(), self.settings.interval);
-        self.rounds.schedule(interval, self.settings.salt, now);
-        report::round(&finished, interval, self.settings.interval);
+        let interval = self.limiter.list_interval(self.resync.pages(), self.settings.interval);
+        self.resync.schedule(interval, self.settings.salt, now);
+        report::resync(&finished, interval, self.settings.interval);
         if let Some(ids) = finished.complete {
             self.fleet.take_complete_list(&ids, now);
-        } else if finished.incomplete_in_a_row >= round::GIVE_UP_WAITING && !self.rounds.absent() {
-            self.fleet.owe_looks_for_unseen(now);
+        } else if finished.incomplete_in_a_row >= resync::GIVE_UP_WAITING && !self.resync.absent() {
+            self.fleet.request_reads_of_unseen(now);
         }
         self.fleet.forget_undeclared();
         if finished.first_complete {
@@ -691,10 +702,10 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// First signal: nothing new is sent, what is on the wire may end. Second signal, or too late: it is abandoned.
+    /// Shuts down: sends nothing new and waits for calls in flight until the second signal or the deadline.
     async fn drain(mut self, mut shutdown: Shutdown) -> Ended {
         report::draining(self.jobs.len());
-        // Reads change nothing, so nobody has to wait for them.
+        // Reads change nothing: do not wait for them.
         let reads: Vec<Id> =
             self.tasks.iter().filter(|(_, job)| !matches!(job, Job::Act { .. })).map(|(id, _)| *id).collect();
         for id in reads {
@@ -712,7 +723,7 @@ impl<P: Platform> Operator<P> {
                     };
                     if known {
                         self.take_outcome(done);
-                        // Nothing is sent any more, but the status and the history are to tell how it ended.
+                        // Nothing is sent any more, but the status and the history show the result.
                         self.pass(self.clock.now());
                     }
                 }
@@ -728,7 +739,7 @@ impl<P: Platform> Operator<P> {
         let deadline = deadline?;
         let source = self.source.as_ref().filter(|source| source.loaded || !source.available);
         if let Some(source) = source
-            && self.rounds.complete_once()
+            && self.resync.complete_once()
             && self.fleet.at_rest()
             && self.tasks.is_empty()
         {
@@ -737,7 +748,7 @@ impl<P: Platform> Operator<P> {
         }
         let late = self.clock.now() >= deadline;
         if late {
-            report::unsettled(&self.fleet, self.rounds.trouble().map(|trouble| &**trouble));
+            report::unsettled(&self.fleet, self.resync.trouble().map(|trouble| &**trouble));
         }
         late.then_some(Ended::TimedOut)
     }

@@ -19,7 +19,7 @@ use crate::manifest::source;
 use crate::operator::observe::{self, Observation};
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::attempts::NOTHING_TRIED;
+use crate::reconcile::attempts::Attempts;
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Declared, Text};
 use crate::reconcile::doubt::Trust;
@@ -88,6 +88,7 @@ fn notes(declared: &[Arc<Declared>]) -> BTreeMap<&AppName, &str> {
 fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, clock: Clock) -> Plan {
     let wall = clock.wall();
     let readings = observation.readings();
+    let past = Attempts::default();
     let subjects = declared.iter().map(|declared| {
         let app_id = declared.spec().map(|spec| &spec.app_id);
         Subject {
@@ -95,7 +96,7 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
             app_id,
             goal: Goal::of(declared, wall),
             observed: app_id.and_then(|id| readings.get(id)).map_or(Observed::Unknown, |reading| reading.observed),
-            past: &NOTHING_TRIED,
+            past: &past,
             text: Text::Stable,
         }
     });

@@ -1,4 +1,4 @@
-//! How is the state of an app, and of the daemon, told to people and scripts? Values in, `status` shapes out.
+//! The published state of an app and of the daemon. Pure: values in, `status` shapes out.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::fleet::{Fleet, Object};
 use super::known::Known;
-use super::round::Rounds;
+use super::resync::Resync;
 use crate::budget::{PauseCause, RateLimiter};
 use crate::reconcile::app::AppName;
-use crate::reconcile::attempts::{Attempts, NOTHING_TRIED};
+use crate::reconcile::attempts::Attempts;
 use crate::reconcile::condition::{Truth, fold};
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::Standing;
@@ -24,14 +24,10 @@ use crate::source::SourceReport;
 use crate::status::app::{App, since};
 use crate::status::{Condition, Daemon, LimiterStatus, Observation, SourceStatus};
 
-/// The moment at which it is told.
 #[derive(Debug, Clone, Copy)]
 pub struct When {
-    /// Time since start.
     pub now: Moment,
-    /// The wall time.
     pub wall: Timestamp,
-    /// When the list is read next.
     pub next_list: Moment,
     /// Before then no request goes out: the end of a pause, or the next probe.
     pub held_until: Option<Moment>,
@@ -55,7 +51,7 @@ pub fn app(
     let object = fleet.object(name)?;
     let decision = object.decision?;
     let known = object.app_id().and_then(|id| fleet.known(id));
-    let past = known.map_or(&NOTHING_TRIED, Known::past);
+    let past = fleet.past(object);
     let declared = &object.declared;
     let target = match fleet.goal(object, when.wall) {
         Goal::Known(target) => Some(target),
@@ -63,19 +59,18 @@ pub fn app(
     };
     let unreadable = known.is_some_and(Known::is_unreadable);
     let conditions = fold(decision, &declared.standing, source_available, fleet.text(name));
-    let owed = [past.read_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
-    let look = owed.map_or(when.next_list, |at| at.min(when.next_list));
-    let look = match decision {
-        // Nothing goes out before, and the app is tried then.
+    let pending = [past.read_at(), past.wake_at().filter(|at| *at > when.now)].into_iter().flatten().min();
+    let read_at = pending.map_or(when.next_list, |at| at.min(when.next_list));
+    let read_at = match decision {
+        // No request is sent before, and the app is tried then.
         Decision::Wait { reason, until: Some(until) } if reason.is_account_wide() => until,
         Decision::Settled(_)
         | Decision::Act(_)
         | Decision::Wait { .. }
         | Decision::Held { .. }
-        | Decision::Stalled(_) => when.held_until.map_or(look, |until| look.max(until)),
+        | Decision::Stalled(_) => when.held_until.map_or(read_at, |until| read_at.max(until)),
     };
-    // Nobody looks for an app that nobody declares.
-    let look = object.app_id().map(|_| look);
+    let read_at = object.app_id().map(|_| read_at);
     Some(App {
         declared: declared.clone(),
         generation: object.generation,
@@ -95,7 +90,7 @@ pub fn app(
             when,
         ),
         last_action: object.last_action.clone(),
-        next_look_at: look.map(|at| when.wall_at(at)),
+        next_look_at: read_at.map(|at| when.wall_at(at)),
         next_transition: declared
             .spec()
             .and_then(|spec| spec.next_transition(when.wall))
@@ -103,16 +98,15 @@ pub fn app(
     })
 }
 
-/// A settled app that nobody ever called was seen again as it was: only the times change.
+/// Updates only the times of a settled app that was read again as it was.
 pub fn seen_again(app: &mut App, when: When) {
     app.observed_at = Some(when.wall);
     app.next_look_at = Some(when.wall_at(when.next_list));
 }
 
-/// The daemon as it is shown.
 pub fn daemon(
     source: Option<&SourceReport>,
-    rounds: &Rounds,
+    resync: &Resync,
     limiter: &RateLimiter,
     interval: Duration,
     requests: u64,
@@ -138,11 +132,11 @@ pub fn daemon(
             problems: source.problems.to_vec(),
         }),
         observation: Observation {
-            complete_once: rounds.complete_once(),
-            completed_at: rounds.completed_at(),
-            apps: rounds.apps(),
-            pages: rounds.pages(),
-            incomplete: rounds.trouble().cloned(),
+            complete_once: resync.complete_once(),
+            completed_at: resync.completed_at(),
+            apps: resync.apps(),
+            pages: resync.pages(),
+            incomplete: resync.trouble().cloned(),
             interval_seconds: interval.as_secs(),
         },
         governor: LimiterStatus {
@@ -162,7 +156,6 @@ pub fn daemon(
     }
 }
 
-/// Whether the wall clock is in doubt.
 fn clock_condition(doubt: &Doubt) -> Condition {
     let (status, message) = match doubt.ahead() {
         None => (Truth::Unknown, "not compared: no answer with a Date has arrived".to_owned()),
@@ -176,7 +169,7 @@ fn clock_condition(doubt: &Doubt) -> Condition {
     Condition { kind: "ClockDoubtful", status: status.as_str(), message: message.into() }
 }
 
-/// Why it is so, and where something helps, what to do.
+/// State, cause and next step, for a person.
 fn message(
     object: &Object,
     past: &Attempts,

@@ -1,9 +1,8 @@
-//! What is known of every app, and who is next? The loop's memory; no I/O.
+//! The loop's memory of objects and apps, without I/O.
 //!
-//! Objects are keyed by name, what was seen and tried by the platform's id: a renamed object does not forget the call
-//! that is on the wire, so there is never more than one call in flight for an app.
+//! Objects are keyed by name; readings and attempts by the platform's id. A renamed object does not forget the call in
+//! flight, so an app has never more than one call in flight.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,14 +11,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::execute::Job;
-use super::journal::Glance;
+use super::journal::Notes;
 use super::known::Known;
-use super::looks::{Kind, Looks};
+use super::order::{Calls, Order};
 use super::queue::Queue;
+use super::reads::{Kind, Reads};
 use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::attempts::{Attempts, NOTHING_TRIED, Sighting, Turn};
+use crate::reconcile::attempts::{Attempts, Sighting, Turn};
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Declared, Spec, Standing, Target, Text};
 use crate::reconcile::doubt::Trust;
@@ -35,95 +35,55 @@ use crate::reconcile::state::Observed;
 use crate::status::app::LastAction;
 use crate::status::history::Trigger;
 
-/// An update of at most so many apps is somebody's edit and goes before a bulk; more is a checkout or a first load.
+/// An update of at most this number of apps is an edit and goes before a bulk; a larger one is a checkout or a first load.
 const EDIT_AT_MOST: usize = 16;
 
-/// One object of the manifests with what came of it.
+/// One object of the manifests with its last decision.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// As declared.
     pub declared: Arc<Declared>,
     /// Counts changes of the spec, from 1.
     pub generation: u64,
-    /// The last decision.
     pub decision: Option<Decision>,
-    /// When it was made.
     pub decided_at: Moment,
-    /// What was seen when it was made.
     pub observed: Observed,
-    /// The last call.
     pub last_action: Option<Arc<LastAction>>,
-    /// What made us look again since the last decision.
-    pub trigger: Trigger,
-    /// What made us decide as we did the last time that the reason changed.
-    pub cause: Trigger,
-    urgent: bool,
-    /// When the edit came that its call is for; the start, if it is for none.
-    batch: Moment,
-    /// How the history told it last, while something that concerns the whole account keeps it from being told.
-    pub glance: Option<Glance>,
-    /// What it was asked to be when that was last looked at.
-    wished: Option<Desired>,
-    /// Whether its schedule changed that, and no call has followed yet.
-    turned: bool,
-    /// Why it was last said to be stalled, since it was last settled.
-    stalled: Option<Reason>,
-    /// Whether the platform shows it, but not whether it runs.
-    unreadable: bool,
-    /// When the spec changed, until that was acted on.
-    edited_at: Option<Moment>,
-    /// What it was asked by a confirmed clock, where that depends on the time: it stays so while the clock is in doubt.
+    /// The desired state of the last pass.
+    desired_before: Option<Desired>,
+    /// The target by a confirmed clock, where it depends on the time: it stays while the clock is in doubt.
     kept: Option<Target>,
-    ready: Option<Rank>,
+    pub notes: Notes,
+    order: Order,
 }
 
-/// The order in which calls go out: edits, then transitions of schedules, then first tries, then repeats; what was
-/// edited last; stops before starts; the longest waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    class: Class,
-    batch: Reverse<Moment>,
-    action: Action,
-    since: Moment,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
-    Edit,
-    Transition,
-    First,
-    Repeat,
-}
-
-/// The state of things in which an answer came.
+/// Facts about the account and the settings when an answer arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// How long an accepted call has to show.
+    /// Time for an accepted call to take effect.
     pub confirm_timeout: Duration,
-    /// Time between lists.
     pub interval: Duration,
-    /// A refusal by the rate limit concerns this app alone.
+    /// A rate limit concerns only this app.
     pub alone: bool,
     /// A refusal is the account's.
     pub account_refused: bool,
-    /// The list itself cannot be read.
     pub list_unreadable: bool,
 }
 
-/// All objects and apps.
 #[derive(Debug, Default)]
 pub struct Fleet {
     objects: BTreeMap<AppName, Box<Object>>,
     apps: HashMap<AppId, Box<Known>>,
     due: Queue<AppName>,
-    looks: Looks,
-    ready: BTreeSet<(Rank, AppName)>,
-    /// Those that were not decided on yet, or of which time alone would change something.
-    restless: BTreeSet<AppName>,
+    reads: Reads,
+    ready: Calls,
+    /// Objects without a decision, or with one that time alone would change.
+    pending: BTreeSet<AppName>,
     /// Apps with a newer text that is not accepted yet.
     texts: HashMap<AppName, Text>,
     /// How far the wall clock can be relied on.
     trust: Option<Trust>,
+    /// The memory of every object without an app.
+    no_calls: Attempts,
     salt: u64,
 }
 
@@ -133,67 +93,51 @@ impl Fleet {
         Self { salt, ..Self::default() }
     }
 
-    /// How far the wall clock can be relied on from now on: everybody is decided on again where that changes.
+    /// Sets the trust in the wall clock. A change makes every object due.
     pub fn trust_clock(&mut self, trust: Trust, now: Moment) {
         if self.trust.replace(trust) != Some(trust) {
             self.all_due(now);
         }
     }
 
-    /// What is asked of an object at `wall`: while the clock is in doubt, what a confirmed one said last.
+    /// The goal of an object at `wall`; while the clock is in doubt, the last one by a confirmed clock.
     pub fn goal(&self, object: &Object, wall: Timestamp) -> Goal {
         match (Goal::of(&object.declared, wall), object.kept) {
             (Goal::Known(target), Some(kept)) if target.timed && self.trust == Some(Trust::Doubtful) => {
-                // The time has no say in it any more.
                 Goal::Known(Target { timed: false, ..kept })
             }
             (goal, _) => goal,
         }
     }
 
-    /// The objects, by name.
     pub fn objects(&self) -> impl Iterator<Item = (&AppName, &Object)> {
         self.objects.iter().map(|(name, object)| (name, &**object))
     }
 
-    /// One object.
     pub fn object(&self, name: &AppName) -> Option<&Object> {
         self.objects.get(name).map(|object| &**object)
     }
 
-    /// Whether it is new that the platform shows the app of an entry, but not whether it runs.
-    pub fn is_newly_unreadable(&mut self, entry: &Entry) -> bool {
-        let Some(object) = self.objects.get_mut(&entry.name) else { return false };
-        let known = object.app_id().and_then(|id| self.apps.get(id));
-        let unreadable = known.is_some_and(|known| known.is_unreadable());
-        !std::mem::replace(&mut object.unreadable, unreadable) && unreadable
+    pub fn notes(&mut self, name: &AppName) -> Option<&mut Notes> {
+        self.objects.get_mut(name).map(|object| &mut object.notes)
     }
 
-    /// Whether a decision is worth a line: that an app is stalled is not, while it is tried in vain each interval.
-    pub fn is_news(&mut self, entry: &Entry) -> bool {
-        let Some(object) = self.objects.get_mut(&entry.name) else { return false };
-        match entry.decision {
-            Decision::Stalled(reason) => object.stalled.replace(reason) != Some(reason),
-            Decision::Settled(_) | Decision::Held { .. } => {
-                object.stalled = None;
-                true
-            }
-            Decision::Act(_) | Decision::Wait { .. } => true,
-        }
+    /// Whether the platform shows the app of an object, but not whether it runs.
+    pub fn is_unreadable(&self, name: &AppName) -> bool {
+        let id = self.objects.get(name).and_then(|object| object.app_id());
+        id.and_then(|id| self.apps.get(id)).is_some_and(|known| known.is_unreadable())
     }
 
-    /// One object, to note what was made of it.
-    pub fn object_mut(&mut self, name: &AppName) -> Option<&mut Object> {
-        self.objects.get_mut(name).map(|object| &mut **object)
-    }
-
-    /// One app.
     pub fn known(&self, id: &AppId) -> Option<&Known> {
         self.apps.get(id).map(|known| &**known)
     }
 
-    /// Takes an update of the manifests in. `listed_before` tells whether any list was read yet: an app that none
-    /// showed is then looked for at once. `trigger` tells an edit from the first load.
+    pub fn past(&self, object: &Object) -> &Attempts {
+        object.app_id().and_then(|id| self.apps.get(id)).map_or(&self.no_calls, |known| &known.past)
+    }
+
+    /// Takes an update of the manifests. With `listed_before` an app that no list showed is read singly at once. `trigger`
+    /// distinguishes an edit from the first load.
     pub fn take_update(
         &mut self,
         changed: Vec<Arc<Declared>>,
@@ -218,39 +162,34 @@ impl Fleet {
             let desired = declared.spec().map(|spec| spec.target(wall).desired);
             let mut object = before.unwrap_or_else(|| Box::new(Object::new(declared.clone())));
             object.generation += u64::from(spec_changed);
-            object.urgent = edit && spec_changed;
-            if spec_changed {
-                object.batch = if trigger == Trigger::Edit { now } else { Moment::START };
-            }
-            object.trigger = object.trigger.max(trigger);
-            if spec_changed && trigger == Trigger::Edit {
-                object.edited_at = Some(now);
-            }
+            object.notes.triggered(trigger);
             object.declared = declared;
             if spec_changed {
-                object.kept = None;
-                object.wished = desired;
+                object.order.spec_changed(trigger == Trigger::Edit, edit, now);
+                (object.kept, object.desired_before) = (None, desired);
+            } else {
+                object.order.spec_unchanged();
             }
             let owned = object.app_id().cloned();
             if object.decision.is_none() {
-                self.restless.insert(name.clone());
+                self.pending.insert(name.clone());
             }
             self.objects.insert(name.clone(), object);
             if let Some(id) = owned {
                 let known = self.known_or_new(&id);
                 known.owner = Some(name.clone());
                 if let Some(desired) = desired.filter(|_| spec_changed) {
-                    known.remember(|past| past.target_changed(desired, now));
+                    known.past.target_changed(desired, now);
                 }
                 if known.sighting.is_none() && listed_before {
-                    known.remember(|past| if edit { past.request_urgent_read(now) } else { past.request_read(now) });
+                    if edit { known.past.request_urgent_read(now) } else { known.past.request_read(now) }
                 }
             }
             self.due.push(&name, now);
         }
     }
 
-    /// Takes in how far the newest texts have come.
+    /// Takes the states of the newest texts.
     pub fn take_texts(&mut self, texts: Vec<(AppName, Text)>, now: Moment) {
         for (name, text) in texts {
             self.due.push(&name, now);
@@ -261,12 +200,12 @@ impl Fleet {
         }
     }
 
-    /// How far the newest text of an object has come.
+    /// The state of the newest text of an object.
     pub fn text(&self, name: &AppName) -> Text {
         self.texts.get(name).copied().unwrap_or_default()
     }
 
-    /// A page of the list that was asked for at `requested_at` shows an app. Returns its id as it is kept here, and the
+    /// A page of the list that was requested at `requested_at` shows an app. Returns its id as it is kept here, and the
     /// object that speaks for it, if that is settled and the reading only says so again: there is nothing to decide.
     pub fn see_listed(
         &mut self,
@@ -279,7 +218,7 @@ impl Fleet {
         let (id, listed) = kept.unwrap_or_else(|| (seen.id.clone(), false));
         if !listed {
             self.known_or_new(&id).listed = true;
-            self.queue_look(&id);
+            self.queue_read(&id);
         }
         if let Some(owner) = self.see_again(&id, &seen.reading, requested_at, wall) {
             return (id, Some(owner));
@@ -288,10 +227,10 @@ impl Fleet {
         (id, None)
     }
 
-    /// Notes a reading that says what the last decision was made of, of an app that was never called and is as it shall
-    /// be: of a settled fleet, all of them. Returns the object that speaks for it; `None` where it may be news.
+    /// Takes a reading that equals the last one, of a settled app that was never called: all apps of a settled fleet.
+    /// Returns the object that declares it; `None` where the reading may be news.
     fn see_again(&mut self, id: &AppId, reading: &Reading, requested_at: Moment, wall: Timestamp) -> Option<AppName> {
-        let known = self.apps.get_mut(id).filter(|known| known.untried())?;
+        let known = self.apps.get_mut(id).filter(|known| known.past.is_empty())?;
         let owner = known.owner.clone()?;
         let sighting = known.sighting.as_mut().filter(|last| last.requested_at <= requested_at)?;
         let object = self.objects.get(&owner)?;
@@ -305,7 +244,7 @@ impl Fleet {
     /// A reading came, by a page of the list or a single read that was sent at `requested_at`.
     fn see(&mut self, id: &AppId, reading: Reading, requested_at: Moment, now: Moment, wall: Timestamp) {
         let known = self.known_or_new(id);
-        // Answers may overtake each other: the one to the later question counts.
+        // Answers may overtake each other: the one to the later request counts.
         if known.sighting.as_ref().is_some_and(|sighting| sighting.requested_at > requested_at) {
             return;
         }
@@ -314,8 +253,7 @@ impl Fleet {
         self.owner_triggered(id, Trigger::Observation);
     }
 
-    /// A single read was answered, or not.
-    pub fn take_look_answer(
+    pub fn take_read_answer(
         &mut self,
         id: &AppId,
         result: Result<Answered<Seen>, Failure>,
@@ -333,12 +271,13 @@ impl Fleet {
             return self.see(id, missing, requested_at, now, wall);
         }
         let (interval, pause) = (setting.interval, failure.limits.retry_after);
-        self.known_or_new(id).remember(|past| match failure.verdict {
+        let past = &mut self.known_or_new(id).past;
+        match failure.verdict {
             Verdict::Forbidden if !setting.account_refused => past.read_refused(Reason::Forbidden, interval, now),
             Verdict::Unexpected => past.read_refused(Reason::UnexpectedAnswer, interval, now),
             Verdict::NotFound => past.read_later(interval, now),
             Verdict::RateLimited { after } if setting.alone => past.refused_alone(after.unwrap_or_default(), now),
-            // The read stays owed, at its next time.
+            // The read stays pending, at its next time.
             Verdict::Forbidden | Verdict::RateLimited { .. } | Verdict::AccountBlocked => {}
             Verdict::LookAgain | Verdict::Locked | Verdict::Retry | Verdict::LostAnswer => {
                 past.read_failed(now);
@@ -346,16 +285,16 @@ impl Fleet {
                     past.hold(pause, now);
                 }
             }
-        });
-        self.queue_look(id);
+        }
+        self.queue_read(id);
         self.owner_due(id, now);
     }
 
-    /// A complete list came: what is declared and not on it is asked for singly before anything is concluded.
+    /// Requests a single read of each declared app that a complete list does not show: nothing is concluded before.
     pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>, now: Moment) {
         self.apps.retain(|id, known| {
             known.listed = ids.contains(id);
-            known.listed || known.owner.is_some() || known.past().in_flight().is_some()
+            known.listed || known.owner.is_some() || known.past.in_flight().is_some()
         });
         let unseen: Vec<AppId> = self.owned().filter(|(_, known)| !known.listed).map(|(id, _)| id.clone()).collect();
         for id in unseen {
@@ -367,22 +306,21 @@ impl Fleet {
     /// apps each time does not fill the memory. One that is declared later is read singly.
     pub fn forget_undeclared(&mut self) {
         if self.apps.len() > MAX_ITEMS {
-            self.apps.retain(|_, known| known.owner.is_some() || known.past().in_flight().is_some());
+            self.apps.retain(|_, known| known.owner.is_some() || known.past.in_flight().is_some());
             self.apps.shrink_to(MAX_ITEMS);
         }
     }
 
-    /// Lists keep coming in part: the apps that none of them showed are asked for singly. Where that is owed already it
-    /// stays at its time: however often a list fails, no read is repeated sooner for it.
-    pub fn owe_looks_for_unseen(&mut self, now: Moment) {
-        let unseen = self.owned().filter(|(_, known)| known.sighting.is_none() && known.past().read_at().is_none());
+    /// Requests a single read of each app that no incomplete list showed. A read that is pending keeps its time: a list that
+    /// fails often does not repeat it sooner.
+    pub fn request_reads_of_unseen(&mut self, now: Moment) {
+        let unseen = self.owned().filter(|(_, known)| known.sighting.is_none() && known.past.read_at().is_none());
         let unseen: Vec<AppId> = unseen.map(|(id, _)| id.clone()).collect();
         for id in unseen {
             self.request_read(&id, now);
         }
     }
 
-    /// A stop or start was answered, or not.
     pub fn take_answer(
         &mut self,
         name: &AppName,
@@ -391,10 +329,10 @@ impl Fleet {
         setting: Setting,
         now: Moment,
     ) {
-        let known = self.known_or_new(id);
+        let past = &mut self.known_or_new(id).past;
         match result {
-            Ok(answered) => known.remember(|past| past.accepted(answered.value.date, setting.confirm_timeout, now)),
-            Err(failure) => known.remember(|past| {
+            Ok(answered) => past.accepted(answered.value.date, setting.confirm_timeout, now),
+            Err(failure) => {
                 let accounts = failure.verdict == Verdict::Forbidden && setting.account_refused;
                 // Not this app's failure.
                 let verdict = if accounts { Verdict::AccountBlocked } else { failure.verdict };
@@ -406,7 +344,7 @@ impl Fleet {
                     (Verdict::RateLimited { .. } | Verdict::AccountBlocked, _) | (_, None) => {}
                     (_, Some(pause)) => past.hold(pause, now),
                 }
-            }),
+            }
         }
         if let Some(last) = self.objects.get_mut(name).and_then(|object| object.last_action.as_mut()).map(Arc::make_mut)
         {
@@ -425,35 +363,35 @@ impl Fleet {
             }
         }
         if let Some(object) = self.objects.get_mut(name) {
-            object.trigger = object.trigger.max(Trigger::Answer);
+            object.notes.triggered(Trigger::Answer);
         }
         self.due.push(name, now);
         self.owner_due(id, now);
         self.owner_triggered(id, Trigger::Answer);
     }
 
-    /// Tells the memory of each of `names` what is seen and what time it is. Returns what that brought about.
+    /// Passes the newest reading and the time to the attempts of each of `names`. Returns what changed.
     pub fn note(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> Vec<(AppName, AppId, Turn)> {
         let mut turns = Vec::new();
         for name in names {
             let Some(object) = self.objects.get(name) else { continue };
             let Goal::Known(target) = self.goal(object, wall) else { continue };
-            // What a clock in doubt asks is not asked: it turns nothing.
+            // A clock in doubt changes no desired state.
             let in_doubt = target.timed && self.trust == Some(Trust::Doubtful);
             let Some(object) = self.objects.get_mut(name) else { continue };
-            let desired = object.wished.filter(|_| in_doubt).unwrap_or(target.desired);
+            let desired = object.desired_before.filter(|_| in_doubt).unwrap_or(target.desired);
             let Some(id) = object.app_id().cloned() else { continue };
             let Some(known) = self.apps.get_mut(&id) else { continue };
-            if object.wished.is_some_and(|wished| wished != desired) {
+            if object.desired_before.is_some_and(|desired_before| desired_before != desired) {
                 // Its schedule turned: as good as an edit.
-                known.remember(|past| past.target_changed(desired, now));
-                object.turned = true;
+                known.past.target_changed(desired, now);
+                object.order.schedule_turned();
             }
-            object.wished = Some(desired);
+            object.desired_before = Some(desired);
             let observed = known.observed();
-            let Some(turn) = known.remember(|past| past.note(desired, observed, now)) else { continue };
+            let Some(turn) = known.past.note(desired, observed, now) else { continue };
             if let (Turn::Verified(_), Some(proof)) = (turn, known.sighting.clone()) {
-                known.remember(|past| past.verified_by(&proof));
+                known.past.verified_by(&proof);
             }
             let result = match turn {
                 Turn::Verified(_) => Some("Verified"),
@@ -468,7 +406,7 @@ impl Fleet {
         turns
     }
 
-    /// What a plan needs to know of each of `names`.
+    /// The inputs of a plan for `names`.
     pub fn subjects<'a>(&'a self, names: &'a [AppName], wall: Timestamp) -> impl Iterator<Item = Subject<'a>> {
         names.iter().filter_map(move |name| {
             let object = self.objects.get(name)?;
@@ -478,13 +416,13 @@ impl Fleet {
                 app_id: object.declared.spec().map(|spec| &spec.app_id),
                 goal: self.goal(object, wall),
                 observed: known.map_or(Observed::Unknown, |known| known.observed()),
-                past: known.map_or(&NOTHING_TRIED, |known| known.past()),
+                past: self.past(object),
                 text: self.text(name),
             })
         })
     }
 
-    /// Takes a decision in: who is ready for a call, when to look again. Returns the decision before it.
+    /// Takes a decision: queues its call and the next wake-up. Returns the decision before it.
     pub fn decided(&mut self, entry: &Entry, now: Moment, wall: Timestamp) -> Option<Decision> {
         let object = self.objects.get_mut(&entry.name)?;
         let before = object.decision.replace(entry.decision);
@@ -494,71 +432,50 @@ impl Fleet {
             object.kept = object.declared.spec().map(|spec| spec.target(wall)).filter(|target| target.timed);
         }
         match entry.decision {
-            Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.restless.remove(&entry.name),
-            Decision::Act(_) | Decision::Wait { .. } => self.restless.insert(entry.name.clone()),
+            Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.pending.remove(&entry.name),
+            Decision::Act(_) | Decision::Wait { .. } => self.pending.insert(entry.name.clone()),
         };
         let id = object.app_id().cloned();
         let known = id.as_ref().and_then(|id| self.apps.get(id));
         let rank = match entry.decision {
             Decision::Act(action) => {
-                let repeated = known.is_some_and(|known| known.past().next_attempt() > 1);
-                let class = match () {
-                    () if object.urgent => Class::Edit,
-                    () if repeated => Class::Repeat,
-                    () if object.turned => Class::Transition,
-                    () => Class::First,
-                };
-                let since = object.ready.filter(|rank| rank.action == action).map_or(now, |rank| rank.since);
-                Some(Rank { class, batch: Reverse(object.batch), action, since })
+                let repeated = known.is_some_and(|known| known.past.next_attempt() > 1);
+                Some(object.order.rank(action, repeated, now))
             }
-            Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
-                if matches!(entry.decision, Decision::Settled(_)) {
-                    (object.urgent, object.turned, object.edited_at) = (false, false, None);
-                    object.batch = Moment::START;
-                }
+            Decision::Settled(_) => {
+                object.order.settled();
                 None
             }
+            Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => None,
         };
-        if rank != object.ready {
-            if let Some(old) = object.ready.take() {
-                self.ready.remove(&(old, entry.name.clone()));
-            }
-            if let Some(new) = rank {
-                self.ready.insert((new, entry.name.clone()));
-            }
-            object.ready = rank;
-        }
+        self.ready.set(&entry.name, &mut object.order, rank);
         let spec = object.declared.spec();
         let change = spec.and_then(|spec| spec.next_change(wall)).map(|at| {
             let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
             now + wait
         });
-        let wake = known.and_then(|known| known.past().wake_at()).filter(|at| *at > now);
+        let wake = known.and_then(|known| known.past.wake_at()).filter(|at| *at > now);
         self.due.set(&entry.name, [change, wake].into_iter().flatten().min());
         if let Some(id) = &id {
-            self.queue_look(id);
+            self.queue_read(id);
         }
         before
     }
 
-    /// Takes the names that are due.
     pub fn take_due(&mut self, now: Moment) -> Vec<AppName> {
         self.due.take_due(now)
     }
 
-    /// When somebody is due next.
     pub fn next_due(&self) -> Option<Moment> {
         self.due.next()
     }
 
-    /// Everybody is due.
     pub fn all_due(&mut self, now: Moment) {
         for name in self.objects.keys() {
             self.due.push(name, now);
         }
     }
 
-    /// One object is due.
     pub fn due_now(&mut self, name: &AppName, now: Moment) {
         self.due.push(name, now);
     }
@@ -568,8 +485,8 @@ impl Fleet {
         self.ready.first().map(|(rank, name)| (name.clone(), rank.since))
     }
 
-    /// Takes the call by which it is found out whether the account may call its apps at last: of an app that was not
-    /// refused already (`refused` tells), if there is one.
+    /// Takes the probe of an account that may not call its apps: a call on an app that `refused` does not name, if there
+    /// is one.
     pub fn take_probe(
         &mut self,
         gates: Gates,
@@ -581,45 +498,38 @@ impl Fleet {
         let plan = plan(self.subjects(&names, wall), gates, now);
         let known = |entry: &Entry| entry.app_id.as_ref().is_none_or(&refused);
         let (action, entry) = plan.actions().min_by_key(|(_, entry)| known(entry))?;
-        let rank = Rank { class: Class::First, batch: Reverse(now), action, since: now };
-        self.begin(rank, &entry.name.clone(), now, wall).map(|(job, _)| job)
+        self.begin(action, &entry.name.clone(), now, wall).map(|(job, _)| job)
     }
 
-    /// The account's refusal ended, or turned out to be that: no app's own refusals are remembered.
+    /// The account's refusal began or ended: forgets the refusals of single apps.
     pub fn forget_refusals(&mut self, now: Moment) {
-        for known in self.apps.values_mut().filter(|known| !known.untried()) {
-            known.remember(Attempts::forget_refusal);
-        }
+        self.apps.values_mut().for_each(|known| known.past.forget_refusal());
         self.all_due(now);
     }
 
-    /// How many apps are declared.
     pub fn declared(&self) -> usize {
         self.owned().count()
     }
 
-    /// Takes the call that goes next: it is in flight from here on. With it, when the edit was seen that asks for it,
-    /// if it is the first call after one.
+    /// Takes the first call: it is in flight from here on. Returns with it the time of the edit of which it is the first
+    /// call.
     pub fn take_ready(&mut self, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
-        let (rank, name) = self.ready.pop_first()?;
-        self.objects.get_mut(&name)?.ready = None;
-        self.begin(rank, &name, now, wall)
+        let (rank, name) = self.ready.first().cloned()?;
+        self.ready.set(&name, &mut self.objects.get_mut(&name)?.order, None);
+        self.begin(rank.action, &name, now, wall)
     }
 
-    fn begin(&mut self, rank: Rank, name: &AppName, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
+    fn begin(&mut self, action: Action, name: &AppName, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
         let object = self.objects.get_mut(name)?;
-        object.urgent = false;
-        object.turned = false;
-        let edited_at = object.edited_at.take();
-        // What asked for the call is also why the app is waited for from here on.
-        object.trigger = object.trigger.max(object.cause);
+        let edited_at = object.order.begin();
+        object.notes.call_begins();
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
-        let attempt = known.past().next_attempt();
+        let attempt = known.past.next_attempt();
         let basis = known.sighting.clone();
-        known.remember(|past| past.begin(rank.action, basis.as_ref()));
+        known.past.begin(action, basis.as_ref());
         object.last_action = Some(Arc::new(LastAction {
-            action: rank.action.as_str().into(),
+            action: action.as_str().into(),
             at: wall,
             attempt,
             result: "InFlight".into(),
@@ -629,57 +539,53 @@ impl Fleet {
             error: None,
         }));
         self.due.push(name, now);
-        Some((Job::Act { name: name.clone(), id, action: rank.action, attempt }, edited_at))
+        Some((Job::Act { name: name.clone(), id, action, attempt }, edited_at))
     }
 
-    /// How many calls wait to be sent.
     pub fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// The single reads that are owed.
-    pub fn looks(&self) -> &Looks {
-        &self.looks
+    pub fn reads(&self) -> &Reads {
+        &self.reads
     }
 
-    /// A list begins that serves every due look of a listed app.
-    pub fn looks_are_served(&mut self, now: Moment) {
-        for id in self.looks.all_due_listed(now) {
-            self.looked(&id, now);
+    /// A list begins that replaces every due read of a listed app.
+    pub fn reads_are_served(&mut self, now: Moment) {
+        for id in self.reads.all_due_listed(now) {
+            self.read_sent(&id, now);
         }
     }
 
-    /// Takes the single read that goes next; of apps that no list shows only, if `unlisted_only`.
-    pub fn take_look(&mut self, now: Moment, unlisted_only: bool) -> Option<Job> {
-        let (_, id) = self.looks.first(now, unlisted_only)?;
+    /// Takes the first single read; with `unlisted_only`, of an app that no list shows.
+    pub fn take_read(&mut self, now: Moment, unlisted_only: bool) -> Option<Job> {
+        let (_, id) = self.reads.first(now, unlisted_only)?;
         let id = id.clone();
-        self.looked(&id, now);
-        Some(Job::Look { id })
+        self.read_sent(&id, now);
+        Some(Job::Read { id })
     }
 
-    /// Takes the routine read that goes next.
-    pub fn take_routine_look(&mut self, now: Moment) -> Option<Job> {
-        let (_, id) = self.looks.first_routine(now)?;
+    pub fn take_routine_read(&mut self, now: Moment) -> Option<Job> {
+        let (_, id) = self.reads.first_routine(now)?;
         let id = id.clone();
-        self.looked(&id, now);
-        Some(Job::Look { id })
+        self.read_sent(&id, now);
+        Some(Job::Read { id })
     }
 
-    fn looked(&mut self, id: &AppId, now: Moment) {
+    fn read_sent(&mut self, id: &AppId, now: Moment) {
         if let Some(known) = self.apps.get_mut(id) {
-            known.remember(|past| past.read_sent(now));
+            known.past.read_sent(now);
         }
-        self.queue_look(id);
+        self.queue_read(id);
     }
 
-    /// How long this app's backoff lasts yet.
     pub fn retry_in(&self, id: &AppId, now: Moment) -> Option<Duration> {
-        self.apps.get(id)?.past().gate(now).map(|(_, until)| until.since(now))
+        self.apps.get(id)?.past.gate(now).map(|(_, until)| until.since(now))
     }
 
-    /// Whether nothing is left that time alone would change.
+    /// Whether nothing is pending that time alone would change.
     pub fn at_rest(&self) -> bool {
-        self.ready.is_empty() && self.restless.is_empty() && self.texts.is_empty()
+        self.ready.is_empty() && self.pending.is_empty() && self.texts.is_empty()
     }
 
     /// How many apps need a person.
@@ -687,7 +593,7 @@ impl Fleet {
         self.objects.values().filter(|object| matches!(object.decision, Some(Decision::Stalled(_)))).count()
     }
 
-    /// The apps that an object speaks for.
+    /// The apps that an object declares.
     fn owned(&self) -> impl Iterator<Item = (&AppId, &Known)> {
         self.apps.iter().filter(|(_, known)| known.owner.is_some()).map(|(id, known)| (id, &**known))
     }
@@ -702,19 +608,18 @@ impl Fleet {
     }
 
     fn request_read(&mut self, id: &AppId, now: Moment) {
-        let known = self.known_or_new(id);
-        known.remember(|past| past.request_read(now));
-        self.queue_look(id);
+        self.known_or_new(id).past.request_read(now);
+        self.queue_read(id);
     }
 
-    /// Puts the look that is owed to an app into its queue. Nothing is owed to an app that nobody declares.
-    fn queue_look(&mut self, id: &AppId) {
+    /// Queues the pending read of an app. An app without an owner has none.
+    fn queue_read(&mut self, id: &AppId) {
         let known = self.apps.get(id).filter(|known| known.owner.is_some());
         let (at, kind) = known.map_or((None, Kind::default()), |known| {
-            let (past, listed) = (known.past(), known.listed);
-            (past.read_at(), Kind { listed, pressing: past.read_is_urgent(), routine: past.read_is_routine() })
+            let (past, listed) = (&known.past, known.listed);
+            (past.read_at(), Kind { listed, urgent: past.read_is_urgent(), routine: past.read_is_routine() })
         });
-        self.looks.set(id, at, kind);
+        self.reads.set(id, at, kind);
     }
 
     fn owner_due(&mut self, id: &AppId, now: Moment) {
@@ -726,29 +631,27 @@ impl Fleet {
     fn owner_triggered(&mut self, id: &AppId, trigger: Trigger) {
         let owner = self.apps.get(id).and_then(|known| known.owner.as_ref());
         if let Some(object) = owner.and_then(|name| self.objects.get_mut(name)) {
-            object.trigger = object.trigger.max(trigger);
+            object.notes.triggered(trigger);
         }
     }
 
-    /// An object is gone: its app is left as it is.
+    /// Removes an object; its app stays as it is.
     fn release(&mut self, name: &AppName) {
         self.disown(name);
         self.due.set(name, None);
-        self.restless.remove(name);
+        self.pending.remove(name);
         self.texts.remove(name);
         self.objects.remove(name);
     }
 
     fn disown(&mut self, name: &AppName) {
         let Some(object) = self.objects.get_mut(name) else { return };
-        if let Some(rank) = object.ready.take() {
-            self.ready.remove(&(rank, name.clone()));
-        }
+        self.ready.set(name, &mut object.order, None);
         if let Some(id) = object.app_id().cloned()
             && let Some(known) = self.apps.get_mut(&id).filter(|known| known.owner.as_ref() == Some(name))
         {
             known.owner = None;
-            self.queue_look(&id);
+            self.queue_read(&id);
         }
     }
 }
@@ -762,22 +665,14 @@ impl Object {
             decided_at: Moment::START,
             observed: Observed::Unknown,
             last_action: None,
-            trigger: Trigger::Timer,
-            cause: Trigger::Timer,
-            urgent: false,
-            batch: Moment::START,
-            glance: None,
-            wished: None,
-            turned: false,
-            stalled: None,
-            unreadable: false,
-            edited_at: None,
+            desired_before: None,
             kept: None,
-            ready: None,
+            notes: Notes::default(),
+            order: Order::default(),
         }
     }
 
-    /// The app that this object speaks for; none while it is in conflict, or was never valid.
+    /// The app that this object declares; none while it is in conflict, or was never valid.
     pub fn app_id(&self) -> Option<&AppId> {
         match self.declared.standing {
             Standing::Conflicting { .. } => None,
@@ -847,7 +742,7 @@ mod tests {
     fn read(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
         let value = Seen { id: id(app), name: None, reading: reading(observed) };
         let answered = Answered { value, limits: Limits::default(), repeats: 0 };
-        fleet.take_look_answer(&id(app), Ok(answered), SETTING, at(requested_at), at(requested_at), wall(0));
+        fleet.take_read_answer(&id(app), Ok(answered), SETTING, at(requested_at), at(requested_at), wall(0));
     }
 
     fn failure(verdict: Verdict) -> Failure {
@@ -975,7 +870,7 @@ mod tests {
             send(&mut fleet, 2).unwrap();
             fleet.take_answer(&name("a"), &id("a"), &Err(failure(verdict)), SETTING, at(3));
             decide(&mut fleet, 3, wall(0));
-            assert_eq!(fleet.looks().next(), reads, "{verdict:?}");
+            assert_eq!(fleet.reads().next(), reads, "{verdict:?}");
             assert_eq!(fleet.first_ready().is_some(), verdict == Verdict::AccountBlocked, "{verdict:?}");
         }
     }
@@ -987,11 +882,11 @@ mod tests {
         fleet.take_complete_list(&[id("b")].into(), at(1));
         decide(&mut fleet, 1, wall(0));
         assert_eq!(observed(&fleet, "a"), Observed::Unknown);
-        assert_eq!(fleet.take_look(at(1), true), None);
-        assert_eq!(fleet.take_routine_look(at(1)), Some(Job::Look { id: id("a") }));
+        assert_eq!(fleet.take_read(at(1), true), None);
+        assert_eq!(fleet.take_routine_read(at(1)), Some(Job::Read { id: id("a") }));
         let unreadable = Setting { list_unreadable: true, ..SETTING };
         for (setting, last) in [(unreadable, Observed::Unknown), (SETTING, Observed::Missing)] {
-            fleet.take_look_answer(&id("a"), Err(failure(Verdict::NotFound)), setting, at(2), at(2), wall(0));
+            fleet.take_read_answer(&id("a"), Err(failure(Verdict::NotFound)), setting, at(2), at(2), wall(0));
             assert_eq!(observed(&fleet, "a"), last);
         }
     }

@@ -1,7 +1,6 @@
-//! What is worth an entry of the history? A decision whose reason changed, a call that was answered, and the release of
-//! an app.
+//! Entries of the history: a decision with a new reason, an answer to a call, and the release of an app.
 //!
-//! A call and the decision that follows from its answer are one entry, so that it tells what came of the call.
+//! A call and the decision that follows from its answer are one entry, which shows the result of the call.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::reconcile::state::Action;
 use crate::status::app::App;
 use crate::status::history::{Answer, Entry, State, Trigger};
 
-/// As much of a status as the history tells.
+/// The part of a status that the history records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
     desired: Option<&'static str>,
@@ -31,7 +30,6 @@ pub struct Glance {
 }
 
 impl Glance {
-    /// Of one app.
     pub fn of(app: &App) -> Self {
         Self {
             desired: app.desired(),
@@ -41,7 +39,7 @@ impl Glance {
         }
     }
 
-    /// Whether the app is known to be other than it shall be.
+    /// Whether desired and observed are known to differ.
     fn differs(&self) -> bool {
         ["Running", "Stopped"].contains(&self.observed) && self.desired.is_some_and(|desired| desired != self.observed)
     }
@@ -55,7 +53,54 @@ impl Glance {
     }
 }
 
-/// The kind of a decision, for metrics.
+/// The notes of the log and the history on one object. No decision depends on them.
+#[derive(Debug, Clone)]
+pub struct Notes {
+    /// The strongest cause of the next decision.
+    trigger: Trigger,
+    /// The trigger of the last change of reason.
+    pub cause: Trigger,
+    /// The last state in the history, while a condition of the whole account hides the object's own.
+    glance: Option<Glance>,
+    /// The last reason logged as stalled since the app was settled.
+    stalled: Option<Reason>,
+    unreadable: bool,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { trigger: Trigger::Timer, cause: Trigger::Timer, glance: None, stalled: None, unreadable: false }
+    }
+}
+
+impl Notes {
+    pub fn triggered(&mut self, trigger: Trigger) {
+        self.trigger = self.trigger.max(trigger);
+    }
+
+    /// The cause of a call is also the cause of the wait for its effect.
+    pub fn call_begins(&mut self) {
+        self.triggered(self.cause);
+    }
+
+    /// True once when an app becomes unreadable.
+    pub fn is_newly_unreadable(&mut self, unreadable: bool) -> bool {
+        !std::mem::replace(&mut self.unreadable, unreadable) && unreadable
+    }
+
+    /// Whether a decision gets a log line: a stalled app that is tried in vain each interval gets one.
+    pub fn is_news(&mut self, decision: Decision) -> bool {
+        match decision {
+            Decision::Stalled(reason) => self.stalled.replace(reason) != Some(reason),
+            Decision::Settled(_) | Decision::Held { .. } => {
+                self.stalled = None;
+                true
+            }
+            Decision::Act(_) | Decision::Wait { .. } => true,
+        }
+    }
+}
+
 pub fn kind(decision: Decision) -> &'static str {
     match decision {
         Decision::Settled(_) => "Settled",
@@ -77,7 +122,7 @@ fn refusal(failure: &Failure) -> Answer {
 }
 
 impl<P: Platform> Operator<P> {
-    /// Notes the answer to a call; the entry is made with the decision that follows from it, in the same turn.
+    /// Keeps the answer to a call for the entry of the decision that follows in the same turn.
     pub(super) fn answered(
         &mut self,
         name: AppName,
@@ -104,7 +149,7 @@ impl<P: Platform> Operator<P> {
             self.answers.insert(name, (action, answer));
             return;
         }
-        // Nobody declares the app any more: there is nothing to decide, but the call was made.
+        // The manifest was removed: there is nothing to decide, but the call was made.
         self.board.record(Entry {
             time: self.clock.wall(),
             app: Some(name.as_str().into()),
@@ -118,26 +163,26 @@ impl<P: Platform> Operator<P> {
         });
     }
 
-    /// Makes the entry of a decision, if it is worth one.
+    /// Records a decision, if its reason changed or it follows an answer.
     pub(super) fn journal(&mut self, planned: &Planned, before: Option<Glance>, after: Glance, wall: Timestamp) {
         if after.differs() && !before.is_some_and(|before| before.differs()) {
             self.board.meters().drifted();
         }
         let answer = self.answers.remove(&planned.name);
         let unseen = matches!(after.reason, Some(Reason::NotObserved | Reason::ObservationIncomplete));
-        let Some(object) = self.fleet.object_mut(&planned.name) else { return };
-        // Before anything was seen there is nothing to tell yet; what began it is told with the first real decision.
+        let Some(notes) = self.fleet.notes(&planned.name) else { return };
+        // No entry before the first reading; the first real decision records the trigger.
         if before.is_none() && unseen && answer.is_none() {
             return;
         }
-        // What concerns the whole account has an entry of its own, not one for each app; the next entry of this one
-        // tells how it was before that.
+        // A condition of the whole account has one entry, not one for each app. The next entry of this app has the state
+        // before it.
         if answer.is_none() && after.reason.is_some_and(Reason::is_account_wide) {
-            object.glance = object.glance.or(before);
+            notes.glance = notes.glance.or(before);
             return;
         }
-        let before = object.glance.take().or(before);
-        let began = std::mem::replace(&mut object.trigger, Trigger::Timer);
+        let before = notes.glance.take().or(before);
+        let began = std::mem::replace(&mut notes.trigger, Trigger::Timer);
         if answer.is_none() && before.is_some_and(|before| before.reason == after.reason) {
             return;
         }
@@ -151,7 +196,7 @@ impl<P: Platform> Operator<P> {
             (Trigger::Observation, Some(before)) if !before.differs() && after.differs() => Trigger::Drift,
             (began, _) => began,
         };
-        object.cause = trigger;
+        notes.cause = trigger;
         let (action, answer) = answer.unzip();
         self.board.record(Entry {
             time: wall,
@@ -166,7 +211,7 @@ impl<P: Platform> Operator<P> {
         });
     }
 
-    /// Makes the entry of an app that no manifest declares any more: since when it is nobody's is a question of audits.
+    /// Records the release of an app, for audits.
     pub(super) fn released(&self, name: &AppName, id: Option<&AppId>, revision: Arc<str>, wall: Timestamp) {
         let Some(app) = self.board.app_named(name) else { return };
         self.board.record(Entry {
@@ -182,7 +227,7 @@ impl<P: Platform> Operator<P> {
         });
     }
 
-    /// Makes the one entry of a condition that concerns the whole account.
+    /// Records a condition of the whole account, once.
     pub(super) fn journal_shift(&self, shift: Shift, failure: Option<&Failure>) {
         let reason = match shift {
             Shift::Paused { first: true, .. } => Reason::RateLimited,

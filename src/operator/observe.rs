@@ -1,6 +1,6 @@
-//! What does the platform say of everything, once? For the verbs that look and end: `plan` and its kind.
+//! One observation of the whole account, for commands that read and end, such as `plan`.
 //!
-//! They pass the same limiter as the daemon does.
+//! Its requests pass the same rate limiter as the daemon's.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,10 +17,9 @@ use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
 use crate::reconcile::state::Observed;
 
-/// So many failures of one request end the look: somebody is waiting for it.
+/// Failures of one request that end the observation: a person waits for it.
 const TRIES: u32 = 4;
 
-/// One look at everything.
 #[derive(Debug)]
 pub struct Observation {
     /// Every app that the list showed, in its order by id, and every wanted one that was found singly.
@@ -29,20 +28,19 @@ pub struct Observation {
     pub missing: Vec<AppId>,
     /// Why the list is not the whole list, if it is not.
     pub flaw: Option<Flaw>,
-    /// What a list costs, in requests.
+    /// Requests per list.
     pub pages: u32,
     /// How many items of the list could not be read.
     pub unreadable: u32,
-    /// What is wrong with items and pages that did come.
+    /// The problems of items and pages that arrived.
     pub problems: Vec<Redacted>,
     /// Wanted apps that the list does not show: each costs a read of its own.
     pub unlisted: u32,
-    /// How our clock compares with the server's.
     pub doubt: Doubt,
 }
 
 impl Observation {
-    /// What is wrong with the list, for people: one line each.
+    /// The problems of the list, one line each.
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         if let Some(flaw) = self.flaw {
@@ -56,7 +54,6 @@ impl Observation {
         complaints
     }
 
-    /// What was seen of one app.
     pub fn reading(&self, id: &AppId) -> Option<Reading> {
         if self.missing.contains(id) {
             return Some(Reading { observed: Observed::Missing, status: None, online: None, taken_at: None });
@@ -64,7 +61,6 @@ impl Observation {
         self.seen.iter().find(|seen| seen.id == *id).map(|seen| seen.reading.clone())
     }
 
-    /// Every reading, by id.
     pub fn readings(&self) -> HashMap<AppId, Reading> {
         let missing = self.missing.iter().filter_map(|id| Some((id.clone(), self.reading(id)?)));
         self.seen.iter().map(|seen| (seen.id.clone(), seen.reading.clone())).chain(missing).collect()
@@ -155,7 +151,7 @@ pub async fn everything<P: Platform>(
                     missing.push(id.clone());
                     break;
                 }
-                // Its state stays unknown; the rest of the look is worth having.
+                // Its state stays unknown; the rest is still useful.
                 Err(failure) if matches!(failure.verdict, Verdict::Forbidden | Verdict::Unexpected) => {
                     limiter.failed(&Call::Read(id.clone()), &failure, clock.now());
                     break;
@@ -183,7 +179,7 @@ async fn admitted(limiter: &mut RateLimiter, lane: Lane, clock: Clock) {
     }
 }
 
-/// Whether it is worth trying again; waits for the time at which it is.
+/// Waits until the request may be retried, or returns the failure.
 async fn again(
     limiter: &mut RateLimiter,
     call: &Call,

@@ -1,4 +1,4 @@
-//! One pass: note what was seen, plan for the apps that are due, take the plan in, put up their status.
+//! One pass: takes readings, plans for the apps that are due, takes the plan, and publishes their status.
 
 use jiff::Timestamp;
 
@@ -8,14 +8,13 @@ use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::plan;
 
 impl<P: Platform> Operator<P> {
-    /// The moment at which something is told.
     pub(super) fn when(&self, now: Moment, wall: Timestamp) -> describe::When {
-        let interval = self.limiter.list_interval(self.rounds.pages(), self.settings.interval);
-        let next_list = self.rounds.expected_start(interval);
+        let interval = self.limiter.list_interval(self.resync.pages(), self.settings.interval);
+        let next_list = self.resync.expected_start(interval);
         describe::When { now, wall, next_list, held_until: self.limiter.held_until(now) }
     }
 
-    /// Decides for every app that is due. Costs in proportion to those, not to the fleet.
+    /// Decides for every app that is due. The cost is proportional to those, not to the fleet.
     pub(super) fn pass(&mut self, now: Moment) {
         self.check_clock(now);
         let due = self.fleet.take_due(now);
@@ -32,11 +31,14 @@ impl<P: Platform> Operator<P> {
         let when = self.when(now, wall);
         for entry in &plan.entries {
             let before = self.fleet.decided(entry, now, wall);
-            if self.fleet.is_newly_unreadable(entry) {
-                report::unreadable(&entry.name, entry.app_id.as_ref());
-            }
-            if self.fleet.is_news(entry) {
-                report::decision(entry, before);
+            let unreadable = self.fleet.is_unreadable(&entry.name);
+            if let Some(notes) = self.fleet.notes(&entry.name) {
+                if notes.is_newly_unreadable(unreadable) {
+                    report::unreadable(&entry.name, entry.app_id.as_ref());
+                }
+                if notes.is_news(entry.decision) {
+                    report::decision(entry, before);
+                }
             }
             self.board.meters().decided(journal::kind(entry.decision));
             let known = self.board.app_named(&entry.name);
@@ -52,7 +54,7 @@ impl<P: Platform> Operator<P> {
         self.board.meters().passed(self.clock.now().since(began));
     }
 
-    /// Puts up what is known of the daemon, where that changed, and writes the summary when it is time for it.
+    /// Publishes the state of the daemon where it changed, and logs the summary when it is due.
     pub(super) fn report(&mut self, now: Moment) {
         if now >= self.summary_at {
             self.summary_at = now + report::SUMMARY;
@@ -62,19 +64,19 @@ impl<P: Platform> Operator<P> {
             return;
         }
         self.reported = true;
-        let rest = self.rounds.complete_once() && self.fleet.at_rest();
+        let rest = self.resync.complete_once() && self.fleet.at_rest();
         match self.source.as_ref().filter(|source| source.loaded && rest) {
             None => self.settled = false,
             Some(source) if self.tasks.is_empty() && !self.settled => {
                 self.settled = true;
-                report::settled(&self.fleet, source, &mut self.told_stalled);
+                report::settled(&self.fleet, source, &mut self.reported_stalled);
             }
             Some(_) => {}
         }
-        let interval = self.limiter.list_interval(self.rounds.pages(), self.settings.interval);
+        let interval = self.limiter.list_interval(self.resync.pages(), self.settings.interval);
         self.board.set_daemon(describe::daemon(
             self.source.as_ref(),
-            &self.rounds,
+            &self.resync,
             &self.limiter,
             interval,
             self.requests,

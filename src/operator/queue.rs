@@ -1,4 +1,4 @@
-//! Who is to be looked at next? One slot per key, the earliest time wins.
+//! A queue of keys by time. Each key has one slot.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -19,14 +19,14 @@ impl<K> Default for Queue<K> {
 }
 
 impl<K: Clone + Ord + Hash> Queue<K> {
-    /// Looks at `key` at `at`, or earlier if it is already due earlier.
+    /// Makes `key` due at `at`, or earlier if it is already due earlier.
     pub fn push(&mut self, key: &K, at: Moment) {
         if self.slots.get(key).is_none_or(|known| at < *known) {
             self.set(key, Some(at));
         }
     }
 
-    /// Looks at `key` exactly at `at`, or not at all.
+    /// Makes `key` due exactly at `at`, or not at all.
     pub fn set(&mut self, key: &K, at: Option<Moment>) {
         if self.slots.get(key).copied() == at {
             return;
@@ -50,12 +50,10 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.order.iter().map(|(at, _)| *at).find(|at| *at > now)
     }
 
-    /// How many keys wait.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -72,7 +70,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             self.set(key, None);
         }
         if self.slots.is_empty() {
-            // Whoever was due at once, as at the first load, is not to keep room for as many for ever.
+            // Release the memory of a large batch, as after the first load.
             self.slots = HashMap::new();
         }
         due

@@ -1,13 +1,13 @@
-//! What does the log say? Info means that something changed; a settled fleet is silent but for one summary.
+//! The log lines of the operator. Info means that something changed; a settled fleet logs only a summary.
 //!
-//! One line for a cause, not one for each app it concerns. No body, token or environment variable comes near here.
+//! A cause has one line, not one for each app. No body, token or environment variable is logged.
 
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
 use super::fleet::Fleet;
-use super::round::Finished;
+use super::resync::Finished;
 use crate::budget::{Forbidden, Shift};
 use crate::platform::Answered;
 use crate::reconcile::app::{AppId, AppName};
@@ -21,7 +21,7 @@ use crate::reconcile::state::Action;
 use crate::reconcile::state::Desired;
 use crate::source::SourceReport;
 
-/// A settled fleet writes one line in this time.
+/// Interval of the summary of a settled fleet.
 pub const SUMMARY: Duration = Duration::from_secs(600);
 
 /// The one line of a call that changes something.
@@ -84,7 +84,6 @@ pub fn call(
     }
 }
 
-/// What a reading or the passing of time brought about.
 pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) {
     let (app, app_id) = (name.as_str(), id.as_str());
     let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
@@ -108,7 +107,6 @@ pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) 
     }
 }
 
-/// A decision that differs from the one before it.
 pub fn decision(entry: &Entry, before: Option<Decision>) {
     let same = before.is_some_and(|before| {
         before.reason() == entry.decision.reason()
@@ -122,7 +120,7 @@ pub fn decision(entry: &Entry, before: Option<Decision>) {
     let desired = entry.desired.map(Desired::as_str);
     let (observed, reason) = (entry.observed.as_str(), entry.decision.reason().as_str());
     match entry.decision {
-        // What is wrong with the text itself is told with its place when the manifests are read.
+        // The source logs errors in the text with their place.
         Decision::Stalled(_) if desired.is_none() => debug!(app, app_id, reason, "in error"),
         Decision::Stalled(_) => warn!(app, app_id, desired, observed, reason, "app stalled"),
         Decision::Held { instead_of, .. } => {
@@ -134,13 +132,11 @@ pub fn decision(entry: &Entry, before: Option<Decision>) {
     }
 }
 
-/// The platform shows an app, but not whether it runs.
 pub fn unreadable(name: &AppName, id: Option<&AppId>) {
     let (app, app_id) = (name.as_str(), id.map(AppId::as_str));
     warn!(app, app_id, reason = "NotObserved", "the platform does not say whether the app runs; nothing is called");
 }
 
-/// A change that concerns everybody.
 pub fn shift(shift: Shift, failure: Option<&Failure>) {
     let error = failure.map(ToString::to_string);
     match shift {
@@ -174,7 +170,7 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
     }
 }
 
-/// The server asked to leave one app alone for longer than is plausible.
+/// The server asked for an implausible pause of one app.
 pub fn bounded(failure: &Failure) {
     let (error, pause_s) = (failure.to_string(), LONGEST_PAUSE.as_secs());
     warn!(error, pause_s, "the server names an implausible pause; it is bounded");
@@ -210,13 +206,11 @@ pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
     }
 }
 
-/// No manifest declares the app any more.
 pub fn released(name: &AppName, id: Option<&AppId>) {
     info!(app = name.as_str(), app_id = id.map(AppId::as_str), "app released: it stays as it is");
 }
 
-/// A round of reading the list ended.
-pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
+pub fn resync(finished: &Finished, interval: Duration, wanted: Duration) {
     match &finished.problems {
         Some((unreadable @ 1.., problems)) => {
             let error = problems.first().map(|problem| &**problem);
@@ -242,18 +236,18 @@ pub fn round(finished: &Finished, interval: Duration, wanted: Duration) {
                 warn!(pages = finished.pages, interval_s, "the list has so many pages that it is read less often");
             }
         }
-        None if finished.mended => info!("the list of apps is complete again"),
+        None if finished.recovered => info!("the list of apps is complete again"),
         None => debug!(pages = finished.pages, "apps listed"),
     }
 }
 
-/// Nothing is left to do. `told` is how many were stalled when that was told last: these are tried again each interval,
-/// which is no news.
-pub fn settled(fleet: &Fleet, source: &SourceReport, told: &mut usize) {
+/// Nothing is left to do. `reported` is the number of stalled apps in the last report: they are tried again each
+/// interval, which is no news.
+pub fn settled(fleet: &Fleet, source: &SourceReport, reported: &mut usize) {
     let Count { settled, held, stalled, .. } = Count::of(fleet);
-    // What is refused in the manifests, and what cannot be read, is not as declared, whatever its app is.
+    // An invalid manifest, or one that cannot be read, needs a person in any state of its app.
     let problems = source.problems.len() + usize::from(!source.available);
-    let before = std::mem::replace(told, stalled + problems);
+    let before = std::mem::replace(reported, stalled + problems);
     match (stalled + problems, held, settled) {
         (0, 0, 0) => info!("nothing is left to do: no manifest declares an app"),
         (0, 0, _) => info!(settled, held, "apps are as declared"),
@@ -265,7 +259,7 @@ pub fn settled(fleet: &Fleet, source: &SourceReport, told: &mut usize) {
     }
 }
 
-/// The time is up: who is not settled, and why.
+/// The time is up: logs each app that is not settled, and its reason.
 pub fn unsettled(fleet: &Fleet, list_trouble: Option<&str>) {
     if let Some(error) = list_trouble {
         warn!(reason = "ObservationIncomplete", error, "the list of apps did not come whole");
@@ -278,7 +272,6 @@ pub fn unsettled(fleet: &Fleet, list_trouble: Option<&str>) {
     }
 }
 
-/// The one line that a quiet time is worth.
 pub fn summary(fleet: &Fleet, requests: u64) {
     let Count { settled, waiting, held, stalled } = Count::of(fleet);
     info!(settled, waiting, held, stalled, requests, "summary");
@@ -307,12 +300,10 @@ impl Count {
     }
 }
 
-/// The first signal came.
 pub fn draining(in_flight: usize) {
     info!(in_flight, "stopping: nothing new is sent, calls on the wire may end");
 }
 
-/// The end.
 pub fn stopped(abandoned: usize) {
     if abandoned > 0 {
         warn!(abandoned, "stopped; calls were abandoned, and their apps are looked at again at the next start");

@@ -1,5 +1,4 @@
-//! Detects that the manifests are not scanned any more: a file system that hangs answers no system call, so the source
-//! itself cannot report it.
+//! Detects that the manifests are not scanned any more: while a file system hangs, the source cannot report it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +6,11 @@ use std::time::Duration;
 
 use crate::reconcile::moment::Moment;
 
-/// Scans that may be missed before the source counts as unavailable.
+/// Missed scans after which the source is unavailable.
 const MISSED: u32 = 3;
 /// The least time for that.
 const AT_LEAST: Duration = Duration::from_secs(30);
 
-/// The scans of a source, counted.
 #[derive(Debug)]
 pub(super) struct Scans {
     finished: Arc<AtomicU64>,
@@ -20,24 +18,23 @@ pub(super) struct Scans {
     /// The count when it last changed, and for how long it has not.
     seen: u64,
     silent: Duration,
-    /// When the count was read last.
-    looked: Moment,
+    checked: Moment,
 }
 
 impl Scans {
     /// `finished` counts the scans, of which one is made each `interval`.
     pub(super) fn new(finished: Arc<AtomicU64>, interval: Duration) -> Self {
         let limit = interval.saturating_mul(MISSED).max(AT_LEAST);
-        Self { finished, limit, seen: 0, silent: Duration::ZERO, looked: Moment::START }
+        Self { finished, limit, seen: 0, silent: Duration::ZERO, checked: Moment::START }
     }
 
     /// Reads the count. Returns for how long no scan has finished, if that is too long.
     ///
-    /// A process that did not run for a while has missed scans for that reason alone: of the time since the last look no
-    /// more than `step` counts.
+    /// A process that did not run for a while has missed scans for that reason alone: of the time since the last check, at
+    /// most `step` counts.
     pub(super) fn stalled(&mut self, now: Moment, step: Duration) -> Option<Duration> {
         let count = self.finished.load(Ordering::Relaxed);
-        let passed = now.since(std::mem::replace(&mut self.looked, now)).min(step);
+        let passed = now.since(std::mem::replace(&mut self.checked, now)).min(step);
         self.silent = if count == self.seen { self.silent + passed } else { Duration::ZERO };
         self.seen = count;
         (self.silent >= self.limit).then_some(self.silent)

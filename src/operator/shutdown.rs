@@ -1,7 +1,6 @@
 //! Signals. The first of SIGTERM, SIGINT and SIGQUIT drains, the second ends the process, whatever hangs.
 //!
-//! They are received by a thread of their own: a second signal that waited for the loop, for a file system or for another
-//! thread would be of no use.
+//! A thread of its own receives them: the second signal must not wait for the loop, a file system or another thread.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -15,12 +14,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The log's own thread gets this long to write the last line.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// What SIGHUP does.
+/// Effect of SIGHUP.
 #[derive(Debug, Clone)]
 pub enum Hangup {
     /// The same as SIGTERM: the terminal has gone.
     Ends,
-    /// Counts up, for whoever reads files again.
+    /// Counts up: the source and the token are read again.
     Reloads(watch::Sender<u64>),
 }
 
@@ -31,33 +30,29 @@ impl Hangup {
     }
 }
 
-/// How far the shutdown has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Not asked to stop.
     Running,
-    /// Asked once: nothing new, let calls end.
+    /// First request: nothing new is sent, calls in flight may end.
     Draining,
-    /// Asked twice: at once.
+    /// Second request: at once.
     Aborting,
 }
 
-/// The listening end.
 #[derive(Debug, Clone)]
 pub struct Shutdown(watch::Receiver<Stage>);
 
-/// The asking end: what a signal handler or a test holds.
+/// The sending end, for a signal handler or a test.
 #[derive(Debug, Clone)]
 pub struct Stopper(watch::Sender<Stage>);
 
-/// A connected pair.
 pub fn pair() -> (Stopper, Shutdown) {
     let (sender, receiver) = watch::channel(Stage::Running);
     (Stopper(sender), Shutdown(receiver))
 }
 
 impl Stopper {
-    /// Asks to stop; the second time, to stop at once.
+    /// Requests a stop; the second time, at once.
     pub fn ask(&self) {
         self.0.send_modify(|stage| {
             *stage = match stage {
@@ -67,7 +62,7 @@ impl Stopper {
         });
     }
 
-    /// Asks on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the second one.
+    /// Requests a stop on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the second one.
     /// SIGUSR1 and SIGUSR2 are ignored.
     ///
     /// # Errors
@@ -107,7 +102,6 @@ fn end() -> ! {
     std::process::exit(1)
 }
 
-/// A signal that arrived.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     End(&'static str),
@@ -153,12 +147,11 @@ impl Signals {
 }
 
 impl Shutdown {
-    /// How far it has come.
     pub fn stage(&self) -> Stage {
         *self.0.borrow()
     }
 
-    /// Waits for the next step. Never returns once the asking end is gone.
+    /// Waits for the next stage. Never returns once the sending end is gone.
     pub async fn changed(&mut self) -> Stage {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;

@@ -82,24 +82,6 @@ pub struct Attempts {
     returns: Vec<Moment>,
 }
 
-/// The memory of an app on which nothing was ever tried.
-pub static NOTHING_TRIED: Attempts = Attempts {
-    salt: 0,
-    failures: 0,
-    failing_since: None,
-    not_before: None,
-    held_until: None,
-    because: None,
-    in_flight: None,
-    last_call: None,
-    verifying: None,
-    read_at: None,
-    reads: 0,
-    urgent: false,
-    settled_by_us: false,
-    returns: Vec::new(),
-};
-
 /// What a reading or the passing of time brought about, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -115,6 +97,11 @@ impl Attempts {
     /// An empty memory. The salt spreads the backoff of different apps; the same salt gives the same waits.
     pub fn new(salt: u64) -> Self {
         Self { salt, ..Self::default() }
+    }
+
+    /// Whether nothing is remembered: then a reading like the last one changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::new(self.salt)
     }
 
     /// The call that is on the wire now.

@@ -32,8 +32,8 @@ pub(crate) type Justified = HashMap<AppId, Rule>;
 pub(crate) struct Rule {
     state: Desired,
     policy: Policy,
-    /// The suspension, and its end.
-    suspended: Option<Option<Timestamp>>,
+    /// The end of the suspension; the greatest timestamp for one without an end.
+    suspended_until: Option<Timestamp>,
     /// A window with a state of its own: from, to.
     window: Option<(Timestamp, Timestamp, Desired)>,
 }
@@ -42,7 +42,7 @@ impl Rule {
     pub(crate) fn at(&self, wall: Timestamp) -> Option<Action> {
         let window = self.window.filter(|(from, to, _)| *from <= wall && wall < *to);
         let desired = window.map_or(self.state, |(.., state)| state);
-        let suspended = self.suspended.is_some_and(|until| until.is_none_or(|until| wall < until));
+        let suspended = self.suspended_until.is_some_and(|until| wall < until);
         let allowed = match self.policy {
             Policy::Full => true,
             Policy::StopOnly => desired == Desired::Stopped,
@@ -122,9 +122,9 @@ impl Files {
                 let state = if state == "Running" { Desired::Running } else { Desired::Stopped };
                 (from.parse().unwrap(), to.parse().unwrap(), state)
             });
-            let suspended = spec.suspend.as_ref().map(|suspend| suspend.until);
+            let suspended_until = spec.suspend.as_ref().map(|suspend| suspend.until.unwrap_or(Timestamp::MAX));
             let policy = spec.policy.unwrap_or(Policy::Full);
-            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended, window }))
+            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended_until, window }))
         };
         self.store.declared().iter().filter_map(rule).collect()
     }

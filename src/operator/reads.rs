@@ -1,5 +1,5 @@
-//! Which apps are owed a single read, and when? Those on the list apart from the others, since a list serves the former
-//! all at once; and apart from both the routine reads of apps that no list shows, which belong to observation.
+//! The pending single reads, in three queues: of listed apps, which one list replaces; of apps that no list shows; and
+//! their routine reads, which belong to observation.
 
 use std::collections::BTreeSet;
 
@@ -7,73 +7,69 @@ use crate::operator::queue::Queue;
 use crate::reconcile::app::AppId;
 use crate::reconcile::moment::Moment;
 
-/// The kind of a single read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Kind {
-    /// The list shows the app.
     pub listed: bool,
     /// A call waits for it.
-    pub pressing: bool,
-    /// It neither verifies a call nor is waited for.
+    pub urgent: bool,
+    /// It verifies no call, and no call waits for it.
     pub routine: bool,
 }
 
-/// The single reads that are owed.
 #[derive(Debug, Default)]
-pub struct Looks {
+pub struct Reads {
     listed: Queue<AppId>,
     unlisted: Queue<AppId>,
     routine: Queue<AppId>,
-    /// Those for which a call waits.
-    pressing: BTreeSet<AppId>,
+    /// Apps with a call that waits for the read.
+    urgent: BTreeSet<AppId>,
 }
 
-impl Looks {
-    /// One read of an app is owed at `at`, or none.
-    pub fn set(&mut self, id: &AppId, at: Option<Moment>, Kind { listed, pressing, routine }: Kind) {
-        if pressing {
-            self.pressing.insert(id.clone());
+impl Reads {
+    /// Schedules the read of an app at `at`, or none.
+    pub fn set(&mut self, id: &AppId, at: Option<Moment>, Kind { listed, urgent, routine }: Kind) {
+        if urgent {
+            self.urgent.insert(id.clone());
         } else {
-            self.pressing.remove(id);
+            self.urgent.remove(id);
         }
         self.listed.set(id, at.filter(|_| listed));
         self.unlisted.set(id, at.filter(|_| !listed && !routine));
         self.routine.set(id, at.filter(|_| !listed && routine));
     }
 
-    /// When the next one is due.
     pub fn next(&self) -> Option<Moment> {
         [self.listed.next(), self.unlisted.next(), self.routine.next()].into_iter().flatten().min()
     }
 
-    /// When the next one is due that is not due at `now`.
+    /// The first time after `now` at which a read is due.
     pub fn next_after(&self, now: Moment) -> Option<Moment> {
         let queues = [&self.listed, &self.unlisted, &self.routine];
         queues.into_iter().filter_map(|queue| queue.next_after(now)).min()
     }
 
-    /// The routine read that goes next, and its time.
+    /// The first routine read, and its time.
     pub fn first_routine(&self, now: Moment) -> Option<(Moment, &AppId)> {
         self.routine.due(now).next()
     }
 
-    /// The confirmation that goes next, and its time; of apps that no list shows only, if `unlisted_only`.
+    /// The first confirmation, and its time; with `unlisted_only`, of an app that no list shows.
     pub fn first(&self, now: Moment, unlisted_only: bool) -> Option<(Moment, &AppId)> {
         let listed = self.listed.due(now).next().filter(|_| !unlisted_only);
         [listed, self.unlisted.due(now).next()].into_iter().flatten().min()
     }
 
     /// Whether a call waits for any of them.
-    pub fn press(&self) -> bool {
-        !self.pressing.is_empty()
+    pub fn any_urgent(&self) -> bool {
+        !self.urgent.is_empty()
     }
 
-    /// How many that a list would serve are due since `until` or before; counts no further than `enough`.
+    /// The number of reads due at `until` that a list would replace; counts to `enough`.
     pub fn due_listed(&self, until: Moment, enough: usize) -> usize {
         self.listed.due(until).take(enough).count()
     }
 
-    /// The apps that a list would serve now.
+    /// The apps with a due read that a list replaces.
     pub fn all_due_listed(&self, now: Moment) -> Vec<AppId> {
         self.listed.due(now).map(|(_, id)| id.clone()).collect()
     }

@@ -1,4 +1,6 @@
-//! When is the list read, and what came of it? One round of pages at a time, in the lane of its purpose.
+//! The resync: reading the whole list again, page by page, in the lane of its purpose.
+//!
+//! Only a list that arrived whole is complete; an incomplete one concludes nothing about the apps that it does not show.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,37 +17,35 @@ use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Verdict};
 use crate::reconcile::redacted::Redacted;
 
-/// After so many incomplete lists in a row the apps that none of them showed are asked for singly. Before that, another
-/// list is the cheaper question.
+/// Incomplete lists in a row before the apps that none of them showed are read singly. Before that, another list is
+/// cheaper.
 pub const GIVE_UP_WAITING: u32 = 3;
 
-/// The rounds of reading the list.
 #[derive(Debug)]
-pub struct Rounds {
-    current: Option<Round>,
+pub struct Resync {
+    current: Option<Pass>,
     next_start: Moment,
     started_at: Moment,
     pages: u32,
     limit: Option<u32>,
-    /// Why the last list was not complete, for a person.
+    /// The flaw of the last list, for a person.
     incomplete: Option<Arc<str>>,
     reach: Reach,
     incomplete_in_a_row: u32,
-    /// When lists began to be incomplete.
     incomplete_since: Option<Moment>,
-    /// The last failure asked to be left alone for so long.
+    /// The pause that the last failure asked for.
     retry_after: Option<Duration>,
     finished: u64,
     complete_once: bool,
     completed_at: Option<Timestamp>,
     apps: usize,
-    /// The teams whose lists are read, too.
+    /// Teams that have their lists read, too.
     teams: Vec<Team>,
-    /// How many items of the last list could not be read, and how many problems it had: what is reported already.
+    /// The unreadable items and the problems of the last list that were reported.
     problems: (u32, usize),
 }
 
-/// How much of the last list came.
+/// The part of the last list that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     Whole,
@@ -56,38 +56,34 @@ enum Reach {
 }
 
 #[derive(Debug)]
-struct Round {
+struct Pass {
     listing: Listing,
     lane: Lane,
-    /// Why the list of a team cannot be read.
+    /// The failure of the list of a team.
     failure: Option<Failure>,
-    /// Since when the next page waits; `None` while it is on the wire.
+    /// The time from which the next page waits; `None` while it is in flight.
     waiting: Option<Moment>,
     arrived: u32,
 }
 
-/// What came of a round.
 #[derive(Debug)]
 pub struct Finished {
     /// The ids of a complete list.
     pub complete: Option<BTreeSet<AppId>>,
-    /// Why it is not complete, and how many apps it showed all the same.
+    /// The flaw of an incomplete list, and the number of apps that it showed.
     pub trouble: Option<(Arc<str>, usize)>,
-    /// Whether this is news.
     pub trouble_is_news: bool,
-    /// Whether an earlier round was incomplete and this one is not.
-    pub mended: bool,
-    /// Whether it is the first complete one.
+    /// Whether an earlier resync was incomplete and this one is not.
+    pub recovered: bool,
     pub first_complete: bool,
     /// Incomplete ones in a row, this one included.
     pub incomplete_in_a_row: u32,
-    /// Its pages.
     pub pages: u32,
-    /// How many of its items cannot be read, and what is wrong with what came; `None` if that is no news.
+    /// The number of unreadable items, and the problems; `None` if that is no news.
     pub problems: Option<(u32, Vec<Redacted>)>,
 }
 
-impl Default for Rounds {
+impl Default for Resync {
     fn default() -> Self {
         Self {
             current: None,
@@ -110,18 +106,18 @@ impl Default for Rounds {
     }
 }
 
-impl Rounds {
-    /// No list was read yet; those of `teams` are to be read beside the account's own.
+impl Resync {
+    /// `teams`: their lists are read beside the account's own.
     pub fn new(teams: Vec<Team>) -> Self {
         Self { teams, ..Self::default() }
     }
 
-    /// Whether the last list did not come whole, though some of it came.
+    /// Whether the last list arrived only in part.
     pub fn incomplete(&self) -> bool {
         self.reach == Reach::Part
     }
 
-    /// Whether the list itself cannot be read: nothing of the last one came, or there was none yet.
+    /// Whether nothing of the last list arrived, or there was none yet.
     pub fn unreadable(&self) -> bool {
         matches!(self.reach, Reach::Nothing | Reach::Absent)
     }
@@ -131,70 +127,64 @@ impl Rounds {
         self.reach == Reach::Absent
     }
 
-    /// Whether any round ended, well or not.
     pub fn finished_any(&self) -> bool {
         self.finished > 0
     }
 
-    /// Whether a complete list was ever seen.
     pub fn complete_once(&self) -> bool {
         self.complete_once
     }
 
-    /// When the last complete list arrived.
     pub fn completed_at(&self) -> Option<Timestamp> {
         self.completed_at
     }
 
-    /// How many apps were on the last complete list.
+    /// The number of apps on the last complete list.
     pub fn apps(&self) -> usize {
         self.apps
     }
 
-    /// Why the last list was not complete.
     pub fn trouble(&self) -> Option<&Arc<str>> {
         self.incomplete.as_ref()
     }
 
-    /// What a list costs, in requests.
+    /// Requests per list.
     pub fn pages(&self) -> u32 {
         self.pages
     }
 
-    /// Whether no round is under way.
     pub fn idle(&self) -> bool {
         self.current.is_none()
     }
 
-    /// When the next round starts by itself.
+    /// The scheduled start of the next resync, if none is in progress.
     pub fn next_start(&self) -> Option<Moment> {
         self.idle().then_some(self.next_start)
     }
 
-    /// When the list is read next, as far as that can be told: while it is being read, an interval after that began.
+    /// The expected start of the next resync; while one is in progress, an interval after its start.
     pub fn expected_start(&self, interval: Duration) -> Moment {
         self.next_start().unwrap_or(self.started_at + interval)
     }
 
-    /// Whether a round shall start at `now`.
     pub fn due(&self, now: Moment) -> bool {
         self.idle() && now >= self.next_start
     }
 
-    /// Whether one list instead of so many single reads is cheaper, and can start.
-    pub fn may_start_confirming(&self, due_looks: usize) -> bool {
-        self.idle() && due_looks > self.pages as usize
+    /// Whether one list is cheaper than the due single reads, and can start.
+    pub fn may_start_confirming(&self, due_reads: usize) -> bool {
+        self.idle() && due_reads > self.pages as usize
     }
 
-    /// The next round starts as soon as it is admitted.
+    /// The next resync starts as soon as it is admitted.
     pub fn start_now(&mut self, now: Moment) {
         self.next_start = self.next_start.min(now);
     }
 
-    /// Begins a round; its first page waits from `now` on.
+    /// Begins a resync; its first page waits from `now` on.
     pub fn start(&mut self, lane: Lane, now: Moment) {
         self.started_at = now;
-        self.current = Some(Round {
+        self.current = Some(Pass {
             listing: Listing::of_ids(self.limit, &self.teams),
             lane,
             failure: None,
@@ -203,66 +193,62 @@ impl Rounds {
         });
     }
 
-    /// Since when a page waits in `lane`.
     pub fn waiting(&self, lane: Lane) -> Option<Moment> {
-        self.current.as_ref().filter(|round| round.lane == lane).and_then(|round| round.waiting)
+        self.current.as_ref().filter(|pass| pass.lane == lane).and_then(|pass| pass.waiting)
     }
 
-    /// Takes the page to ask for now.
     pub fn take_page(&mut self) -> Option<PageRequest> {
-        let round = self.current.as_mut()?;
-        round.waiting.take()?;
-        Some(round.listing.next())
+        let pass = self.current.as_mut()?;
+        pass.waiting.take()?;
+        Some(pass.listing.next())
     }
 
-    /// Makes unknown what a page says of an app otherwise than this round has said already.
+    /// Marks contradictory list entries as Unknown.
     pub fn doubt(&self, page: &mut Page) {
-        if let Some(round) = &self.current {
-            round.listing.doubt(page);
+        if let Some(pass) = &self.current {
+            pass.listing.doubt(page);
         }
     }
 
-    /// A page came.
     pub fn page(&mut self, page: Page, now: Moment, wall: Timestamp) -> Option<Finished> {
-        let round = self.current.as_mut()?;
-        round.arrived += 1;
-        match round.listing.add(page) {
+        let pass = self.current.as_mut()?;
+        pass.arrived += 1;
+        match pass.listing.add(page) {
             Next::Page(_) => {
-                round.waiting = Some(now);
+                pass.waiting = Some(now);
                 None
             }
             Next::Done => self.finish(None, wall),
         }
     }
 
-    /// A page did not come.
     pub fn page_failed(&mut self, failure: &Failure, now: Moment, wall: Timestamp) -> Option<Finished> {
-        let round = self.current.as_mut()?;
-        if round.listing.is_beyond_end(failure) {
+        let pass = self.current.as_mut()?;
+        if pass.listing.is_beyond_end(failure) {
             return self.page(Page::default(), now, wall);
         }
         match failure.verdict {
-            // Everybody waits; then the same page is asked for again.
+            // All requests pause; then the same page is requested again.
             Verdict::RateLimited { .. } => {
-                round.waiting = Some(now);
+                pass.waiting = Some(now);
                 return None;
             }
-            // The page size may be what is refused: nobody documents its maximum.
-            Verdict::LookAgain if round.listing.may_have_been_refused() => {
+            // The page size may be refused: its maximum is undocumented.
+            Verdict::LookAgain if pass.listing.may_have_been_refused() => {
                 self.limit = None;
-                round.listing.without_limit();
-                round.waiting = Some(now);
+                pass.listing.without_limit();
+                pass.waiting = Some(now);
                 return None;
             }
             // A team that this token may not read, or that does not exist, hides neither the account's apps nor other
             // teams'.
             Verdict::LookAgain | Verdict::Forbidden | Verdict::NotFound | Verdict::Unexpected
-                if round.listing.next().team.is_some() =>
+                if pass.listing.next().team.is_some() =>
             {
-                round.listing.fail();
-                round.failure.get_or_insert_with(|| failure.clone());
-                if let Next::Page(_) = round.listing.next_list() {
-                    round.waiting = Some(now);
+                pass.listing.fail();
+                pass.failure.get_or_insert_with(|| failure.clone());
+                if let Next::Page(_) = pass.listing.next_list() {
+                    pass.waiting = Some(now);
                     return None;
                 }
                 return self.finish(None, wall);
@@ -276,11 +262,11 @@ impl Rounds {
             | Verdict::LostAnswer
             | Verdict::Unexpected => {}
         }
-        round.listing.fail();
+        pass.listing.fail();
         self.finish(Some(failure), wall)
     }
 
-    /// Sets when the next round starts: an interval after the start of the last, or sooner where that was not whole.
+    /// Schedules the next resync: an interval after the start of the last, or sooner where that was incomplete.
     pub fn schedule(&mut self, interval: Duration, salt: u64, now: Moment) {
         self.next_start = if self.incomplete.is_some() {
             let trouble = now.since(*self.incomplete_since.get_or_insert(now));
@@ -293,12 +279,12 @@ impl Rounds {
     }
 
     fn finish(&mut self, failure: Option<&Failure>, wall: Timestamp) -> Option<Finished> {
-        let round = self.current.take()?;
-        let pages = round.arrived.max(1);
-        let some_came = round.arrived > 0;
-        let of_a_team = round.failure.is_some();
-        let failure = round.failure.as_ref().or(failure);
-        let Listed { apps: seen, flaw, unreadable, problems } = round.listing.finish_ids();
+        let pass = self.current.take()?;
+        let pages = pass.arrived.max(1);
+        let some_came = pass.arrived > 0;
+        let of_a_team = pass.failure.is_some();
+        let failure = pass.failure.as_ref().or(failure);
+        let Listed { apps: seen, flaw, unreadable, problems } = pass.listing.finish_ids();
         let now_wrong = (unreadable, problems.len());
         // A page that did not come says nothing about its items.
         let news = flaw.is_none() && now_wrong != self.problems || now_wrong > self.problems;
@@ -306,17 +292,17 @@ impl Rounds {
             self.problems = now_wrong;
         }
         self.finished += 1;
-        // The cause is told with it: "a page did not arrive" alone helps nobody to mend a certificate.
+        // With the cause: "a page did not arrive" alone does not help to repair a certificate.
         let trouble: Option<Arc<str>> = flaw.map(|flaw| match failure {
             Some(failure) => format!("{flaw}: {failure}").into(),
             None => flaw.to_string().into(),
         });
-        // What concerns everybody has its own line. A list of a team that is refused does not.
-        let told = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
+        // A condition of the whole account has its own line. A refused list of a team does not.
+        let reported = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
             matches!(verdict, Verdict::AccountBlocked | Verdict::Forbidden | Verdict::RateLimited { .. })
         }) && !of_a_team;
-        let trouble_is_news = !told && trouble.is_some() && trouble != self.incomplete;
-        let mended = flaw.is_none() && self.incomplete.is_some();
+        let trouble_is_news = !reported && trouble.is_some() && trouble != self.incomplete;
+        let recovered = flaw.is_none() && self.incomplete.is_some();
         self.incomplete.clone_from(&trouble);
         self.reach = match failure {
             _ if flaw.is_none() => Reach::Whole,
@@ -341,7 +327,7 @@ impl Rounds {
             complete,
             trouble: trouble.map(|trouble| (trouble, apps)),
             trouble_is_news,
-            mended,
+            recovered,
             first_complete,
             incomplete_in_a_row: self.incomplete_in_a_row,
             pages,
@@ -378,33 +364,33 @@ mod tests {
     }
 
     /// Feeds pages and failures to one resync that starts at `now`, and returns the result of the last of them.
-    fn resync(rounds: &mut Rounds, now: Moment, answers: Vec<Result<Page, Failure>>) -> Option<Finished> {
-        rounds.start(Lane::Observe, now);
+    fn feed(resync: &mut Resync, now: Moment, answers: Vec<Result<Page, Failure>>) -> Option<Finished> {
+        resync.start(Lane::Observe, now);
         let mut finished = None;
         for answer in answers {
             assert!(finished.is_none(), "the resync ended before {answer:?}");
-            rounds.take_page().expect("a page is pending");
+            resync.take_page().expect("a page is pending");
             finished = match answer {
-                Ok(page) => rounds.page(page, now, Timestamp::UNIX_EPOCH),
-                Err(failure) => rounds.page_failed(&failure, now, Timestamp::UNIX_EPOCH),
+                Ok(page) => resync.page(page, now, Timestamp::UNIX_EPOCH),
+                Err(failure) => resync.page_failed(&failure, now, Timestamp::UNIX_EPOCH),
             };
         }
-        rounds.schedule(INTERVAL, 7, now);
+        resync.schedule(INTERVAL, 7, now);
         finished
     }
 
     /// A resync's answers; whether it counts as complete, and its reach: unreadable, incomplete, absent.
     #[track_caller]
     fn case(answers: Vec<Result<Page, Failure>>, complete: Option<usize>, reach: [bool; 3], trouble: Option<&str>) {
-        let mut rounds = Rounds::default();
-        let finished = resync(&mut rounds, at(0), answers).expect("the resync ends");
+        let mut resync = Resync::default();
+        let finished = feed(&mut resync, at(0), answers).expect("the resync ends");
         assert_eq!(finished.complete.as_ref().map(BTreeSet::len), complete);
-        assert_eq!([rounds.unreadable(), rounds.incomplete(), rounds.absent()], reach);
-        assert_eq!(rounds.trouble().map(|trouble| &**trouble), trouble);
+        assert_eq!([resync.unreadable(), resync.incomplete(), resync.absent()], reach);
+        assert_eq!(resync.trouble().map(|trouble| &**trouble), trouble);
         assert_eq!(finished.trouble.map(|(trouble, _)| trouble).as_deref(), trouble);
-        assert_eq!((rounds.complete_once(), finished.first_complete), (complete.is_some(), complete.is_some()));
-        assert_eq!((rounds.finished_any(), rounds.idle()), (true, true));
-        assert_eq!(rounds.apps(), complete.unwrap_or_default());
+        assert_eq!((resync.complete_once(), finished.first_complete), (complete.is_some(), complete.is_some()));
+        assert_eq!((resync.finished_any(), resync.idle()), (true, true));
+        assert_eq!(resync.apps(), complete.unwrap_or_default());
     }
 
     #[test]
@@ -430,48 +416,48 @@ mod tests {
     #[test]
     fn a_team_that_cannot_be_read_hides_no_other_list_and_leaves_the_whole_incomplete() {
         for verdict in [Verdict::LookAgain, Verdict::Forbidden, Verdict::NotFound, Verdict::Unexpected] {
-            let mut rounds = Rounds::new(vec!["one".into(), "two".into()]);
+            let mut resync = Resync::new(vec!["one".into(), "two".into()]);
             // The page size is refused once before the team itself is.
             let mut answers = vec![Ok(page(&["a"], 1)), Err(failure(verdict, None))];
             if verdict == Verdict::LookAgain {
                 answers.push(Err(failure(verdict, None)));
             }
             answers.push(Ok(page(&["b"], 1)));
-            let finished = resync(&mut rounds, at(0), answers).expect("the resync ends");
-            assert_eq!((finished.complete, rounds.incomplete()), (None, true), "{verdict:?}");
+            let finished = feed(&mut resync, at(0), answers).expect("the resync ends");
+            assert_eq!((finished.complete, resync.incomplete()), (None, true), "{verdict:?}");
             assert_eq!(finished.trouble.map(|(_, apps)| apps), Some(2), "{verdict:?}: the other lists came");
         }
     }
 
     #[test]
     fn an_incomplete_list_is_read_again_sooner_and_not_before_its_pause_ends() {
-        let mut rounds = Rounds::default();
+        let mut resync = Resync::default();
         let lost = |after| vec![Err(failure(Verdict::LostAnswer, after))];
-        resync(&mut rounds, at(0), vec![Ok(page(&["a"], 1))]);
-        assert_eq!((rounds.next_start(), rounds.due(at(59)), rounds.due(at(60))), (Some(at(60)), false, true));
-        let finished = resync(&mut rounds, at(60), lost(None)).unwrap();
+        feed(&mut resync, at(0), vec![Ok(page(&["a"], 1))]);
+        assert_eq!((resync.next_start(), resync.due(at(59)), resync.due(at(60))), (Some(at(60)), false, true));
+        let finished = feed(&mut resync, at(60), lost(None)).unwrap();
         assert!(finished.trouble_is_news && finished.incomplete_in_a_row == 1);
-        assert!(rounds.next_start().unwrap() <= at(65), "{:?}", rounds.next_start());
-        let finished = resync(&mut rounds, at(65), lost(Some(300))).unwrap();
+        assert!(resync.next_start().unwrap() <= at(65), "{:?}", resync.next_start());
+        let finished = feed(&mut resync, at(65), lost(Some(300))).unwrap();
         assert!(!finished.trouble_is_news && finished.incomplete_in_a_row == 2);
-        assert!(rounds.next_start().unwrap() >= at(65 + 300), "{:?}", rounds.next_start());
-        let finished = resync(&mut rounds, at(400), vec![Ok(page(&["a"], 1))]).unwrap();
-        assert!(finished.mended && !finished.first_complete && finished.incomplete_in_a_row == 0);
-        assert_eq!(rounds.next_start(), Some(at(460)));
-        rounds.start_now(at(410));
-        assert_eq!(rounds.next_start(), Some(at(410)));
+        assert!(resync.next_start().unwrap() >= at(65 + 300), "{:?}", resync.next_start());
+        let finished = feed(&mut resync, at(400), vec![Ok(page(&["a"], 1))]).unwrap();
+        assert!(finished.recovered && !finished.first_complete && finished.incomplete_in_a_row == 0);
+        assert_eq!(resync.next_start(), Some(at(460)));
+        resync.start_now(at(410));
+        assert_eq!(resync.next_start(), Some(at(410)));
     }
 
     #[test]
     fn one_resync_at_a_time_waits_in_its_lane_and_takes_each_page_once() {
-        let mut rounds = Rounds::default();
-        assert!(rounds.may_start_confirming(2) && !rounds.may_start_confirming(1), "a list costs one request");
-        rounds.start(Lane::Confirm, at(5));
-        assert!(!rounds.may_start_confirming(9) && !rounds.due(at(999)) && rounds.next_start().is_none());
-        assert_eq!((rounds.waiting(Lane::Confirm), rounds.waiting(Lane::Observe)), (Some(at(5)), None));
-        assert_eq!(rounds.expected_start(INTERVAL), at(65));
-        assert!(rounds.take_page().is_some() && rounds.take_page().is_none());
-        assert!(rounds.page(page(&["a"], 2), at(6), Timestamp::UNIX_EPOCH).is_none());
-        assert_eq!((rounds.waiting(Lane::Confirm), rounds.take_page().unwrap().number), (Some(at(6)), 2));
+        let mut resync = Resync::default();
+        assert!(resync.may_start_confirming(2) && !resync.may_start_confirming(1), "a list costs one request");
+        resync.start(Lane::Confirm, at(5));
+        assert!(!resync.may_start_confirming(9) && !resync.due(at(999)) && resync.next_start().is_none());
+        assert_eq!((resync.waiting(Lane::Confirm), resync.waiting(Lane::Observe)), (Some(at(5)), None));
+        assert_eq!(resync.expected_start(INTERVAL), at(65));
+        assert!(resync.take_page().is_some() && resync.take_page().is_none());
+        assert!(resync.page(page(&["a"], 2), at(6), Timestamp::UNIX_EPOCH).is_none());
+        assert_eq!((resync.waiting(Lane::Confirm), resync.take_page().unwrap().number), (Some(at(6)), 2));
     }
 }
