@@ -1,4 +1,4 @@
-//! Manifests that are lost, half written or out of reach, and the built binary.
+//! The binary with manifests that are lost, half written or out of reach.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -68,7 +68,7 @@ fn an_empty_directory_at_the_start_declares_nothing() {
 }
 
 #[test]
-fn a_call_that_was_not_sent_waits_for_a_text_that_is_on_its_way() {
+fn a_call_that_was_not_sent_waits_for_a_pending_text() {
     let (simulator, manifests) = two();
     let daemon = Daemon::start(&simulator, &manifests, &["--scan-interval", "1h"]);
     wait_until_ready(&daemon);
@@ -142,14 +142,14 @@ impl Hung {
 
 impl Drop for Hung {
     fn drop(&mut self) {
-        // Whoever waits for an answer gets an error now.
+        // Pending system calls get an error now.
         self.0 = None;
         let _ = rustix::mount::unmount(&self.1, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
 #[test]
-fn a_file_system_that_hangs_makes_it_unready_and_does_not_hold_its_end_back() {
+fn a_file_system_that_hangs_makes_it_unready_and_does_not_delay_its_end() {
     let (simulator, manifests) = two();
     let mut daemon = Daemon::start(&simulator, &manifests, &["--scan-interval", "1s", "--watch", "scan"]);
     wait_until_ready(&daemon);

@@ -1,4 +1,4 @@
-//! The JSON Schema that `schema` prints: it accepts every example and refuses every mistake that a schema can know.
+//! The JSON Schema that `schema` prints accepts every example and refuses every mistake that a schema can express.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn the_bundled_schema_is_the_printed_one() {
 }
 
 #[test]
-fn what_a_schema_can_know_is_refused() {
+fn a_schema_refuses_the_mistakes_that_it_can_express() {
     let schema = schema();
     let good = json!({
         "apiVersion": "campos-operator.dev/v1",

@@ -16,18 +16,18 @@ use campos_operator::source::{SourceReport, Update};
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// So long that no scan but the first comes by itself: what is seen was seen through events.
+/// An interval after which no test waits: events show every change after the first scan.
 pub(crate) const EVENTS_ONLY: Options =
     Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false, allow_empty: false };
 pub(crate) const SCANS_ONLY: Options =
     Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false, allow_empty: false };
 
-/// Everything the source said, added up.
+/// The sum of all updates.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) apps: BTreeMap<String, Arc<Declared>>,
     pub(crate) report: Option<SourceReport>,
-    /// Every state each app was ever said to have, and `-` for each release.
+    /// Every state that each app was reported with, and `-` for each release.
     pub(crate) past: Vec<(String, String)>,
 }
 
@@ -445,7 +445,7 @@ fn many_files_at_once() {
     bench.never("a", "-");
 }
 
-/// Once, a signal that asked for a scan made the thread forget that it had been told to end.
+/// A signal that requested a scan once made the thread forget the request to end.
 #[test]
 fn it_ends_amid_a_storm_of_events() {
     for _ in 0..20 {
@@ -535,7 +535,7 @@ fn ten_thousand_files_are_loaded() {
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "it measures")]
-fn an_edit_is_told_at_once() {
+fn an_edit_is_reported_at_once() {
     let bench = Bench::with_a();
     for number in 0..1000 {
         fs::write(bench.path(&format!("n{number}.yaml")), app(&format!("n{number}"), "Stopped")).expect("write");

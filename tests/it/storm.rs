@@ -99,19 +99,19 @@ impl Tree {
         }
     }
 
-    /// Mends every file with a mistake, here and below: some in place, some by a rename.
-    fn mend(&mut self, directory: &Path) -> std::io::Result<()> {
+    /// Fixes every file with a mistake, here and below: some in place, some by a rename.
+    fn fix(&mut self, directory: &Path) -> std::io::Result<()> {
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if path.is_dir() {
-                self.mend(&path)?;
+                self.fix(&path)?;
             } else if fs::read_to_string(&path)?.contains("sate") {
                 let text = self.text();
                 if self.dice.below(2) == 0 {
                     fs::write(path, text)?;
                 } else {
-                    fs::write(directory.join(".mended"), text)?;
-                    fs::rename(directory.join(".mended"), path.canonicalize()?)?;
+                    fs::write(directory.join(".fixed"), text)?;
+                    fs::rename(directory.join(".fixed"), path.canonicalize()?)?;
                 }
             }
         }
@@ -176,7 +176,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What must be the same whatever the past. Nobody is woken to count hidden files.
+/// The part of a source's state that does not depend on the past. No event causes a count of hidden files.
 fn essence<'a>(
     apps: impl Iterator<Item = &'a Arc<Declared>>,
     report: &SourceReport,
@@ -192,7 +192,7 @@ fn essence<'a>(
     (apps.map(one).collect(), SourceReport { skipped: 0, ..report.clone() })
 }
 
-/// Batches of operations; after each, what the source says must become what a fresh look at the same tree says.
+/// Batches of operations; after each, the state of the source must become that of a new load of the same tree.
 fn model(dir: TempDir, options: Options, seed: u64, batches: usize, operations: usize) -> usize {
     let mut tree = Tree { dir: dir.path().to_owned(), dice: Dice(seed), commits: 0, swaps: 0, sound: false };
     let bench = Bench::start_in(dir, "current/apps", options, |dir| flip_git_sync(dir, "00000000", "Running"));
@@ -202,7 +202,7 @@ fn model(dir: TempDir, options: Options, seed: u64, batches: usize, operations: 
             done += usize::from(tree.operate().is_ok());
         }
         tree.sound = true;
-        tree.mend(&tree.root()).unwrap();
+        tree.fix(&tree.root()).unwrap();
         tree.sound = false;
         let (declared, _, report) = load(vec![tree.root()]);
         let fresh = essence(declared.iter(), &report);
@@ -211,7 +211,7 @@ fn model(dir: TempDir, options: Options, seed: u64, batches: usize, operations: 
             view.report.as_ref().map(|report| essence(view.apps.values(), report))
         };
         wait_until(
-            &format!("batch {batch} of seed {seed} is seen as it is"),
+            &format!("batch {batch} of seed {seed} is read as it is"),
             || said().is_some_and(|said| said == fresh),
             || format!("seen:  {:#?}\nfresh: {fresh:#?}", said()),
         );
@@ -228,7 +228,7 @@ fn in_memory() -> TempDir {
 }
 
 #[test]
-fn whatever_happens_it_ends_as_a_fresh_look_in_memory() {
+fn after_any_storm_it_ends_as_a_new_load_in_memory() {
     let done = model(in_memory(), EVENTS_ONLY, 1, 20, 160);
     eprintln!("{done} operations");
 }
@@ -236,7 +236,7 @@ fn whatever_happens_it_ends_as_a_fresh_look_in_memory() {
 /// More of the same: `STORM=50 cargo it -- --ignored any_storm`.
 #[test]
 #[ignore = "as long as one likes"]
-fn any_storm_ends_as_a_fresh_look() {
+fn any_storm_ends_as_a_new_load() {
     let seeds: u64 = std::env::var("STORM").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10);
     for seed in 100..100 + seeds {
         let dir = if seed % 2 == 0 { in_memory() } else { on_disk() };
@@ -246,22 +246,22 @@ fn any_storm_ends_as_a_fresh_look() {
 }
 
 #[test]
-fn whatever_happens_it_ends_as_a_fresh_look_on_disk() {
+fn after_any_storm_it_ends_as_a_new_load_on_disk() {
     let done = model(on_disk(), EVENTS_ONLY, 2, 20, 160);
     eprintln!("{done} operations");
 }
 
 #[test]
-fn whatever_happens_it_ends_as_a_fresh_look_by_scanning() {
+fn after_any_storm_it_ends_as_a_new_load_by_scanning() {
     let done = model(on_disk(), SCANS_ONLY, 3, 8, 160) + model(in_memory(), SCANS_ONLY, 4, 8, 160);
     eprintln!("{done} operations");
 }
 
 /// Makes a change a hundred times and waits each time until it is accepted.
 fn hundred(bench: &Bench, mut change: impl FnMut(u32, &str)) {
-    for round in 1..=100 {
-        let state = if round % 2 == 0 { "Running" } else { "Stopped" };
-        change(round, state);
+    for number in 1..=100 {
+        let state = if number % 2 == 0 { "Running" } else { "Stopped" };
+        change(number, state);
         bench.until_state("a", state);
     }
     bench.never("a", "-");
@@ -278,7 +278,7 @@ fn a_hundred_config_map_swaps() {
             symlink("..data/a.yaml", dir.join("m/a.yaml")).unwrap();
         });
         bench.until_state("a", "Running");
-        hundred(&bench, |round, state| swap_config_map(&bench.root, &round.to_string(), state));
+        hundred(&bench, |number, state| swap_config_map(&bench.root, &number.to_string(), state));
     }
 }
 
@@ -287,7 +287,7 @@ fn a_hundred_git_sync_flips() {
     for options in [EVENTS_ONLY, SCANS_ONLY] {
         let bench = Bench::start("current/apps", options, |dir| flip_git_sync(dir, "00000000", "Running"));
         bench.until_state("a", "Running");
-        hundred(&bench, |round, state| flip_git_sync(bench.dir.path(), &format!("{round:08}"), state));
+        hundred(&bench, |number, state| flip_git_sync(bench.dir.path(), &format!("{number:08}"), state));
     }
 }
 
@@ -295,14 +295,14 @@ fn a_hundred_git_sync_flips() {
 fn an_overflow_of_events_loses_nothing() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("n0", A, "Running"), ("other", B, "Running")]);
-    // Nothing but the overflow itself tells that something happened.
+    // Only the overflow itself shows that something happened.
     let daemon = Daemon::start(&simulator, &manifests, &["--scan-interval", "1h"]);
     daemon.wait_for("apps are as declared");
     daemon.freeze();
     for number in 0..20_000 {
         fs::rename(manifests.file(&format!("n{number}")), manifests.file(&format!("n{}", number + 1))).unwrap();
     }
-    // These come when the kernel's queue is full: no event tells of them.
+    // These come when the kernel's queue is full, so no event shows them.
     manifests.put("n20000", &manifest("n0", A, "Stopped"));
     manifests.put("other", &manifest("other", B, "Stopped"));
     daemon.thaw();
