@@ -304,12 +304,12 @@ impl Store {
             Some(Standing::Sound | Standing::Conflicting { .. }) | None => at,
         };
         let standing = self.standing(name, entry, since);
-        if matches!(standing, Standing::Conflicting { .. }) {
+        // Also where it was in conflict before: its places, or those of its rivals, may be others now.
+        let is_conflict = matches!(standing, Standing::Conflicting { .. });
+        let was_conflict = self.conflicts.remove(name);
+        self.troubles += u64::from(is_conflict || was_conflict);
+        if is_conflict {
             self.conflicts.insert(name.clone());
-            // Even where it was one before: its places, or those of its rivals, may be others now.
-            self.troubles += 1;
-        } else {
-            self.conflicts.remove(name);
         }
         let Some(entry) = self.entries.get_mut(name) else { return };
         if standing == Standing::Sound
@@ -668,7 +668,8 @@ mod tests {
         assert!(!told(read("a.yaml", &good("a", "1a", "Stopped"))));
         assert!(told(read("c.yaml", &good("c", "1a", "Stopped"))));
         assert!(told(read("a.yaml", &format!("# moved\n{}", good("a", "1a", "Stopped")))), "a rival has moved");
-        assert!(told(gone("c.yaml")));
+        assert!(told(read("c.yaml", &good("c", "1c", "Stopped"))), "the conflict ends");
+        assert!(!told(gone("c.yaml")));
         assert!(told(gone("b.yaml")));
         assert!(!told(gone("a.yaml")));
     }
