@@ -164,78 +164,7 @@ fn ahead(at: Timestamp, now: Timestamp) -> String {
 
 /// The next step for a person, if there is one.
 fn advice(reason: &str, file: &str) -> String {
-    let Some(reason) = Reason::ALL.into_iter().find(|known| known.as_str() == reason) else {
-        return "See the message above.".into();
-    };
-    let file = escape(file);
-    let fixed = match reason {
-        Reason::Settled => "Nothing: the app is as declared.",
-        Reason::Drifted => "Nothing: the call is sent as soon as the budget allows.",
-        Reason::Stopping | Reason::Starting => "Nothing: the call was accepted and is being verified.",
-        Reason::BackingOff => {
-            "Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names."
-        }
-        Reason::Suspended => return format!("To let the operator act on the app again, remove `suspend` from {file}."),
-        Reason::PolicyForbids => {
-            return format!(
-                "Make the change by hand on CamposCloud, or allow it: `policy` in {file}, or the daemon's --policy."
-            );
-        }
-        Reason::DryRun => "To let the daemon act, start it without --dry-run.",
-        Reason::NotObserved | Reason::ObservationIncomplete => {
-            "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is incomplete."
-        }
-        Reason::BeingCreated => "Nothing: the operator continues when the platform has created the app.",
-        Reason::SuspendedByPlatform => {
-            "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension."
-        }
-        Reason::AppNotFound => {
-            return format!(
-                "Check spec.appId in {file}, and that the token's account owns the app. If the app is gone, remove the \
-                 manifest."
-            );
-        }
-        Reason::Forbidden => {
-            "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token."
-        }
-        Reason::UnexpectedAnswer => {
-            "Check the last action and CamposCloud's own status. If this stays, please report it as a bug."
-        }
-        Reason::StopNotEffective | Reason::StartNotEffective => {
-            "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change."
-        }
-        Reason::Contested => {
-            "Find out who else changes the app (a person, another tool, a second operator), and let only one do so."
-        }
-        Reason::InvalidManifest => return format!("Fix {file}; `campos-operator validate` lists all its errors."),
-        Reason::DuplicateAppId => {
-            return format!(
-                "Keep one of the manifests with the appId of {file}; `campos-operator validate` lists them."
-            );
-        }
-        Reason::DuplicateName => {
-            return format!(
-                "Rename all but one of the apps with the name in {file}; `campos-operator validate` lists them."
-            );
-        }
-        Reason::SourceUnavailable => "Mount the directory of manifests again, or make it readable for the daemon.",
-        Reason::BeingWritten => {
-            return format!("Close {file} in the program that writes it (`fuser {file}` names it).");
-        }
-        Reason::AccountForbidden => {
-            "Check the account's plan, the scopes of the token and the permissions of its teams."
-        }
-        Reason::AccountBlocked => "Replace the token by a valid one (CAMPOSCLOUD_TOKEN, or the --token-file).",
-        Reason::ApiUnavailable => "Wait: the operator retries. CamposCloud's own status page may say more.",
-        Reason::ClockDoubtful => {
-            "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
-             --trust-clock."
-        }
-        Reason::RateLimited => {
-            "Wait: the operator retries. If this is frequent, lower --api-budget or find out who else uses the account."
-        }
-    };
-    fixed.to_owned()
+    reason.parse().map_or_else(|_| "See the message above.".into(), |reason: Reason| reason.advice(&escape(file)))
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ impl Query {
                     }
                 }
                 "reason" => {
-                    let known = Reason::ALL.into_iter().find(|reason| reason.as_str() == value);
-                    query.reasons.push(known.ok_or_else(|| format!("reason={value:?}: not one of the closed list"))?);
+                    let unknown = |_| format!("reason={value:?}: not one of the closed list");
+                    query.reasons.push(value.parse().map_err(unknown)?);
                 }
                 "limit" => query.limit = limit(value)?,
                 "continue" if value.is_empty() => query.after = None,

@@ -1,13 +1,13 @@
 //! The closed list of reasons, which conditions, logs, metrics and history share word for word.
 //!
-//! A new reason is one row here. The compiler then requires its message (`operator::describe`) and its advice
-//! (`commands::describe`), and tests require its rows in `docs/operations.md` and `http/openapi.json`.
+//! A new reason is one row here. The compiler then requires its message (`operator::describe`), and tests
+//! require its rows in `docs/operations.md` and `http/openapi.json`.
 
 use std::fmt;
 use std::str::FromStr;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident: $advice:literal,)*) => {
         /// Cause of a decision. Closed: the names are a contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
@@ -22,67 +22,89 @@ macro_rules! reasons {
                     $(Self::$name => stringify!($name),)*
                 }
             }
+
+            /// The next step for a person, if there is one.
+            pub fn advice(self, file: &str) -> String {
+                let advice = match self {
+                    $(Self::$name => $advice,)*
+                };
+                advice.replace("{file}", file)
+            }
         }
     };
 }
 
 reasons! {
     /// Desired and observed agree.
-    Settled,
+    Settled: "Nothing: the app is as declared.",
     /// A stop was sent and is not verified yet.
-    Stopping,
+    Stopping: "Nothing: the call was accepted and is being verified.",
     /// A start was sent and is not verified yet.
-    Starting,
+    Starting: "Nothing: the call was accepted and is being verified.",
     /// Desired and observed differ, and the call is the next step.
-    Drifted,
+    Drifted: "Nothing: the call is sent as soon as the budget allows.",
     /// A call failed; the next attempt waits.
-    BackingOff,
+    BackingOff:
+        "Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names.",
     /// The manifest suspends the app.
-    Suspended,
+    Suspended: "To let the operator act on the app again, remove `suspend` from {file}.",
     /// A policy forbids the necessary call.
-    PolicyForbids,
+    PolicyForbids:
+        "Make the change by hand on CamposCloud, or allow it: `policy` in {file}, or the daemon's --policy.",
     /// `--dry-run` holds the call.
-    DryRun,
+    DryRun: "To let the daemon act, start it without --dry-run.",
     /// There is no fresh reading of the app.
-    NotObserved,
+    NotObserved:
+        "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
+         incomplete.",
     /// The platform is creating the app.
-    BeingCreated,
+    BeingCreated: "Nothing: the operator continues when the platform has created the app.",
     /// The platform suspended the app.
-    SuspendedByPlatform,
+    SuspendedByPlatform: "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension.",
     /// The platform knows no such app.
-    AppNotFound,
+    AppNotFound:
+        "Check spec.appId in {file}, and that the token's account owns the app. If the app is gone, remove the \
+         manifest.",
     /// The token may not change this app.
-    Forbidden,
+    Forbidden: "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token.",
     /// The operator does not understand the answer of the platform.
-    UnexpectedAnswer,
+    UnexpectedAnswer: "Check the last action and CamposCloud's own status. If this stays, please report it as a bug.",
     /// A stop was accepted, and no reading showed the app stopped in time.
-    StopNotEffective,
+    StopNotEffective:
+        "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
     /// A start was accepted, and no reading showed the app running in time.
-    StartNotEffective,
+    StartNotEffective:
+        "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
     /// The app left its desired state again and again.
-    Contested,
+    Contested:
+        "Find out who else changes the app (a person, another tool, a second operator), and let only one do so.",
     /// The newest text of the manifest is invalid; the last good one is in force.
-    InvalidManifest,
+    InvalidManifest: "Fix {file}; `campos-operator validate` lists all its errors.",
     /// Several manifests have this `appId`.
-    DuplicateAppId,
+    DuplicateAppId: "Keep one of the manifests with the appId of {file}; `campos-operator validate` lists them.",
     /// Several manifests have this name.
-    DuplicateName,
+    DuplicateName: "Rename all but one of the apps with the name in {file}; `campos-operator validate` lists them.",
     /// The directory of manifests cannot be read; the last good ones are in force.
-    SourceUnavailable,
+    SourceUnavailable: "Mount the directory of manifests again, or make it readable for the daemon.",
     /// A process has the file of the newest text open for writing; the last complete one is in force.
-    BeingWritten,
+    BeingWritten: "Close {file} in the program that writes it (`fuser {file}` names it).",
     /// The list was incomplete, and did not show this app.
-    ObservationIncomplete,
+    ObservationIncomplete:
+        "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
+         incomplete.",
     /// The server refuses the token: nothing is called.
-    AccountBlocked,
+    AccountBlocked: "Replace the token by a valid one (CAMPOSCLOUD_TOKEN, or the --token-file).",
     /// The account may not make the necessary requests: no app is called.
-    AccountForbidden,
+    AccountForbidden: "Check the account's plan, the scopes of the token and the permissions of its teams.",
     /// The platform does not answer.
-    ApiUnavailable,
+    ApiUnavailable: "Wait: the operator retries. CamposCloud's own status page may say more.",
     /// The account's budget of requests is used up for now.
-    RateLimited,
+    RateLimited:
+        "Wait: the operator retries. If this is frequent, lower --api-budget or find out who else uses the account.",
     /// The wall clock differs from the server's, and the desired state depends on the time.
-    ClockDoubtful,
+    ClockDoubtful:
+        "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
+         --trust-clock.",
 }
 
 impl Reason {
