@@ -1,8 +1,9 @@
 //! Rate limiter of the account: the one owner of every request of the process.
 //!
 //! A pure state machine: every request asks it first, and reports its answer. 180 requests a minute belong to the whole
-//! account, and spamming gets it suspended; so sparing the account outranks converging soon. The parts: `bucket` (tokens
-//! and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `account` (401 and 403).
+//! account, and spamming gets it suspended; so sparing the account outranks converging soon. The parts: `bucket`
+//! (tokens and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `account` (401 and
+//! 403).
 
 mod account;
 mod breaker;
@@ -46,7 +47,7 @@ pub enum Call {
     Token,
     /// A page of the list.
     List,
-    /// A page of the list of a team: who may not read it may read everything else.
+    /// A page of the list of a team: its refusal says nothing of other requests.
     TeamList,
     /// A read of one app.
     Read(AppId),
@@ -276,7 +277,7 @@ impl RateLimiter {
     }
 
     /// Corrects the verdict on a failure: a 401 for a token that checks accepted means that the token may not do this.
-    /// Otherwise one app or one kind of request would block the others for ever.
+    /// Otherwise one app or one kind of request would block the others.
     pub fn judge(&mut self, failure: &mut Failure, now: Moment) {
         let answered = failure.http_status.is_some();
         if failure.verdict == Verdict::AccountBlocked && answered && self.account.is_proven(now) {

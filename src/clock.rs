@@ -1,4 +1,4 @@
-//! What time is it? The only place that reads a clock.
+//! Wall and monotonic time. No other module reads a clock.
 //!
 //! `Moment`s come from tokio's clock, so that a paused runtime makes them virtual; the wall time is the system's, or in
 //! a simulation the virtual clock's offset from a fixed date.
@@ -16,7 +16,7 @@ pub struct Clock {
     start: Instant,
     /// In a simulation: the wall time at `start`.
     simulated: Option<Timestamp>,
-    /// In a simulation: by how many seconds somebody has set the wall clock forward.
+    /// In a simulation: seconds by which the wall clock was set forward.
     set_forward: Option<&'static AtomicI64>,
 }
 
@@ -31,18 +31,16 @@ impl Clock {
         Self { start: Instant::now(), simulated: Some(wall), set_forward: None }
     }
 
-    /// The same clock, whose wall time is ahead by so many seconds, which may change: somebody sets it.
+    /// Sets the wall time ahead by a number of seconds that may change.
     #[must_use]
     pub fn set_forward_by(self, seconds: &'static AtomicI64) -> Self {
         Self { set_forward: Some(seconds), ..self }
     }
 
-    /// Time since start.
     pub fn now(&self) -> Moment {
         Moment::after_start(self.start.elapsed())
     }
 
-    /// The wall time.
     pub fn wall(&self) -> Timestamp {
         let wall = match self.simulated {
             Some(wall) => wall + self.start.elapsed(),
@@ -52,7 +50,7 @@ impl Clock {
         wall + SignedDuration::from_secs(ahead)
     }
 
-    /// The machine's wall time, for whatever only stamps what it writes.
+    /// The machine's wall time, for timestamps that no decision reads.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn wall_now() -> Timestamp {
         Timestamp::now()
@@ -64,23 +62,18 @@ impl Clock {
     }
 }
 
-/// For deadlines.
-#[expect(clippy::disallowed_methods, reason = "the source has a thread and a pace of its own; no decision takes this")]
+#[expect(clippy::disallowed_methods, reason = "deadlines of the source's own thread; no decision reads this")]
 pub(crate) fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// For telling since when something is so.
 pub(crate) fn timestamp() -> Timestamp {
-    // A clock beyond the year 9999 tells nothing better.
+    // The clock may be beyond the year 9999.
     Timestamp::try_from(system_time()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// For comparing with a file's modification time, which only the wall clock can be.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "modification times are wall time; an odd clock costs a second look, no more"
-)]
+/// For comparison with modification times of files.
+#[expect(clippy::disallowed_methods, reason = "modification times are wall time; a wrong clock costs one more read")]
 pub(crate) fn system_time() -> std::time::SystemTime {
     std::time::SystemTime::now()
 }

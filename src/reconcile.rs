@@ -1,6 +1,4 @@
-//! THE CORE. Deciding is pure: below this line there is no async, no I/O, no clock and no dice.
-//!
-//! It sees only std, the time-zone library's types and the `backoff` crate's policy (in `backoff`).
+//! The core: decisions as pure functions, without async, I/O, clock or randomness.
 
 pub mod app;
 pub mod attempts;

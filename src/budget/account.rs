@@ -18,8 +18,7 @@ const FORBIDDEN_APPS: usize = 5;
 /// A token that is refused again within this time continues with its earlier backoff: a server that accepts the probe
 /// and refuses the rest is not probed at the first pace each time.
 const RELAPSE: Duration = Duration::from_mins(10);
-/// After so many checks that accepted a refused token, each within [`RELAPSE`] of the last, the token is good, and may not
-/// do what is refused.
+/// Checks, each within [`RELAPSE`] of the last, that must accept a refused token before a 401 counts as forbidden.
 const CHECKS: u32 = 2;
 
 /// Kind of request that the account may not make. The widest is the smallest.
@@ -118,7 +117,7 @@ impl Account {
         Some(Shift::AccountUnblocked)
     }
 
-    /// Whether a token that is refused now is good all the same. It stays so while it is refused at least each
+    /// Whether checks have proven a token that is refused now. It stays proven while it is refused at least each
     /// [`RELAPSE`].
     pub(super) fn is_proven(&mut self, now: Moment) -> bool {
         let recent = self.unblocked.as_mut().filter(|(at, _)| now.since(*at) < RELAPSE);

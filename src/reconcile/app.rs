@@ -1,4 +1,4 @@
-//! Which app? Ids and names as newtypes, parsed once at the edge.
+//! Ids and names of apps as newtypes, parsed once at the edge.
 //!
 //! `AppName` is the identity of an object in the manifests, `AppId` that of an app on the platform. A value of either
 //! type is always well-formed, so nothing behind the edge has to check again.
@@ -22,7 +22,7 @@ pub struct AppId(Arc<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppName(Arc<str>);
 
-/// Why a text is not an [`AppId`] or [`AppName`]: says what was found and what would fit.
+/// Explains why a text is not an [`AppId`] or [`AppName`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(String);
 
@@ -35,7 +35,6 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl AppId {
-    /// The id as the platform spells it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -59,7 +58,6 @@ impl FromStr for AppId {
 }
 
 impl AppName {
-    /// The name as the manifest spells it.
     pub fn as_str(&self) -> &str {
         &self.0
     }

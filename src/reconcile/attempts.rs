@@ -1,8 +1,7 @@
-//! What do we remember of our own calls on one app, and what do they make of a reading?
+//! Attempts on one app: the call in flight, the call being verified, failures in a row with their gate, and returns.
 //!
-//! One value per app: the call in flight, the call being verified, failures in a row with the time they gate, and how
-//! often the app came back. Everything in it changes only through the methods here, each told the moment; a wake-up
-//! during backoff changes nothing, so it neither calls nor counts.
+//! They decide which readings are trusted. Each method takes the moment; a wake-up during backoff changes nothing, so
+//! it neither calls nor counts.
 
 use std::time::Duration;
 
@@ -17,84 +16,80 @@ use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
 
-/// So many returns within [`CONTEST_WINDOW`] make an app contested.
+/// Returns within [`CONTEST_WINDOW`] that make an app contested.
 const CONTEST_RETURNS: usize = 3;
-/// A call whose answer was lost is not repeated sooner, since what is seen of its effect lags.
+/// Least wait before a call whose answer was lost is repeated: readings lag behind its effect.
 const LOST_PATIENCE: Duration = Duration::from_secs(5);
-/// The hour in which returns count.
 const CONTEST_WINDOW: Duration = Duration::from_hours(1);
 
-/// A reading with the moment at which it was asked for: an answer says nothing about what happened after its question.
+/// A reading with the moment of its request: it shows nothing that happened later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// What was read.
     pub reading: Reading,
-    /// When the request for it was sent.
     pub requested_at: Moment,
-    /// The wall time at which it arrived, for people.
+    /// Wall time, for people.
     pub received_at: Timestamp,
 }
 
-/// The last call that may have had an effect. It outlives edits: what it did to the app does not become undone.
+/// The last call that may have had an effect. It outlives edits: they do not undo its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LastCall {
     action: Action,
-    /// When its answer (or the loss of it) was known here.
+    /// Time at which its answer, or the loss of it, was known.
     ended_at: Moment,
     /// The server's `Date` of its answer.
     date: Option<Timestamp>,
-    /// From here on metrics that are older than the call are no longer called late: they do not change.
+    /// From here on, metrics that are older than the call count as frozen, not late.
     patience: Moment,
-    /// When the metrics that made us call were taken.
+    /// Time of the metrics that caused the call.
     basis: Option<Timestamp>,
 }
 
-/// A call that was accepted, or whose answer was lost, and whose effect is not seen yet.
+/// A call that was accepted, or whose answer was lost, and whose effect is not visible yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verifying {
     action: Action,
-    /// Whether the server accepted it; otherwise nothing is known.
+    /// Whether the server accepted it; otherwise the result is unknown.
     accepted: bool,
-    /// When it should have shown; `None` from then on, until a reading tells.
+    /// Latest time of its effect; `None` from then on, until a reading decides.
     deadline: Option<Moment>,
 }
 
-/// The memory of tries on one app.
+/// Attempts on one app.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attempts {
     salt: u64,
     failures: u32,
-    /// When the failures in a row began.
     failing_since: Option<Moment>,
     not_before: Option<Moment>,
-    /// The server asked to leave this app alone until then. An edit does not change that.
+    /// End of a pause that the server requested for this app. An edit does not change it.
     held_until: Option<Moment>,
-    /// Why the app is gated, where it is not a plain retry.
+    /// Reason of the gate, if it is not a plain retry.
     because: Option<Reason>,
     in_flight: Option<(Action, Option<Timestamp>)>,
     last_call: Option<LastCall>,
     verifying: Option<Verifying>,
     read_at: Option<Moment>,
     reads: u32,
-    /// Whether a call waits for the look that is owed.
+    /// Whether a call waits for the pending read.
     urgent: bool,
     settled_by_us: bool,
     returns: Vec<Moment>,
 }
 
-/// What a reading or the passing of time brought about, for the log.
+/// Change that a reading or the time caused, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// The app was seen in the state that our call aimed at.
+    /// A reading shows the state that the call led to.
     Verified(Action),
-    /// The call was accepted, its time to show is over, and a reading says that it had no effect.
+    /// The call was accepted, and a reading after its deadline shows no effect.
     NotEffective(Action),
-    /// The app, settled by us before, came back for the n-th time within the hour, and that is a contest.
+    /// The app left the state that a call had led to, for the n-th time within the hour.
     Contested(usize),
 }
 
 impl Attempts {
-    /// An empty memory. The salt spreads the backoff of different apps; the same salt gives the same waits.
+    /// The salt spreads the backoff of different apps; the same salt gives the same waits.
     pub fn new(salt: u64) -> Self {
         Self { salt, ..Self::default() }
     }
@@ -104,58 +99,57 @@ impl Attempts {
         *self == Self::new(self.salt)
     }
 
-    /// The call that is on the wire now.
     pub fn in_flight(&self) -> Option<Action> {
         self.in_flight.map(|(action, _)| action)
     }
 
-    /// The accepted call whose effect is not seen yet.
+    /// The accepted call whose effect is not visible yet.
     pub fn verifying(&self) -> Option<Action> {
         self.verifying.filter(|verifying| verifying.accepted).map(|verifying| verifying.action)
     }
 
-    /// The number of the next try, counted from 1 since the last success or spec change.
+    /// Number of the next attempt, from 1 since the last success or spec change.
     pub fn next_attempt(&self) -> u32 {
         self.failures + 1
     }
 
-    /// When the app should be read singly, if it should.
+    /// Time of the pending single read.
     pub fn read_at(&self) -> Option<Moment> {
         self.read_at
     }
 
-    /// Whether that look is not to wait for others: what is asked of the app changed while a call was not proven yet.
+    /// Whether that read goes before others: the target changed while a call was not verified.
     pub fn read_is_urgent(&self) -> bool {
         self.urgent
     }
 
-    /// When time alone changes something here: the end of the backoff or of a verification.
+    /// The end of the backoff or of a verification.
     pub fn wake_at(&self) -> Option<Moment> {
         let deadline = self.verifying.filter(|verifying| verifying.accepted).and_then(|verifying| verifying.deadline);
-        // Before the later of the two nothing may be called.
+        // No call before the later of the two.
         let gate = self.not_before.max(self.held_until);
         [deadline, gate].into_iter().flatten().min()
     }
 
-    /// The gate of this app: why it may not be called at `now`, and until when.
+    /// The gate of this app at `now`: its reason and its end.
     pub fn gate(&self, now: Moment) -> Option<(Reason, Moment)> {
         let until = self.not_before.max(self.held_until).filter(|until| now < *until)?;
         Some((self.because.unwrap_or(Reason::BackingOff), until))
     }
 
-    /// Why the last verification or call came to nothing, where that was more than a plain failure.
+    /// Reason of the last failed call or verification, if it was not a plain failure.
     pub fn because(&self) -> Option<Reason> {
         self.because
     }
 
-    /// How far a sighting is to be trusted: what it says, or `Unknown` where it is older than our own last call.
+    /// The state that a sighting shows, or `Unknown` if it is older than our own last call.
     ///
-    /// Older means: asked before the call's answer was known, or of metrics taken before the server's `Date` of that
-    /// answer. The one exception is a reading that agrees with the call and whose metrics are not older than those that
-    /// made us call: these said the opposite, so the flip itself is the proof. Without it a server that freezes a
-    /// stopped app's last metrics (nobody documents whether it does) would have the same app stopped over and over.
-    /// All this ends with the time in which the call was to be verified: metrics that are older even then are not late but
-    /// frozen, and waiting for newer ones would leave an app whose start came to nothing stopped for ever.
+    /// Older means: requested before the call's answer was known, or with metrics from before the server's `Date` of
+    /// that answer. The one exception is a reading that agrees with the call and whose metrics are not older than those
+    /// that caused it: these showed the opposite, so the flip itself is the proof. Without it, if the server freezes
+    /// the last metrics of a stopped app (this is not documented), the operator would stop the same app again and
+    /// again. All this ends at the deadline of the verification: metrics that are older even then are frozen, not late,
+    /// and a start without effect would never be repeated.
     pub fn trusted(&self, sighting: Option<&Sighting>) -> Observed {
         let Some(sighting) = sighting else { return Observed::Unknown };
         let observed = sighting.reading.observed;
@@ -173,7 +167,7 @@ impl Attempts {
         }
     }
 
-    /// A call goes out now, because of `basis`.
+    /// A call is sent now, because of `basis`.
     pub fn begin(&mut self, action: Action, basis: Option<&Sighting>) {
         self.in_flight = Some((action, basis.and_then(|sighting| sighting.reading.taken_at)));
         self.settled_by_us = false;
@@ -181,7 +175,7 @@ impl Attempts {
         self.cancel_read();
     }
 
-    /// The call was accepted. Its effect shall be seen within `confirm_timeout`.
+    /// The call was accepted. Its effect is expected within `confirm_timeout`.
     pub fn accepted(&mut self, date: Option<Timestamp>, confirm_timeout: Duration, now: Moment) {
         let deadline = now + confirm_timeout;
         let Some(action) = self.end_call(date, deadline, now) else { return };
@@ -190,18 +184,18 @@ impl Attempts {
         self.read_at = Some(now + SINGLE_READS.ceiling(1));
     }
 
-    /// The call failed. What is the server's or the account's trouble gates nothing here.
+    /// The call failed. Trouble of the server or the account gates nothing here.
     pub fn failed(&mut self, verdict: Verdict, interval: Duration, now: Moment) {
         match verdict {
-            // Not this app's failure: the governor gates everybody, and the next try is this one again.
+            // Not this app's failure: the rate limiter gates all apps, and the next attempt is this one again.
             Verdict::RateLimited { .. } | Verdict::AccountBlocked => self.in_flight = None,
             Verdict::Retry | Verdict::Locked => {
                 let action = self.in_flight.take().map(|(action, _)| action);
                 self.back_off(None, Duration::ZERO, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
             }
-            // It may have had an effect, or may already be so: look before anything is repeated. Telemetry lags, so a
-            // lost call is not repeated before that had some time.
+            // It may have had an effect, or the app may already be in this state: read before it is repeated. Telemetry
+            // lags, so a lost call waits longer.
             Verdict::LostAnswer | Verdict::LookAgain => {
                 let action = self.end_call(None, now, now);
                 let patience = if verdict == Verdict::LostAnswer { LOST_PATIENCE } else { Duration::ZERO };
@@ -215,7 +209,7 @@ impl Attempts {
         }
     }
 
-    /// A single read was refused, or its answer made no sense: the next one follows an interval later.
+    /// A single read was refused, or its answer was unexpected: the next one follows an interval later.
     pub fn read_refused(&mut self, reason: Reason, interval: Duration, now: Moment) {
         self.reads = 0;
         self.read_at = Some(now + interval);
@@ -240,7 +234,7 @@ impl Attempts {
         }
     }
 
-    /// Whether the read that is owed is routine: no call waits for it or is verified by it.
+    /// Whether the pending read is routine: no call waits for it or is verified by it.
     pub fn read_is_routine(&self) -> bool {
         !self.urgent && self.verifying.is_none()
     }
@@ -251,31 +245,31 @@ impl Attempts {
         self.urgent = true;
     }
 
-    /// Only this app's request was refused by a rate limit: it alone is left alone, for `pause` and our own backoff.
+    /// The rate limit refused this app alone: it waits for `pause` and its own backoff.
     pub fn refused_alone(&mut self, pause: Duration, now: Moment) {
         self.back_off(Some(Reason::RateLimited), Duration::ZERO, now);
         self.hold(pause, now);
     }
 
-    /// The server asked to leave this app alone for `pause`: neither a call nor a single read is sent before.
+    /// The server requested a pause for this app: neither a call nor a single read is sent before its end.
     pub fn hold(&mut self, pause: Duration, now: Moment) {
         let until = now + pause;
         self.held_until = self.held_until.max(Some(until));
         self.read_at = self.read_at.map(|at| at.max(until));
     }
 
-    /// The call was given up without an answer (shutdown, a panic caught): nothing is known.
+    /// The call was abandoned without an answer (shutdown, a caught panic): its result is unknown.
     pub fn lost(&mut self, now: Moment) {
         self.failed(Verdict::LostAnswer, Duration::ZERO, now);
     }
 
-    /// A reading came, or a moment passed. `observed` is what [`Attempts::trusted`] makes of the newest sighting.
+    /// Applies a reading or the passing of time. `observed` is the result of [`Attempts::trusted`].
     pub fn note(&mut self, desired: Desired, observed: Observed, now: Moment) -> Option<Turn> {
         self.held_until = self.held_until.filter(|until| now < *until);
         if observed != Observed::Unknown {
             self.verifying = self.verifying.filter(|call| call.action.aims_at() == desired);
-            // Whatever it says, no single look is owed, unless a verification still runs: that of an accepted call,
-            // or that of a lost one until it may be repeated.
+            // No single read is pending any more, unless a verification still runs: that of an accepted call, or that
+            // of a lost one until it may be repeated.
             let lost = self.in_flight.is_none() && self.not_before.is_some_and(|until| now < until);
             if self.verifying.is_none_or(|call| !call.accepted && !lost) {
                 self.cancel_read();
@@ -290,7 +284,7 @@ impl Attempts {
         let late = |deadline: Option<Moment>| deadline.is_none_or(|deadline| now >= deadline);
         let verifying = self.verifying.filter(|verifying| verifying.accepted && late(verifying.deadline))?;
         if observed == Observed::Unknown {
-            // That it had no effect is an observation too: where readings are late or do not come, wait for one.
+            // "No effect" needs a reading, too: if readings are late or missing, wait for one.
             if verifying.deadline.is_some() {
                 self.verifying = Some(Verifying { deadline: None, ..verifying });
                 self.request_read(now);
@@ -307,15 +301,15 @@ impl Attempts {
         Some(Turn::NotEffective(verifying.action))
     }
 
-    /// This sighting is what verified the last call: what the server took later than it is later than the call too,
-    /// even by a clock that is behind that of its answers.
+    /// This sighting verified the last call: metrics that are newer than it are newer than the call, even by a clock
+    /// that is behind that of the server's answers.
     pub fn verified_by(&mut self, sighting: &Sighting) {
         if let (Some(call), Some(taken)) = (&mut self.last_call, sighting.reading.taken_at) {
             call.date = call.date.map(|date| date.min(taken));
         }
     }
 
-    /// The app shall be read singly as soon as possible: it is not where it should be found.
+    /// Requests a single read as soon as possible.
     pub fn request_read(&mut self, now: Moment) {
         self.reads = 0;
         let soonest = self.held_until.map_or(now, |until| until.max(now));
@@ -327,15 +321,15 @@ impl Attempts {
         self.urgent = false;
     }
 
-    /// A single look was sent: the next one is due later, should this one prove nothing.
+    /// A single read was sent: the next one follows later if this one proves nothing.
     pub fn read_sent(&mut self, now: Moment) {
         self.reads = self.reads.saturating_add(1);
         self.read_at = Some(now + SINGLE_READS.ceiling(self.reads));
         self.urgent = false;
     }
 
-    /// What is asked of the app changed: failures and stalls of the old target do not count against the new one. What
-    /// was called stays known, since it may still be taking effect.
+    /// The target changed: failures of the old one do not count. The last call stays known, since it may still take
+    /// effect.
     pub fn target_changed(&mut self, desired: Desired, now: Moment) {
         let verifying = self.verifying.take();
         self.verifying = verifying.filter(|call| call.action.aims_at() == desired);
@@ -343,7 +337,7 @@ impl Attempts {
         self.forget_failures();
         self.settled_by_us = false;
         self.returns.clear();
-        // A look that is owed stays so: where the last call is not proven yet, nothing else tells what there is to do.
+        // A pending read stays so: until the last call is verified, only a read shows the next step.
         if unproven {
             self.request_read(now);
             self.urgent = true;
@@ -378,7 +372,7 @@ impl Attempts {
         self.returns.retain(|at| now.since(*at) < CONTEST_WINDOW);
         self.returns.push(now);
         let returns = self.returns.len();
-        // Still enforced, but no longer at once: two that fight over an app must not make a hot loop of it.
+        // Still enforced, but with backoff: two controllers of one app must not cause a hot loop.
         let beyond = u32::try_from((returns + 1).checked_sub(CONTEST_RETURNS)?).ok().filter(|&n| n > 0)?;
         self.failures = beyond;
         self.because = Some(Reason::Contested);
@@ -485,7 +479,8 @@ mod tests {
         assert_eq!((past.next_attempt(), past.read_at(), past.gate(at(16))), (1, None, None));
     }
 
-    /// Readings after a stop that was accepted at 10 s, with the server's date 100; the metrics that caused it are of 90.
+    /// Readings after a stop that was accepted at 10 s, with the server's date 100; the metrics that caused it are of
+    /// 90.
     #[test]
     fn a_reading_older_than_the_call_proves_nothing_but_the_flip_itself() {
         use Observed::{Running, Stopped, Unknown};

@@ -1,15 +1,14 @@
-//! How long to wait after the n-th failure in a row? Exponential growth to a cap, full jitter from a seed.
+//! Backoff: the wait after the n-th failure in a row. It grows to a cap, with full jitter from a seed.
 //!
-//! The growth and the cap are the `backoff` crate's policy. Its own dice are loaded to always show the middle
-//! (`randomization_factor` 0) and its clock is never asked (`max_elapsed_time` none: nothing ever gives up), so what
-//! comes out is a pure function of the failure's number; the jitter is added here, from a seed that is handed in.
+//! The growth and the cap are the `backoff` crate's policy, without its randomness (`randomization_factor` 0) and its
+//! clock (`max_elapsed_time` none: retries never end). So the wait is a pure function of the number and the seed.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff as _;
 
-/// However small the dice fall, no two tries are nearer than this: "full jitter" alone would allow none at all.
+/// Shortest wait: full jitter alone would allow none at all.
 const LEAST: Duration = Duration::from_millis(100);
 
 /// An exponential schedule.
@@ -24,15 +23,15 @@ pub struct Schedule {
 /// A wait is never longer than the trouble has lasted, except that this long is always allowed: a short outage causes a
 /// short wait.
 const SHORT_TROUBLE: Duration = Duration::from_secs(5);
-/// The longest wait that a server's `Retry-After` or `X-RateLimit-Reset` causes. A header that names a week is a mistake,
-/// and obeying it would leave the account unattended.
+/// The longest wait that a server's `Retry-After` or `X-RateLimit-Reset` causes. A header that names a week is a
+/// mistake, and obeying it would leave the account unattended.
 pub const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Retries of one app, and pauses of the account: 1 s x 2, at most 1 min.
 pub const PER_APP: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(1) };
 /// Retries of an app on which accepted calls have no effect, or which keeps coming back: 1 s x 2, at most 5 min.
 pub const WITHOUT_EFFECT: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(5) };
-/// Looks that verify a call: 2, 4, 8, ... s, then each half minute.
+/// Single reads that verify a call: 2, 4, 8, ... s, then each half minute.
 pub const SINGLE_READS: Schedule = Schedule { first: Duration::from_secs(2), cap: Duration::from_secs(30) };
 /// Probes of a server that does not answer: 1 s x 2, at most each half minute, so that recovery is noticed soon.
 pub const PROBES: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
@@ -49,7 +48,7 @@ impl Schedule {
             .with_randomization_factor(0.0)
             .with_max_elapsed_time(None)
             .build();
-        // 2^32 times anything is beyond every cap: no need to go further.
+        // 2^32 times the first delay is beyond every cap.
         for _ in 1..failures.min(32) {
             policy.next_backoff();
         }
@@ -59,7 +58,7 @@ impl Schedule {
     /// The wait after the `failures`-th failure in a row: anything up to the ceiling, the same for the same salt.
     pub fn jittered(self, failures: u32, salt: u64) -> Duration {
         let ceiling = self.ceiling(failures);
-        ceiling.mul_f64(dice(salt ^ u64::from(failures).wrapping_mul(0x9e37_79b9_7f4a_7c15))).max(LEAST)
+        ceiling.mul_f64(fraction(salt ^ u64::from(failures).wrapping_mul(0x9e37_79b9_7f4a_7c15))).max(LEAST)
     }
 
     /// The jittered wait after the `failures`-th failure in a row of a trouble that has lasted for `trouble`.
@@ -67,8 +66,7 @@ impl Schedule {
         proportionate(self.jittered(failures, salt), trouble)
     }
 
-    /// The same for probes and pauses: half fixed, half jittered, so that they neither hurry nor march in step with
-    /// those of another daemon.
+    /// The wait of probes and pauses: half fixed, half jittered, so that two daemons do not send theirs together.
     pub fn steady_wait(self, failures: u32, salt: u64, trouble: Duration) -> Duration {
         proportionate(self.ceiling(failures) / 2 + self.jittered(failures, salt) / 2, trouble)
     }
@@ -80,7 +78,7 @@ pub fn proportionate(wait: Duration, trouble: Duration) -> Duration {
 }
 
 /// A number from 0 to 1 out of a seed (splitmix64).
-fn dice(seed: u64) -> f64 {
+fn fraction(seed: u64) -> f64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

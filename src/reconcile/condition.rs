@@ -7,16 +7,12 @@ use super::reason::Reason;
 /// The three values of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Truth {
-    /// It holds.
     True,
-    /// It does not hold.
     False,
-    /// Not known.
     Unknown,
 }
 
 impl Truth {
-    /// The word of Kubernetes conditions.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -33,20 +29,19 @@ impl Truth {
 /// Ready, Reconciling and Stalled of one app, as kstatus reads them, and the one reason for all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conditions {
-    /// It is as its manifest asks, and the manifest is sound.
+    /// The app is in its desired state, and its manifest is sound.
     pub ready: Truth,
-    /// Something is still on its way without anybody's doing.
+    /// The operator is still working on it.
     pub reconciling: Truth,
     /// Only an edit or a person helps.
     pub stalled: Truth,
-    /// Why.
     pub reason: Reason,
 }
 
 /// Folds the decision, the manifest's standing and the source's state into conditions.
 ///
-/// An invalid manifest keeps its last good spec in force, so the decision goes on beneath; but nobody shall read
-/// `Ready` where the newest text was refused, and what is refused stays refused until a person mends it.
+/// An invalid manifest keeps its last good spec in force, and the decision follows that; but an app whose newest text
+/// was refused is not `Ready`, and is stalled until a person fixes it.
 pub fn fold(decision: Decision, standing: &Standing, source_available: bool, text: Text) -> Conditions {
     let (ready, reconciling, stalled) = match decision {
         Decision::Settled(_) => (Truth::True, false, false),
@@ -67,7 +62,7 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool, tex
     match standing {
         Standing::Sound if !source_available => Conditions {
             ready: if ready == Truth::True { Truth::Unknown } else { ready },
-            // While something is on its way its own reason is told: it is the more pressing news.
+            // A call in progress is the more urgent reason.
             reason: if reconciling { plain.reason } else { Reason::SourceUnavailable },
             ..plain
         },
@@ -90,14 +85,14 @@ mod tests {
 
     #[track_caller]
     fn case(decision: Decision, standing: &Standing, source: bool, expected: &str) {
-        told(decision, standing, source, Text::Pending, expected);
+        with_text(decision, standing, source, Text::Pending, expected);
     }
 
     #[track_caller]
-    fn told(decision: Decision, standing: &Standing, source: bool, text: Text, expected: &str) {
+    fn with_text(decision: Decision, standing: &Standing, source: bool, text: Text, expected: &str) {
         let Conditions { ready, reconciling, stalled, reason } = fold(decision, standing, source, text);
-        let said = format!("{} {} {} {reason}", ready.as_str(), reconciling.as_str(), stalled.as_str());
-        assert_eq!(said, expected, "{decision:?} {standing:?}");
+        let folded = format!("{} {} {} {reason}", ready.as_str(), reconciling.as_str(), stalled.as_str());
+        assert_eq!(folded, expected, "{decision:?} {standing:?}");
     }
 
     #[test]
@@ -119,9 +114,9 @@ mod tests {
         case(stopping, &invalid, true, "False True True InvalidManifest");
         case(settled, &sound, false, "Unknown False False SourceUnavailable");
         case(stopping, &sound, false, "False True False Stopping");
-        told(settled, &sound, true, Text::BeingWritten, "Unknown True False BeingWritten");
-        told(settled, &sound, false, Text::BeingWritten, "Unknown False False SourceUnavailable");
-        told(stopping, &sound, true, Text::BeingWritten, "False True False Stopping");
-        told(settled, &invalid, true, Text::BeingWritten, "Unknown True False BeingWritten");
+        with_text(settled, &sound, true, Text::BeingWritten, "Unknown True False BeingWritten");
+        with_text(settled, &sound, false, Text::BeingWritten, "Unknown False False SourceUnavailable");
+        with_text(stopping, &sound, true, Text::BeingWritten, "False True False Stopping");
+        with_text(settled, &invalid, true, Text::BeingWritten, "Unknown True False BeingWritten");
     }
 }

@@ -1,6 +1,7 @@
-//! One app: (what is asked, what is seen, what was tried, now) -> Decision.
+//! Decision for one app: (goal, observed, attempts, gates, now) -> Decision.
 //!
-//! The table of the design, then the gates in their order. Not knowing never acts.
+//! First the table of desired and observed, then the gates in the order of docs/how-it-decides.md. An unknown state
+//! never leads to a call.
 
 use super::attempts::Attempts;
 use super::desired::{Declared, Policy, Standing, Target};
@@ -10,20 +11,19 @@ use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
 
-/// What the manifests ask of one app.
+/// Goal of one app, as its manifests declare it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// This.
     Known(Target),
-    /// Nothing that could be acted on: the manifest is in conflict, or was never valid.
+    /// The manifest is in conflict, or was never valid.
     Unknown(Reason),
 }
 
 impl Goal {
-    /// What `declared` asks at `wall`.
+    /// The goal that `declared` sets at `wall`.
     ///
-    /// An invalid edit is no edit: the last good spec stays in force, as after a rejected `kubectl apply`. A conflict is
-    /// another matter: it is not known who is meant, so nothing is called.
+    /// After an invalid edit the last good spec stays in force, as after a rejected `kubectl apply`. In a conflict it
+    /// is not known which manifest is meant, so nothing is called.
     pub fn of(declared: &Declared, wall: jiff::Timestamp) -> Self {
         match (&declared.standing, declared.spec()) {
             (Standing::Conflicting { reason, .. }, _) => Self::Unknown(*reason),
@@ -33,34 +33,33 @@ impl Goal {
     }
 }
 
-/// What holds back every app alike.
+/// Gates that hold all apps alike.
 #[expect(clippy::struct_excessive_bools, reason = "independent gates, each on or off; no two exclude each other")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gates {
-    /// The daemon's policy; the stricter of it and the manifest's holds.
+    /// The daemon's policy; the stricter of this and the manifest's applies.
     pub policy: Policy,
-    /// The wall clock is in doubt: what depends on the time is held.
+    /// The wall clock is in doubt: goals that depend on the time are held.
     pub clock_doubtful: bool,
-    /// The token was not accepted.
+    /// The server refuses the token.
     pub account_blocked: bool,
-    /// The account may not do what is needed.
+    /// The account may not make the necessary requests.
     pub account_forbidden: bool,
     /// The platform does not answer.
     pub breaker_open: bool,
-    /// The list itself cannot be read: an app that is not found singly may be there all the same.
+    /// The list itself cannot be read: an app whose single read returns 404 may exist all the same.
     pub list_unreadable: bool,
-    /// The last list did not come whole: an app that it did not show is neither there nor gone.
+    /// The last list was incomplete: an app that it did not show may exist or not.
     pub list_incomplete: bool,
     /// All requests pause until then.
     pub paused_until: Option<Moment>,
-    /// When the next request goes out while the account is refused or the platform does not answer, for people.
+    /// Time of the next probe while the account is refused or the platform does not answer, for people.
     pub probe_at: Option<Moment>,
     /// `--dry-run`.
     pub dry_run: bool,
 }
 
 impl Gates {
-    /// Nothing is held back.
     pub const OPEN: Self = Self {
         policy: Policy::Full,
         clock_doubtful: false,
@@ -74,7 +73,7 @@ impl Gates {
         dry_run: false,
     };
 
-    /// What holds every app alike, and until when, in the design's order.
+    /// The first gate of the account that is closed, and the end of its wait.
     fn account(&self) -> Option<Decision> {
         let (reason, until) = match () {
             () if self.account_blocked => (Reason::AccountBlocked, self.probe_at),
@@ -87,33 +86,28 @@ impl Gates {
     }
 }
 
-/// The verdict for one app. Doing nothing is a decision too.
+/// Decision for one app. Doing nothing is a decision too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// As it shall be.
     Settled(Reason),
-    /// To be called now.
+    /// The call is sent now.
     Act(Action),
-    /// On its way, or waiting for its time; nobody has to do anything.
+    /// In progress, or waiting for its time; no person has to act.
     Wait {
-        /// What for.
         reason: Reason,
-        /// Until when, where that is known.
         until: Option<Moment>,
     },
-    /// It differs, and stays so on purpose: suspended, policy, dry run. The call that is not made is named.
+    /// It differs on purpose: suspended, policy, dry run.
     Held {
-        /// Whose will it is.
         reason: Reason,
-        /// What would be called.
+        /// The call that is not sent.
         instead_of: Action,
     },
-    /// Only an edit or a person helps. It is looked at again all the same.
+    /// Only an edit or a person helps. The operator reads it again all the same.
     Stalled(Reason),
 }
 
 impl Decision {
-    /// The one word for it.
     pub const fn reason(self) -> Reason {
         match self {
             Self::Settled(reason) | Self::Stalled(reason) => reason,
@@ -123,7 +117,7 @@ impl Decision {
     }
 }
 
-/// Decides for one app. No I/O, no clock, no dice.
+/// Decides for one app.
 pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now: Moment) -> Decision {
     let target = match goal {
         Goal::Known(target) => target,
@@ -136,7 +130,7 @@ pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) if target.suspended => {
             return Decision::Settled(Reason::Suspended);
         }
-        // It is not known what is asked, so it is not known either whether this is it.
+        // The goal itself is in doubt.
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running)
             if gates.clock_doubtful && target.timed =>
         {
@@ -156,7 +150,7 @@ pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now
     gate(action, target, past, gates, now)
 }
 
-/// Not knowing never acts; it only says what is being waited for.
+/// Decision for an app whose state is unknown: the reason to wait.
 fn unknown(past: &Attempts, gates: Gates, now: Moment) -> Decision {
     if let Some(action) = past.verifying() {
         return under_way(action, past.read_at());
@@ -169,15 +163,12 @@ fn unknown(past: &Attempts, gates: Gates, now: Moment) -> Decision {
         None if gates.list_incomplete => {
             Decision::Wait { reason: Reason::ObservationIncomplete, until: past.read_at() }
         }
-        // A stop that was accepted and never seen is still that, also when its backoff is over.
-        None if past.because().is_some() => {
-            Decision::Wait { reason: past.because().unwrap_or(Reason::NotObserved), until: past.read_at() }
-        }
-        None => Decision::Wait { reason: Reason::NotObserved, until: past.read_at() },
+        // A stop that was accepted and had no visible effect keeps its reason, also after its backoff.
+        None => Decision::Wait { reason: past.because().unwrap_or(Reason::NotObserved), until: past.read_at() },
     }
 }
 
-/// The gates before a call, in the design's order.
+/// Gates before a call, in their order.
 fn gate(action: Action, target: Target, past: &Attempts, gates: Gates, now: Moment) -> Decision {
     if target.suspended {
         return Decision::Held { reason: Reason::Suspended, instead_of: action };
@@ -194,7 +185,7 @@ fn gate(action: Action, target: Target, past: &Attempts, gates: Gates, now: Mome
         return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
     }
     if past.verifying() == Some(action) {
-        // Accepted and not yet seen: telemetry lags, and a second call would only be noise.
+        // Accepted and not yet visible: telemetry lags.
         return under_way(action, past.read_at());
     }
     if let Some(held) = gates.account() {
@@ -260,7 +251,7 @@ mod tests {
         }
     }
 
-    /// The policy of the whole operator on one page: what is asked x what is seen x every gate.
+    /// The policy of the whole operator on one page: desired x observed x every gate.
     #[test]
     fn the_whole_matrix() {
         let fresh = Attempts::new(0);
@@ -414,7 +405,7 @@ mod tests {
         assert_eq!(past.trusted(Some(&proof)), Observed::Stopped);
         past.verified_by(&proof);
         let back = sighting(Observed::Running, Some("09:00:30"), NOW + INTERVAL);
-        assert_eq!(past.trusted(Some(&back)), Observed::Running, "somebody started it again");
+        assert_eq!(past.trusted(Some(&back)), Observed::Running, "it was started again");
     }
 
     #[test]
@@ -435,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_answer_is_looked_into_before_the_call_is_repeated() {
+    fn after_a_lost_answer_the_app_is_read_before_the_call_is_repeated() {
         let before = sighting(Observed::Running, None, NOW);
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, Some(&before));
@@ -451,11 +442,11 @@ mod tests {
         let after = sighting(Observed::Running, None, lost);
         past.note(Desired::Stopped, past.trusted(Some(&after)), long_after);
         assert_eq!(ask(&past, &after), Decision::Act(Action::Stop));
-        assert_eq!(past.read_at(), None, "one look was enough");
+        assert_eq!(past.read_at(), None, "one read was enough");
     }
 
     #[test]
-    fn backoff_starts_anew_after_success_and_only_then() {
+    fn backoff_starts_again_after_success_and_only_then() {
         let mut past = Attempts::new(7);
         let mut now = NOW;
         for _ in 0..6 {
@@ -473,12 +464,12 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_does_not_wait_for_the_old_wish() {
+    fn an_edit_does_not_wait_for_the_old_target() {
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, NOW);
         past.target_changed(Desired::Running, NOW);
-        assert_eq!(past.read_at(), Some(NOW), "what the stop did has to be seen first");
+        assert_eq!(past.read_at(), Some(NOW), "the effect of the stop is read first");
         past.note(Desired::Running, Observed::Stopped, NOW);
         let decision = decide(Goal::Known(target(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
         assert_eq!(decision, Decision::Act(Action::Start));
@@ -494,20 +485,20 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_is_taken_back_and_made_again_still_waits_for_a_look() {
+    fn an_edit_that_is_reverted_and_repeated_still_waits_for_a_read() {
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, NOW);
-        assert!(!past.read_is_urgent(), "what verifies a call may wait for others");
+        assert!(!past.read_is_urgent(), "a read that verifies a call may wait for others");
         past.target_changed(Desired::Running, NOW);
         assert!(past.read_is_urgent());
-        // What this look showed was older than the stop.
+        // This reading was older than the stop.
         past.read_sent(NOW);
         past.note(Desired::Running, Observed::Unknown, NOW);
         assert!(!past.read_is_urgent());
         for desired in [Desired::Stopped, Desired::Running, Desired::Stopped] {
             past.target_changed(desired, NOW);
-            assert!(past.read_at().is_some(), "nothing else tells what the stop did");
+            assert!(past.read_at().is_some(), "only a read shows the effect of the stop");
         }
         past.note(Desired::Stopped, Observed::Stopped, NOW);
         assert_eq!((past.read_at(), past.read_is_urgent()), (None, false));
@@ -557,7 +548,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn not_knowing_never_acts(past in any_attempts(), running: bool, at in 0..1_000_u64, incomplete: bool) {
+        fn an_unknown_state_never_causes_a_call(past in any_attempts(), running: bool, at in 0..1_000_u64, incomplete: bool) {
             let desired = if running { Desired::Running } else { Desired::Stopped };
             let gates = Gates { list_incomplete: incomplete, ..Gates::OPEN };
             let decision = decide(Goal::Known(target(desired)), Observed::Unknown, &past, gates, Moment::from_secs(at));
@@ -565,7 +556,7 @@ mod tests {
         }
 
         #[test]
-        fn only_a_running_app_is_stopped_and_only_if_asked(past in any_attempts(), index in 0..6_usize, at in 0..1_000_u64) {
+        fn only_a_running_app_is_stopped_and_only_if_declared(past in any_attempts(), index in 0..6_usize, at in 0..1_000_u64) {
             for desired in [Desired::Running, Desired::Stopped] {
                 let observed = Observed::ALL[index];
                 let decision = decide(Goal::Known(target(desired)), observed, &past, Gates::OPEN, Moment::from_secs(at));

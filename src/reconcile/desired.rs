@@ -1,6 +1,6 @@
-//! What do the manifests ask of each app, at a given moment?
+//! Declared objects, and the target of each at a moment.
 //!
-//! Values only: reading files and keeping the last good version is the business of `manifest`.
+//! Values only: `manifest` reads the files and keeps the last good version.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,12 +22,11 @@ pub enum Policy {
     Full = 2,
     /// Stop, but never start.
     StopOnly = 1,
-    /// Look and report; never call.
+    /// Read and report; never call.
     ObserveOnly = 0,
 }
 
 impl Policy {
-    /// The word as the manifest spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ObserveOnly => "ObserveOnly",
@@ -46,9 +45,8 @@ impl fmt::Display for Policy {
 /// `spec.suspend`: the app is observed and reported, never acted on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Suspension {
-    /// Why, in the words of whoever suspended it.
     pub reason: Option<Arc<str>>,
-    /// When it ends by itself; never, if absent.
+    /// Its end; without one it does not end by itself.
     pub until: Option<Timestamp>,
 }
 
@@ -59,22 +57,18 @@ impl Suspension {
     }
 }
 
-/// `spec`: what one manifest asks for.
+/// `spec` of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// The app on the platform.
     pub app_id: AppId,
-    /// What it shall be.
     pub state: Desired,
-    /// What may be called for it; the daemon's policy also holds, the stricter of the two wins.
+    /// The stricter of this and the daemon's policy applies.
     pub policy: Option<Policy>,
-    /// Hands off, for a while or until further notice.
     pub suspend: Option<Suspension>,
-    /// Windows in which it shall be something else.
     pub schedule: Option<Arc<Schedule>>,
 }
 
-/// Which part of a manifest says what the app shall be.
+/// Part of a manifest that sets the desired state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
     /// `state`: no window contains the moment.
@@ -83,23 +77,21 @@ pub enum Because {
     Window(usize),
 }
 
-/// The answer to "what is asked of this app right now, and because of what?"
+/// Target of an app at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// What it shall be at this moment.
     pub desired: Desired,
-    /// What says so.
     pub because: Because,
     /// Whether the manifest suspends it at this moment.
     pub suspended: bool,
-    /// Whether the wall clock has a say in it: another time might ask for something else.
+    /// Whether the target depends on the time.
     pub timed: bool,
     /// The manifest's own policy.
     pub policy: Policy,
 }
 
 impl Spec {
-    /// What is asked at `wall`. A pure function of the spec and the moment: nothing is remembered.
+    /// The target at `wall`: a function of the spec and the moment alone.
     pub fn target(&self, wall: Timestamp) -> Target {
         let window = self.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.deciding(wall)?)));
         let (desired, because) = match window {
@@ -115,26 +107,25 @@ impl Spec {
         }
     }
 
-    /// Whether what is asked depends on the time: there are windows, or an end of a suspension.
+    /// Whether the target depends on the time: there are windows, or a suspension that ends.
     pub fn is_timed(&self) -> bool {
         let until = self.suspend.as_ref().and_then(|suspension| suspension.until);
         let windows = self.schedule.as_ref().is_some_and(|schedule| !schedule.windows.is_empty());
         until.is_some() || windows
     }
 
-    /// When [`Spec::target`] may change next by itself, after `wall`: a window begins or ends, or a suspension does.
+    /// The next moment after `wall` at which a window begins or ends, or a suspension ends.
     pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
         let suspension = self.suspend.as_ref().and_then(|suspension| suspension.until).filter(|&until| until > wall);
         let window = self.schedule.as_ref().and_then(|schedule| schedule.next_boundary(wall));
         [suspension, window].into_iter().flatten().min()
     }
 
-    /// When what is asked really changes next, after `wall`, and to what: windows may begin and end without that.
+    /// The next real change of the target after `wall`: windows may begin and end without one.
     pub fn next_transition(&self, wall: Timestamp) -> Option<(Timestamp, Target)> {
         let now = self.target(wall);
         let mut at = wall;
-        // A daily window changes something within a week. Whatever has not done so after this many boundaries (a year
-        // of daily ones) is looked at again when they have passed.
+        // A daily window changes something within a week. 800 boundaries are a year of daily windows.
         for _ in 0..800 {
             at = self.next_change(at)?;
             let then = self.target(at);
@@ -145,7 +136,7 @@ impl Spec {
         None
     }
 
-    /// What says what the app shall be, for a person: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
+    /// The deciding part of the manifest, for people: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
     pub fn explain(&self, target: Target) -> String {
         match (target.suspended, target.because, &self.schedule) {
             (true, ..) => "suspend".into(),
@@ -157,7 +148,7 @@ impl Spec {
     }
 }
 
-/// Where an object was declared.
+/// Place of a declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Path below the manifest directory.
@@ -172,7 +163,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// How sound the newest text about an object is.
+/// State of the newest text about an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Standing {
     /// Its newest text is valid and alone.
@@ -180,21 +171,20 @@ pub enum Standing {
     Sound,
     /// Its newest text is not valid; the last good spec stays in force (as with a rejected `kubectl apply`).
     Invalid {
-        /// What is wrong, with the place.
         message: Arc<str>,
-        /// When it was first read so, whatever else was wrong with it since.
+        /// Time at which it became invalid; other errors since then do not change it.
         since: Timestamp,
     },
     /// Two manifests claim this name or this app: nothing is called for any of them.
     Conflicting {
         /// `DuplicateName` or `DuplicateAppId`.
         reason: Reason,
-        /// Who else claims it, with all places.
+        /// The other manifests, with all places.
         message: Arc<str>,
     },
 }
 
-/// What one valid document declares. Shared by everybody who keeps it: it never changes, another takes its place.
+/// Content of one valid document. Shared and immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// `metadata.name`.
@@ -212,30 +202,27 @@ pub struct Object {
 pub struct Declared {
     /// `metadata.name`.
     pub name: AppName,
-    /// The last good version; absent where none was ever seen.
+    /// The last good version.
     pub object: Option<Arc<Object>>,
-    /// Where it stands now.
     pub place: Place,
-    /// Whether its newest text is sound.
     pub standing: Standing,
 }
 
 impl Declared {
-    /// The last good `spec`, if there ever was one.
     pub fn spec(&self) -> Option<&Spec> {
         self.object.as_ref().map(|object| &object.spec)
     }
 }
 
-/// How far the newest text of an object has come.
+/// Progress of the newest text of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Text {
     /// It is in force, or was refused.
     #[default]
     Stable,
-    /// There is a newer one, which is not accepted yet: no call is made for the older one meanwhile.
+    /// A newer text is not accepted yet: no call is sent for the older one.
     Pending,
-    /// The same, and a process has had its file open for writing for a while.
+    /// Pending, and a process has had its file open for writing for a while.
     BeingWritten,
 }
 
@@ -308,7 +295,7 @@ mod tests {
         assert_eq!(change(&spec(false, None), 0), None);
         let transition = |spec: &Spec| spec.next_transition(at(0)).map(|(at, then)| (at.as_second(), then.desired));
         assert_eq!(transition(&both), Some((100, Desired::Running)));
-        // A window that asks for what `state` asks for changes nothing.
+        // A window with the state of `state` changes nothing.
         assert_eq!(transition(&Spec { state: Desired::Running, ..spec(true, None) }), None);
         let days = Days::ALL;
         let (from, to) = (jiff::civil::time(1, 0, 0, 0), jiff::civil::time(2, 0, 0, 0));

@@ -1,52 +1,50 @@
-//! May the machine's wall clock be believed? Comparison with the server's `Date`.
+//! Trust in the machine's wall clock, from comparison with the server's `Date`.
 //!
-//! A clock one year ahead would put windows and `suspend.until` into effect; a board that boots in 1970 would start apps.
-//! Three successive answers that differ by more than two minutes put the clock in doubt. Until then, an app that was
-//! decided by a clock that an answer had confirmed keeps that decision; after a start, or after the clock was set, one
-//! answer that differs is enough to hold what depends on the time.
+//! A clock one year ahead would put windows and `suspend.until` into effect; a board that boots in 1970 would start
+//! apps. Three successive answers that differ by more than two minutes put the clock in doubt. Until then, an app that
+//! was decided by a clock that an answer had confirmed keeps that decision; after a start, or after the clock was set,
+//! one answer that differs is enough to hold what depends on the time.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A clock that differs by no more than this is right: windows are written to the minute.
+/// Largest difference of a clock that counts as right: windows are written to the minute.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(2);
-/// Successive answers that must differ: one server of several may be wrong itself.
+/// Successive answers that must differ: one of several servers may be wrong itself.
 pub const SUCCESSIVE: u32 = 3;
 
-/// What an answer says of the server's clock.
+/// The server's clock, as an answer shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ServerClock {
-    /// There was no answer.
     #[default]
     NoAnswer,
     /// The answer has no readable `Date`.
     NoDate,
     /// The answer has an `Age`: its date is that of a copy.
     Aged,
-    /// Its `Date`.
     At(Timestamp),
 }
 
-/// How far the wall clock can be relied on.
+/// Trust in the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
     /// No answer has been compared since the start, or since the clock was set.
     Unconfirmed,
     /// An answer agreed, or the server sends no date, or `--trust-clock`.
     Confirmed,
-    /// What depends on the time is held.
+    /// Goals that depend on the time are held.
     Doubtful,
 }
 
 /// A change that is worth a line in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shift {
-    /// The clock is in doubt: it is ahead by this (behind, if negative).
+    /// The clock is ahead by this (behind, if negative).
     Doubted(SignedDuration),
     /// It agrees with the server again.
     Agrees,
 }
 
-/// The memory of the comparisons.
+/// State of the comparisons.
 #[derive(Debug, Clone)]
 pub struct Doubt {
     /// `--trust-clock`: nothing is held.
@@ -55,24 +53,23 @@ pub struct Doubt {
     differed: u32,
     /// Whether an answer confirmed the clock since the start and since it was set last.
     confirmed: bool,
-    /// Whether the clock was set by so much that it differs now, if it agreed before.
+    /// Whether the clock was set beyond the tolerance since the last comparison.
     set: bool,
-    /// By how much the clock is ahead of the server's, as far as is known.
+    /// Lead of the clock over the server's.
     ahead: Option<SignedDuration>,
 }
 
 impl Doubt {
-    /// Nothing has been compared yet.
     pub const fn new(trusted: bool) -> Self {
         Self { trusted, differed: 0, confirmed: false, set: false, ahead: None }
     }
 
-    /// An answer to what was sent at `sent` arrived at `received`, both by our clock.
+    /// Compares with an answer to a request that was sent at `sent` and answered at `received`, both by our clock.
     pub fn compare(&mut self, server: ServerClock, sent: Timestamp, received: Timestamp) -> Option<Shift> {
         let date = match server {
             ServerClock::NoAnswer | ServerClock::Aged => return None,
             ServerClock::NoDate => {
-                // There is nothing to compare with: our own clock is trusted.
+                // Without a date to compare with, our own clock is trusted.
                 if self.differed == 0 {
                     (self.confirmed, self.set) = (true, false);
                 }
@@ -92,7 +89,7 @@ impl Doubt {
         was.then_some(Shift::Agrees)
     }
 
-    /// The wall clock was set forward by this, or the machine slept so long.
+    /// The wall clock was set forward by this, or the machine slept that long.
     pub fn set_forward(&mut self, by: SignedDuration) {
         if let Some(ahead) = &mut self.ahead {
             *ahead = ahead.saturating_add(by);
@@ -102,7 +99,6 @@ impl Doubt {
         }
     }
 
-    /// Whether the clock can be relied on now.
     pub const fn trust(&self) -> Trust {
         let differs = self.differed >= SUCCESSIVE || (!self.confirmed && (self.differed > 0 || self.set));
         match (self.trusted, differs, self.confirmed) {
@@ -112,7 +108,7 @@ impl Doubt {
         }
     }
 
-    /// Whether one more answer would settle it soon: worth a request out of turn.
+    /// Whether one more answer would decide soon: worth an extra request.
     pub const fn wants_answer(&self) -> bool {
         !self.confirmed && self.differed < SUCCESSIVE && (self.differed > 0 || self.set)
     }
@@ -122,7 +118,7 @@ impl Doubt {
         self.differed >= SUCCESSIVE
     }
 
-    /// By how much the clock is ahead of the server's; absent where nothing was compared.
+    /// Lead of the clock over the server's; absent before the first comparison.
     pub const fn ahead(&self) -> Option<SignedDuration> {
         self.ahead
     }
@@ -144,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn three_successive_answers_put_the_clock_in_doubt_and_one_takes_it_away() {
+    fn three_successive_answers_put_the_clock_in_doubt_and_one_ends_it() {
         let mut doubt = Doubt::new(false);
         assert_eq!(doubt.trust(), Trust::Unconfirmed);
         assert_eq!((answer(&mut doubt, 119), doubt.trust()), (None, Trust::Confirmed));
@@ -179,7 +175,7 @@ mod tests {
         doubt.set_forward(SignedDuration::from_secs(100));
         assert_eq!(doubt.trust(), Trust::Confirmed);
         doubt.set_forward(SignedDuration::from_secs(100));
-        assert_eq!((doubt.trust(), doubt.wants_answer()), (Trust::Doubtful, true), "little by little is as much");
+        assert_eq!((doubt.trust(), doubt.wants_answer()), (Trust::Doubtful, true), "small steps add up");
         answer(&mut doubt, 0);
         assert_eq!(doubt.trust(), Trust::Confirmed, "the machine had slept");
     }
@@ -202,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_to_be_trusted_holds_nothing_and_is_told_all_the_same() {
+    fn a_trusted_clock_holds_nothing_and_is_reported_all_the_same() {
         let mut doubt = Doubt::new(true);
         answer(&mut doubt, YEAR);
         answer(&mut doubt, YEAR);

@@ -1,22 +1,20 @@
 //! `metadata.labels` and `metadata.annotations` of an object, and the selectors that match labels.
 //!
-//! A sorted slice and not a map: one allocation for the few that there are, where the smallest map of strings takes half
-//! a kilobyte, and that for each of ten thousand apps.
+//! A sorted slice and not a map: one allocation for the few that there are, where the smallest map of strings takes
+//! half a kilobyte, and that for each of ten thousand apps.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-/// Words by key, in the order of the keys. Cheap to keep; not made to be changed.
+/// Immutable words by key, in the order of the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
 impl Labels {
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The word of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
         self.0.get(at).map(|(_, word)| &**word)

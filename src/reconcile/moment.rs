@@ -1,4 +1,4 @@
-//! When did it happen, as far as deciding is concerned? Time since the process started.
+//! Time since the process started: the time of decisions.
 //!
 //! A `Moment` can be written down in a test and printed in a snapshot; `Instant` allows neither. It never goes
 //! backwards, so no decision depends on the wall clock. Wall time (`jiff::Timestamp`) is kept for what the server
@@ -13,25 +13,21 @@ use std::time::Duration;
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The start of the process.
     pub const START: Self = Self(Duration::ZERO);
 
-    /// A moment that lies `since_start` after the start.
     pub const fn after_start(since_start: Duration) -> Self {
         Self(since_start)
     }
 
-    /// A moment that lies `seconds` after the start.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// How long after the start this is.
     pub const fn since_start(self) -> Duration {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Time from `earlier` to this; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

@@ -1,7 +1,7 @@
-//! All apps: what would be done now, in which order?
+//! Plan for all apps: their decisions, in the order of execution.
 //!
-//! A plan leaves nothing to choose: `plan` prints exactly what `run` does. Stops come first, since they free memory;
-//! then starts, each by name. After success the plan made again is empty.
+//! `plan` prints exactly what `run` does. Stops come first, since they free memory; then starts, each by name. After
+//! success the next plan is empty.
 
 use super::app::{AppId, AppName};
 use super::attempts::Attempts;
@@ -13,42 +13,34 @@ use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
 
-/// What a plan needs to know of one app.
+/// Input of a plan about one app.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// Which object.
     pub name: &'a AppName,
-    /// Which app; absent where no good manifest said so yet.
+    /// Absent without a good manifest.
     pub app_id: Option<&'a AppId>,
-    /// What is asked of it.
     pub goal: Goal,
-    /// What is seen of it, as far as it is to be trusted.
+    /// The trusted part of the last reading.
     pub observed: Observed,
-    /// What was tried.
     pub past: &'a Attempts,
-    /// How far its newest text has come.
     pub text: Text,
 }
 
 /// The line of a plan about one app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Which object.
     pub name: AppName,
-    /// Which app.
     pub app_id: Option<AppId>,
-    /// What is asked of it; absent where nothing can be told.
+    /// Absent without a known goal.
     pub desired: Option<Desired>,
-    /// What is seen of it.
     pub observed: Observed,
-    /// What comes of that.
     pub decision: Decision,
 }
 
-/// What would be done now for every app, in order.
+/// Decisions for all apps, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Stops, then starts, then what nothing is called for; each by name.
+    /// Stops, then starts, then the rest; each by name.
     pub entries: Vec<Entry>,
 }
 
@@ -73,7 +65,7 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
                 Goal::Known(target) => Some(target.desired),
                 Goal::Unknown(_) => None,
             },
-            // While the list cannot be read, that a single read finds nothing proves nothing.
+            // While the list cannot be read, a 404 of a single read proves nothing.
             observed: if gates.list_unreadable && subject.observed == Observed::Missing {
                 Observed::Unknown
             } else {
@@ -86,7 +78,7 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
     Plan { entries }
 }
 
-/// A newer text is on its way and may ask for the opposite: a call that was not sent waits for it.
+/// Holds a call while a newer text is pending: it may declare the opposite.
 fn held(decision: Decision, text: Text) -> Decision {
     match decision {
         Decision::Act(_) if text != Text::Stable => Decision::Wait { reason: Reason::BeingWritten, until: None },
@@ -126,7 +118,7 @@ mod tests {
         plan(subjects, gates, Moment::START)
     }
 
-    /// The decision about one app that shall be stopped.
+    /// The decision about one app that is declared Stopped.
     fn one(observed: Observed, text: Text, gates: Gates) -> Entry {
         let (past, name) = (Attempts::new(0), "a".parse().unwrap());
         let target = Target {
@@ -201,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn planning_again_after_success_finds_nothing_to_do(fleet in any_fleet()) {
+        fn the_plan_after_success_is_empty(fleet in any_fleet()) {
             let first = made(&fleet, Gates::OPEN);
             let done: Vec<_> = fleet
                 .iter()

@@ -35,13 +35,12 @@ impl Redacted {
         (!line.is_empty()).then(|| Self(line.into()))
     }
 
-    /// The text, shared.
     pub fn shared(&self) -> Arc<str> {
         self.0.clone()
     }
 }
 
-/// Our own words: the server cannot have made them.
+/// Text of the operator, which cannot hold a token.
 impl From<&'static str> for Redacted {
     fn from(text: &'static str) -> Self {
         Self(text.into())
@@ -87,7 +86,6 @@ struct Encoded {
 }
 
 impl Token {
-    /// A token with its encodings.
     pub fn new(value: SecretString) -> Self {
         let token = value.expose_secret();
         let encoded = if token.len() < SHORTEST {
@@ -104,7 +102,6 @@ impl Token {
         Self(Arc::new(Forms { value, encoded }))
     }
 
-    /// The token itself, to send.
     pub fn value(&self) -> &SecretString {
         &self.0.value
     }
@@ -180,9 +177,9 @@ impl FromIterator<Token> for Secrets {
 }
 
 impl Secrets {
-    /// Text that may hold words of the server, with every token in it covered: as it is, in base64 (standard or URL-safe,
-    /// padded or not, alone or within a longer text), and either of them percent-encoded, with the escapes of JSON or
-    /// HTML (also in part, or more than once), or split by white space, control or format characters.
+    /// Text that may hold words of the server, with every token in it covered: as it is, in base64 (standard or
+    /// URL-safe, padded or not, alone or within a longer text), and either of them percent-encoded, with the escapes of
+    /// JSON or HTML (also in part, or more than once), or split by white space, control or format characters.
     pub fn redact(&self, text: &str) -> Redacted {
         let mut found = self.find(text);
         if found.is_empty() {

@@ -1,12 +1,12 @@
-//! Which window of a schedule decides at a moment, and when may that change next?
+//! Windows of a schedule: the one that decides at a moment, and the next boundary.
 //!
-//! A pure function of the windows and the moment: nothing is remembered, so a restart, a pause of the machine or a step
-//! of its clock converges to the right state at once.
+//! Both are pure functions of the windows and the moment, so after a restart, a pause of the machine or a step of its
+//! clock the state is right at once.
 //!
 //! **The one rule for clocks that change:** a time on the wall is reached the first time that the clock shows it or a
-//! later one. What a change skips is reached at the moment of the change; what comes twice is reached the first time.
-//! Said differently: windows are read off a clock that stands still instead of going back. So a window never ends before
-//! it begins, and each beginning and end happens exactly once. A cron window lasts so long as was asked, in real time.
+//! later one. A time that a change skips is reached at the change; a time that comes twice is reached the first time.
+//! In other words: windows follow a clock that stands still instead of going back. So a window never ends before it
+//! begins, and each beginning and end happens exactly once. A cron window has its length in real time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,53 +18,41 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::state::Desired;
 
-/// No window is longer: a week is what a weekly one can cover.
+/// Longest window: a weekly one can cover a week.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Windows in one time zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// The IANA name, as written.
+    /// IANA name.
     pub zone_name: Arc<str>,
-    /// The zone.
     pub zone: TimeZone,
     /// The first that contains a moment decides.
     pub windows: Vec<Window>,
 }
 
-/// One window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// What the app shall be within it.
     pub state: Desired,
-    /// When it is.
     pub span: Span,
-    /// Why, in the words of whoever wrote it.
     pub reason: Option<Arc<str>>,
 }
 
-/// When a window is.
+/// Time of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Span {
     /// Once, or for ever from then on.
-    Once {
-        /// Its beginning, on the wall.
-        from: DateTime,
-        /// Its end.
-        to: Option<DateTime>,
-    },
+    Once { from: DateTime, to: Option<DateTime> },
     /// On some days of the week.
     Recurring {
         /// The days on which it begins.
         days: Days,
-        /// When it begins.
         from: Time,
-        /// So many days later it ends, 0 to 7,
+        /// Days from its begin to its end, 0 to 7.
         ends_after: i8,
-        /// at this time.
         to: Time,
     },
-    /// Whenever a cron pattern says so, for so long.
+    /// From each time of a cron pattern.
     Cron {
         /// Five fields: minute, hour, day of month, month, day of week.
         cron: Box<Cron>,
@@ -73,26 +61,21 @@ pub enum Span {
     },
 }
 
-/// Days of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Days(u8);
 
 impl Days {
-    /// Every day.
     pub const ALL: Self = Self(0b111_1111);
 
-    /// These days and `day`.
     #[must_use]
     pub fn with(self, day: Weekday) -> Self {
         Self(self.0 | 1 << day.to_monday_zero_offset())
     }
 
-    /// Whether `day` is one of them.
     pub fn contain(self, day: Weekday) -> bool {
         self.0 & (1 << day.to_monday_zero_offset()) != 0
     }
 
-    /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -102,7 +85,6 @@ impl Days {
     }
 }
 
-/// How a day of the week is written.
 pub const fn day_name(day: Weekday) -> &'static str {
     match day {
         Weekday::Monday => "Mon",
@@ -144,7 +126,7 @@ fn clock(time: Time) -> String {
 }
 
 impl Span {
-    /// The fields by which a manifest says it. What is read from them is the same span again.
+    /// The fields of a manifest that declare this span.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Once { from, to } => {
@@ -190,7 +172,7 @@ impl fmt::Display for Span {
 }
 
 impl Schedule {
-    /// The windows with the clock of `zone_name`, an IANA name; `None` where there is no such zone.
+    /// `None` if there is no zone `zone_name`.
     pub fn new(zone_name: &str, windows: Vec<Window>) -> Option<Self> {
         let zone = TimeZone::get(zone_name).ok()?;
         Some(Self { zone_name: zone_name.into(), zone, windows })
@@ -208,7 +190,7 @@ impl Schedule {
         self.windows.iter().filter_map(|window| self.boundary(&window.span, after, wall)).min()
     }
 
-    /// What a clock on the wall that stands still instead of going back shows at `at`.
+    /// The time at `at` on a wall clock that stands still instead of going back.
     pub fn wall(&self, at: Timestamp) -> DateTime {
         let shown = self.zone.to_datetime(at);
         let ambiguous = self.zone.to_ambiguous_timestamp(shown).offset();
@@ -223,7 +205,7 @@ impl Schedule {
         shown
     }
 
-    /// When the clock on the wall shows `wall` or a later time first; `None` beyond the calendar.
+    /// The first moment at which the wall clock shows `wall` or a later time; `None` beyond the calendar.
     pub fn reached(&self, wall: DateTime) -> Option<Timestamp> {
         match self.zone.to_ambiguous_timestamp(wall).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(wall).ok(),
@@ -270,7 +252,7 @@ impl Schedule {
         }
     }
 
-    /// The first time after `after` that a pattern says.
+    /// The first time of a pattern after `after`.
     fn start(&self, cron: &Cron, after: Timestamp) -> Option<Timestamp> {
         let mut wall = self.wall(after);
         // Where the clock stands still, several times on the wall are reached at one moment: an hour or two of minutes.
@@ -284,8 +266,8 @@ impl Schedule {
         None
     }
 
-    /// The windows that never decide because earlier ones cover them, counted from 0. Told minute by minute of a week;
-    /// only windows on days of the week cover others.
+    /// The windows, counted from 0, that never decide because earlier ones cover every minute of their week. Only
+    /// windows on days of the week cover others.
     pub fn shadowed(&self) -> Vec<usize> {
         let mut covered = vec![false; 7 * 24 * 60];
         let mut shadowed = Vec::new();
@@ -303,7 +285,7 @@ impl Schedule {
 }
 
 impl Span {
-    /// Whether it never is: a pattern that no date fits.
+    /// Whether no date fits the pattern.
     pub fn never(&self) -> bool {
         match self {
             Self::Once { .. } | Self::Recurring { .. } => false,
@@ -314,7 +296,7 @@ impl Span {
         }
     }
 
-    /// When it is over for good, on the wall.
+    /// Its end, after which it never decides again.
     pub fn over(&self) -> Option<DateTime> {
         match self {
             Self::Once { to, .. } => *to,
@@ -386,13 +368,13 @@ mod tests {
     /// The next boundaries after a moment, as the wall clock and UTC show them.
     fn boundaries(schedule: &Schedule, after: &str, count: usize) -> Vec<String> {
         let mut at: Timestamp = after.parse().unwrap();
-        let mut told = Vec::new();
+        let mut found = Vec::new();
         for _ in 0..count {
             at = schedule.next_boundary(at).unwrap();
             let inside = if schedule.deciding(at).is_some() { "begins" } else { "ends" };
-            told.push(format!("{inside} {} = {at}", schedule.zone.to_datetime(at)));
+            found.push(format!("{inside} {} = {at}", schedule.zone.to_datetime(at)));
         }
-        told
+        found
     }
 
     #[test]
@@ -474,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cron_window_lasts_so_long_in_real_time() {
+    fn a_cron_window_has_its_length_in_real_time() {
         let hours = schedule("America/New_York", vec![cron("30 1 * * *", SignedDuration::from_hours(2))]);
         let expected =
             ["begins 2026-03-08T01:30:00 = 2026-03-08T06:30:00Z", "ends 2026-03-08T04:30:00 = 2026-03-08T08:30:00Z"];
@@ -495,16 +477,16 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_told_as_they_are_written() {
+    fn spans_are_displayed_as_they_are_written() {
         let days = Weekday::Monday.cycle_forward().take(4).fold(Days::default(), Days::with);
         let nights = Span::Recurring { days, from: time(22, 0, 0, 0), ends_after: 1, to: time(6, 0, 0, 0) };
         let once = Span::Once { from: date(2026, 12, 23).at(22, 0, 0, 0), to: Some(date(2026, 12, 24).at(2, 0, 0, 0)) };
-        let told = |span: Span| span.to_string();
-        assert_eq!(told(nights), "Mon-Thu 22:00-06:00");
-        assert_eq!(told(once), "2026-12-23 22:00-2026-12-24 02:00");
-        assert_eq!(told(weekly(Weekday::Friday, "21:00:00", Weekday::Monday, "06:00:00")), "Fri 21:00-Mon 06:00");
-        assert_eq!(told(daily("22:00:00", "06:00:00")), "22:00-06:00");
-        assert_eq!(told(cron("0 12 * * 1-5", SignedDuration::from_mins(90))), "cron 0 12 * * 1-5 for 1h 30m");
+        let shown = |span: Span| span.to_string();
+        assert_eq!(shown(nights), "Mon-Thu 22:00-06:00");
+        assert_eq!(shown(once), "2026-12-23 22:00-2026-12-24 02:00");
+        assert_eq!(shown(weekly(Weekday::Friday, "21:00:00", Weekday::Monday, "06:00:00")), "Fri 21:00-Mon 06:00");
+        assert_eq!(shown(daily("22:00:00", "06:00:00")), "22:00-06:00");
+        assert_eq!(shown(cron("0 12 * * 1-5", SignedDuration::from_mins(90))), "cron 0 12 * * 1-5 for 1h 30m");
     }
 
     const ZONES: [&str; 6] =
@@ -528,7 +510,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
-        /// Against a clock that is walked minute by minute: what it has shown so far decides, whatever the zone did.
+        /// Compares with a clock that is walked minute by minute: the latest time that it has shown decides.
         #[test]
         fn a_minute_by_minute_walk_agrees(zone in 0..ZONES.len(), spans in proptest::collection::vec(any_span(), 1..4), year in 0..9_i16, month in 0..12_i8) {
             let schedule = schedule(ZONES[zone], spans);
@@ -555,7 +537,7 @@ mod tests {
         }
     }
 
-    /// Whether a span covers a time on the wall, told by trying every day near it.
+    /// Whether a span covers a time on the wall clock, by trying every day near it.
     fn covers(span: &Span, shown: DateTime) -> bool {
         match span {
             Span::Once { from, to } => *from <= shown && to.is_none_or(|to| shown < to),

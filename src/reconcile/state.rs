@@ -1,11 +1,11 @@
-//! The states that a manifest asks for and that the platform shows, and the calls that lead from one to the other.
+//! Desired and observed states, and the calls that lead from one to the other.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The two states a manifest can ask for.
+/// A state that a manifest can declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 pub enum Desired {
     /// Online.
@@ -15,7 +15,6 @@ pub enum Desired {
 }
 
 impl Desired {
-    /// The word as the manifest spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "Running",
@@ -43,16 +42,14 @@ pub enum Observed {
     Suspended,
     /// The platform answered 404 on a direct read. Never just absent from a list.
     Missing,
-    /// Not known: not read yet, unreadable, an unknown word without `online`, or stale.
+    /// Not read yet, unreadable, an unknown word without `online`, or stale.
     Unknown,
 }
 
 impl Observed {
-    /// Every state, in the order of the design's table.
     pub const ALL: [Self; 6] =
         [Self::Running, Self::Stopped, Self::Creating, Self::Suspended, Self::Missing, Self::Unknown];
 
-    /// The word used in status, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "Running",
@@ -81,7 +78,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// The word used in logs, metrics and plans.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -96,7 +92,7 @@ impl Action {
         }
     }
 
-    /// What the app is wanted to be after it.
+    /// The state that the call leads to.
     pub const fn aims_at(self) -> Desired {
         match self {
             Self::Stop => Desired::Stopped,
