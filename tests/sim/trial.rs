@@ -479,10 +479,12 @@ impl Trial {
         let paused = recent.iter().filter(whole).filter(of_this_process).filter(|logged| logged.pause.is_some());
         for refused in paused.clone() {
             let within = last.at > arrived(refused) && last.at < arrived(refused) + pause(refused);
-            let answered_since = |from: Timestamp, until: Timestamp| {
+            // An answer to anything but the refused app shows that the refusal is that app's own.
+            let answered_since = |refused: &Logged, until: Timestamp| {
                 recent.iter().filter(whole).any(|other| {
                     let refusal = other.pause.is_some() || other.status == 429;
-                    !refusal && other.app != refused.app && arrived(other) >= from && arrived(other) <= until
+                    let after = arrived(other) >= arrived(refused) && arrived(other) <= until;
+                    !refusal && other.app != refused.app && after
                 })
             };
             let confirmed = || {
@@ -490,12 +492,12 @@ impl Trial {
                     other.app != refused.app
                         && arrived(other) <= arrived(refused)
                         && arrived(refused) < arrived(other) + pause(other)
-                        && !answered_since(arrived(other), arrived(refused))
+                        && !answered_since(other, arrived(refused))
                 })
             };
             let scope = refused.app.is_none() || last.app == refused.app || confirmed();
             assert!(!(within && scope), "S6: seed {}: a request {last:?} after {refused:?}", self.seed);
-            if !scope && within && !answered_since(arrived(refused), last.at) {
+            if !scope && within && !answered_since(refused, last.at) {
                 let asked = |other: &&Logged| other.at > arrived(refused) && other.delivery == Delivery::Whole;
                 let probes = recent.iter().filter(asked).filter(|other| arrived(other) > last.at).count();
                 assert!(probes <= 1, "S6: seed {}: {probes} probes after {refused:?}", self.seed);
