@@ -21,7 +21,8 @@ pub(crate) struct Kind {
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
-    let shell = vec!["-c", "command -v inotifywait yq curl"];
+    // One by one: `command -v` of several names succeeds if one of them is there.
+    let shell = vec!["-c", "command -v inotifywait && command -v yq && command -v curl"];
     let shell_needs = "needs inotifywait (inotify-tools), yq and curl";
     let python = vec!["-c", "import watchfiles, httpx, yaml"];
     let python_needs = "needs Python with watchfiles, httpx and PyYAML; BENCH_PYTHON names the interpreter";
