@@ -34,7 +34,7 @@ impl Gate {
         }
     }
 
-    /// The same trouble again. A request that was sent before the gate closed does not count as a probe.
+    /// Closes the gate again for the same trouble. A request that was sent before it closed does not count as a probe.
     pub(super) fn refused(&mut self, now: Moment) {
         self.probe = self.probe.saturating_add(u32::from(self.probing));
         self.probe_later(now);

@@ -5,7 +5,7 @@
 //! control characters, broken UTF-8 and broken escapes (they become U+FFFD), numbers out of range, and nesting of any
 //! depth. NaN and Infinity are reported with their place. Other faults make only their own item of a list unreadable.
 //!
-//! `serde_json` does not fit: it rejects a whole text at the first of these faults, and reports no place within it.
+//! `serde_json` does not fit: it rejects a whole text at the first of these faults.
 
 use serde_json::{Map, Number, Value};
 
