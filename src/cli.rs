@@ -77,7 +77,7 @@ pub enum Command {
     /// Show the calls that `run` would send now, and send none
     #[command(
         after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # exit code 0: \
-        no changes, 2: changes, 1: error\n  campos-operator plan -o json | jq '.actions'\n  campos-operator plan -o markdown | gh pr \
+        no changes, 2: changes, 1: an error, or an app is stuck\n  campos-operator plan -o json | jq '.actions'\n  campos-operator plan -o markdown | gh pr \
         comment 42 --body-file -"
     )]
     Plan(PlanArgs),
@@ -292,7 +292,7 @@ pub struct PlanArgs {
     /// Format of the plan
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
-    /// Exit with 2 if there are changes
+    /// Exit with 2 if there are changes, and with 1 if an app is stuck: only an edit or a person helps it
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
 }

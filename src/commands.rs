@@ -52,19 +52,18 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             let requested = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            if requested || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                // An error here cannot be printed either.
-                let _ = error.print();
+            let printed = if requested || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                error.print()
             } else {
                 print_note(usage(error).trim_end());
-            }
-            return if requested { Exit::Done } else { Exit::Failed };
+                Ok(())
+            };
+            let lost = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+            return if requested && !lost { Exit::Done } else { Exit::Failed };
         }
     };
     match dispatch(&cli) {
         Ok(exit) => exit,
-        // A reader that closed the pipe (`| head`) is no error.
-        Err(error) if broken_pipe(&error) => Exit::Done,
         Err(error) => {
             print_error(&error);
             Exit::Failed
@@ -159,10 +158,6 @@ impl Drop for Runtime {
 
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-fn broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use terminal_size::{Height, Width, terminal_size};
 
 use super::client::{App, Daemon, Follow, NOT_LOADED, unknown};
 use super::text::{
-    Cell, Layout, clip, escape, json, json_pretty, lines, print, print_data, print_error, print_note, render, span,
+    Cell, Closed, Layout, clip, escape, json, json_pretty, lines, print_error, print_live, print_note, render, span,
     widths, yaml,
 };
 use super::{Exit, runtime};
 use crate::cli::{Color, GetArgs, GetOutput};
 use crate::clock::Clock;
+use crate::printable;
 use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
 use crate::telemetry;
@@ -104,10 +105,14 @@ impl View {
         self.output.is_none() || self.is_wide()
     }
 
-    fn print(self, page: &str) -> io::Result<()> {
+    fn print(self, page: &str) -> anyhow::Result<()> {
+        self.print_live(page).map(|_| ())
+    }
+
+    fn print_live(self, page: &str) -> anyhow::Result<Result<(), Closed>> {
         match self.output {
-            None | Some(GetOutput::Wide | GetOutput::Name) => print(page),
-            Some(GetOutput::Json | GetOutput::Yaml) => print_data(page),
+            None | Some(GetOutput::Wide | GetOutput::Name) => print_live(&printable::page(page)),
+            Some(GetOutput::Json | GetOutput::Yaml) => print_live(page),
         }
     }
 
@@ -231,12 +236,16 @@ async fn watch(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result
             let changed =
                 chosen.iter().filter(|(name, app)| printed.get(*name).is_none_or(|before| differs(before, app, view)));
             for (name, app) in gone.chain(changed.map(|(name, app)| (name, Some(app)))) {
-                view.print(&view.change(name, app, columns, now)?)?;
+                if view.print_live(&view.change(name, app, columns, now)?)? == Err(Closed) {
+                    return Ok(Exit::Done);
+                }
             }
         } else {
             let apps: Vec<&App> = chosen.values().collect();
             let (text, first) = first(view, &apps, now)?;
-            view.print(&text)?;
+            if view.print_live(&text)? == Err(Closed) {
+                return Ok(Exit::Done);
+            }
             columns = Some(first);
         }
         printed = chosen;
@@ -294,8 +303,9 @@ async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Resul
         loop {
             let frame = frame(view, &apps, lost.as_deref());
             let up = if drawn > 0 { format!("\x1b[{drawn}A\r\x1b[J") } else { String::new() };
-            print_data(&up)?;
-            print(&lines(&frame))?;
+            if print_live(&(up + &printable::page(&lines(&frame))))? == Err(Closed) {
+                return Ok(Exit::Done);
+            }
             drawn = frame.len();
             tokio::select! {
                 () = &mut change => break,

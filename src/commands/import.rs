@@ -54,12 +54,14 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
             .with_context(|| format!("could not write {}", schema.display()))?;
     }
     let (mut written, mut refused, mut unknown) = (0_usize, 0_usize, 0_usize);
+    // A stdout that cannot be written (a full disk) is reported when every manifest is there.
+    let mut printed = Ok(());
     for draft in &drafts {
         let path = args.out.join(&draft.file);
         let done = if args.force { replace(&path, &draft.text) } else { create(&path, &draft.text) };
         match done {
             Ok(()) => {
-                print(&format!("wrote {}\n", escape(&path.to_string_lossy())))?;
+                printed = printed.and_then(|()| print(&format!("wrote {}\n", escape(&path.to_string_lossy()))));
                 written += 1;
                 unknown += usize::from(draft.suspended);
             }
@@ -71,7 +73,8 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
         }
     }
     let left = observation.seen.len() - drafts.len();
-    print(&format!("{} apps: {written} written, {left} declared already\n", observation.seen.len()))?;
+    let total = format!("{} apps: {written} written, {left} declared already\n", observation.seen.len());
+    printed = printed.and_then(|()| print(&total));
     if unknown > 0 {
         warn(&format!(
             "{unknown} of them were neither running nor stopped: they are written with `suspend`; see their comments"
@@ -84,6 +87,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     if !complete {
         warn("not every app of the account was written; run import again for the rest");
     }
+    printed?;
     Ok(if refused == 0 && complete { Exit::Done } else { Exit::Failed })
 }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::text::{clip, escape, json_pretty, print, print_data, print_note};
+use super::text::{clip, escape, json_pretty, print, print_data, print_note, thousands};
 use super::{Exit, environment, runtime};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
@@ -21,7 +23,7 @@ use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Declared, Text};
+use crate::reconcile::desired::{Declared, Spec, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
@@ -38,9 +40,10 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     if let Some(trouble) = &report.trouble {
         bail!("could not read the manifests: {trouble}");
     }
-    for diagnostic in &diagnostics {
-        // The plan is data, so the errors of the manifests go to stderr.
-        print_note(&diagnostic.render(telemetry::colour(color, &std::io::stderr())));
+    print_diagnostics(&diagnostics, telemetry::colour(color, &std::io::stderr()));
+    if declared.is_empty() && diagnostics.is_empty() {
+        let roots: Vec<_> = args.manifests.manifests.iter().map(|root| root.display().to_string()).collect();
+        print_note(&format!("warning: no manifests in {}", escape(&roots.join(", "))));
     }
     let clock = Clock::system();
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
@@ -67,22 +70,61 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let plan = planned(&declared, &observation, gates, clock);
     let interval = limiter.list_interval(observation.pages, args.interval);
     let rate = limiter.observation_rate(observation.pages, observation.unlisted, interval);
-    let summary = Summary::of(&plan, &observation, rate, diagnostics.len());
+    let errors: Vec<String> = diagnostics.iter().filter(|one| one.is_error()).map(Diagnostic::one_line).collect();
+    let per_minute = limiter.requests_per_minute(clock.now());
+    let page = Page {
+        summary: Summary::of(&plan, &observation, rate, errors.len(), per_minute),
+        causes: causes(&declared, clock.wall()),
+        plan,
+        errors,
+    };
     match args.output {
-        PlanOutput::Text => print(&text(&plan, &summary, telemetry::colour(color, &std::io::stdout())))?,
-        PlanOutput::Json => print_data(&json(&plan, &summary)?)?,
-        PlanOutput::Markdown => {
-            let errors: Vec<String> = diagnostics.iter().map(Diagnostic::one_line).collect();
-            print(&markdown(&plan, &summary, &notes(&declared), &errors))?;
-        }
+        PlanOutput::Text => print(&page.text(telemetry::colour(color, &std::io::stdout())))?,
+        PlanOutput::Json => print_data(&page.json()?)?,
+        PlanOutput::Markdown => print(&page.markdown())?,
     }
-    Ok(summary.exit(args.detailed_exitcode))
+    Ok(page.summary.exit(args.detailed_exitcode))
 }
 
-/// The reasons that the manifests give for a suspension.
-fn notes(declared: &[Arc<Declared>]) -> BTreeMap<&AppName, &str> {
-    let suspended = declared.iter().filter_map(|declared| Some((&declared.name, declared.spec()?.suspend.as_ref()?)));
-    suspended.filter_map(|(name, suspension)| Some((name, suspension.reason.as_deref()?))).collect()
+/// Diagnostics that are printed whole on stderr: the plan is data. More than these would hide the plan.
+const DIAGNOSTICS: usize = 20;
+
+fn print_diagnostics(diagnostics: &[Diagnostic], colour: bool) {
+    for diagnostic in diagnostics.iter().take(DIAGNOSTICS) {
+        print_note(&diagnostic.render(colour));
+    }
+    if diagnostics.len() > DIAGNOSTICS {
+        let more = thousands(diagnostics.len() - DIAGNOSTICS);
+        print_note(&format!("and {more} more; `campos-operator validate` lists them"));
+    }
+}
+
+/// The part of the manifest that decides, with the reason that the manifest gives for it. In one reading, an edit and a
+/// drift look alike, so `state` is never called one of the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cause {
+    /// As `desiredBecause` of the status API.
+    because: String,
+    note: Option<Arc<str>>,
+}
+
+fn causes(declared: &[Arc<Declared>], wall: Timestamp) -> BTreeMap<AppName, Cause> {
+    let cause = |spec: &Spec| {
+        let target = spec.target(wall);
+        let note = spec.suspend.as_ref().filter(|_| target.suspended).and_then(|suspension| suspension.reason.clone());
+        Cause { because: spec.explain(target), note }
+    };
+    declared.iter().filter_map(|declared| Some((declared.name.clone(), cause(declared.spec()?)))).collect()
+}
+
+impl Cause {
+    /// For a line of the plan: `window 2, Fri 21:00-Mon 06:00`.
+    fn of_a_call(&self) -> String {
+        match self.because.as_str() {
+            "state" => "state (edit or drift)".into(),
+            because => because.replace(" (", ", ").trim_end_matches(')').to_owned(),
+        }
+    }
 }
 
 fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, clock: Clock) -> Plan {
@@ -109,30 +151,47 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
 struct Summary {
     stop: usize,
     start: usize,
+    stuck: usize,
     settled: usize,
+    /// Held or waiting.
     other: usize,
     manifest_errors: usize,
     /// Requests of the plan: the calls and the lists that verify them.
     requests: usize,
+    /// How long the calls take at the budget.
+    seconds: f64,
+    /// Requests per minute that the calls may use; absent if unlimited.
+    budget_per_minute: Option<f64>,
     /// Requests per minute afterwards: the list, and a read of each app that it does not show.
     requests_per_minute: f64,
 }
 
 impl Summary {
-    fn of(plan: &Plan, observation: &Observation, requests_per_minute: f64, manifest_errors: usize) -> Self {
+    fn of(
+        plan: &Plan,
+        observation: &Observation,
+        requests_per_minute: f64,
+        manifest_errors: usize,
+        budget_per_minute: Option<f64>,
+    ) -> Self {
         let count = |wanted: fn(&Decision) -> bool| plan.entries.iter().filter(|entry| wanted(&entry.decision)).count();
         let stop = plan.actions().filter(|(action, _)| action.aims_at() == Desired::Stopped).count();
-        let start = plan.actions().count() - stop;
+        let calls = plan.actions().count();
         let settled = count(|decision| matches!(decision, Decision::Settled(_)));
+        let stuck = count(|decision| matches!(decision, Decision::Stalled(_)));
         let pages = observation.pages as usize;
-        let verify = if stop + start == 0 { 0 } else { pages.min(stop + start) };
+        let verify = if calls == 0 { 0 } else { pages.min(calls) };
         Self {
             stop,
-            start,
+            start: calls - stop,
+            stuck,
             settled,
-            other: plan.entries.len() - stop - start - settled,
+            other: plan.entries.len() - calls - settled - stuck,
             manifest_errors,
-            requests: stop + start + verify,
+            requests: calls + verify,
+            seconds: budget_per_minute
+                .map_or(0.0, |budget| u32::try_from(calls).map_or(0.0, f64::from) * 60.0 / budget),
+            budget_per_minute,
             requests_per_minute,
         }
     }
@@ -141,55 +200,48 @@ impl Summary {
         self.stop + self.start > 0
     }
 
+    fn needs_person(&self) -> bool {
+        self.stuck + self.manifest_errors > 0
+    }
+
     fn exit(&self, detailed: bool) -> Exit {
-        match (self.manifest_errors, detailed && self.changes()) {
-            (0, true) => Exit::Changes,
-            (0, false) => Exit::Done,
+        match detailed {
             // Without the invalid manifests the plan is incomplete, and a pipeline must not apply it.
-            (1.., _) => Exit::Failed,
+            _ if self.manifest_errors > 0 => Exit::Failed,
+            true if self.stuck > 0 => Exit::Failed,
+            true if self.changes() => Exit::Changes,
+            true | false => Exit::Done,
         }
+    }
+
+    /// `2 to stop, 0 to start, 1 stuck, 7 settled, 0 other`.
+    fn counts(&self) -> String {
+        let Self { stop, start, stuck, settled, other, .. } = self;
+        format!("{stop} to stop, {start} to start, {stuck} stuck, {settled} settled, {other} other")
+    }
+
+    /// `about 2 min 30 s at 120/min`; nothing without a call or a limit.
+    fn duration(&self) -> Option<String> {
+        let budget = self.budget_per_minute.filter(|_| self.changes())?;
+        let time = Duration::try_from_secs_f64(self.seconds.ceil().max(1.0)).ok()?;
+        Some(format!("about {} at {budget:.0}/min", in_words(time)))
     }
 }
 
-fn text(plan: &Plan, summary: &Summary, colour: bool) -> String {
-    let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-    let widest = plan.entries.iter().map(|entry| entry.name.as_str().len()).max().unwrap_or(0);
-    let mut page = String::new();
-    for entry in &plan.entries {
-        let (mark, code) = match entry.decision {
-            Decision::Act(action) if action.aims_at() == Desired::Stopped => ("- stop ", "33"),
-            Decision::Act(_) => ("+ start", "32"),
-            Decision::Settled(_) => continue,
-            Decision::Held { .. } => ("  held ", "36"),
-            Decision::Wait { .. } => ("  wait ", "36"),
-            Decision::Stalled(_) => ("! stuck", "31"),
-        };
-        let desired = entry.desired.map_or("?", Desired::as_str);
-        let why = match entry.decision {
-            Decision::Act(_) | Decision::Settled(_) => String::new(),
-            Decision::Held { reason, instead_of } => format!("  {reason} (would {instead_of})"),
-            Decision::Wait { reason, .. } | Decision::Stalled(reason) => format!("  {reason}"),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            page,
-            "{} {:widest$}  {} -> {desired}{why}",
-            paint(code, mark),
-            entry.name.as_str(),
-            entry.observed,
-        );
+/// A duration of at most two units, as a person says it: `2 min 30 s`.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let first = units.iter().position(|(size, _)| seconds >= *size).unwrap_or(units.len() - 1);
+    let mut rest = seconds;
+    let mut words = Vec::new();
+    for (size, unit) in units.iter().skip(first).take(2) {
+        if rest >= *size || words.is_empty() {
+            words.push(format!("{} {unit}", rest / size));
+        }
+        rest %= size;
     }
-    let Summary { stop, start, settled, other, .. } = summary;
-    if !summary.changes() {
-        page += "No changes. ";
-    }
-    let _ = writeln!(page, "Plan: {stop} to stop, {start} to start, {settled} settled, {other} other.");
-    let _ = writeln!(
-        page,
-        "Requests: about {} to carry it out, then {:.1} a minute to watch.",
-        summary.requests, summary.requests_per_minute
-    );
-    page
+    words.join(" ")
 }
 
 /// Lines of each table in a comment; a forge takes 64 KiB.
@@ -197,49 +249,160 @@ const MOST: usize = 150;
 /// Characters of each error in a comment.
 const LONGEST: usize = 200;
 
-/// The plan as a comment on a pull request: the effects of merging it, and the apps that stay as they are.
-fn markdown(plan: &Plan, summary: &Summary, notes: &BTreeMap<&AppName, &str>, errors: &[String]) -> String {
-    let Summary { stop, start, settled, other, requests, requests_per_minute, .. } = summary;
-    let title = if summary.changes() { format!("{stop} to stop, {start} to start") } else { "no changes".into() };
-    // Writing to a String cannot fail.
-    let mut page = format!("### campos-operator plan: {title}\n");
-    if !errors.is_empty() {
-        let (count, s) = (errors.len(), if errors.len() == 1 { "" } else { "s" });
-        let _ = writeln!(page, "\n**{count} error{s} in the manifests: this plan is incomplete.**\n");
-        for error in errors.iter().take(MOST) {
-            let _ = writeln!(page, "- {}", code(&clip(error, LONGEST)));
-        }
-    }
-    let rows: Vec<String> = plan.entries.iter().filter_map(|entry| markdown_row(entry, notes)).collect();
-    if !rows.is_empty() {
-        page += "\n| | app | observed | desired | reason |\n| --- | --- | --- | --- | --- |\n";
-        page.extend(rows.iter().take(MOST).map(String::as_str));
-        if rows.len() > MOST {
-            let _ = writeln!(page, "\n... and {} more.", rows.len() - MOST);
-        }
-    }
-    let _ = writeln!(page, "\n{settled} settled, {other} other.");
-    let calls = if summary.changes() {
-        format!("About {requests} requests to carry it out, then")
-    } else {
-        "Watching takes".into()
-    };
-    let _ = writeln!(page, "{calls} {requests_per_minute:.1} a minute.");
-    page
+/// A plan with everything that is printed of it.
+#[derive(Debug)]
+struct Page {
+    plan: Plan,
+    summary: Summary,
+    causes: BTreeMap<AppName, Cause>,
+    /// The invalid manifests, a line each.
+    errors: Vec<String>,
 }
 
-fn markdown_row(entry: &Entry, notes: &BTreeMap<&AppName, &str>) -> Option<String> {
-    let note = notes.get(&entry.name).map(|note| format!(": {}", code(note))).unwrap_or_default();
-    let (what, why) = match entry.decision {
-        Decision::Settled(_) => return None,
-        Decision::Act(action) => (format!("**{action}**"), String::new()),
-        Decision::Held { reason: reason @ Reason::Suspended, .. } => ("held".into(), format!("{reason}{note}")),
-        Decision::Held { reason, instead_of } => ("held".into(), format!("{reason} (would {instead_of})")),
-        Decision::Wait { reason, .. } => ("waits".into(), reason.to_string()),
-        Decision::Stalled(reason) => ("**stuck**".into(), reason.to_string()),
-    };
-    let desired = entry.desired.map_or("?", Desired::as_str);
-    Some(format!("| {what} | {} | {} | {desired} | {why} |\n", code(entry.name.as_str()), entry.observed))
+impl Page {
+    fn cause(&self, entry: &Entry) -> Option<&Cause> {
+        self.causes.get(&entry.name)
+    }
+
+    /// Why an app is on the plan: for a call the deciding part of the manifest, otherwise the reason.
+    fn why(&self, entry: &Entry) -> String {
+        match entry.decision {
+            Decision::Act(_) => self.cause(entry).map(Cause::of_a_call).unwrap_or_default(),
+            Decision::Held { reason: Reason::Suspended, .. } => Reason::Suspended.to_string(),
+            Decision::Held { reason, instead_of } => format!("{reason} (would {instead_of})"),
+            Decision::Wait { reason, .. } | Decision::Stalled(reason) | Decision::Settled(reason) => reason.to_string(),
+        }
+    }
+
+    fn text(&self, colour: bool) -> String {
+        let paint =
+            |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+        let Self { plan, summary, .. } = self;
+        let unsettled = |entry: &&Entry| !matches!(entry.decision, Decision::Settled(_));
+        let widest = plan.entries.iter().filter(unsettled).map(|entry| entry.name.as_str().len()).max().unwrap_or(0);
+        let mut page = String::new();
+        for entry in &plan.entries {
+            let (mark, code) = match entry.decision {
+                Decision::Act(action) if action.aims_at() == Desired::Stopped => ("- stop ", "33"),
+                Decision::Act(_) => ("+ start", "32"),
+                Decision::Settled(_) => continue,
+                Decision::Held { .. } => ("  held ", "36"),
+                Decision::Wait { .. } => ("  wait ", "36"),
+                Decision::Stalled(_) => ("! stuck", "31"),
+            };
+            let desired = entry.desired.map_or("?", Desired::as_str);
+            let name = entry.name.as_str();
+            // Writing to a String cannot fail.
+            let _ = write!(page, "{} {name:widest$}  {} -> {desired}", paint(code, mark), entry.observed);
+            let _ = writeln!(page, "  {}", self.why(entry));
+        }
+        for error in self.errors.iter().take(DIAGNOSTICS) {
+            let _ = writeln!(page, "{} {}", paint("31", "! error"), escape(error));
+        }
+        if self.errors.len() > DIAGNOSTICS {
+            let _ = writeln!(page, "  and {} more invalid", thousands(self.errors.len() - DIAGNOSTICS));
+        }
+        if !summary.changes() && !summary.needs_person() {
+            page += "No changes. ";
+        }
+        let _ = write!(page, "Plan: {}", summary.counts());
+        let _ = match summary.manifest_errors {
+            0 => Ok(()),
+            1 => write!(page, ", 1 error in the manifests"),
+            errors => write!(page, ", {} errors in the manifests", thousands(errors)),
+        };
+        let _ = match summary.duration() {
+            Some(duration) => writeln!(page, "; {duration}."),
+            None => writeln!(page, "."),
+        };
+        let _ = writeln!(
+            page,
+            "Requests: about {} to carry it out, then {:.1} a minute to watch.",
+            summary.requests, summary.requests_per_minute
+        );
+        page
+    }
+
+    /// The plan as a comment on a pull request: the effects of merging it, and the apps that stay as they are.
+    fn markdown(&self) -> String {
+        let Self { plan, summary, errors, .. } = self;
+        let Summary { stop, start, stuck, requests, requests_per_minute, .. } = summary;
+        let title = if summary.changes() || summary.needs_person() {
+            format!("{stop} to stop, {start} to start, {stuck} stuck")
+        } else {
+            "no changes".into()
+        };
+        // Writing to a String cannot fail.
+        let mut page = format!("### campos-operator plan: {title}\n");
+        if !errors.is_empty() {
+            let (count, s) = (errors.len(), if errors.len() == 1 { "" } else { "s" });
+            let _ = writeln!(page, "\n**{count} error{s} in the manifests: this plan is incomplete.**\n");
+            for error in errors.iter().take(MOST) {
+                let _ = writeln!(page, "- {}", code(&clip(error, LONGEST)));
+            }
+            if errors.len() > MOST {
+                let _ = writeln!(page, "- ... and {} more", thousands(errors.len() - MOST));
+            }
+        }
+        let rows: Vec<String> = plan.entries.iter().filter_map(|entry| self.markdown_row(entry)).collect();
+        if !rows.is_empty() {
+            page += "\n| | app | observed | desired | reason |\n| --- | --- | --- | --- | --- |\n";
+            page.extend(rows.iter().take(MOST).map(String::as_str));
+            if rows.len() > MOST {
+                let _ = writeln!(page, "\n... and {} more.", thousands(rows.len() - MOST));
+            }
+        }
+        let _ = writeln!(page, "\n{}.", summary.counts());
+        let calls = match (summary.changes(), summary.duration()) {
+            (true, Some(duration)) => format!("About {requests} requests to carry it out ({duration}), then"),
+            (true, None) => format!("About {requests} requests to carry it out, then"),
+            (false, _) => "Watching takes".into(),
+        };
+        let _ = writeln!(page, "{calls} {requests_per_minute:.1} a minute.");
+        page
+    }
+
+    fn markdown_row(&self, entry: &Entry) -> Option<String> {
+        let (what, note) = match entry.decision {
+            Decision::Act(action) => (format!("**{action}**"), None),
+            Decision::Held { .. } => ("held".into(), self.cause(entry).and_then(|cause| cause.note.as_deref())),
+            Decision::Wait { .. } => ("waits".into(), None),
+            Decision::Stalled(_) => ("**stuck**".into(), None),
+            Decision::Settled(_) => return None,
+        };
+        let note = note.map(|note| format!(": {}", code(note))).unwrap_or_default();
+        let desired = entry.desired.map_or("?", Desired::as_str);
+        let (name, why) = (code(entry.name.as_str()), self.why(entry));
+        Some(format!("| {what} | {name} | {} | {desired} | {why}{note} |\n", entry.observed))
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        let entry = |entry: &Entry| {
+            let (decision, action) = match entry.decision {
+                Decision::Act(action) => ("Act", Some(action)),
+                Decision::Settled(_) => ("Settled", None),
+                Decision::Wait { .. } => ("Wait", None),
+                Decision::Held { instead_of, .. } => ("Held", Some(instead_of)),
+                Decision::Stalled(_) => ("Stalled", None),
+            };
+            json!({
+                "name": entry.name.as_str(),
+                "appId": entry.app_id.as_ref().map(AppId::as_str),
+                "desired": entry.desired.map(Desired::as_str),
+                "desiredBecause": self.cause(entry).map(|cause| &cause.because),
+                "observed": entry.observed.as_str(),
+                "decision": decision,
+                "action": action.map(Action::as_str),
+                "reason": entry.decision.reason().as_str(),
+            })
+        };
+        let actions: Vec<_> = self.plan.actions().map(|(_, acting)| entry(acting)).collect();
+        let apps: Vec<_> = self.plan.entries.iter().map(entry).collect();
+        Ok(json_pretty(&json!({
+            "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps,
+            "errors": self.errors, "summary": self.summary,
+        }))?)
+    }
 }
 
 /// Foreign text as a code span on one line, in which nothing is markup, a link or a mention.
@@ -254,33 +417,6 @@ fn code(text: &str) -> String {
     format!("{fence}{pad}{text}{pad}{fence}")
 }
 
-fn json(plan: &Plan, summary: &Summary) -> serde_json::Result<String> {
-    let entry = |entry: &Entry| {
-        let (decision, action) = match entry.decision {
-            Decision::Act(action) => ("Act", Some(action)),
-            Decision::Settled(_) => ("Settled", None),
-            Decision::Wait { .. } => ("Wait", None),
-            Decision::Held { instead_of, .. } => ("Held", Some(instead_of)),
-            Decision::Stalled(_) => ("Stalled", None),
-        };
-        json!({
-            "name": entry.name.as_str(),
-            "appId": entry.app_id.as_ref().map(AppId::as_str),
-            "desired": entry.desired.map(Desired::as_str),
-            "observed": entry.observed.as_str(),
-            "decision": decision,
-            "action": action.map(Action::as_str),
-            "reason": entry.decision.reason().as_str(),
-        })
-    };
-    let actions: Vec<_> = plan.actions().map(|(_, entry_)| entry(entry_)).collect();
-    let apps: Vec<_> = plan.entries.iter().map(entry).collect();
-    let page = json!({
-        "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps, "summary": summary,
-    });
-    json_pretty(&page)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,23 +428,60 @@ mod tests {
         Entry { name: name.parse().unwrap(), app_id: None, desired, observed, decision }
     }
 
-    fn summary(stop: usize, manifest_errors: usize) -> Summary {
-        Summary { stop, start: 0, settled: 3, other: 2, manifest_errors, requests: 2 * stop, requests_per_minute: 1.0 }
+    fn page(entries: Vec<Entry>, errors: &[&str]) -> Page {
+        let plan = Plan { entries };
+        let observation = Observation {
+            seen: vec![],
+            missing: vec![],
+            flaw: None,
+            pages: 1,
+            unreadable: 0,
+            problems: vec![],
+            unlisted: 0,
+            doubt: crate::reconcile::doubt::Doubt::new(false),
+        };
+        let summary = Summary::of(&plan, &observation, 1.0, errors.len(), Some(120.0));
+        let cause = |because: &str| Cause { because: because.into(), note: Some("ask @ana | `rm`\n<b>".into()) };
+        let causes = BTreeMap::from([
+            ("down".parse().unwrap(), cause("state")),
+            ("night".parse().unwrap(), cause("window 2 (Fri 21:00-Mon 06:00)")),
+            ("held".parse().unwrap(), cause("suspend")),
+        ]);
+        Page { plan, summary, causes, errors: errors.iter().map(|&error| error.to_owned()).collect() }
+    }
+
+    fn example() -> Page {
+        let entries = vec![
+            entry("down", Decision::Act(Action::Stop)),
+            entry("night", Decision::Act(Action::Stop)),
+            entry("held", Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop }),
+            entry("gone", Decision::Stalled(Reason::AppNotFound)),
+            entry("fine", Decision::Settled(Reason::Settled)),
+        ];
+        page(entries, &["a.yaml:1:1: what is `sate`?"])
+    }
+
+    #[test]
+    fn a_plan_on_a_terminal() {
+        insta::assert_snapshot!(example().text(false), @r"
+        - stop  down   Running -> Stopped  state (edit or drift)
+        - stop  night  Running -> Stopped  window 2, Fri 21:00-Mon 06:00
+          held  held   Running -> Stopped  Suspended
+        ! stuck gone   Running -> Stopped  AppNotFound
+        ! error a.yaml:1:1: what is `sate`?
+        Plan: 2 to stop, 0 to start, 1 stuck, 1 settled, 1 other, 1 error in the manifests; about 1 s at 120/min.
+        Requests: about 3 to carry it out, then 1.0 a minute to watch.
+        ");
+        insta::assert_snapshot!(page(vec![], &[]).text(false), @r"
+        No changes. Plan: 0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
+        Requests: about 0 to carry it out, then 1.0 a minute to watch.
+        ");
     }
 
     #[test]
     fn a_comment_worth_posting() {
-        let plan = Plan {
-            entries: vec![
-                entry("down", Decision::Act(Action::Stop)),
-                entry("held", Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop }),
-                entry("gone", Decision::Stalled(Reason::AppNotFound)),
-            ],
-        };
-        let held = "held".parse().unwrap();
-        let notes = BTreeMap::from([(&held, "ask @ana | `rm`\n<b>")]);
-        insta::assert_snapshot!(markdown(&plan, &summary(1, 1), &notes, &["a.yaml:1:1: what is `sate`?".into()]), @r"
-        ### campos-operator plan: 1 to stop, 0 to start
+        insta::assert_snapshot!(example().markdown(), @r"
+        ### campos-operator plan: 2 to stop, 0 to start, 1 stuck
 
         **1 error in the manifests: this plan is incomplete.**
 
@@ -316,17 +489,18 @@ mod tests {
 
         | | app | observed | desired | reason |
         | --- | --- | --- | --- | --- |
-        | **stop** | `down` | Running | Stopped |  |
+        | **stop** | `down` | Running | Stopped | state (edit or drift) |
+        | **stop** | `night` | Running | Stopped | window 2, Fri 21:00-Mon 06:00 |
         | held | `held` | Running | Stopped | Suspended: ``ask @ana \| `rm`\n<b>`` |
         | **stuck** | `gone` | Running | Stopped | AppNotFound |
 
-        3 settled, 2 other.
-        About 2 requests to carry it out, then 1.0 a minute.
+        2 to stop, 0 to start, 1 stuck, 1 settled, 1 other.
+        About 3 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
         ");
-        insta::assert_snapshot!(markdown(&Plan::default(), &summary(0, 0), &notes, &[]), @"
+        insta::assert_snapshot!(page(vec![], &[]).markdown(), @r"
         ### campos-operator plan: no changes
 
-        3 settled, 2 other.
+        0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
         Watching takes 1.0 a minute.
         ");
     }
@@ -334,16 +508,17 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_comment_is_harmless(text in hostile()) {
-            let held = "held".parse().unwrap();
-            let page = |text: &str| {
-                let plan = Plan {
-                    entries: vec![entry("held", Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop })],
-                };
-                markdown(&plan, &summary(0, 1), &BTreeMap::from([(&held, text)]), &[text.to_owned()])
+            let shown = |text: &str| {
+                let held = entry("held", Decision::Held { reason: Reason::Suspended, instead_of: Action::Stop });
+                let mut page = page(vec![held], &[text]);
+                for cause in page.causes.values_mut() {
+                    cause.note = Some(text.into());
+                }
+                page.markdown()
             };
-            assert_page(&page(&text), &page("x"));
+            assert_page(&shown(&text), &shown("x"));
             // Nothing of it is markup: with its code spans taken away, the pages are one and the same.
-            let bare = |text: &str| page(text).replace(&code(&clip(text, LONGEST)), "").replace(&code(text), "");
+            let bare = |text: &str| shown(text).replace(&code(&clip(text, LONGEST)), "").replace(&code(text), "");
             assert_eq!(bare(&text), bare("x"));
             let fence = code(&text).chars().take_while(|c| *c == '`').count();
             let inner = &code(&text)[fence..code(&text).len() - fence];
@@ -354,9 +529,31 @@ mod tests {
     #[test]
     fn a_plan_of_ten_thousand_fits_a_comment() {
         let long = "a".repeat(63);
-        let plan = Plan { entries: (0..10_000).map(|_| entry(&long, Decision::Act(Action::Stop))).collect() };
+        let entries = (0..10_000).map(|_| entry(&long, Decision::Act(Action::Stop))).collect();
         let mistakes = vec!["x".repeat(2000); 1000];
-        assert!(markdown(&plan, &summary(10_000, 1000), &BTreeMap::new(), &mistakes).len() < 65_536);
+        let mistakes: Vec<&str> = mistakes.iter().map(String::as_str).collect();
+        assert!(page(entries, &mistakes).markdown().len() < 65_536);
+    }
+
+    #[test]
+    fn durations_in_words() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (150, "2 min 30 s"),
+            (3600, "1 h"),
+            (5000, "1 h 23 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+        }
+    }
+
+    #[test]
+    fn three_hundred_stops_take_two_and_a_half_minutes() {
+        let entries = (0..300).map(|number| entry(&format!("a{number}"), Decision::Act(Action::Stop))).collect();
+        assert!(page(entries, &[]).text(false).contains("; about 2 min 30 s at 120/min."));
     }
 
     #[test]
@@ -375,16 +572,21 @@ mod tests {
 
     #[test]
     fn text_and_exit_code_agree() {
-        for (stop, errors, detailed, exit) in [
-            (0, 0, true, Exit::Done),
-            (1, 0, false, Exit::Done),
-            (1, 0, true, Exit::Changes),
-            (1, 1, true, Exit::Failed),
-            (0, 1, false, Exit::Failed),
+        let stop = || entry("down", Decision::Act(Action::Stop));
+        let stuck = || entry("gone", Decision::Stalled(Reason::AppNotFound));
+        for (entries, errors, exit, detailed) in [
+            (vec![], &[][..], Exit::Done, Exit::Done),
+            (vec![stop()], &[], Exit::Done, Exit::Changes),
+            (vec![stuck()], &[], Exit::Done, Exit::Failed),
+            (vec![stop(), stuck()], &[], Exit::Done, Exit::Failed),
+            (vec![stop()], &["e"], Exit::Failed, Exit::Failed),
+            (vec![], &["e"], Exit::Failed, Exit::Failed),
         ] {
-            let summary = summary(stop, errors);
-            assert_eq!(summary.exit(detailed), exit);
-            assert_eq!(text(&Plan::default(), &summary, false).contains("No changes"), stop == 0);
+            let page = page(entries, errors);
+            assert_eq!((page.summary.exit(false), page.summary.exit(true)), (exit, detailed));
+            let nothing = detailed == Exit::Done;
+            assert_eq!(page.text(false).contains("No changes"), nothing, "{}", page.text(false));
+            assert_eq!(page.markdown().contains("no changes"), nothing);
         }
     }
 }

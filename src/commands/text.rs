@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,16 +14,29 @@ use serde_json::Value;
 use crate::printable;
 pub(super) use crate::printable::escape;
 
+/// The reader of stdout closed the pipe, as `| head -1` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed;
+
 /// Writes a page for a person to stdout.
-pub(super) fn print(page: &str) -> io::Result<()> {
+pub(super) fn print(page: &str) -> anyhow::Result<()> {
     print_data(&printable::page(page))
 }
 
-/// Writes data for a machine to stdout, and the sequences that move a terminal's cursor.
-pub(super) fn print_data(data: &str) -> io::Result<()> {
+/// Writes data for a machine to stdout. Output after a closed pipe is discarded: what a command does, and its exit code,
+/// do not depend on the reader.
+pub(super) fn print_data(data: &str) -> anyhow::Result<()> {
+    print_live(data).map(|_| ())
+}
+
+/// Writes data, or the sequences that move a terminal's cursor, for a command that ends when its reader does.
+pub(super) fn print_live(data: &str) -> anyhow::Result<Result<(), Closed>> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(data.as_bytes())?;
-    stdout.flush()
+    match stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Err(Closed)),
+        Err(error) => Err(error).context("could not write to stdout"),
+    }
 }
 
 /// Writes a page for a person to stderr, beside the data.
@@ -172,6 +186,14 @@ pub(super) fn clip(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(most.saturating_sub(1)).chain((most > 0).then_some('…')).collect()
+}
+
+/// A number with its thousands apart: `2,990`.
+pub(super) fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
 }
 
 /// A span of time as kubectl writes it: short, and never negative.

@@ -161,6 +161,10 @@ impl Diagnostic {
         out
     }
 
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// The found and the fitting value, as far as they are known.
     pub fn label(&self) -> String {
         match (&self.found, &self.fits) {

@@ -140,6 +140,8 @@ pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now
             return Decision::Settled(Reason::Settled);
         }
         (Desired::Stopped, Observed::Suspended) => return Decision::Settled(Reason::SuspendedByPlatform),
+        // The manifest says hands off, so no person has to do anything about it.
+        (Desired::Running, Observed::Suspended) if target.suspended => Action::Start,
         (Desired::Running, Observed::Suspended) => return Decision::Stalled(Reason::SuspendedByPlatform),
         (_, Observed::Creating) => return Decision::Wait { reason: Reason::BeingCreated, until: None },
         (_, Observed::Missing) if !gates.list_unreadable => return Decision::Stalled(Reason::AppNotFound),

@@ -54,7 +54,8 @@ fn plan_prints_what_run_would_do_and_calls_nothing() {
     assert_eq!(code(&text), 0, "{}", stderr(&text));
     assert_eq!(
         stdout(&text),
-        "- stop  down  Running -> Stopped\nPlan: 1 to stop, 0 to start, 1 settled, 0 other.\n\
+        "- stop  down  Running -> Stopped  state (edit or drift)\n\
+         Plan: 1 to stop, 0 to start, 0 stuck, 1 settled, 0 other; about 1 s at 120/min.\n\
          Requests: about 2 to carry it out, then 1.0 a minute to watch.\n"
     );
     assert_eq!(code(&plan(&["--detailed-exitcode"])), 2);

@@ -12,6 +12,7 @@ mod hostile;
 mod import;
 mod log;
 mod losing;
+mod pipes;
 mod port;
 mod process;
 mod reference;
