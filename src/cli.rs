@@ -178,9 +178,20 @@ pub struct ManifestArgs {
     /// Directory of manifests, read recursively; repeatable
     #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub rules: RulesArgs,
+}
+
+/// Which files below a directory are read.
+#[derive(Debug, Clone, Args)]
+pub struct RulesArgs {
     /// Follow links that lead out of the directory; links within it (ConfigMaps, git-sync) are always followed
     #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
     pub follow_links: bool,
+    /// Skip files and directories that match this pattern, as a line of .gitignore; repeatable. For files to skip always,
+    /// write the patterns into .camposignore
+    #[arg(long, env = "CAMPOS_OPERATOR_EXCLUDE", value_name = "GLOB", value_parser = crate::manifest::source::check_glob)]
+    pub exclude: Vec<String>,
 }
 
 /// How the operator detects changes of manifests.
@@ -309,12 +320,11 @@ pub enum PlanOutput {
 
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Files and directories; "-" reads stdin
-    #[arg(default_value = "./manifests", value_name = "PATH")]
+    /// Files, directories and pipes; "-" reads stdin
+    #[arg(env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Follow links that lead out of a directory
-    #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
-    pub follow_links: bool,
+    #[command(flatten)]
+    pub rules: RulesArgs,
     /// Format of the mistakes
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: ValidateOutput,
@@ -350,7 +360,7 @@ pub struct ExplainArgs {
     /// Name of the app; optional with --file, for all apps of the file
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Explain this manifest, without a daemon
+    /// Explain this manifest, without a daemon; "-" reads stdin
     #[arg(short, long, env = "CAMPOS_OPERATOR_FILE", value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Moment to explain: RFC 3339, or a time in the time zone of the app, such as 2026-12-24T02:00 [default: now]

@@ -14,12 +14,14 @@
 pub mod diagnostic;
 pub mod doubts;
 mod engine;
+mod foreign;
 mod hints;
 pub mod json_schema;
 pub mod load;
 #[cfg(test)]
 mod mistakes;
 mod reader;
+mod recognize;
 mod scan;
 pub mod schema;
 mod second_opinion;

@@ -743,7 +743,7 @@ impl<P: Platform> Operator<P> {
             && self.fleet.at_rest()
             && self.tasks.is_empty()
         {
-            let trouble = self.fleet.stalled().max(source.problems.len()).max(usize::from(!source.available));
+            let trouble = self.fleet.stalled().max(source.errors).max(usize::from(!source.available));
             return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
         }
         let late = self.clock.now() >= deadline;

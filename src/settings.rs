@@ -12,10 +12,10 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, PolicyArg, RunArgs, WatchArg};
+use crate::cli::{ApiArgs, Cli, PolicyArg, RulesArgs, RunArgs, WatchArg};
 use crate::http;
 use crate::manifest::diagnostic::nearest;
-use crate::manifest::source::Options;
+use crate::manifest::source::{Options, Rules, STDIN};
 use crate::operator;
 use crate::platform::Team;
 use crate::reconcile::desired::Policy;
@@ -128,9 +128,22 @@ pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
         let wrong = |why: String| SettingsError::Manifests { path: path.clone(), why };
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return Err(wrong("not a directory".into())),
+            Ok(_) => {
+                return Err(wrong(
+                    "not a directory; `run` reads directories only, so give the directory of the file".into(),
+                ));
+            }
             Err(error) => return Err(wrong(error.to_string())),
         }
+    }
+    Ok(())
+}
+
+/// Refuses a path that does not exist, for a command that also reads files and pipes. `-` is stdin.
+pub fn existing_paths(paths: &[PathBuf]) -> Result<(), SettingsError> {
+    for path in paths.iter().filter(|path| path.as_os_str() != STDIN) {
+        let wrong = |error: std::io::Error| SettingsError::Manifests { path: path.clone(), why: error.to_string() };
+        std::fs::metadata(path).map_err(wrong)?;
     }
     Ok(())
 }
@@ -139,9 +152,13 @@ pub fn source(args: &RunArgs) -> Options {
     Options {
         scan_interval: args.scan_interval,
         watch: args.watch == WatchArg::Auto,
-        follow_links: args.manifests.follow_links,
+        rules: rules(&args.manifests.rules),
         allow_empty: args.allow_empty,
     }
+}
+
+pub fn rules(args: &RulesArgs) -> Rules {
+    Rules { follow_links: args.follow_links, exclude: args.exclude.clone() }
 }
 
 /// The teams to list, without duplicates.

@@ -22,7 +22,13 @@ pub struct SourceReport {
     pub files: usize,
     /// Number of other entries (dotfiles, other endings, backups).
     pub skipped: usize,
-    /// Each mistake as one printable text with its place, in order of file and line.
+    /// Number of objects that the manifests declare.
+    pub objects: usize,
+    /// Number of mistakes.
+    pub errors: usize,
+    /// Number of warnings, such as one for each document that is not ours.
+    pub warnings: usize,
+    /// The first mistakes, each as one printable text with its place, in order of file and line.
     pub problems: Arc<[Arc<str>]>,
 }
 

@@ -68,6 +68,11 @@ pub struct SourceStatus {
     pub revision: Arc<str>,
     pub files: usize,
     pub skipped: usize,
+    /// Number of mistakes in manifests.
+    pub errors: usize,
+    /// Number of warnings about them.
+    pub warnings: usize,
+    /// The first mistakes, one text each.
     pub problems: Vec<Arc<str>>,
 }
 

@@ -54,7 +54,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
             source: Options {
                 scan_interval: Duration::from_secs(10),
                 watch: true,
-                follow_links: args.manifests.follow_links,
+                rules: settings::rules(&args.manifests.rules),
                 allow_empty: false,
             },
             api: Api { url, token: Arc::new(TokenSource::fixed(SecretString::from(TOKEN))) },

@@ -1,6 +1,7 @@
 //! `explain`: the deciding window of a schedule, its reason and the next transitions, from the daemon or from a file.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -14,15 +15,16 @@ use super::text::{escape, json_pretty, print, print_data, print_note};
 use super::{Exit, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::clock::Clock;
+use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::load::{self, Content};
+use crate::manifest::source::{self, Rules};
 use crate::reconcile::desired::{Because, Object, Spec, Target};
 use crate::reconcile::state::Desired;
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let objects = match (&args.file, &args.name) {
         (Some(file), name) => {
-            let bytes = std::fs::read(file).with_context(|| format!("could not read {}", file.display()))?;
-            let mut objects = read(&file.to_string_lossy(), &bytes)?;
+            let mut objects = read_file(file)?;
             if let Some(name) = name {
                 objects.retain(|object| object.name.as_str() == name);
                 if objects.is_empty() {
@@ -57,14 +59,35 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn read(file: &str, bytes: &[u8]) -> anyhow::Result<Vec<Arc<Object>>> {
-    let parsed = load::parse(&Arc::from(file), bytes);
-    if !parsed.diagnostics.is_empty() {
-        for diagnostic in &parsed.diagnostics {
-            print_note(&diagnostic.render(false));
-        }
+/// The objects of a file, a pipe or stdin.
+fn read_file(file: &Path) -> anyhow::Result<Vec<Arc<Object>>> {
+    let (declared, diagnostics, report) =
+        source::load_with(vec![file.to_owned()], &Rules { follow_links: true, ..Rules::default() });
+    if let Some(trouble) = report.trouble {
+        bail!("{trouble}");
+    }
+    refuse(&file.to_string_lossy(), &diagnostics)?;
+    let objects: Vec<_> = declared.iter().filter_map(|declared| declared.object.clone()).collect();
+    if objects.is_empty() {
+        bail!("{} declares no app", file.display());
+    }
+    Ok(objects)
+}
+
+/// Prints all diagnostics, and refuses a text with errors.
+fn refuse(file: &str, diagnostics: &[Diagnostic]) -> anyhow::Result<()> {
+    for diagnostic in diagnostics {
+        print_note(&diagnostic.render(false));
+    }
+    if diagnostics.iter().any(Diagnostic::is_error) {
         bail!("{file} is not valid");
     }
+    Ok(())
+}
+
+fn read(file: &str, bytes: &[u8]) -> anyhow::Result<Vec<Arc<Object>>> {
+    let parsed = load::parse(&Arc::from(file), bytes);
+    refuse(file, &parsed.diagnostics)?;
     let good = |document: load::Document| match document.content {
         Content::Good(object) => Some(object),
         Content::Bad(_) => None,

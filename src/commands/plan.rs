@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::text::{clip, escape, json_pretty, print, print_data, print_note, thousands};
+use super::text::{self, clip, escape, json_pretty, print, print_data, print_note, thousands};
 use super::{Exit, environment, runtime};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
@@ -34,14 +34,17 @@ use crate::telemetry;
 
 pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
-    settings::existing_directories(&args.manifests.manifests)?;
+    settings::existing_paths(&args.manifests.manifests)?;
     let (declared, diagnostics, report) =
-        source::load_with(args.manifests.manifests.clone(), args.manifests.follow_links);
+        source::load_with(args.manifests.manifests.clone(), &settings::rules(&args.manifests.rules));
     if let Some(trouble) = &report.trouble {
         bail!("could not read the manifests: {trouble}");
     }
-    print_diagnostics(&diagnostics, telemetry::colour(color, &std::io::stderr()));
-    if declared.is_empty() && diagnostics.is_empty() {
+    // The plan is data, so everything about the manifests goes to stderr.
+    if !diagnostics.is_empty() {
+        print_note(text::diagnostics(&diagnostics, telemetry::colour(color, &std::io::stderr())).trim_end());
+    }
+    if declared.is_empty() {
         let roots: Vec<_> = args.manifests.manifests.iter().map(|root| root.display().to_string()).collect();
         print_note(&format!("warning: no manifests in {}", escape(&roots.join(", "))));
     }
@@ -84,19 +87,6 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         PlanOutput::Markdown => print(&page.markdown())?,
     }
     Ok(page.summary.exit(args.detailed_exitcode))
-}
-
-/// Diagnostics that are printed whole on stderr: the plan is data. More than these would hide the plan.
-const DIAGNOSTICS: usize = 20;
-
-fn print_diagnostics(diagnostics: &[Diagnostic], colour: bool) {
-    for diagnostic in diagnostics.iter().take(DIAGNOSTICS) {
-        print_note(&diagnostic.render(colour));
-    }
-    if diagnostics.len() > DIAGNOSTICS {
-        let more = thousands(diagnostics.len() - DIAGNOSTICS);
-        print_note(&format!("and {more} more; `campos-operator validate` lists them"));
-    }
 }
 
 /// The part of the manifest that decides, with the reason that the manifest gives for it. In one reading, an edit and a
@@ -244,6 +234,8 @@ fn in_words(time: Duration) -> String {
     words.join(" ")
 }
 
+/// Errors in the text for a terminal.
+const ERRORS: usize = 20;
 /// Lines of each table in a comment; a forge takes 64 KiB.
 const MOST: usize = 150;
 /// Characters of each error in a comment.
@@ -296,11 +288,11 @@ impl Page {
             let _ = write!(page, "{} {name:widest$}  {} -> {desired}", paint(code, mark), entry.observed);
             let _ = writeln!(page, "  {}", self.why(entry));
         }
-        for error in self.errors.iter().take(DIAGNOSTICS) {
+        for error in self.errors.iter().take(ERRORS) {
             let _ = writeln!(page, "{} {}", paint("31", "! error"), escape(error));
         }
-        if self.errors.len() > DIAGNOSTICS {
-            let _ = writeln!(page, "  and {} more invalid", thousands(self.errors.len() - DIAGNOSTICS));
+        if self.errors.len() > ERRORS {
+            let _ = writeln!(page, "  and {} more invalid", thousands(self.errors.len() - ERRORS));
         }
         if !summary.changes() && !summary.needs_person() {
             page += "No changes. ";

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::manifest::diagnostic::Diagnostic;
 use crate::printable;
 pub(super) use crate::printable::escape;
 
@@ -186,6 +187,37 @@ pub(super) fn clip(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(most.saturating_sub(1)).chain((most > 0).then_some('…')).collect()
+}
+
+/// Errors that are printed; more would hide the rest of the page.
+const ERRORS: usize = 100;
+/// Warnings that are printed.
+const WARNINGS: usize = 20;
+
+/// Diagnostics for people: errors first, then warnings; a document of another tool is one line.
+pub(super) fn diagnostics(all: &[Diagnostic], colour: bool) -> String {
+    let page = |diagnostic: &&Diagnostic| {
+        if diagnostic.is_foreign() {
+            let found = diagnostic.found.as_deref().unwrap_or_default();
+            format!("warning: {}: {} ({})\n", diagnostic.location(), diagnostic.message, escape(found))
+        } else {
+            diagnostic.render(colour) + "\n"
+        }
+    };
+    let mut text = String::new();
+    let (errors, warnings): (Vec<&Diagnostic>, Vec<_>) = all.iter().partition(|diagnostic| diagnostic.is_error());
+    for (list, most, word) in [(&errors, ERRORS, "errors"), (&warnings, WARNINGS, "warnings")] {
+        text.extend(list.iter().take(most).map(page));
+        if list.len() > most {
+            let more = thousands(list.len() - most);
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "and {more} more {word}; `campos-operator validate -o json` lists them");
+        }
+    }
+    if warnings.iter().any(|warning| warning.is_foreign()) {
+        text += "help: to skip files of other tools, name them in .camposignore or with --exclude\n";
+    }
+    text
 }
 
 /// A number with its thousands apart: `2,990`.

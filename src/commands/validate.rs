@@ -1,34 +1,30 @@
 //! `validate`: checks manifests without a network.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::Exit;
-use super::text::{escape, json_pretty, print, print_data};
+use super::text::{diagnostics, escape, json_pretty, print, print_data};
+use super::{Exit, environment};
 use crate::cli::{Color, ValidateArgs, ValidateOutput};
 use crate::clock::Clock;
 use crate::manifest::diagnostic::{Diagnostic, Severity};
 use crate::manifest::doubts::doubts;
-use crate::manifest::{load, source};
+use crate::manifest::source::{self, Rules};
+use crate::settings;
 use crate::status;
 use crate::telemetry;
 
-/// Stdin, as a path and in diagnostics.
-const STDIN: &str = "-";
-
 pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit> {
-    let findings = if args.paths.iter().any(|path| path.as_os_str() == STDIN) {
-        if args.paths.len() > 1 {
-            bail!("`-` reads stdin and cannot be combined with other paths");
-        }
-        of_stdin()?
-    } else {
-        of_files(&args.paths, args.follow_links)?
-    };
+    let mut findings = findings(&args.paths, &settings::rules(&args.rules))?;
+    if args.output == ValidateOutput::Github
+        && let Some(workspace) = environment("GITHUB_WORKSPACE")
+    {
+        findings.relative_to(Path::new(&workspace));
+    }
     let colour = telemetry::colour(when, &io::stdout());
     match args.output {
         ValidateOutput::Text => print(&text(&findings, colour))?,
@@ -47,8 +43,27 @@ struct Findings {
 }
 
 impl Findings {
+    /// Makes absolute paths relative, as an annotation needs them.
+    fn relative_to(&mut self, workspace: &Path) {
+        let relative = |file: &mut Arc<str>| {
+            let absolute = std::path::absolute(&**file).ok();
+            if let Some(below) = absolute.as_deref().and_then(|path| path.strip_prefix(workspace).ok()) {
+                *file = below.to_string_lossy().into();
+            }
+        };
+        for diagnostic in &mut self.diagnostics {
+            relative(&mut diagnostic.file);
+            diagnostic.related.iter_mut().for_each(|related| relative(&mut related.place.file));
+        }
+    }
+
     fn count(&self, severity: Severity) -> usize {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+    }
+
+    /// The first diagnostics of a severity.
+    fn shown(&self, severity: Severity, most: usize) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(move |diagnostic| diagnostic.severity == severity).take(most)
     }
 
     fn summary(&self) -> String {
@@ -63,8 +78,8 @@ impl Findings {
     }
 }
 
-fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
-    let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), follow_links);
+fn findings(paths: &[PathBuf], rules: &Rules) -> anyhow::Result<Findings> {
+    let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), rules);
     if let Some(trouble) = &report.trouble {
         bail!("could not read the manifests: {trouble}");
     }
@@ -80,16 +95,21 @@ fn of_files(paths: &[PathBuf], follow_links: bool) -> anyhow::Result<Findings> {
             }
         }
     }
+    if declared.is_empty() && !diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.insert(0, nothing(paths));
+    }
     Ok(Findings { apps: declared.len(), files: report.files, diagnostics })
 }
 
-fn of_stdin() -> anyhow::Result<Findings> {
-    let mut bytes = Vec::new();
-    // One byte more than allowed shows that it is too large.
-    io::stdin().lock().take(load::MAX_FILE as u64 + 1).read_to_end(&mut bytes).context("could not read stdin")?;
-    let (declared, mut diagnostics) = source::load_text(&STDIN.into(), &bytes);
-    diagnostics.extend(doubts(&declared, Clock::wall_now()));
-    Ok(Findings { apps: declared.len(), files: 1, diagnostics })
+/// Nothing is not valid: a wrong path or an empty pipe must not pass.
+fn nothing(paths: &[PathBuf]) -> Diagnostic {
+    let name = |path: &PathBuf| match path.to_str() {
+        Some(source::STDIN) => "<stdin>".to_owned(),
+        _ => path.to_string_lossy().into_owned(),
+    };
+    let places: Vec<String> = paths.iter().map(name).collect();
+    let hint = "write a manifest for each app, or let `campos-operator import` write them";
+    Diagnostic::about_file(&places.join(", ").into(), "no manifests found", Some(hint))
 }
 
 fn whole(directory: &Path, file: &str) -> Arc<str> {
@@ -99,8 +119,7 @@ fn whole(directory: &Path, file: &str) -> Arc<str> {
 }
 
 fn text(findings: &Findings, colour: bool) -> String {
-    let page: String = findings.diagnostics.iter().map(|diagnostic| diagnostic.render(colour) + "\n").collect();
-    page + &findings.summary()
+    diagnostics(&findings.diagnostics, colour) + &findings.summary()
 }
 
 fn json(findings: &Findings) -> serde_json::Result<String> {
@@ -135,6 +154,9 @@ fn json(findings: &Findings) -> serde_json::Result<String> {
     json_pretty(&report)
 }
 
+/// Annotations; GitHub shows ten of each kind.
+const MOST: usize = 100;
+
 /// Workflow commands, which GitHub shows next to the lines of a pull request.
 fn github(findings: &Findings) -> String {
     let one = |diagnostic: &Diagnostic| {
@@ -157,7 +179,9 @@ fn github(findings: &Findings) -> String {
         let (severity, title) = (diagnostic.severity.as_str(), property(diagnostic.reason.as_str()));
         format!("::{severity} {place},title={title}::{}\n", encoded(&lines.join("\n")))
     };
-    findings.diagnostics.iter().map(one).collect::<String>() + &findings.summary()
+    let errors: String = findings.shown(Severity::Error, MOST).map(one).collect();
+    let warnings: String = findings.shown(Severity::Warning, MOST).map(one).collect();
+    errors + &warnings + &findings.summary()
 }
 
 /// A workflow command ends with its line, and `%` begins an escape.

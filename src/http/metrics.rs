@@ -205,7 +205,7 @@ impl Snapshot {
         let help = "1 while this machine's clock differs from the server's";
         flag(encoder, "clock_doubtful", help, self.daemon.clock == "differs")?;
         #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 problems")]
-        let problems = source.problems.len() as f64;
+        let problems = source.errors as f64;
         gauge(encoder, "manifest_errors", "Problems with the manifests", None, problems)?;
         let seconds = Unit::Seconds;
         if let Some(at) = self.scanned_at {

@@ -77,7 +77,15 @@ pub struct Diagnostic {
     pub related: Vec<Related>,
 }
 
+/// Message about a document of another tool.
+pub const FOREIGN: &str = "not an App manifest";
+
 impl Diagnostic {
+    /// Whether it is about a document that is not ours. Each is one line for people, since there may be thousands.
+    pub fn is_foreign(&self) -> bool {
+        !self.is_error() && &*self.message == FOREIGN
+    }
+
     /// A diagnostic about a file as a whole.
     pub fn about_file(file: &Arc<str>, message: impl Into<Arc<str>>, hint: Option<&str>) -> Self {
         Self {

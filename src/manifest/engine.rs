@@ -25,7 +25,7 @@ use self::losing::Losses;
 use self::texts::{Texts, Wait};
 use super::diagnostic::Diagnostic;
 use super::load::{self, Content, ParsedFile};
-use super::scan::{self, Bytes, FileId, Found, Listing, Print, Root};
+use super::scan::{self, Bytes, FileId, Found, IGNORE_FILE, Listing, Print, Root, Rules};
 use super::store::{Changes, FileState, Store};
 use super::tracked::{Again, Compare, Files, Tracked};
 use super::writers::Writers;
@@ -81,7 +81,7 @@ struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Engine {
     pub(super) roots: Vec<Root>,
-    follow_links: bool,
+    rules: Rules,
     /// Whether an empty root releases everything that it held.
     pub(super) allow_empty: bool,
     /// Objects that disappear within this time of each other disappear together.
@@ -109,15 +109,17 @@ pub(super) struct Engine {
     /// Changes of the store that are not reported yet.
     pub(super) changes: Changes,
     problems: Vec<Diagnostic>,
-    /// The problems as lines for the report.
+    /// Number of errors among them.
+    errors: usize,
+    /// The first errors as lines for the report.
     lines: Arc<[Arc<str>]>,
     /// [`Store::troubles`] when `problems` was made.
     troubles: u64,
 }
 
 impl Engine {
-    pub(super) fn new(roots: Vec<PathBuf>, follow_links: bool) -> Self {
-        Self { roots: scan::roots(roots), follow_links, ..Self::default() }
+    pub(super) fn new(roots: Vec<PathBuf>, rules: Rules) -> Self {
+        Self { roots: scan::roots(roots), rules, ..Self::default() }
     }
 
     /// Reads the tree: files with changed metadata, and those of `again`. Nothing is concluded from a tree that cannot be
@@ -125,7 +127,7 @@ impl Engine {
     pub(super) fn scan(&mut self, now: Instant, again: Again) {
         let pending = |file: &str| self.texts.pending.contains_key(file);
         let mut known = Compare { files: &mut self.tracked, again, pending };
-        let mut listing = match scan::list(&self.roots, self.follow_links, &mut known) {
+        let mut listing = match scan::list(&self.roots, &self.rules, &mut known) {
             Ok(listing) => listing,
             Err(trouble) => {
                 self.trouble = Some(trouble.into());
@@ -191,6 +193,7 @@ impl Engine {
                 || tracked.iter().any(|(_, known)| tracked.sees(known) && known.print.is_some_and(is))
         });
         self.texts.created.retain(|file, _| is_among(due, file) || tracked.is_seen(file));
+        self.warn_of_hidden(listing, &|file| is_listed(file));
         let ended: Vec<Arc<str>> = self.texts.pending.keys().filter(|file| !is_listed(file)).cloned().collect();
         let unlisted: Vec<Arc<str>> =
             tracked.iter().map(|(file, _)| file).filter(|file| !is_listed(file)).cloned().collect();
@@ -206,6 +209,20 @@ impl Engine {
                     self.missing.entry(file).or_insert(now);
                 }
             }
+        }
+    }
+
+    /// Logs how many objects in force an ignore file hides. They are released as if their files were removed.
+    fn warn_of_hidden(&self, listing: &Listing, is_listed: &dyn Fn(&str) -> bool) {
+        let hides = |path: &Path| {
+            listing.layout.reals().any(|real| path.starts_with(real) && listing.ignored.hides(real, path))
+        };
+        let hidden = self.tracked.iter().filter(|(file, known)| {
+            !is_listed(file) && !self.missing.contains_key(*file) && known.path.as_deref().is_some_and(hides)
+        });
+        let objects: usize = hidden.map(|(file, _)| self.store.members(file).count()).sum();
+        if objects > 0 {
+            warn!(objects, "{IGNORE_FILE} hides manifests in force: their apps are released");
         }
     }
 
@@ -380,7 +397,13 @@ impl Engine {
             if !self.silent {
                 log_problems(&self.problems, &problems);
             }
-            self.lines = problems.iter().map(|problem| problem.one_line().into()).collect();
+            let errors = || problems.iter().filter(|problem| problem.is_error());
+            self.errors = errors().count();
+            self.lines = errors().take(LINES).map(|problem| problem.one_line().into()).collect();
+            if self.errors > LINES {
+                let more = format!("and {} more", self.errors - LINES);
+                self.lines = self.lines.iter().cloned().chain([more.into()]).collect();
+            }
             self.problems = problems;
         }
     }
@@ -396,6 +419,9 @@ impl Engine {
             revision: revision.map_or_else(|| format!("{:016x}", self.tracked.revision()), ToOwned::to_owned).into(),
             files: self.tracked.len(),
             skipped: self.listing.skipped,
+            objects: self.store.count(),
+            errors: self.errors,
+            warnings: self.problems.len() - self.errors,
             problems: self.lines.clone(),
         }
     }
@@ -418,15 +444,24 @@ pub(super) fn excerpt(diagnostic: &mut Diagnostic, bytes: &[u8]) {
     }
 }
 
+/// Problems that are logged at once, and listed by the status API.
+const LINES: usize = 100;
+
 /// Logs one line for each new problem, and one for each file that has none any more.
 fn log_problems(before: &[Diagnostic], now: &[Diagnostic]) {
     let key = |problem: &Diagnostic| (problem.file.clone(), problem.line, problem.column, problem.message.clone());
     let known: BTreeSet<_> = before.iter().map(key).collect();
-    for problem in now.iter().filter(|problem| !known.contains(&key(problem))) {
+    let new: Vec<&Diagnostic> = now.iter().filter(|problem| !known.contains(&key(problem))).collect();
+    // Errors first, so that thousands of files of other tools hide none.
+    let errors = new.iter().filter(|problem| problem.is_error());
+    for problem in errors.chain(new.iter().filter(|problem| !problem.is_error())).take(LINES) {
         let hint = problem.hint.as_deref().unwrap_or_default();
         let (file, reason) = (&*problem.file, problem.reason.as_str());
         let (line, column) = (problem.line, problem.column);
         warn!(file, line, column, reason, hint, severity = problem.severity.as_str(), "{}", problem.message);
+    }
+    if new.len() > LINES {
+        warn!(more = new.len() - LINES, "more problems; `campos-operator validate` lists them");
     }
     let still: BTreeSet<_> = now.iter().map(|problem| &problem.file).collect();
     let fixed: BTreeSet<_> = before.iter().map(|problem| &problem.file).filter(|file| !still.contains(file)).collect();

@@ -4,11 +4,27 @@ use super::diagnostic::nearest;
 
 /// Fields by the map that they belong to, for keys at the wrong level.
 pub(super) const FIELDS: [(&str, &[&str]); 5] = [
-    ("metadata", &["name", "labels", "annotations", "generation"]),
+    ("metadata", &["name", "labels", "annotations"]),
     ("spec", &["appId", "state", "policy", "suspend", "schedule"]),
     ("suspend", &["reason", "until"]),
     ("schedule", &["timeZone", "windows"]),
     ("", &["apiVersion", "kind", "metadata", "spec", "status"]),
+];
+
+/// Fields of `metadata` that are accepted and ignored: only a machine writes them.
+pub(super) const IGNORED: [&str; 12] = [
+    "generation",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "managedFields",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
 ];
 
 /// Advice for a required field that is missing; `words` are the only values that it may have, if there are few.

@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Mark, Severity};
+use super::diagnostic::{Diagnostic, FOREIGN, Mark, Severity};
+use super::recognize;
 use super::schema::{self, Reading};
 use super::second_opinion;
 use super::yaml::{self, Finding};
@@ -27,6 +28,8 @@ pub struct ParsedFile {
     /// Whether an object that is not among the documents is certainly not in the file: not so if anything is wrong with
     /// the file, or if it is blank, as a half-written file can be.
     pub conclusive: bool,
+    /// Documents that are not ours and do not name the API that they belong to: each may be the rest of a manifest.
+    pub vague: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,16 +66,20 @@ pub fn parse(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
 
 impl ParsedFile {
     pub(super) fn rejected(diagnostic: Diagnostic) -> Self {
-        Self { documents: Vec::new(), diagnostics: vec![diagnostic], conclusive: false }
+        Self { documents: Vec::new(), diagnostics: vec![diagnostic], conclusive: false, vague: 0 }
     }
 
     /// The first error, as one line: the cause why objects that were last seen here are held.
     pub(super) fn trouble(&self) -> Option<Arc<str>> {
-        self.diagnostics.first().map(|diagnostic| diagnostic.one_line().into())
+        let first = self.diagnostics.iter().find(|one| one.is_error()).or(self.diagnostics.first());
+        first.map(|diagnostic| diagnostic.one_line().into())
     }
 }
 
 fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
+    if let Some(finding) = recognize::encrypted(bytes) {
+        return ParsedFile::rejected(Placer::new(file, "").place(finding));
+    }
     let text = match decode(file, bytes) {
         Ok(text) => text,
         Err(finding) => return ParsedFile::rejected(Placer::new(file, &String::from_utf8_lossy(bytes)).place(finding)),
@@ -86,11 +93,21 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
         empty.severity = Severity::Warning;
         return ParsedFile::rejected(empty);
     }
+    if let Some(finding) = recognize::conflict(&text) {
+        return ParsedFile::rejected(Placer::new(file, &text).place(finding));
+    }
     // Nearly always there is one document: the usual growth would begin with room for four.
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
     for chunk in documents(&text) {
-        for Reading { at, name, name_at, app_id_at, object, findings } in read(&chunk) {
+        for Reading { at, name, name_at, app_id_at, object, findings, foreign } in read(&chunk) {
+            if let Some(foreign) = foreign {
+                parsed.vague += usize::from(!foreign.complete);
+                let mut warning = placer.place(Finding::new(at, FOREIGN).found(foreign.what));
+                warning.severity = Severity::Warning;
+                parsed.diagnostics.push(warning);
+                continue;
+            }
             let diagnostics: Vec<Diagnostic> =
                 findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
             let content = match (object, diagnostics.first()) {
@@ -102,7 +119,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
             parsed.diagnostics.extend(diagnostics);
         }
     }
-    parsed.conclusive = parsed.diagnostics.is_empty();
+    parsed.conclusive = !parsed.diagnostics.iter().any(Diagnostic::is_error);
     parsed
 }
 
@@ -213,8 +230,12 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
     }
     chunks.push(Chunk { text: &text[start..], first_line });
     chunks.retain(|chunk| {
-        let is_blank =
-            |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with("%YAML ");
+        let is_blank = |line: &str| {
+            line.trim().is_empty()
+                || line.trim_start().starts_with('#')
+                || line.starts_with("%YAML ")
+                || line.starts_with("%TAG ")
+        };
         !chunk.text.lines().all(is_blank)
     });
     chunks
@@ -222,15 +243,25 @@ fn documents(text: &str) -> Vec<Chunk<'_>> {
 
 /// Reads the objects of one document. A text that is not YAML is one object with at most a name.
 fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
-    let tree = match yaml::parse(chunk.text, chunk.first_line) {
+    let tree = match yaml::parse(chunk.text, chunk.first_line)
+        .or_else(|finding| without_tabs(chunk).map(Some).ok_or(finding))
+    {
         Ok(Some(tree)) => tree,
         Ok(None) => return Vec::new(),
         Err(finding) => {
             let at = Mark { line: first_content_line(chunk), ..Mark::START };
+            let cause = recognize::cause(chunk.text, chunk.first_line, &[finding.at.line], false);
+            let finding = cause.unwrap_or(finding);
             return vec![Reading { name: recover_name(chunk.text), ..Reading::nothing(at, vec![finding]) }];
         }
     };
     let mut readings = schema::read(&tree.root);
+    for reading in readings.iter_mut().filter(|reading| !reading.findings.is_empty()) {
+        let lines: Vec<u32> = reading.findings.iter().map(|finding| finding.at.line).collect();
+        if let Some(cause) = recognize::cause(chunk.text, chunk.first_line, &lines, true) {
+            reading.findings = vec![cause];
+        }
+    }
     if second_opinion::is_needed(&tree, chunk.text)
         && readings.iter().any(|reading| reading.object.is_some())
         && let Err(finding) = second_opinion::agrees(&tree.root, chunk.text, chunk.first_line)
@@ -244,6 +275,18 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
         }
     }
     readings
+}
+
+/// The tree of a document with tabs after colons, which YAML allows and the parser does not. `second_opinion` compares it
+/// with the original text, since a tab in a text of several lines would be lost.
+fn without_tabs(chunk: &Chunk<'_>) -> Option<yaml::Tree> {
+    let (mut plain, mut after_colon) = (String::with_capacity(chunk.text.len()), false);
+    for c in chunk.text.chars() {
+        let tab = after_colon && c == '\t';
+        after_colon = c == ':' || tab;
+        plain.push(if tab { ' ' } else { c });
+    }
+    (plain != chunk.text).then(|| yaml::parse(&plain, chunk.first_line).ok().flatten())?
 }
 
 /// The first accepted document of a file that `serde_yaml` reads differently: for tests and the fuzz target, since `read`

@@ -384,5 +384,5 @@ fn clip(text: &str) -> String {
 
 /// The fields that a person writes.
 fn listed(fields: &[&str]) -> String {
-    fields.iter().copied().filter(|field| *field != "generation").collect::<Vec<_>>().join(", ")
+    fields.iter().copied().filter(|field| !hints::IGNORED.contains(field)).collect::<Vec<_>>().join(", ")
 }

@@ -3,6 +3,7 @@
 //! Keeps no state; its caller compares files on the way. It never blocks on anything but a regular file, never follows a
 //! link out of the tree, and reports what it cannot read: only a whole listing shows that a file is absent.
 
+mod ignore;
 mod layout;
 mod print;
 mod read;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+pub use self::ignore::check_glob;
+pub(super) use self::ignore::{IGNORE_FILE, Ignored};
 use self::layout::layout;
 pub(super) use self::layout::{Layout, Outside, links_on};
 pub(super) use self::print::{FileId, Print};
@@ -92,6 +95,16 @@ pub(super) struct Listing {
     /// Whether a file has hard links or is itself a root: it can change without an event in a directory.
     apart: bool,
     pub(super) layout: Layout,
+    pub(super) ignored: Ignored,
+}
+
+/// Which entries of a tree are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Whether links may lead out of the tree.
+    pub follow_links: bool,
+    /// Globs of files and directories to skip, in the syntax of gitignore.
+    pub exclude: Vec<String>,
 }
 
 impl Listing {
@@ -130,19 +143,20 @@ fn is_local_directory(path: &Path) -> bool {
     kind.is_some_and(|kind| LOCAL.contains(&kind))
 }
 
-/// Lists every root; with `follow_links`, also the targets of links out of it. Files that are `known` to be the same are
+/// Lists every root by `rules`. Files that are `known` to be the same are
 /// left out. The listing is of one tree: if a link is swapped meanwhile, it is repeated.
 ///
 /// # Errors
 /// The cause why a root cannot be listed: that proves nothing about any file.
-pub(super) fn list(roots: &[Root], follow_links: bool, known: &mut dyn Known) -> Result<Listing, String> {
+pub(super) fn list(roots: &[Root], rules: &Rules, known: &mut dyn Known) -> Result<Listing, String> {
     for _ in 0..5 {
         known.begin();
         let mut listing = Listing { layout: layout(roots)?, ..Listing::default() };
         let reals = listing.layout.reals.clone();
         let mut others = Others::default();
         for (root, (real, ..)) in roots.iter().zip(&reals) {
-            list_root(root, real, follow_links, &mut listing, &mut others, known)?;
+            listing.ignored.exclude(real, &rules.exclude);
+            list_root(root, real, rules.follow_links, &mut listing, &mut others, known)?;
         }
         if let Some(trouble) = listing.exhausted {
             return Err(trouble);
@@ -224,9 +238,22 @@ impl Walk<'_> {
         self.listing.directories.push((self.path.clone(), print.file().0));
         let listed = !self.others.directories.insert(self.path.clone());
         self.ancestors.push(print.file());
+        if !listed {
+            self.ignore_file();
+        }
         let done = self.entries(&mut entries, listed);
         self.ancestors.pop();
         done
+    }
+
+    fn ignore_file(&mut self) {
+        let Err((line, mistake)) = self.listing.ignored.read(&self.path) else { return };
+        let name: Arc<str> = format!("{}{IGNORE_FILE}", self.name).into();
+        let hint = "write patterns as in .gitignore; the other lines of the file apply";
+        let mut diagnostic =
+            Diagnostic::about_file(&name, format!("a pattern that cannot be read: {mistake}"), Some(hint));
+        (diagnostic.line, diagnostic.column) = (line, u32::from(line > 0));
+        self.listing.oddities.insert(name, diagnostic);
     }
 
     /// `listed`: whether another root has listed this directory.
@@ -265,6 +292,10 @@ impl Walk<'_> {
             return;
         }
         if hidden(plain) {
+            self.listing.skipped += 1;
+            return;
+        }
+        if self.listing.ignored.hides_entry(&self.path, below) {
             self.listing.skipped += 1;
             return;
         }
@@ -422,7 +453,8 @@ mod tests {
     fn tree(make: impl FnOnce(&Path)) -> (Vec<String>, Vec<String>, usize) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         make(dir.path());
-        let listing = list(&roots(vec![dir.path().to_owned()]), false, &mut Nothing).expect("it can be listed");
+        let listing =
+            list(&roots(vec![dir.path().to_owned()]), &Rules::default(), &mut Nothing).expect("it can be listed");
         let files = listing.files.keys().map(ToString::to_string).collect();
         let odd = listing.oddities.values().map(Diagnostic::one_line).collect();
         (files, odd, listing.skipped)
@@ -431,6 +463,41 @@ mod tests {
     fn touch(path: &Path) {
         fs::create_dir_all(path.parent().expect("it has a parent")).expect("mkdir");
         fs::write(path, "x").expect("write");
+    }
+
+    #[test]
+    fn ignore_files_hide_entries() {
+        let (files, odd, _) = tree(|dir| {
+            for file in ["a.yaml", "b.yaml", "web/c.yaml", "web/deep/d.yaml", "node_modules/x/e.yaml", "keep/f.json"] {
+                touch(&dir.join(file));
+            }
+            fs::write(dir.join(".camposignore"), "# not ours\n/web/*\n!/web/deep\n*.json\nb.yaml\n").expect("write");
+            fs::write(dir.join("keep/.camposignore"), "!f.json\n").expect("write");
+        });
+        assert_eq!(files, ["a.yaml", "keep/f.json", "web/deep/d.yaml"]);
+        assert_eq!(odd, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_broken_pattern_is_reported_at_its_line() {
+        let (files, odd, _) = tree(|dir| {
+            touch(&dir.join("a.yaml"));
+            touch(&dir.join("b.yaml"));
+            fs::write(dir.join(".camposignore"), "b.yaml\n[z-a].yaml\n").expect("write");
+        });
+        assert_eq!(files, ["a.yaml"], "the other lines apply");
+        assert!(odd[0].starts_with(".camposignore:2:1: a pattern that cannot be read"), "{odd:?}");
+    }
+
+    #[test]
+    fn excluded_globs_hide_entries() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for file in ["a.yaml", "web/b.yaml", "compose.yaml"] {
+            touch(&dir.path().join(file));
+        }
+        let rules = Rules { exclude: vec!["web/**".into(), "compose.*".into()], ..Rules::default() };
+        let listing = list(&roots(vec![dir.path().to_owned()]), &rules, &mut Nothing).expect("it can be listed");
+        assert_eq!(listing.files.keys().map(ToString::to_string).collect::<Vec<_>>(), ["a.yaml"]);
     }
 
     #[test]
@@ -512,6 +579,6 @@ mod tests {
 
     #[test]
     fn a_missing_root_is_an_error_not_an_empty_listing() {
-        assert!(list(&roots(vec!["/nowhere/at/all".into()]), false, &mut Nothing).is_err());
+        assert!(list(&roots(vec!["/nowhere/at/all".into()]), &Rules::default(), &mut Nothing).is_err());
     }
 }

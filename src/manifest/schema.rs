@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::diagnostic::Mark;
+use super::foreign::{Foreign, foreign};
 use super::reader::{Reader, quoted};
 use super::windows::Schedule;
 use super::yaml::{Finding, Node, Value, implied};
@@ -25,6 +26,8 @@ pub const API_VERSION: &str = "campos-operator.dev/v1";
 pub const KIND: &str = "App";
 /// The `kind` of a document that holds several.
 const LIST_KIND: &str = "AppList";
+/// All our kinds.
+pub const KINDS: [&str; 2] = [KIND, LIST_KIND];
 
 /// A manifest of campos-operator: the desired state of one app on CamposCloud.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -59,6 +62,18 @@ struct ManifestList {
     items: Vec<IgnoredAny>,
 }
 
+/// Objects of any kind in one document, as `kubectl get -o yaml` writes them.
+#[derive(Debug, Deserialize)]
+#[serde(rename = "a list", rename_all = "camelCase")]
+#[expect(dead_code, reason = "read to find mistakes; the items are read from the tree")]
+struct KubernetesList {
+    api_version: IgnoredAny,
+    kind: IgnoredAny,
+    #[serde(default)]
+    metadata: IgnoredAny,
+    items: Vec<IgnoredAny>,
+}
+
 #[derive(Debug, Deserialize)]
 pub enum ApiVersion {
     #[serde(rename = "campos-operator.dev/v1")]
@@ -77,7 +92,7 @@ enum ListKind {
 
 /// Name, labels and annotations.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename = "`metadata`")]
+#[serde(deny_unknown_fields, rename = "`metadata`", rename_all = "camelCase")]
 pub struct Metadata<'a> {
     /// A DNS-1123 label, unique among the manifests: lower-case letters, digits and '-', at most 63.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
@@ -90,6 +105,40 @@ pub struct Metadata<'a> {
     pub annotations: Option<BTreeMap<&'a str, &'a str>>,
     /// Counted by the daemon and ignored here, so that what the status API exports can be applied again.
     pub generation: Option<u64>,
+    // Kubernetes writes the rest (`kubectl get -o yaml`). All of it is ignored.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub creation_timestamp: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub deletion_grace_period_seconds: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub deletion_timestamp: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub finalizers: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub generate_name: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub managed_fields: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub namespace: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub owner_references: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub resource_version: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub self_link: IgnoredAny,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub uid: IgnoredAny,
 }
 
 /// The desired state and its conditions.
@@ -126,12 +175,12 @@ pub struct Suspend<'a> {
     pub reason: Option<&'a str>,
     /// When it ends by itself: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
     #[serde(default)]
-    #[schemars(with = "String", extend("format" = "date-time"), regex(pattern = RFC_3339))]
+    #[schemars(with = "String", regex(pattern = RFC_3339))]
     pub until: Option<&'a str>,
 }
 
 /// Form of a time, for editors that know patterns but not formats.
-const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
+const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
 
 /// `true` means the map without entries, `false` no map; `Reader` reads them so.
 fn or_bool(schema: &mut Schema) {
@@ -152,22 +201,31 @@ pub(super) struct Reading {
     pub(super) object: Option<Object>,
     /// All mistakes, in the order of the text.
     pub(super) findings: Vec<Finding>,
+    /// Set for a document that is not ours.
+    pub(super) foreign: Option<Foreign>,
 }
 
 impl Reading {
     pub(super) fn nothing(at: Mark, findings: Vec<Finding>) -> Self {
-        Self { at, name: None, name_at: at, app_id_at: at, object: None, findings }
+        Self { at, name: None, name_at: at, app_id_at: at, object: None, findings, foreign: None }
     }
 }
 
 /// Reads one document's tree: one object, or each item of a list of apps. A mistake in one item does not affect the
 /// others.
 pub(super) fn read(root: &Node) -> Vec<Reading> {
-    if !root.get("kind").is_some_and(|kind| kind.says(LIST_KIND)) {
+    let says = |field: &str, word: &str| root.get(field).is_some_and(|node| node.says(word));
+    // As `kubectl get -o yaml` writes it.
+    let of_kubernetes = says("kind", "List") && says("apiVersion", "v1");
+    if !says("kind", LIST_KIND) && !of_kubernetes {
         return vec![read_object(root)];
     }
     let reader = Reader::default();
-    reader.read::<ManifestList>(root);
+    if of_kubernetes {
+        reader.read::<KubernetesList>(root);
+    } else {
+        reader.read::<ManifestList>(root);
+    }
     let findings = reader.into_findings();
     let items = match root.get("items").map(|items| &items.value) {
         Some(Value::List(items)) => &**items,
@@ -185,6 +243,9 @@ pub(super) fn read(root: &Node) -> Vec<Reading> {
 }
 
 fn read_object(root: &Node) -> Reading {
+    if let Some(foreign) = foreign(root) {
+        return Reading { foreign: Some(foreign), ..Reading::nothing(root.at, Vec::new()) };
+    }
     if let Some(finding) = not_a_manifest(root) {
         return Reading::nothing(root.at, vec![finding]);
     }
@@ -261,7 +322,7 @@ fn app_id(text: &str) -> Result<AppId, Finding> {
 
 /// A time with its offset, in the form of RFC 3339.
 fn moment(text: &str) -> Result<Timestamp, Finding> {
-    let shaped = text.len() >= 20 && text.as_bytes()[10] == b'T' && !text.contains('[');
+    let shaped = text.len() >= 20 && b"Tt ".contains(&text.as_bytes()[10]) && !text.contains('[');
     let parsed = text.parse::<Timestamp>();
     parsed.clone().ok().filter(|_| shaped).ok_or_else(|| {
         let local = parsed.is_err() && text.parse::<jiff::civil::DateTime>().is_ok();

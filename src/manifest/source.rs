@@ -6,7 +6,7 @@
 //! it either; neither delays any other file.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::diagnostic::Diagnostic;
 use super::engine::{Arrival, Engine, GONE_AFTER, PATIENCE, QUIET_UNSEEN, excerpt};
 use super::load;
+pub use super::scan::{Rules, check_glob};
 use super::store::{Changes, FileState, Store};
 use super::tracked::Again;
 use super::watch::{Signal, Unwatched, Watch};
@@ -45,14 +46,13 @@ const BETWEEN_FILES: Duration = Duration::from_millis(1);
 /// Number of signals that are handled before the deadlines are checked again, so that a flood does not delay them.
 const MOST_AT_ONCE: usize = 10_000;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Time between scans of the whole tree, with or without events.
     pub scan_interval: Duration,
     /// Whether to use the kernel's events; without them, scans find every change.
     pub watch: bool,
-    /// Whether links may lead out of the tree.
-    pub follow_links: bool,
+    pub rules: Rules,
     /// Whether a directory that loses all its objects at once releases them.
     pub allow_empty: bool,
 }
@@ -95,7 +95,7 @@ impl Source {
     ) -> io::Result<SourceHandle> {
         let (signals, inbox) = channel();
         let scans = Scans::default();
-        let mut engine = Engine::new(roots, options.follow_links);
+        let mut engine = Engine::new(roots, options.rules.clone());
         engine.expect_directories();
         engine.together = options.scan_interval;
         engine.allow_empty = options.allow_empty;
@@ -157,12 +157,59 @@ impl Drop for SourceHandle {
 
 /// Reads everything once. Blocks for about two seconds at most while a file is being written.
 pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
-    load_with(roots, false)
+    load_with(roots, &Rules::default())
 }
 
-/// [`load`]; with `follow_links`, links may lead out of the tree.
-pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
-    let mut engine = Engine::new(roots, follow_links);
+/// Stdin, as a path.
+pub const STDIN: &str = "-";
+
+/// A text that is read once: stdin or a pipe.
+#[derive(Debug)]
+struct Stream {
+    /// Its name in diagnostics.
+    name: Arc<str>,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    /// Reads `path` if it is stdin, a fifo or a device; `None` if it is a file or a directory, or does not exist.
+    fn read(path: &Path) -> Option<io::Result<Self>> {
+        let stdin = path.as_os_str() == STDIN;
+        let kind = fs::metadata(path).ok().filter(|_| !stdin);
+        if !stdin && kind.is_none_or(|metadata| metadata.is_file() || metadata.is_dir()) {
+            return None;
+        }
+        let name = if stdin { "<stdin>".into() } else { path.to_string_lossy().into() };
+        let mut bytes = Vec::new();
+        // One byte more than allowed shows that it is too large.
+        let most = load::MAX_FILE as u64 + 1;
+        let read = if stdin {
+            io::stdin().lock().take(most).read_to_end(&mut bytes)
+        } else {
+            fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
+        };
+        Some(read.map(|_| Self { name, bytes }))
+    }
+
+    fn state(&self) -> (Arc<str>, FileState) {
+        // Blank text in a file may be half of a manifest; a stream is read to its end.
+        let blank = self.bytes.trim_ascii().is_empty();
+        let parsed = if blank { load::ParsedFile::default() } else { load::parse(&self.name, &self.bytes) };
+        (self.name.clone(), FileState::Read(Arc::new(parsed)))
+    }
+}
+
+/// [`load`] by `rules`. `-`, fifos and devices are read once, to their end.
+pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
+    let (mut trees, mut streams, mut unreadable) = (Vec::new(), Vec::new(), None);
+    for root in roots {
+        match Stream::read(&root) {
+            None => trees.push(root),
+            Some(Ok(stream)) => streams.push(stream),
+            Some(Err(error)) => unreadable = Some(format!("{}: {error}", root.display())),
+        }
+    }
+    let mut engine = Engine::new(trees, rules.clone());
     engine.silent = true;
     let started = clock::instant();
     loop {
@@ -173,11 +220,18 @@ pub fn load_with(roots: Vec<PathBuf>, follow_links: bool) -> (Vec<Arc<Declared>>
         }
         thread::sleep(QUIET_UNSEEN);
     }
+    engine.store.apply(streams.iter().map(Stream::state));
     let mut diagnostics = engine.store.diagnostics();
     for diagnostic in &mut diagnostics {
-        engine.add_excerpt(diagnostic);
+        match streams.iter().find(|stream| stream.name == diagnostic.file) {
+            Some(stream) => excerpt(diagnostic, &stream.bytes),
+            None => engine.add_excerpt(diagnostic),
+        }
     }
-    (engine.store.declared(), diagnostics, engine.report())
+    let mut report = engine.report();
+    report.files += streams.len();
+    report.trouble = report.trouble.or(unreadable.map(Into::into));
+    (engine.store.declared(), diagnostics, report)
 }
 
 /// Reads one text that is in no file, called `file` in diagnostics.
@@ -577,8 +631,12 @@ mod tests {
     fn a_source_that_breaks_down_drops_its_receiver_of_updates() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("a.yaml"), example("a", "a1", "Running")).expect("write");
-        let options =
-            Options { scan_interval: Duration::from_millis(100), watch: true, follow_links: false, allow_empty: false };
+        let options = Options {
+            scan_interval: Duration::from_millis(100),
+            watch: true,
+            rules: Rules::default(),
+            allow_empty: false,
+        };
         let (sender, updates) = channel();
         let deliver = move |update: Update| {
             let stopped = |declared: &Arc<Declared>| declared.spec().is_some_and(|spec| spec.state == Desired::Stopped);
@@ -597,8 +655,8 @@ mod tests {
     #[test]
     fn a_full_scan_reads_one_share_where_events_show_all_changes() {
         let thread = |scan_interval| {
-            let options = Options { scan_interval, watch: true, follow_links: false, allow_empty: false };
-            Work::new(Engine::new(Vec::new(), false), options, channel().1, |_| {}, Scans::default())
+            let options = Options { scan_interval, watch: true, rules: Rules::default(), allow_empty: false };
+            Work::new(Engine::new(Vec::new(), Rules::default()), options, channel().1, |_| {}, Scans::default())
         };
         let every_ten = thread(Duration::from_secs(10));
         assert_eq!(every_ten.again(false, 5), Again::All);

@@ -46,6 +46,8 @@ pub struct Changes {
 pub struct Store {
     /// The objects that each file declares or holds.
     files: HashMap<Arc<str>, Vec<AppName>>,
+    /// Number of vague foreign documents (see `ParsedFile`) of each file that has any, from its last good state.
+    vague: HashMap<Arc<str>, usize>,
     entries: HashMap<AppName, Entry>,
     /// The objects that claim each app, in order.
     claims: HashMap<AppId, Vec<AppName>>,
@@ -189,6 +191,11 @@ impl Store {
         self.files.get(file).into_iter().flatten()
     }
 
+    /// Number of objects that are declared or held.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Every file with objects, and their number.
     pub fn files(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.files.iter().map(|(file, members)| (file, members.len()))
@@ -224,14 +231,31 @@ impl Store {
         touched.extend(before.iter().cloned());
 
         let (parsed, problems, trouble) = match state {
-            FileState::Gone => return,
+            FileState::Gone => {
+                self.vague.remove(file);
+                return;
+            }
             FileState::Unreadable(diagnostic) => {
                 let trouble: Arc<str> = diagnostic.one_line().into();
                 (None, vec![*diagnostic], Some(trouble))
             }
             FileState::Read(parsed) => {
-                let trouble = parsed.trouble().filter(|_| !parsed.conclusive);
-                (Some(parsed.clone()), parsed.diagnostics.clone(), trouble)
+                let mut problems = parsed.diagnostics.clone();
+                let mut trouble = parsed.trouble().filter(|_| !parsed.conclusive);
+                if let Some(lost) = self.became_vague(file, &parsed, &before) {
+                    let hint = format!("this file declared {lost}: restore the manifest, or remove the file");
+                    problems.iter_mut().for_each(|problem| problem.hint = Some(hint.as_str().into()));
+                    trouble = problems.first().map(|problem| problem.one_line().into());
+                } else if parsed.conclusive && parsed.vague > 0 {
+                    self.vague.insert(file.clone(), parsed.vague);
+                } else if parsed.conclusive {
+                    self.vague.remove(file);
+                }
+                if trouble.is_some() && !before.is_empty() {
+                    // It holds back the newest text of an app.
+                    problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
+                }
+                (Some(parsed), problems, trouble)
             }
         };
         if !problems.is_empty() {
@@ -260,6 +284,14 @@ impl Store {
         if !members.is_empty() {
             self.files.insert(file.clone(), members.into_iter().collect());
         }
+    }
+
+    /// An object that a file held before and whose place a vague foreign document may have now: its manifest lost its
+    /// `apiVersion` and `kind`, so it is not released.
+    fn became_vague<'a>(&self, file: &str, parsed: &ParsedFile, before: &'a [AppName]) -> Option<&'a AppName> {
+        let more = parsed.vague > self.vague.get(file).copied().unwrap_or(0);
+        let is_declared = |name: &AppName| parsed.documents.iter().any(|document| document.name.as_ref() == Some(name));
+        before.iter().find(|name| more && !is_declared(name))
     }
 
     /// Updates the claims of `names`. Returns all claimants of the ids concerned.
@@ -372,16 +404,22 @@ impl Store {
         let by_name = reason == Reason::DuplicateName;
         let (text, hint, others): (_, _, Vec<Related>) = if by_name {
             let related = |place| Related { place, message: format!("also named {name}").into() };
+            let at = |bearer: &Bearer| Place { file: bearer.place.file.clone(), line: bearer.name_at.line };
+            let held = entry.places().skip(entry.bearers.len());
             (
                 format!("the name {name} is declared more than once"),
                 "give each app a name of its own, or remove all but one",
-                entry.places().map(related).collect(),
+                entry.bearers.iter().map(at).chain(held).map(related).collect(),
             )
         } else {
             let id = self.contested(entry).map_or("", |(id, _)| id.as_str());
             let rivals = entry.ids.iter().filter_map(|id| self.claims.get(id)).flatten().filter(|rival| *rival != name);
+            let at = |rival: &AppName| match self.entries.get(rival)?.bearers.first() {
+                Some(bearer) => Some(Place { file: bearer.place.file.clone(), line: bearer.app_id_at.line }),
+                None => self.first_place(rival),
+            };
             let related = |rival: &AppName| {
-                Some(Related { place: self.first_place(rival)?, message: format!("also claimed by {rival}").into() })
+                Some(Related { place: at(rival)?, message: format!("also claimed by {rival}").into() })
             };
             (
                 format!("the appId {id} is claimed by more than one app"),
@@ -391,13 +429,14 @@ impl Store {
         };
         for Bearer { place, name_at, app_id_at, .. } in &entry.bearers {
             let at = if by_name { name_at } else { app_id_at };
+            let here = Place { file: place.file.clone(), line: at.line };
             all.push(Diagnostic {
                 line: at.line,
                 column: at.column,
                 length: at.length,
                 reason,
                 severity: Severity::Error,
-                related: others.iter().filter(|other| other.place != *place).take(PLACES_SHOWN).cloned().collect(),
+                related: others.iter().filter(|other| other.place != here).take(PLACES_SHOWN).cloned().collect(),
                 ..Diagnostic::about_file(&place.file, text.as_str(), Some(hint))
             });
         }
@@ -593,7 +632,7 @@ mod tests {
         insta::assert_snapshot!(store.diagnostics()[1].render(false), @r"
         error: the appId 1a is claimed by more than one app
          --> b.yaml:4:15
-         ::: a.yaml:1: also claimed by a
+         ::: a.yaml:4: also claimed by a
           = help: an app on the platform belongs to one manifest; remove the others
         ");
         // Held by a file that cannot be read: still a claim.
@@ -774,5 +813,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_manifest_that_loses_its_kind_is_held() {
+        let mut store = Store::new();
+        let mut put = |text: &str| store.apply([read("a.yaml", text)]);
+        let good = crate::manifest::example("a", "id", "Stopped");
+        assert_eq!(put(&good).changed.len(), 1);
+        // The place held an object, and the rest of it does not name another API.
+        let changes = put("metadata: {name: a}\n");
+        assert_eq!((changes.removed.len(), changes.changed.len()), (0, 1));
+        assert!(matches!(changes.changed[0].standing, Standing::Invalid { .. }), "{changes:?}");
+        // Another API's document in its place is an edit.
+        assert_eq!(put("apiVersion: v1\nkind: ConfigMap\n").removed.len(), 1);
+    }
+
+    #[test]
+    fn a_foreign_document_beside_an_app_holds_nothing() {
+        let mut store = Store::new();
+        let mut put = |text: &str| store.apply([read("a.yaml", text)]);
+        let good = crate::manifest::example("a", "id", "Stopped");
+        assert_eq!(put(&format!("services: {{}}\n---\n{good}")).changed.len(), 1);
+        assert_eq!(put("services: {}\n").removed.len(), 1);
     }
 }

@@ -129,6 +129,8 @@ pub fn daemon(
             revision: source.revision.clone(),
             files: source.files,
             skipped: source.skipped,
+            errors: source.errors,
+            warnings: source.warnings,
             problems: source.problems.to_vec(),
         }),
         observation: Observation {

@@ -200,7 +200,10 @@ pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
             "the manifests cannot be read; what they said last stays in force"
         );
     } else if now.loaded && before.is_none_or(|before| !before.loaded) {
-        info!(files = now.files, problems = now.problems.len(), revision = &*now.revision, "manifests loaded");
+        info!(files = now.files, problems = now.errors, revision = &*now.revision, "manifests loaded");
+        if now.objects == 0 {
+            warn!("no manifests found: no app is declared");
+        }
     } else if now.available && !was_available {
         info!(files = now.files, revision = &*now.revision, "the manifests can be read again");
     }
@@ -246,7 +249,7 @@ pub fn resync(finished: &Finished, interval: Duration, wanted: Duration) {
 pub fn settled(fleet: &Fleet, source: &SourceReport, reported: &mut usize) {
     let Count { settled, held, stalled, .. } = Count::of(fleet);
     // An invalid manifest, or one that cannot be read, needs a person in any state of its app.
-    let problems = source.problems.len() + usize::from(!source.available);
+    let problems = source.errors + usize::from(!source.available);
     let before = std::mem::replace(reported, stalled + problems);
     match (stalled + problems, held, settled) {
         (0, 0, 0) => info!("nothing is left to do: no manifest declares an app"),

@@ -107,7 +107,7 @@ fn validate_has_outputs_for_people_scripts_and_workflows() {
     assert_eq!((&low["line"], &low["column"], &low["severity"]), (&7.into(), &10.into(), &"error".into()));
     assert_eq!((&low["reason"], &low["hint"]), (&"InvalidManifest".into(), &"did you mean `Stopped`?".into()));
     let again = &report["diagnostics"][0];
-    assert_eq!((&again["reason"], &again["related"][0]["line"]), (&"DuplicateAppId".into(), &1.into()));
+    assert_eq!((&again["reason"], &again["related"][0]["line"]), (&"DuplicateAppId".into(), &6.into()));
     let github = validate(&[directory, "-o", "github"]);
     assert_eq!(code(&github), 1);
     let annotation = format!(
@@ -146,11 +146,13 @@ fn validate_reads_stdin() {
     assert_eq!((code(&good), stdout(&good)), (0, "2 apps in 1 file: 0 errors, 0 warnings\n".into()));
     let bad = validate(&[manifest("a", A, "Stopped"), manifest("b", A, "Running")].join("---\n"), &[]);
     assert_eq!(code(&bad), 1);
-    assert!(stdout(&bad).contains(" --> -:14:10\n"), "{}", stdout(&bad));
+    assert!(stdout(&bad).contains(" --> <stdin>:14:10\n"), "{}", stdout(&bad));
     let github = validate(&manifest("a", A, "on"), &["-o", "github"]);
-    assert!(stdout(&github).starts_with("::error file=-,line=7,"), "{}", stdout(&github));
-    assert_eq!(code(&validate("", &["manifests"])), 1, "with other paths it is an error");
-    assert_eq!(code(&validate("", &[])), 0, "an empty text is only worth a warning");
+    assert!(stdout(&github).starts_with("::error file=<stdin>,line=7,"), "{}", stdout(&github));
+    let both = validate(&manifest("another", A, "Running"), &["manifests"]);
+    assert!(code(&both) == 0 && !stdout(&both).starts_with("1 app "), "{}", stdout(&both));
+    let empty = validate("", &[]);
+    assert!(code(&empty) == 1 && !stdout(&empty).contains("remove the file"), "{}", stdout(&empty));
 }
 
 #[test]

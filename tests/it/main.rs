@@ -7,6 +7,7 @@ mod cli;
 mod daemon;
 mod delivery;
 mod docs;
+mod foreign;
 mod harness;
 mod hostile;
 mod import;

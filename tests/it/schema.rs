@@ -105,7 +105,7 @@ fn a_schema_refuses_the_mistakes_that_it_can_express() {
         ("/metadata/name", json!("a".repeat(64))),
         ("/metadata/name", json!("")),
         ("/metadata/name", json!(5)),
-        ("/metadata/namespace", json!("default")),
+        ("/metadata/owner", json!("ana")),
         ("/metadata/labels/tier", json!(1)),
         ("/metadata/annotations", json!(["note"])),
         ("/spec/appId", json!(123)),

@@ -650,15 +650,7 @@ async fn a_stalled_loop_is_not_alive() {
     let operator = Operator::new(platform.into(), settings, clock, board.clone());
     let (updates, inbox) = tokio::sync::mpsc::unbounded_channel();
     let (_stopper, signals) = shutdown::pair();
-    let source = SourceReport {
-        available: true,
-        trouble: None,
-        loaded: true,
-        revision: "r".into(),
-        files: 0,
-        skipped: 0,
-        problems: [].into(),
-    };
+    let source = SourceReport { available: true, loaded: true, revision: "r".into(), ..SourceReport::default() };
     updates.send(Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source }).unwrap();
     let router = routes(board, clock, true);
     let get = async |path: &str| {

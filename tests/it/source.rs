@@ -10,17 +10,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use campos_operator::manifest::example;
-use campos_operator::manifest::source::{Options, Source, SourceHandle, load};
+use campos_operator::manifest::source::{Options, Rules, Source, SourceHandle, load};
 use campos_operator::reconcile::desired::{Declared, Standing};
 use campos_operator::source::{SourceReport, Update};
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+const NO_RULES: Rules = Rules { follow_links: false, exclude: Vec::new() };
 /// An interval after which no test waits: events show every change after the first scan.
 pub(crate) const EVENTS_ONLY: Options =
-    Options { scan_interval: Duration::from_hours(1), watch: true, follow_links: false, allow_empty: false };
+    Options { scan_interval: Duration::from_hours(1), watch: true, rules: NO_RULES, allow_empty: false };
 pub(crate) const SCANS_ONLY: Options =
-    Options { scan_interval: Duration::from_millis(100), watch: false, follow_links: false, allow_empty: false };
+    Options { scan_interval: Duration::from_millis(100), watch: false, rules: NO_RULES, allow_empty: false };
 
 /// The sum of all updates.
 #[derive(Debug, Default)]
@@ -377,7 +378,7 @@ fn without_events_scanning_does_it_all() {
 #[test]
 fn links_out_of_the_tree_are_refused_unless_followed() {
     for (follow_links, options) in [(false, EVENTS_ONLY), (true, EVENTS_ONLY), (true, SCANS_ONLY)] {
-        let bench = Bench::start("m", Options { follow_links, ..options }, |dir| {
+        let bench = Bench::start("m", Options { rules: Rules { follow_links, ..NO_RULES }, ..options }, |dir| {
             fs::create_dir_all(dir.join("m")).expect("mkdir");
             fs::create_dir_all(dir.join("shared/team")).expect("mkdir");
             fs::write(dir.join("shared/a.yaml"), app("a", "Running")).expect("write");
@@ -487,14 +488,14 @@ fn load_reads_everything_once() {
       |
     6 |   appId: "id-of-a"
       |          ^^^^^^^^^
-     ::: b.yaml:1: also claimed by b
+     ::: b.yaml:6: also claimed by b
       = help: an app on the platform belongs to one manifest; remove the others
     error: the appId id-of-a is claimed by more than one app
      --> b.yaml:6:10
       |
     6 |   appId: "id-of-a"
       |          ^^^^^^^^^
-     ::: a.yaml:1: also claimed by a
+     ::: a.yaml:6: also claimed by a
       = help: an app on the platform belongs to one manifest; remove the others
     error: unknown state "stopped"
      --> c.yaml:7:10

@@ -408,15 +408,15 @@ fn plan_writes_a_comment_for_a_pull_request() {
     let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
     assert_eq!(code, 2);
     insta::assert_snapshot!(comment, @r"
-    ### campos-operator plan: 1 to stop, 0 to start
+    ### campos-operator plan: 1 to stop, 0 to start, 0 stuck
 
     | | app | observed | desired | reason |
     | --- | --- | --- | --- | --- |
-    | **stop** | `down` | Running | Stopped |  |
+    | **stop** | `down` | Running | Stopped | state (edit or drift) |
     | held | `held` | Running | Stopped | Suspended: `release: \| @team <b>*night*` |
 
-    0 settled, 1 other.
-    About 2 requests to carry it out, then 1.0 a minute.
+    1 to stop, 0 to start, 0 stuck, 0 settled, 1 other.
+    About 2 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
     ");
     let (code, coloured, _) = plan(&["--color", "always"]);
     assert!(code == 0 && coloured.contains("\x1b[33m- stop \x1b[0m"), "{coloured}");

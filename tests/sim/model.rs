@@ -136,8 +136,7 @@ impl Files {
             loaded: true,
             revision: "simulated".into(),
             files: self.texts.len(),
-            skipped: 0,
-            problems: Arc::default(),
+            ..SourceReport::default()
         }
     }
 }

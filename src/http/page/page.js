@@ -535,7 +535,7 @@ function showDaemon() {
   ]);
   const details = byId("problem_details");
   details.hidden = problems.length === 0;
-  say(byId("problem_summary"), plural(problems.length, "problem in the manifests", "problems in the manifests"));
+  say(byId("problem_summary"), plural(source.errors ?? 0, "problem in the manifests", "problems in the manifests"));
   const list = byId("problem_list");
   if (list.dataset.shape !== problems.join("\n\n")) {
     list.dataset.shape = problems.join("\n\n");
@@ -543,7 +543,7 @@ function showDaemon() {
   }
   showBudget();
   const worst = link === "lost" ? "not known now" : governor.accountForbidden ? "account refused" : governor.accountBlocked ? "token refused" : governor.breakerOpen ? "CamposCloud does not answer" : source.available === false ? "manifests unreadable"
-    : problems.length ? plural(problems.length, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
+    : problems.length ? plural(source.errors, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
   say(byId("daemon_summary"), worst);
   showNotices([
     governor.accountBlocked && ["bad", "The token is refused.", "No app is called. Provide a valid token."],

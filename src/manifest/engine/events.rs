@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::manifest::scan::{Root, hidden, is_manifest};
+use crate::manifest::scan::{IGNORE_FILE, Root, hidden, is_manifest};
 
 impl Engine {
     /// The name of a file below a root, if its path is that of a manifest that a listing would show.
@@ -16,7 +16,10 @@ impl Engine {
         let (root, below) = roots.find_map(|(root, real)| Some((root, path.strip_prefix(real).ok()?)))?;
         let parts: Vec<&str> = below.iter().map(OsStr::to_str).collect::<Option<_>>()?;
         let (last, above) = parts.split_last()?;
-        let shown = is_manifest(last) && !above.iter().any(|part| hidden(part) || is_manifest(part));
+        let real = self.listing.layout.reals().find(|real| path.starts_with(real))?;
+        let shown = is_manifest(last)
+            && !self.listing.ignored.hides(real, path)
+            && !above.iter().any(|part| hidden(part) || is_manifest(part));
         shown.then(|| format!("{}{}", root.prefix, parts.join("/")).into())
     }
 
@@ -33,7 +36,8 @@ impl Engine {
     /// Whether something that came or went inside the tree is neither a manifest nor able to hold one, such as the file
     /// that an editor writes before it is renamed: it needs no scan.
     pub(in crate::manifest) fn is_beside(&self, path: &Path) -> bool {
-        let named = path.file_name().and_then(OsStr::to_str).is_some_and(|name| !is_manifest(name));
+        let named = path.file_name().and_then(OsStr::to_str);
+        let named = named.is_some_and(|name| !is_manifest(name) && name != IGNORE_FILE);
         let inside = self.listing.layout.reals().any(|real| path != real && path.starts_with(real));
         let known = || self.listing.directories.iter().any(|(directory, _)| directory.starts_with(path));
         let other = || match fs::symlink_metadata(path) {
@@ -46,7 +50,8 @@ impl Engine {
     /// Whether an event at a path inside the tree is only the noise of hidden files.
     pub(in crate::manifest) fn is_noise(&self, path: &Path) -> bool {
         let inside = self.listing.layout.reals().find_map(|real| path.strip_prefix(real).ok());
-        let ignored = |part: &OsStr| part.to_str().is_some_and(|part| hidden(part) && part != "..data");
+        let ignored =
+            |part: &OsStr| part.to_str().is_some_and(|part| hidden(part) && part != "..data" && part != IGNORE_FILE);
         !self.listing.linked && inside.is_some_and(|below| below.iter().any(ignored))
     }
 }

@@ -19,7 +19,7 @@ fn what_can_change_elsewhere_is_looked_at_each_time() {
         fs::create_dir(&root).expect("mkdir");
         fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
         change(&root);
-        let mut engine = Engine::new(vec![root], false);
+        let mut engine = Engine::new(vec![root], Rules::default());
         engine.scan(clock::instant(), Again::None);
         engine.listing.is_local()
     };
@@ -38,7 +38,7 @@ fn what_lies_beside_the_manifests_asks_for_no_scan() {
     fs::create_dir_all(root.join("team/deep")).expect("mkdir");
     fs::write(root.join("a.yaml"), manifest("a", "Running")).expect("write");
     fs::write(root.join("notes"), "x").expect("write");
-    let mut engine = Engine::new(vec![root.clone()], false);
+    let mut engine = Engine::new(vec![root.clone()], Rules::default());
     engine.scan(clock::instant(), Again::None);
     fs::create_dir(root.join("new")).expect("mkdir");
     symlink("a.yaml", root.join("link")).expect("symlink");
@@ -99,7 +99,7 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = fs::canonicalize(dir.path()).expect("it is there").join("m");
         fs::create_dir(&root).expect("mkdir");
-        let mut engine = Engine::new(vec![root], false);
+        let mut engine = Engine::new(vec![root], Rules::default());
         engine.expect_directories();
         engine.together = Duration::from_secs(10);
         let mut bench = Self { dir, engine, now: clock::instant() };
@@ -192,7 +192,7 @@ fn the_first_load_does_not_accept_a_text_whose_file_is_open() {
     let mut bench = Bench::new(&[]);
     let mut writer = fs::File::create(bench.path("a.yaml")).expect("create");
     std::io::Write::write_all(&mut writer, manifest("a", "Stopped").as_bytes()).expect("write");
-    bench.engine = Engine::new(vec![bench.path("")], false);
+    bench.engine = Engine::new(vec![bench.path("")], Rules::default());
     for _ in 0..10 {
         bench.wait(5000);
         assert_eq!(bench.state("a"), "-");
@@ -286,7 +286,7 @@ fn a_swapped_tree_waits_for_the_writers_of_its_files() {
         fs::write(dir.join(tree).join("a.yaml"), manifest("a", state)).expect("write");
     }
     symlink("v0", dir.join("current")).expect("symlink");
-    bench.engine = Engine::new(vec![dir.join("current")], false);
+    bench.engine = Engine::new(vec![dir.join("current")], Rules::default());
     bench.wait(5000);
     bench.wait(5000);
     assert_eq!(bench.state("a"), "Running");
@@ -354,7 +354,7 @@ fn a_swap_is_one_change_and_a_second_one_waits() {
         fs::rename(bench.dir.path().join("new"), bench.dir.path().join("current")).expect("rename");
         bench.engine.scan(bench.now, Again::None);
     };
-    bench.engine = Engine::new(vec![bench.dir.path().join("current")], false);
+    bench.engine = Engine::new(vec![bench.dir.path().join("current")], Rules::default());
     flip(&mut bench, "t0", ["Running", "Running"]);
     bench.wait(1000);
     bench.wait(1000);
@@ -459,7 +459,7 @@ fn each_root_is_lost_for_itself() {
     for name in ["c", "d"] {
         fs::write(other.join(format!("{name}.yaml")), manifest(name, "Running")).expect("write");
     }
-    bench.engine = Engine::new(vec![bench.path(""), other.clone()], false);
+    bench.engine = Engine::new(vec![bench.path(""), other.clone()], Rules::default());
     bench.wait(1000);
     bench.wait(1000);
     fs::remove_file(other.join("c.yaml")).expect("remove");
