@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::manifest::diagnostic::Diagnostic;
+use crate::manifest::schema::is_ambiguous;
 use crate::printable;
 pub(super) use crate::printable::escape;
 
@@ -61,7 +62,7 @@ pub(super) fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> 
     Ok(printable::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
-/// YAML, harmless on a terminal. A text that needs escapes is put between quotes, because YAML has escapes nowhere else,
+/// YAML, harmless on a terminal, and the same for a reader of YAML 1.1. A text that needs escapes is put between quotes, because YAML has escapes nowhere else,
 /// and each line of a block would be a line of the page.
 pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
     let (mut value, mut quoted) = (value.clone(), Vec::new());
@@ -89,7 +90,8 @@ fn set_aside(value: &mut Value, quoted: &mut Vec<String>) {
         quoted.push(format!("\"{escaped}\""));
         format!("{MARK}{}{MARK}", quoted.len() - 1)
     };
-    let set_apart = |text: &str| !printable::is_harmless(text) || text.trim_start().starts_with("::");
+    let set_apart =
+        |text: &str| !printable::is_harmless(text) || text.trim_start().starts_with("::") || is_ambiguous(text);
     match value {
         Value::String(text) if set_apart(text) => *text = quote(text),
         Value::Array(values) => values.iter_mut().for_each(|value| set_aside(value, quoted)),
@@ -246,6 +248,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::super::client::App;
+    use super::json as json_line;
     use super::*;
     use crate::printable::tests::{assert_harmless, hostile};
 
@@ -284,9 +287,112 @@ pub(super) mod tests {
         }
     }
 
+    /// Texts that a reader of YAML 1.1 takes for another type, and some that it does not.
+    const TEXTS: [&str; 31] = [
+        "no",
+        "On",
+        "y",
+        "N",
+        "1_000",
+        "12:30",
+        "1:30.5",
+        "0o17",
+        "017",
+        "0b1",
+        "0x1F",
+        "1e3",
+        ".5",
+        "-1",
+        "+1.5",
+        ".inf",
+        ".NaN",
+        "2026-01-01",
+        "2026-1-1 10:00:00",
+        "<<",
+        "=",
+        "~",
+        "null",
+        "",
+        " x",
+        "a: b",
+        "x #y",
+        "two\nlines",
+        "- a",
+        "{a}",
+        "caf\u{e9}",
+    ];
+
+    fn manifest(texts: &[&str]) -> Value {
+        let notes: serde_json::Map<String, Value> =
+            texts.iter().enumerate().map(|(at, text)| (format!("note-{at}"), json!(text))).collect();
+        let labels: serde_json::Map<String, Value> =
+            texts.iter().map(|text| ((*text).to_owned(), json!(text))).collect();
+        let windows = json!([
+            {"state": "Stopped", "from": "03:00", "to": "06:00", "days": "Mon-Thu", "reason": texts[0]},
+            {"state": "Stopped", "from": "2099-01-01T00:00:00"},
+            {"state": "Stopped", "cron": "0 12 * * 1-5", "duration": "1h"},
+        ]);
+        let suspend = json!({"reason": texts[0], "until": "2099-12-24T06:00:00Z"});
+        json!({
+            "apiVersion": "campos-operator.dev/v1", "kind": "App",
+            "metadata": {"name": "app", "labels": labels, "annotations": notes},
+            "spec": {"appId": "007", "state": "Running", "suspend": suspend,
+                "schedule": {"timeZone": "America/Sao_Paulo", "windows": windows}},
+        })
+    }
+
+    /// The object that the reader of manifests reads from a text.
+    #[track_caller]
+    fn object(text: &str) -> std::sync::Arc<crate::reconcile::desired::Object> {
+        let file = if text.starts_with('{') { "a.json" } else { "a.yaml" };
+        let parsed = crate::manifest::load::parse(&file.into(), text.as_bytes());
+        assert_eq!(parsed.diagnostics, [], "{text}");
+        match &parsed.documents[..] {
+            [crate::manifest::load::Document { content: crate::manifest::load::Content::Good(object), .. }] => {
+                object.clone()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn exported_manifests_are_read_back(text in hostile(), other in proptest::sample::select(TEXTS.to_vec())) {
+            let value = manifest(&[&text, other]);
+            prop_assert_eq!(object(&yaml(&value).unwrap()), object(&json_line(&value).unwrap()));
+        }
+    }
+
+    #[test]
+    fn ambiguous_texts_are_exported_in_quotes() {
+        let value = manifest(&TEXTS);
+        let page = yaml(&value).unwrap();
+        assert_eq!(object(&page), object(&json_line(&value).unwrap()));
+        for text in ["appId: \"007\"", "from: \"03:00\"", "note-0: \"no\"", "note-4: \"1_000\"", "\"<<\": \"<<\""] {
+            assert!(page.contains(text), "{text} is not in\n{page}");
+        }
+    }
+
+    /// For `.ci/run`, which loads the file with PyYAML, a reader of YAML 1.1, and compares.
+    #[test]
+    #[ignore = "writes files for another program"]
+    fn write_samples_for_pyyaml() {
+        use proptest::strategy::ValueTree as _;
+
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/yaml11");
+        std::fs::create_dir_all(&directory).unwrap();
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        for number in 0..200 {
+            let text = hostile().new_tree(&mut runner).unwrap().current();
+            let value = if number == 0 { manifest(&TEXTS) } else { manifest(&[&text, TEXTS[number % TEXTS.len()]]) };
+            std::fs::write(directory.join(format!("{number}.yaml")), yaml(&value).unwrap()).unwrap();
+            std::fs::write(directory.join(format!("{number}.json")), value.to_string()).unwrap();
+        }
+    }
+
     #[test]
     fn plain_yaml_looks_as_serde_writes_it() {
-        let value = json!({"a": "1", "b": ["x y", true, null], "c": "caf\u{e9}"});
+        let value = json!({"a": "x1", "b": ["x y", true, null], "c": "caf\u{e9}"});
         assert_eq!(yaml(&value).unwrap(), serde_yaml::to_string(&value).unwrap());
         assert_eq!(yaml(&json!({"a": "two\nlines \"q\""})).unwrap(), "a: \"two\\U0000000alines \\\"q\\\"\"\n");
     }

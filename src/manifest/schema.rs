@@ -15,7 +15,7 @@ use super::diagnostic::Mark;
 use super::foreign::{Foreign, foreign};
 use super::reader::{Reader, quoted};
 use super::windows::Schedule;
-use super::yaml::{Finding, Node, Value, implied};
+use super::yaml::{self, Finding, Node, Value};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::desired::{self, Object, Policy, Suspension};
 use crate::reconcile::state::Desired;
@@ -337,9 +337,14 @@ fn moment(text: &str) -> Result<Timestamp, Finding> {
     })
 }
 
+/// Whether a YAML reader may read an unquoted text as another type.
+pub fn is_ambiguous(text: &str) -> bool {
+    yaml::is_ambiguous(text)
+}
+
 /// Whether a word of letters, digits, `_` and `-` must be quoted to be text in YAML.
 pub fn text_needs_quotes(word: &str) -> bool {
-    implied(word).is_some() || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
+    is_ambiguous(word) || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 /// The DNS-1123 label nearest to `text`.

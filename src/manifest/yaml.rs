@@ -282,8 +282,44 @@ pub(super) fn implied(text: &str) -> Option<&'static str> {
     (prefixed || sexagesimal || decimal()).then_some("a number")
 }
 
+/// Whether a YAML reader, of version 1.1 or 1.2, may read an unquoted text as another type: `no`, `1_000`, `12:30`,
+/// `2026-11-24`, `<<`.
+pub(super) fn is_ambiguous(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let digits =
+        |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
+    let date = digits(0..4) && bytes.get(4) == Some(&b'-') && digits(5..6);
+    let clock = text.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && text.chars().all(|c| c.is_ascii_digit() || "+-_:.".contains(c));
+    implied(text).is_some() || date || clock || matches!(text, "<<" | "=")
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn ambiguous_texts() {
+        for text in [
+            "no",
+            "Y",
+            "1_000",
+            "12:30",
+            "1:30.5",
+            "2026-11-24",
+            "2026-1-1 10:00",
+            "2026-11-24T10:00",
+            "<<",
+            "=",
+            "~",
+            "",
+            ".5",
+        ] {
+            assert!(is_ambiguous(text), "{text:?}");
+        }
+        for text in ["ticket-bot", "60c72b2f9b1e8d001c8e4f3a", "v1.2", "a=b", "Fri 21:00", "1h30m", "2026a"] {
+            assert!(!is_ambiguous(text), "{text:?}");
+        }
+    }
+
     use super::*;
 
     #[test]

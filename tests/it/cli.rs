@@ -149,7 +149,7 @@ fn validate_reads_stdin() {
     assert!(stdout(&bad).contains(" --> <stdin>:14:10\n"), "{}", stdout(&bad));
     let github = validate(&manifest("a", A, "on"), &["-o", "github"]);
     assert!(stdout(&github).starts_with("::error file=<stdin>,line=7,"), "{}", stdout(&github));
-    let both = validate(&manifest("another", A, "Running"), &["manifests"]);
+    let both = validate(&manifest("another", "another", "Running"), &["manifests"]);
     assert!(code(&both) == 0 && !stdout(&both).starts_with("1 app "), "{}", stdout(&both));
     let empty = validate("", &[]);
     assert!(code(&empty) == 1 && !stdout(&empty).contains("remove the file"), "{}", stdout(&empty));
