@@ -32,6 +32,7 @@ mod watch;
 mod windows;
 mod writers;
 mod yaml;
+mod zones;
 
 /// The shortest manifest of an app, for tests and benchmarks. Lines that are appended belong to its `spec`.
 pub fn example(name: &str, app_id: &str, state: &str) -> String {

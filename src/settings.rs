@@ -11,6 +11,7 @@ use clap::CommandFactory as _;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::budget::Budget;
 use crate::camposcloud::token::TokenSource;
 use crate::cli::{ApiArgs, Cli, PolicyArg, RulesArgs, RunArgs, WatchArg};
 use crate::http;
@@ -120,6 +121,20 @@ fn api_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {
 pub fn without_userinfo(flag: &'static str, text: &str) -> Result<(), SettingsError> {
     // An `@` in a path is refused as well: the text may not parse, and no address of ours needs one.
     if text.contains('@') { Err(SettingsError::Userinfo(flag)) } else { Ok(()) }
+}
+
+/// Requests a minute that CamposCloud allows an account.
+const ACCOUNT_LIMIT: u32 = 180;
+
+/// The warning about a budget that the account does not have.
+pub fn budget_warning(budget: Budget) -> Option<String> {
+    match budget {
+        Budget::PerMinute(rate) if u32::from(rate) > ACCOUNT_LIMIT => Some(format!(
+            "--api-budget {rate} is above the limit of the account, {ACCOUNT_LIMIT} requests a minute: the server will refuse \
+             requests (429); for a private server use `unlimited`"
+        )),
+        Budget::PerMinute(_) | Budget::Unlimited => None,
+    }
 }
 
 /// Refuses a missing directory. Once the daemon runs, a missing directory is waited for instead.

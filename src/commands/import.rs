@@ -35,6 +35,9 @@ const SHOWN_NAME: usize = 100;
 
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
+    if let Some(warning) = settings::budget_warning(args.api.api_budget) {
+        warn(&warning);
+    }
     let known = Known::below(&args.out, args.force)?;
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
@@ -111,7 +114,7 @@ impl Known {
         if let Some(trouble) = report.trouble {
             bail!("could not read the manifests: {trouble}");
         }
-        if let Some(first) = diagnostics.first().filter(|_| !force) {
+        if let Some(first) = diagnostics.iter().find(|one| one.is_error()).filter(|_| !force) {
             // The app of an invalid manifest would be declared a second time.
             bail!(
                 "{}: fix the manifests first, see `validate`; the first error is {}",

@@ -34,6 +34,9 @@ use crate::telemetry;
 
 pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, environment)?;
+    if let Some(warning) = settings::budget_warning(args.api.api_budget) {
+        print_note(&format!("warning: {warning}"));
+    }
     settings::existing_paths(&args.manifests.manifests)?;
     let (declared, diagnostics, report) =
         source::load_with(args.manifests.manifests.clone(), &settings::rules(&args.manifests.rules));

@@ -44,6 +44,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         Listen::Off => None,
         Listen::On(address) => Some(listen(address)?),
     };
+    if let Some(warning) = settings::budget_warning(args.api.api_budget) {
+        warn!("{warning}");
+    }
     let start = Start {
         manifests: args.manifests.manifests.clone(),
         source: settings::source(args),

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 use super::text::{diagnostics, escape, json_pretty, print, print_data};
 use super::{Exit, environment};
 use crate::cli::{Color, ValidateArgs, ValidateOutput};
-use crate::clock::Clock;
 use crate::manifest::diagnostic::{Diagnostic, Severity};
-use crate::manifest::doubts::doubts;
 use crate::manifest::source::{self, Rules};
 use crate::settings;
 use crate::status;
@@ -83,7 +81,6 @@ fn findings(paths: &[PathBuf], rules: &Rules) -> anyhow::Result<Findings> {
     if let Some(trouble) = &report.trouble {
         bail!("could not read the manifests: {trouble}");
     }
-    diagnostics.extend(doubts(&declared, Clock::wall_now()));
     if let [only] = paths
         && only.is_dir()
     {

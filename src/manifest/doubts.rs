@@ -1,72 +1,162 @@
-//! Warnings about valid manifests that are probably mistakes. They have no effect on what is in force.
-
-use std::sync::Arc;
+//! Warnings about valid manifests that cannot do what their author means. They have no effect on what is in force.
 
 use jiff::Timestamp;
 
-use super::diagnostic::{Diagnostic, Severity};
-use crate::reconcile::desired::Declared;
+use super::diagnostic::{Diagnostic, Mark, Severity};
+use super::store::Store;
+use crate::reconcile::desired::{Declared, Policy, Spec};
+use crate::reconcile::schedule::Span;
+use crate::reconcile::state::Desired;
 
-/// Warns about windows that never decide, and about windows that are over at `at`.
-pub fn doubts(declared: &[Arc<Declared>], at: Timestamp) -> Vec<Diagnostic> {
-    declared.iter().flat_map(|declared| of_one(declared, at)).collect()
+/// Warns about parts of manifests that have no effect, or more effect than it seems, as of `at`.
+pub fn doubts(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
+    store.declared().iter().flat_map(|declared| of_one(store, declared, at)).collect()
 }
 
-fn of_one(declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
-    let Some(schedule) = declared.spec().and_then(|spec| spec.schedule.as_ref()) else { return Vec::new() };
-    let shadowed = schedule.shadowed();
-    let now = schedule.wall(at);
-    let doubt = |index: usize| {
-        let window = &schedule.windows[index];
-        let named = format!("window {} ({}) of {}", index + 1, window.span, declared.name);
-        let over = window.span.over().filter(|end| *end <= now);
-        let (message, hint) = if shadowed.contains(&index) {
-            (format!("{named} never decides"), "earlier windows cover all of it: move it up, or remove it")
-        } else if over.is_some() {
-            (format!("{named} is over"), "remove it when it is no longer needed")
-        } else {
-            return None;
-        };
-        let mut doubt = Diagnostic::about_file(&declared.place.file, message, Some(hint));
-        (doubt.severity, doubt.line, doubt.column) = (Severity::Warning, declared.place.line, 1);
-        Some(doubt)
+fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
+    let Some(spec) = declared.spec() else { return Vec::new() };
+    let (suspend_at, windows_at) = store.marks(&declared.name).unwrap_or((None, &[]));
+    let warning = |mark: Option<&Mark>, message: String, hint: &str| {
+        let mut warning = Diagnostic::about_file(&declared.place.file, message, Some(hint));
+        let mark = mark.copied().unwrap_or(Mark { line: declared.place.line, ..Mark::START });
+        warning.severity = Severity::Warning;
+        (warning.line, warning.column, warning.length) = (mark.line, mark.column, mark.length);
+        warning
     };
-    (0..schedule.windows.len()).filter_map(doubt).collect()
+    let mut warnings = Vec::new();
+    if spec.suspend.as_ref().and_then(|suspend| suspend.until).is_some_and(|until| until <= at) {
+        let message = format!("the suspension of {} is over", declared.name);
+        warnings.push(warning(suspend_at.as_ref(), message, "remove it when it is no longer needed"));
+    }
+    if let Some(schedule) = &spec.schedule {
+        for (index, window) in schedule.windows.iter().enumerate() {
+            if let Some((what, hint)) = of_window(spec, index, at) {
+                let message = format!("window {} ({}) of {} {what}", index + 1, window.span, declared.name);
+                warnings.push(warning(windows_at.get(index), message, hint));
+            }
+        }
+    }
+    warnings
+}
+
+/// The doubt about one window, and advice.
+fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, &'static str)> {
+    let schedule = spec.schedule.as_ref()?;
+    let window = &schedule.windows[index];
+    let starts = |state: Desired| state == Desired::Running;
+    let both_ways = schedule.windows.iter().any(|window| window.state != spec.state);
+    Some(if window.span.over().is_some_and(|end| end <= schedule.wall(at)) {
+        ("is over", "remove it when it is no longer needed")
+    } else if schedule.is_skipped(&window.span) {
+        ("never decides: the clock skips this time in the night of the change to daylight saving", "move it by an hour")
+    } else if schedule.is_shadowed(index, at) {
+        ("never decides", "earlier windows cover all of it: move it up, or remove it")
+    } else if schedule.windows[index..].iter().all(|window| window.state == spec.state) {
+        (
+            "has no effect: `state` says the same, and no later window says otherwise",
+            "remove it, or change one of the states",
+        )
+    } else if schedule.is_endless(&window.span, at) {
+        ("never ends: it begins again before it is over", "shorten its duration")
+    } else if window.span.has_both_days() {
+        (
+            "begins on each of the days of the month and on each of the days of the week",
+            "cron starts on days that match either field; set one of the two to `*`",
+        )
+    } else if index == 0 && both_ways && spec.policy == Some(Policy::ObserveOnly) {
+        ("has no effect: the policy ObserveOnly forbids every call", "set `policy: Full`, or remove the schedule")
+    } else if index == 0
+        && both_ways
+        && spec.policy == Some(Policy::StopOnly)
+        && (starts(spec.state) || schedule.windows.iter().any(|window| starts(window.state)))
+    {
+        (
+            "stops the app for good: the policy StopOnly forbids the start afterwards",
+            "set `policy: Full`, or start it by hand",
+        )
+    } else {
+        return None;
+    })
+}
+
+impl Span {
+    /// Whether a cron pattern restricts both the day of the month and the day of the week.
+    fn has_both_days(&self) -> bool {
+        match self {
+            Self::Cron { cron, .. } => {
+                let fields: Vec<&str> = cron.as_str().split_whitespace().collect();
+                let restricts = |field: usize| fields.get(field).is_some_and(|text| !text.starts_with(['*', '?']));
+                restricts(2) && restricts(4)
+            }
+            Self::Once { .. } | Self::Recurring { .. } => false,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::source::load_text;
+    use crate::manifest::load;
+    use crate::manifest::store::FileState;
+
+    /// The lines and messages of the warnings about an app in Berlin with these windows.
+    #[track_caller]
+    fn warned(state: &str, more: &str, windows: &[&str]) -> Vec<String> {
+        let head = format!(
+            "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: a}}\nspec:\n  appId: a1\n  state: {state}\n"
+        );
+        let windows: String = windows.iter().map(|window| format!("      - {{{window}}}\n")).collect();
+        let text = format!("{head}  schedule:\n    timeZone: Europe/Berlin\n    windows:\n{windows}{more}");
+        let parsed = load::parse(&"a.yaml".into(), text.as_bytes());
+        assert_eq!(parsed.diagnostics, []);
+        let mut store = Store::new();
+        store.apply([("a.yaml".into(), FileState::Read(parsed.into()))]);
+        let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+        doubts.iter().map(|doubt| format!("{}: {}", doubt.line, doubt.message)).collect()
+    }
+
+    const WEEKEND: &str = "state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\"";
+    const NIGHT: &str = "state: Stopped, from: \"20:00\", to: \"08:00\"";
 
     #[test]
-    fn windows_without_effect_are_reported() {
-        let text = "\
-apiVersion: campos-operator.dev/v1
-kind: App
-metadata: {name: a}
-spec:
-  appId: a1
-  state: Running
-  schedule:
-    timeZone: America/Sao_Paulo
-    windows:
-      - {state: Stopped, from: \"2026-11-01T00:00\", to: \"2026-11-24T09:00\"}
-      - {state: Stopped, from: \"20:00\", to: \"08:00\"}
-      - {state: Running, from: \"22:00\", to: \"06:00\", days: Mon-Thu}
-      - {state: Running, from: \"06:00\", to: \"09:00\", days: Mon-Thu}
-";
-        let (declared, diagnostics) = load_text(&Arc::from("a.yaml"), text.as_bytes());
-        assert_eq!(diagnostics, []);
-        let told = |at: &str| {
-            let doubts = doubts(&declared, at.parse().unwrap());
-            doubts.iter().map(|doubt| doubt.message.to_string()).collect::<Vec<_>>()
+    fn windows_without_effect_are_reported_at_their_line() {
+        let saturday = "state: Running, from: \"2026-11-28T08:00\", to: \"2026-11-28T12:00\"";
+        let case = |windows: &[&str], expected: &[&str]| {
+            let warned = warned("Running", "", windows);
+            assert_eq!(warned.len(), expected.len(), "{warned:?}");
+            assert!(warned.iter().zip(expected).all(|(warned, part)| warned.contains(part)), "{warned:?}");
         };
-        let shadowed = "window 3 (Mon-Thu 22:00-06:00) of a never decides";
-        assert_eq!(told("2026-11-24T11:59:00Z"), [shadowed]);
-        assert_eq!(
-            told("2026-11-24T12:00:00Z"),
-            ["window 1 (2026-11-01 00:00-2026-11-24 09:00) of a is over", shadowed]
+        case(&[WEEKEND, saturday], &["11: window 2 (2026-11-28 08:00-2026-11-28 12:00) of a never decides"]);
+        case(&[saturday, WEEKEND], &[]);
+        case(&[NIGHT, "state: Running, cron: \"0 22 * * *\", duration: 1h"], &["11: window 2"]);
+        case(&[NIGHT, "state: Running, cron: \"0 19 * * *\", duration: 2h", WEEKEND], &[]);
+        case(&[NIGHT, "state: Running, from: \"22:00\", to: \"06:00\", days: Mon-Thu", WEEKEND], &["11: window 2"]);
+        case(
+            &["state: Stopped, from: \"2026-11-01T00:00\", to: \"2026-11-24T09:00\""],
+            &["10: window 1 (2026-11-01 00:00-2026-11-24 09:00) of a is over"],
         );
+        case(
+            &["state: Stopped, from: \"2099-03-29T02:10\", to: \"2099-03-29T02:50\""],
+            &["10: window 1 (2099-03-29 02:10-2099-03-29 02:50) of a never decides: the clock skips"],
+        );
+        case(&["state: Stopped, from: \"2099-03-29T02:10\", to: \"2099-03-29T03:10\""], &[]);
+        case(&["state: Running, from: \"20:00\", to: \"21:00\""], &["has no effect"]);
+        case(&["state: Running, from: \"20:00\", to: \"21:00\"", WEEKEND], &[]);
+        case(&["state: Stopped, cron: \"0 * * * *\", duration: 2h"], &["never ends"]);
+        case(&["state: Stopped, cron: \"0 0 1 * 1\", duration: 2h"], &["each of the days of the month"]);
+    }
+
+    #[test]
+    fn policies_that_forbid_the_other_half_are_reported() {
+        assert!(warned("Running", "  policy: StopOnly\n", &[NIGHT])[0].contains("for good"));
+        assert!(warned("Running", "  policy: ObserveOnly\n", &[NIGHT])[0].contains("forbids every call"));
+        assert_eq!(warned("Running", "  policy: Full\n", &[NIGHT]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_suspension_that_is_over_is_reported_at_its_line() {
+        let over = "  suspend: {until: \"2026-11-24T12:00:00Z\"}\n";
+        assert_eq!(warned("Running", over, &[NIGHT]), ["11: the suspension of a is over"]);
+        assert_eq!(warned("Running", &over.replace("12:00", "12:01"), &[NIGHT]), [] as [&str; 0]);
     }
 }

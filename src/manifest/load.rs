@@ -42,6 +42,10 @@ pub struct Document {
     pub name_at: Mark,
     /// Place of `spec.appId`.
     pub app_id_at: Mark,
+    /// Place of `spec.suspend`, if it is there.
+    pub suspend_at: Option<Mark>,
+    /// Place of each window of `spec.schedule`.
+    pub windows_at: Box<[Mark]>,
     pub content: Content,
 }
 
@@ -100,7 +104,8 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
     for chunk in documents(&text) {
-        for Reading { at, name, name_at, app_id_at, object, findings, foreign } in read(&chunk) {
+        for reading in read(&chunk) {
+            let Reading { at, name, name_at, app_id_at, suspend_at, windows_at, object, findings, foreign } = reading;
             if let Some(foreign) = foreign {
                 parsed.vague += usize::from(!foreign.complete);
                 let mut warning = placer.place(Finding::new(at, FOREIGN).found(foreign.what));
@@ -115,7 +120,15 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
                 (_, Some(first)) => Content::Bad(first.one_line().into()),
                 (None, None) => Content::Bad("the document cannot be read".into()),
             };
-            parsed.documents.push(Document { name, line: at.line, name_at, app_id_at, content });
+            parsed.documents.push(Document {
+                name,
+                line: at.line,
+                name_at,
+                app_id_at,
+                suspend_at,
+                windows_at,
+                content,
+            });
             parsed.diagnostics.extend(diagnostics);
         }
     }

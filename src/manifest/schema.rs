@@ -197,6 +197,9 @@ pub(super) struct Reading {
     pub(super) name_at: Mark,
     /// Place of `spec.appId`, otherwise of the object.
     pub(super) app_id_at: Mark,
+    /// Places of `spec.suspend` and of each window, for warnings.
+    pub(super) suspend_at: Option<Mark>,
+    pub(super) windows_at: Box<[Mark]>,
     /// The whole of it, if nothing is wrong.
     pub(super) object: Option<Object>,
     /// All mistakes, in the order of the text.
@@ -207,7 +210,17 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn nothing(at: Mark, findings: Vec<Finding>) -> Self {
-        Self { at, name: None, name_at: at, app_id_at: at, object: None, findings, foreign: None }
+        Self {
+            at,
+            name: None,
+            name_at: at,
+            app_id_at: at,
+            suspend_at: None,
+            windows_at: Box::default(),
+            object: None,
+            findings,
+            foreign: None,
+        }
     }
 }
 
@@ -264,6 +277,11 @@ fn read_object(root: &Node) -> Reading {
         let at = |node: Option<&Node>, read: bool| node.filter(|_| read).map_or(root.at, |node| node.at);
         reading.name_at = at(name_node, name.is_some());
         reading.app_id_at = at(app_id_node, app_id.is_some());
+        reading.suspend_at = node("spec", "suspend").map(|node| node.at);
+        if let Some(Value::List(windows)) = node("spec", "schedule").and_then(|node| Some(&node.get("windows")?.value))
+        {
+            reading.windows_at = windows.iter().map(|window| window.at).collect();
+        }
         reading.name.clone_from(&name);
         reading.object = name.zip(app_id).map(|(name, app_id)| Object {
             name,

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tracing::{info, warn};
 
 use super::diagnostic::Diagnostic;
+use super::doubts::doubts;
 use super::engine::{Arrival, Engine, GONE_AFTER, PATIENCE, QUIET_UNSEEN, excerpt};
 use super::load;
 pub use super::scan::{Rules, check_glob};
@@ -222,6 +223,7 @@ pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec
     }
     engine.store.apply(streams.iter().map(Stream::state));
     let mut diagnostics = engine.store.diagnostics();
+    diagnostics.extend(doubts(&engine.store, clock::timestamp()));
     for diagnostic in &mut diagnostics {
         match streams.iter().find(|stream| stream.name == diagnostic.file) {
             Some(stream) => excerpt(diagnostic, &stream.bytes),
@@ -239,6 +241,7 @@ pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diag
     let mut store = Store::new();
     store.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
     let mut diagnostics = store.diagnostics();
+    diagnostics.extend(doubts(&store, clock::timestamp()));
     for diagnostic in &mut diagnostics {
         excerpt(diagnostic, bytes);
     }

@@ -64,6 +64,8 @@ struct Bearer {
     place: Place,
     name_at: Mark,
     app_id_at: Mark,
+    suspend_at: Option<Mark>,
+    windows_at: Box<[Mark]>,
     content: Content,
 }
 
@@ -181,6 +183,12 @@ impl Store {
         all
     }
 
+    /// Places of `spec.suspend` and of each window of an object.
+    pub fn marks(&self, name: &AppName) -> Option<(Option<Mark>, &[Mark])> {
+        let bearer = self.entries.get(name)?.bearers.first()?;
+        Some((bearer.suspend_at, &bearer.windows_at))
+    }
+
     /// The files that bear a name or hold it.
     pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
         self.entries.get(name).into_iter().flat_map(Entry::places).map(|place| place.file).collect()
@@ -269,6 +277,8 @@ impl Store {
                 place: Place { file: file.clone(), line: document.line },
                 name_at: document.name_at,
                 app_id_at: document.app_id_at,
+                suspend_at: document.suspend_at,
+                windows_at: document.windows_at.clone(),
                 content: document.content.clone(),
             });
             members.insert(name.clone());

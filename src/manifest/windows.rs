@@ -5,13 +5,13 @@
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, Weekday};
-use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::diagnostic::{Mark, nearest};
 use super::reader::{Reader, quoted};
 use super::yaml::{Finding, Node, Value};
+use super::zones::zone;
 use crate::reconcile::schedule::{self, Days, LONGEST, Span, day_name};
 use crate::reconcile::state::Desired;
 
@@ -259,21 +259,4 @@ fn days(text: &str) -> Result<Days, Trouble> {
         days = first.cycle_forward().take(count).fold(days, Days::with);
     }
     Ok(days)
-}
-
-/// The zone of a name. The name must be spelt as in the database, so that editors and `explain` show the same name.
-fn zone(text: &str) -> Result<TimeZone, Finding> {
-    let known = TimeZone::get(text).ok().filter(|zone| zone.iana_name() == Some(text));
-    known.ok_or_else(|| {
-        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let finding = Finding::new(Mark::START, format!("unknown time zone {}", quoted(text)))
-            .fits("an IANA name fits, such as America/Sao_Paulo, Europe/Berlin or UTC");
-        let place = text.rsplit('/').next().unwrap_or(text).replace(' ', "_").to_lowercase();
-        let same_place = |name: &&String| name.rsplit('/').next().is_some_and(|last| last.to_lowercase() == place);
-        let meant = known.iter().find(same_place).map(String::as_str);
-        match meant.or_else(|| nearest(text, known.iter().map(String::as_str))) {
-            Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
-            None => finding,
-        }
-    })
 }

@@ -266,21 +266,62 @@ impl Schedule {
         None
     }
 
-    /// The windows, counted from 0, that never decide because earlier ones cover every minute of their week. Only
-    /// windows on days of the week cover others.
-    pub fn shadowed(&self) -> Vec<usize> {
-        let mut covered = vec![false; 7 * 24 * 60];
-        let mut shadowed = Vec::new();
-        for (index, window) in self.windows.iter().enumerate() {
-            let minutes = window.span.minutes_of_a_week();
-            if covered.iter().all(|minute| *minute) || (!minutes.is_empty() && minutes.iter().all(|at| covered[*at])) {
-                shadowed.push(index);
+    /// Whether earlier windows contain every moment of a window after `at`, so that it never decides.
+    pub fn is_shadowed(&self, index: usize, at: Timestamp) -> bool {
+        let own = &self.windows[index].span;
+        // A window that ends for good covers no other that goes on.
+        let covers = |span: &Span| span.over().is_none() || own.over().is_some();
+        let earlier: Vec<Window> =
+            self.windows[..index].iter().filter(|window| covers(&window.span)).cloned().collect();
+        let earlier = Self { windows: earlier, ..self.clone() };
+        let mut met = false;
+        let covered = self.each_part(own, &earlier, at, |own, earlier| {
+            met |= own;
+            !own || earlier
+        });
+        covered && met && !earlier.windows.is_empty()
+    }
+
+    /// Whether a cron window contains every moment from its first time on: each one begins before the last one ends.
+    pub fn is_endless(&self, span: &Span, at: Timestamp) -> bool {
+        let Span::Cron { cron, .. } = span else { return false };
+        let first = self.start(cron, at).unwrap_or(at);
+        self.each_part(span, &Self { windows: Vec::new(), ..self.clone() }, first, |own, _| own)
+    }
+
+    /// Whether a one-off lies within the time that a change of the clock skips.
+    pub fn is_skipped(&self, span: &Span) -> bool {
+        match span {
+            Span::Once { from, to: Some(to) } => self.reached(*from) == self.reached(*to),
+            Span::Once { to: None, .. } | Span::Recurring { .. } | Span::Cron { .. } => false,
+        }
+    }
+
+    /// Whether `holds` for every part of the time after `at` in which neither a span nor another schedule changes: for a
+    /// year, since windows repeat within it. It gets whether the span contains the part, and whether the schedule does.
+    fn each_part(&self, span: &Span, other: &Self, at: Timestamp, mut holds: impl FnMut(bool, bool) -> bool) -> bool {
+        const MOST: usize = 50_000;
+        let year = SignedDuration::from_hours(366 * 24);
+        let end = match span {
+            // Its beginning may be far away.
+            Span::Once { from, .. } => self.reached(*from).unwrap_or(at).max(at).checked_add(year),
+            Span::Recurring { .. } | Span::Cron { .. } => at.checked_add(year),
+        };
+        let mut at = match span {
+            Span::Once { from, .. } => self.reached(*from).unwrap_or(at).max(at),
+            Span::Recurring { .. } | Span::Cron { .. } => at,
+        };
+        for _ in 0..MOST {
+            if !holds(self.contains(span, at, self.wall(at)), other.deciding(at).is_some()) {
+                return false;
             }
-            for minute in minutes {
-                covered[minute] = true;
+            let next = [self.boundary(span, at, self.wall(at)), other.next_boundary(at)].into_iter().flatten().min();
+            match next {
+                Some(next) if end.as_ref().is_ok_and(|end| next < *end) => at = next,
+                Some(_) | None => return true,
             }
         }
-        shadowed
+        false
     }
 }
 
@@ -302,18 +343,6 @@ impl Span {
             Self::Once { to, .. } => *to,
             Self::Recurring { .. } | Self::Cron { .. } => None,
         }
-    }
-
-    fn minutes_of_a_week(&self) -> Vec<usize> {
-        let Self::Recurring { days, from, ends_after, to } = self else { return Vec::new() };
-        let minute = |time: Time| i32::from(time.hour()) * 60 + i32::from(time.minute());
-        let length = i32::from(*ends_after) * 24 * 60 + minute(*to) - minute(*from);
-        let begins = days.each().map(|day| i32::from(day.to_monday_zero_offset()) * 24 * 60 + minute(*from));
-        begins
-            .flat_map(|begin| {
-                (begin..begin + length).map(|at| usize::try_from(at.rem_euclid(7 * 24 * 60)).unwrap_or(0))
-            })
-            .collect()
     }
 }
 
@@ -471,9 +500,10 @@ mod tests {
         both.windows[0].state = Desired::Running;
         assert_eq!(both.deciding("2026-11-24T23:00:00Z".parse().unwrap()), Some(0));
         assert_eq!(both.deciding("2026-11-24T21:00:00Z".parse().unwrap()), Some(1));
-        assert_eq!(both.shadowed(), [0_usize; 0]);
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        assert!(!both.is_shadowed(1, now));
         both.windows.reverse();
-        assert_eq!(both.shadowed(), [1]);
+        assert!(both.is_shadowed(1, now));
     }
 
     #[test]
