@@ -11,6 +11,7 @@
 //! all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints what `schema` reads.
 //! Invariant of the module: what cannot be read is never taken for "not declared".
 
+mod cron;
 pub mod diagnostic;
 pub mod doubts;
 mod engine;

@@ -120,6 +120,94 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("not UTF-8", [GOOD.as_bytes(), b"# caf\xe9\n"].concat()),
         ("an old line ending", GOOD.replace('\n', "\r").into_bytes()),
         ("a file that is too large", [GOOD.as_bytes(), "# padding\n".repeat(30_000).as_bytes()].concat()),
+        ("a no-break space in the indentation", with("  appId", "\u{a0} appId")),
+        ("a no-break space after a colon", with("state: ", "state:\u{a0}")),
+        ("a no-break space at the end", with("Stopped", "Stopped\u{a0}")),
+        ("a zero-width space", with("Stopped", "Stopped\u{200b}")),
+        ("no space after a colon", with("state: ", "state:")),
+        ("no space after the colon of the kind", with("kind: ", "kind:")),
+        ("merge conflict markers", with("  state: Stopped\n", "<<<<<<< HEAD\n  state: Stopped\n=======\n  state: Running\n>>>>>>> feature\n")),
+        ("a Helm template", with("name: ticket-bot", "name: {{ .Values.name }}")),
+        ("a quoted Helm template", with("60c72b2f9b1e8d001c8e4f3a", "\"{{ .Values.appId }}\"")),
+        ("a Helm condition", with("spec:\n", "{{- if .Values.on }}\nspec:\n")),
+        ("a Jinja block", with("spec:\n", "{% if on %}\nspec:\n")),
+        ("a shell variable", with("60c72b2f9b1e8d001c8e4f3a", "${APP_ID}")),
+        ("a SOPS value", with("Stopped", "ENC[AES256_GCM,data:c2VjcmV0,iv:aXY=,tag:dGFn,type:str]")),
+        ("a SOPS block", spec("sops:\n  version: 3.9.0\n")),
+        ("a file of git-crypt", b"\0GITCRYPT\0\x1b\x07".to_vec()),
+        ("a file of age", b"age-encryption.org/v1\n-> X25519 abc\n".to_vec()),
+        ("a file of Ansible Vault", b"$ANSIBLE_VAULT;1.1;AES256\n616263\n".to_vec()),
+        ("JSON with a line comment",
+            b"{\n  // the ticket bot\n  \"apiVersion\": \"campos-operator.dev/v1\",\n  \"kind\": \"App\"\n}\n".to_vec(),
+        ),
+        ("JSON with a block comment", b"{\n  \"kind\": \"App\", /* ours */\n  \"spec\": {}\n}\n".to_vec()),
+        ("an apiVersion without a version", with("campos-operator.dev/v1", "campos-operator.dev")),
+        ("an apiVersion with a typo", with("campos-operator.dev", "campos-operater.dev")),
+        ("the kind in the plural", with("kind: App", "kind: Apps")),
+        ("no kind", with("kind: App\n", "")),
+        ("no apiVersion", with("apiVersion: campos-operator.dev/v1\n", "")),
+        ("neither, but an appId", with("apiVersion: campos-operator.dev/v1\nkind: App\n", "")),
+        ("another API with an appId", with("campos-operator.dev/v1", "apps/v1")),
+        ("metadata without a value", with("metadata:\n  name: ticket-bot\n  labels: {team: support}\n", "metadata:\n")),
+        ("metadata as a list", with("metadata:\n  name: ticket-bot\n  labels: {team: support}\n", "metadata: [ticket-bot]\n")),
+        ("spec as a text", with("spec:\n  appId: 60c72b2f9b1e8d001c8e4f3a\n  state: Stopped\n", "spec: Stopped\n")),
+        ("an empty name", with("name: ticket-bot", "name: \"\"")),
+        ("a name with an underscore", with("ticket-bot", "ticket_bot")),
+        ("a name that ends in a hyphen", with("ticket-bot", "ticket-")),
+        ("a name with a dot", with("ticket-bot", "ticket.bot")),
+        ("a name with an accent", with("ticket-bot", "caf\u{e9}")),
+        ("a name that YAML reads as a boolean", with("ticket-bot", "on")),
+        ("a name of 64 characters", with("ticket-bot", &"a".repeat(64))),
+        ("an id with a space", with("60c72b2f9b1e8d001c8e4f3a", "\"60c7 2b2f\"")),
+        ("an empty id", with("60c72b2f9b1e8d001c8e4f3a", "\"\"")),
+        ("a list of ids", with("60c72b2f9b1e8d001c8e4f3a", "[a, b]")),
+        ("labels as a list", with("{team: support}", "[team]")),
+        ("labels as a text", with("{team: support}", "support")),
+        ("a label without a value", with("{team: support}", "{team: }")),
+        ("a state that is a list", with("Stopped", "[Stopped]")),
+        ("state: up", with("Stopped", "up")),
+        ("state: 1", with("Stopped", "1")),
+        ("a field of Kubernetes in spec", spec("  replicas: 1\n")),
+        ("a field with an underscore", with("appId:", "app_id:")),
+        ("_id instead of appId", with("appId:", "_id:")),
+        ("a policy in the wrong case", spec("  policy: full\n")),
+        ("policy: none", spec("  policy: none\n")),
+        ("suspend without a value", spec("  suspend:\n")),
+        ("suspend as an empty map", spec("  suspend: {}\n")),
+        ("suspend as a list", spec("  suspend: [true]\n")),
+        ("suspend with a reason as text", spec("  suspend: maintenance\n")),
+        ("an end that is only a date", spec("  suspend: {until: \"2026-12-24\"}\n")),
+        ("an end in words", spec("  suspend: {until: tomorrow}\n")),
+        ("an end in another order", spec("  suspend: {until: 24.12.2026}\n")),
+        ("a schedule without windows", spec("  schedule: {timeZone: UTC}\n")),
+        ("a zone as an offset", spec("  schedule: {timeZone: GMT-3, windows: []}\n")),
+        ("a zone as a bare offset", spec("  schedule: {timeZone: \"-03:00\", windows: []}\n")),
+        ("a zone as an abbreviation", spec("  schedule: {timeZone: BRT, windows: []}\n")),
+        ("an ambiguous abbreviation", spec("  schedule: {timeZone: IST, windows: []}\n")),
+        ("a zone in the wrong case", spec("  schedule: {timeZone: europe/berlin, windows: []}\n")),
+        ("a window without a state", spec("  schedule: {timeZone: UTC, windows: [{from: \"22:00\", to: \"06:00\"}]}\n")),
+        ("a window without a beginning", window("to: \"06:00\"")),
+        ("a time without a colon", window("from: 2200, to: \"06:00\"")),
+        ("a time with one digit", window("from: \"7:00\", to: \"18:00\"")),
+        ("a time with am and pm", window("from: \"10pm\", to: \"06:00\"")),
+        ("a day in lower case", window("from: \"fri 21:00\", to: \"Mon 06:00\"")),
+        ("a day without a time", window("from: \"Fri\", to: \"Mon 06:00\"")),
+        ("days as a list with a typo", window("from: \"22:00\", to: \"06:00\", days: [Mon, Wen]")),
+        ("days as an empty list", window("from: \"22:00\", to: \"06:00\", days: []")),
+        ("a number of days", window("from: \"22:00\", to: \"06:00\", days: 5")),
+        ("a duration without cron", window("from: \"22:00\", duration: 8h")),
+        ("a duration as a number", window("cron: \"0 12 * * 1-5\", duration: 60")),
+        ("a duration in words", window("cron: \"0 12 * * 1-5\", duration: an hour")),
+        ("a duration as a time", window("cron: \"0 12 * * 1-5\", duration: \"1:30\"")),
+        ("a duration in days", window("cron: \"0 12 * * 1-5\", duration: 2d")),
+        ("a duration of nothing", window("cron: \"0 12 * * 1-5\", duration: 0m")),
+        ("a cron pattern with seconds", window("cron: \"0 0 12 * * 1-5\", duration: 1h")),
+        ("a cron minute out of range", window("cron: \"60 12 * * *\", duration: 1h")),
+        ("cron days that go backwards", window("cron: \"0 12 * * FRI-MON\", duration: 1h")),
+        ("an unknown cron nickname", window("cron: \"@reboot\", duration: 1h")),
+        ("a second document without a marker", format!("{GOOD}{GOOD}").into_bytes()),
+        ("a comment that swallows a value", with("Stopped", "# Stopped")),
+        ("a document that is only a key", b"apiVersion: campos-operator.dev/v1\n".to_vec()),
         ("an empty file", b"".to_vec()),
     ]
 }
@@ -138,6 +226,82 @@ fn every_mistake_is_explained() {
         told.push('\n');
     }
     insta::assert_snapshot!("mistakes", told);
+}
+
+/// The text that a hint offers for a value: after "write", "did you mean" or "quote it".
+fn offered(hint: &str) -> Option<String> {
+    let quoted = hint.split('`').nth(1);
+    let value = |text: &str| text.split_once(": ").map_or(text, |(_, value)| value).to_owned();
+    match hint {
+        _ if hint.starts_with("write `") || hint.starts_with("did you mean `") => hint
+            .rsplit_once("write `")
+            .or_else(|| hint.rsplit_once("did you mean `"))
+            .and_then(|(_, rest)| rest.split_once('`'))
+            .map(|(text, _)| value(text)),
+        _ if hint.starts_with("quote it: ") => Some(hint.trim_start_matches("quote it: ").to_owned()),
+        _ if hint.contains("write `") => quoted.map(value),
+        _ if hint.starts_with("write a city with this offset") => quoted.map(value),
+        _ if hint.ends_with("would do") => quoted.map(value),
+        _ => None,
+    }
+}
+
+proptest! {
+    /// Following a hint leads to a value that is not refused again.
+    #[test]
+    fn a_hint_leads_to_a_valid_value(
+        (field, value) in prop_oneof![
+            (Just("from"), "[0-9]{1,4}|[0-9]{1,2}[:.h][0-9]{1,2}|[0-9]{1,2} ?(am|pm|PM)|[0-9]{1,2}h"),
+            (Just("from"), "(Mon|fri|friday|SUNDAY|tues) [0-9]{1,2}:[0-9]{1,2}"),
+            (Just("duration"), "[0-9]{1,4}|[0-9]{1,2}:[0-9]{2}|[0-9]{1,3} ?(min|minutes|hours|h|days|d|sec)"),
+            (Just("timeZone"), "(UTC|GMT|)[+-](0?[0-9]|1[0-2])(:?[0-9]0)?|BRT|CEST|JST|PST|europe/berlin|Europe/Berln|utc"),
+            (Just("days"), "Mon-Thur|mon|[Mon, Wen]|Tue-fri|\\[Mon, wed\\]"),
+            (Just("cron"), "0 0 12 \\* \\* 1-5|0 12 \\* \\* (FRI-MON|5-1|SAT-TUE)|0 2[0-3]-[0-6] \\* \\* \\*"),
+            (Just("state"), "(stopped|RUNNING|on|off|up|down|Stoped|Runing)"),
+            (Just("policy"), "(full|stop-only|observeonly|none)"),
+            (Just("name"), "[A-Z][a-z]{1,5} [a-z]{1,5}|[a-z]{1,4}_[a-z]{1,4}|on|no|1_0"),
+            (Just("appId"), "[1-9][0-9]{1,20}|0x[0-9a-f]{1,8}|1e[0-9]{1,3}|no"),
+            (Just("until"), "2026-12-24|2026-12-24T02:00:00"),
+        ]
+    ) {
+        let (head, tail) = match field {
+            "name" | "appId" | "state" | "policy" | "until" => ("", ""),
+            "from" if value.starts_with(|c: char| c.is_ascii_alphabetic()) => ("", ", to: \"Wed 06:07\""),
+            "from" => ("", ", to: \"06:07\""),
+            "days" => ("from: \"22:00\", to: \"06:00\", ", ""),
+            "cron" => ("", ", duration: 1h"),
+            "duration" => ("cron: \"0 12 * * *\", ", ""),
+            _ => ("", ""),
+        };
+        let text = |value: &str| -> String {
+            let zoned = |zone: &str, window: &str| format!("{GOOD}  schedule:\n    timeZone: {zone}\n    windows:\n      - {{state: Running, {window}}}\n");
+            match field {
+                "name" => GOOD.replace("name: ticket-bot", &format!("name: {value}")),
+                "appId" => GOOD.replace("60c72b2f9b1e8d001c8e4f3a", value),
+                "state" => GOOD.replace("Stopped", value),
+                "policy" => format!("{GOOD}  policy: {value}\n"),
+                "until" => format!("{GOOD}  suspend:\n    until: {value}\n"),
+                "timeZone" => zoned(value, "from: \"22:00\", to: \"06:00\""),
+                _ => zoned("UTC", &format!("{head}{field}: {value}{tail}")),
+            }
+        };
+        // The value as a person writes it, quoted or not.
+        let written = if field == "cron" { format!("\"{value}\"") } else { value.clone() };
+        let before = read(text(&written).as_bytes());
+        if let Some(hint) = before.diagnostics.first().and_then(|first| first.hint.as_deref())
+            && let Some(offer) = offered(hint)
+        {
+            let offer = match (field, &*offer) {
+                ("cron", pattern) if !pattern.starts_with('"') => format!("\"{pattern}\""),
+                // One day of several is corrected.
+                ("days", day) => { let _ = day; return Ok(()); }
+                _ => offer,
+            };
+            let after = read(text(&offer).as_bytes());
+            let again = after.diagnostics.iter().find(|again| again.line == before.diagnostics[0].line && again.message.contains(field));
+            prop_assert!(again.is_none(), "{field}: {value} -> {offer}: {again:?}");
+        }
+    }
 }
 
 #[test]

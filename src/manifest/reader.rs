@@ -131,7 +131,15 @@ impl<'a> Place<'a> {
             }
             Value::Scalar { text, plain } => match implied(text).filter(|_| *plain) {
                 None => return Some(text),
-                Some(other) => self.not_text(node).found(other).hint(format!("quote it: \"{}\"", clip(text))),
+                Some(other) => self.not_text(node).found(other).hint(match hints::fitting(self.field, text) {
+                    Some(value) if value != **text => format!("write `{}: \"{value}\"`", self.field),
+                    Some(value) => format!("quote it: \"{value}\""),
+                    None if matches!(self.field, "from" | "to") => {
+                        "a time is written \"22:00\" or \"Fri 21:00\"".to_owned()
+                    }
+                    None if self.field == "duration" => hints::DURATION.to_owned(),
+                    None => format!("quote it: \"{}\"", clip(text)),
+                }),
             },
             Value::List(_) | Value::Map(_) => {
                 self.not_text(node).found(node.kind()).hint("quote a value that begins with `{` or `[`")
@@ -252,11 +260,15 @@ impl<'a> Place<'a> {
     fn items(self) -> Vec<Self> {
         let Some(node) = self.node(&[]) else { return Vec::new() };
         let Value::List(items) = &node.value else {
+            if self.field == "days" && matches!(node.value, Value::Scalar { .. }) {
+                return vec![self];
+            }
             let finding = Finding::new(node.at, format!("`{}` is not a list", self.field)).found(node.kind());
             self.reader.report(finding.hint(hints::list(self.field)));
             return Vec::new();
         };
-        items.iter().map(|item| Self { what: What::Node(item), field: "", at: item.at, ..self }).collect()
+        let field = if self.field == "days" { self.field } else { "" };
+        items.iter().map(|item| Self { what: What::Node(item), field, at: item.at, ..self }).collect()
     }
 
     /// A map that `true` and `false` may replace: `true` is a map without entries, `false` is none.

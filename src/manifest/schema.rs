@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 
 use super::diagnostic::Mark;
 use super::foreign::{Foreign, foreign};
+pub use super::hints::as_name;
 use super::reader::{Reader, quoted};
 use super::windows::Schedule;
 use super::yaml::{self, Finding, Node, Value};
@@ -363,19 +364,4 @@ pub fn is_ambiguous(text: &str) -> bool {
 /// Whether a word of letters, digits, `_` and `-` must be quoted to be text in YAML.
 pub fn text_needs_quotes(word: &str) -> bool {
     is_ambiguous(word) || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
-}
-
-/// The DNS-1123 label nearest to `text`.
-pub fn as_name(text: &str) -> Option<String> {
-    let mut name = String::new();
-    for c in text.trim().to_lowercase().chars() {
-        match c {
-            'a'..='z' | '0'..='9' => name.push(c),
-            _ if name.ends_with('-') => {}
-            _ => name.push('-'),
-        }
-    }
-    let name: String = name.trim_matches('-').chars().take(63).collect();
-    let name = name.trim_matches('-');
-    name.parse::<AppName>().ok().map(|name| name.as_str().to_owned())
 }

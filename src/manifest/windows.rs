@@ -5,10 +5,12 @@
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, Weekday};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use super::cron::mistake;
 use super::diagnostic::{Mark, nearest};
+use super::hints::{DURATION, fitting};
 use super::reader::{Reader, quoted};
 use super::yaml::{Finding, Node, Value};
 use super::zones::zone;
@@ -40,10 +42,10 @@ pub struct Window<'a> {
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = TIME))]
     pub to: Option<&'a str>,
-    /// The days on which a daily window begins, such as Mon-Thu or Sat,Sun.
-    #[serde(default)]
-    #[schemars(with = "String", regex(pattern = DAYS_OF_WEEK))]
-    pub days: Option<&'a str>,
+    /// The days on which a daily window begins, such as Mon-Thu or Sat,Sun, or a list of them.
+    #[serde(borrow, default)]
+    #[schemars(schema_with = "days_schema")]
+    pub days: Option<Vec<&'a str>>,
     /// Minute, hour, day of month, month, day of week: when it begins.
     #[serde(default)]
     #[schemars(with = "String")]
@@ -62,6 +64,12 @@ pub struct Window<'a> {
 const TIME: &str = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$";
 /// Form of `days`, for editors.
 const DAYS_OF_WEEK: &str = r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?( *, *(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*$";
+/// A text, or a list of texts; `Reader` reads a text as a list of one.
+fn days_schema(_: &mut SchemaGenerator) -> Schema {
+    let text = json_schema!({"type": "string", "pattern": DAYS_OF_WEEK});
+    json_schema!({"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]})
+}
+
 const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
 
 /// A field of a window and its mistake; no field where the window as a whole is meant.
@@ -114,9 +122,9 @@ impl Window<'_> {
         }
         let from = written("from", from)?;
         let to = self.to.map(|to| written("to", to)).transpose()?;
-        let days = match (self.days, from) {
+        let days = match (&self.days, from) {
             (None, _) => Days::ALL,
-            (Some(text), Written::Clock(_)) => days(text)?,
+            (Some(texts), Written::Clock(_)) => days(texts)?,
             (Some(_), Written::Moment(_) | Written::Day(..)) => {
                 let hint = "a weekly window names its days in `from` and `to`, a one-off its dates";
                 return Err(trouble("days", "`days` belongs to a daily window", hint));
@@ -157,24 +165,25 @@ impl Window<'_> {
     }
 
     fn cron_span(&self, cron: &str) -> Result<Span, Trouble> {
-        for (field, there) in [("from", self.from), ("to", self.to), ("days", self.days)] {
-            if there.is_some() {
+        for (field, there) in [("from", self.from.is_some()), ("to", self.to.is_some()), ("days", self.days.is_some())]
+        {
+            if there {
                 let hint = "the pattern says when the window begins, `duration` how long it is";
                 return Err(trouble(field, format!("`{field}` and `cron` exclude each other"), hint));
             }
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let pattern = parser.parse(cron).map_err(|error| {
-            let message = format!("`cron` cannot be read: {error}");
-            let (field, finding) = trouble("cron", message, "noon on working days is \"0 12 * * 1-5\"");
-            (field, finding.fits("five fields fit: minute, hour, day of month, month, day of week"))
-        })?;
+        let pattern = parser.parse(cron).map_err(|error| ("cron", mistake(cron, &error)))?;
         let text = self
             .duration
             .ok_or_else(|| trouble("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;
         let duration = text.parse::<SignedDuration>().map_err(|_| {
             let message = format!("`duration` is not a length of time: {}", quoted(text));
-            trouble("duration", message, "write it in hours and minutes: `90m`, `1h30m`, `48h`")
+            let hint = match fitting("duration", text).filter(|value| value != text) {
+                Some(value) => format!("write `duration: \"{value}\"`"),
+                None => DURATION.to_owned(),
+            };
+            trouble("duration", message, hint)
         })?;
         if duration > LONGEST {
             let hint = "shorten it, or swap the two states";
@@ -193,6 +202,9 @@ impl Window<'_> {
 
 fn written(field: &'static str, text: &str) -> Result<Written, Trouble> {
     let unreadable = |hint: String| {
+        let hint = fitting(field, text)
+            .filter(|value| value != text)
+            .map_or(hint, |value| format!("write `{field}: \"{value}\"`"));
         let (field, finding) = trouble(field, format!("`{field}` is not a time: {}", quoted(text)), hint);
         Err((field, finding.fits(FORMS)))
     };
@@ -244,7 +256,7 @@ fn time(text: &str) -> Option<Time> {
     (parts.next().is_none()).then(|| Time::new(hour, minute, second, 0).ok()).flatten()
 }
 
-fn days(text: &str) -> Result<Days, Trouble> {
+fn days(texts: &[&str]) -> Result<Days, Trouble> {
     let read = |text: &str| {
         weekday(text.trim()).ok_or_else(|| {
             let (field, finding) = trouble("days", format!("unknown day {}", quoted(text)), known_days(text));
@@ -252,7 +264,14 @@ fn days(text: &str) -> Result<Days, Trouble> {
         })
     };
     let mut days = Days::default();
-    for part in text.split(',').map(str::trim) {
+    if texts.is_empty() {
+        return Err(trouble(
+            "days",
+            "`days` is an empty list",
+            "write the days, or remove the field: then it is every day",
+        ));
+    }
+    for part in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (read(first)?, read(last)?);
         let count = usize::try_from(first.until(last)).unwrap_or(0) + 1;
