@@ -159,6 +159,9 @@ pub enum Command {
         history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'")]
     History(HistoryArgs),
     /// Wait until apps meet a condition
+    ///
+    /// Prints each app when its condition is met. A daemon that is not up yet is waited for. With --all, suspended apps are not
+    /// waited for.
     #[command(after_help = "Exit codes: 0 all apps meet the condition, 1 not within --timeout: the output lists \
         the other apps with their reasons.\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
         campos-operator wait --for=condition=Stalled=False --all    # nothing needs a person\n  campos-operator wait \
@@ -524,7 +527,8 @@ pub struct WaitArgs {
     pub all: bool,
     #[command(flatten)]
     pub server: ServerArgs,
-    /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other than True
+    /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other than True.
+    /// create and delete wait until a manifest declares the app, or no longer does
     #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", default_value = "condition=Ready", value_name = "CONDITION")]
     #[arg(value_parser = awaited)]
     pub awaited: Awaited,
@@ -549,24 +553,36 @@ pub struct HealthArgs {
     pub timeout: Duration,
 }
 
-/// A condition and the value to wait for.
+/// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Awaited {
-    /// `Ready`, `Reconciling` or `Stalled`.
-    pub condition: &'static str,
-    /// `True`, `False` or `Unknown`.
-    pub status: &'static str,
+pub enum Awaited {
+    Condition {
+        /// `Ready`, `Reconciling` or `Stalled`.
+        condition: &'static str,
+        /// `True`, `False` or `Unknown`.
+        status: &'static str,
+    },
+    /// A manifest declares the app.
+    Create,
+    /// No manifest declares the app.
+    Delete,
 }
 
 fn awaited(text: &str) -> Result<Awaited, String> {
-    let hint = "expected condition=Ready, condition=Ready=False, or the same with Reconciling or Stalled";
+    match text {
+        "create" => return Ok(Awaited::Create),
+        "delete" => return Ok(Awaited::Delete),
+        _ => {}
+    }
+    let hint =
+        "expected condition=Ready, condition=Ready=False, the same with Reconciling or Stalled, create, or delete";
     let (condition, status) = match text.strip_prefix("condition=").ok_or(hint)?.split_once('=') {
         Some(both) => both,
         None => (text.trim_start_matches("condition="), "True"),
     };
     let word = |words: [&'static str; 3], typed: &str| words.into_iter().find(|word| word.eq_ignore_ascii_case(typed));
     let condition = word(["Ready", "Reconciling", "Stalled"], condition).ok_or(hint)?;
-    Ok(Awaited { condition, status: word(["True", "False", "Unknown"], status).ok_or(hint)? })
+    Ok(Awaited::Condition { condition, status: word(["True", "False", "Unknown"], status).ok_or(hint)? })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature that clap asks for")]
@@ -669,9 +685,12 @@ mod tests {
 
     #[test]
     fn conditions_to_wait_for() {
-        assert_eq!(awaited("condition=Ready"), Ok(Awaited { condition: "Ready", status: "True" }));
-        assert_eq!(awaited("condition=stalled=false"), Ok(Awaited { condition: "Stalled", status: "False" }));
-        for wrong in ["Ready", "condition=", "condition=Redy", "condition=Ready=maybe", "condition=Ready=", "delete"] {
+        assert_eq!(awaited("condition=Ready"), Ok(Awaited::Condition { condition: "Ready", status: "True" }));
+        assert_eq!(
+            awaited("condition=stalled=false"),
+            Ok(Awaited::Condition { condition: "Stalled", status: "False" })
+        );
+        for wrong in ["Ready", "condition=", "condition=Redy", "condition=Ready=maybe", "condition=Ready=", "deleted"] {
             assert!(awaited(wrong).is_err(), "{wrong}");
         }
     }

@@ -32,6 +32,11 @@ const REOPEN: Duration = Duration::from_millis(100);
 /// A stream without any byte for this time, not even a comment, is dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The server is something else, and waiting does not change that.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct WrongServer(String);
+
 /// The port of one daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Daemon {
@@ -110,7 +115,7 @@ impl Daemon {
     }
 
     fn not_ours(&self) -> anyhow::Error {
-        anyhow!("the server at {} is not a campos-operator; check --server", self.base)
+        WrongServer(format!("the server at {} is not a campos-operator; check --server", self.base)).into()
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
@@ -172,8 +177,12 @@ impl Daemon {
             Some(Some(_)) if status == 404 => Ok(None),
             Some(error) => {
                 let error = error.unwrap_or("no reason");
-                bail!("{} answered HTTP {status}, {error:?}; is it a campos-operator? check --server", self.base)
+                let text =
+                    format!("{} answered HTTP {status}, {error:?}; is it a campos-operator? check --server", self.base);
+                Err(if status < 500 { WrongServer(text).into() } else { anyhow!(text) })
             }
+            // A proxy in front of a daemon that is not up yet.
+            None if status >= 500 => bail!("{} answered HTTP {status}", self.base),
             None => Err(self.not_ours().context(format!("HTTP {status}"))),
         }
     }
@@ -279,6 +288,26 @@ pub(super) struct Follow {
 }
 
 impl Follow {
+    /// Waits until a daemon answers; calls `report` with the cause of the first failure.
+    ///
+    /// # Errors
+    /// If another server answers.
+    pub(super) async fn wait_for(daemon: Daemon, report: impl FnOnce(&str)) -> anyhow::Result<Self> {
+        let mut report = Some(report);
+        loop {
+            match Self::start(daemon.clone()).await {
+                Ok(follow) => return Ok(follow),
+                Err(error) if error.downcast_ref::<WrongServer>().is_some() => return Err(error),
+                Err(error) => {
+                    if let Some(report) = report.take() {
+                        report(&format!("{error:#}"));
+                    }
+                    sleep(POLL).await;
+                }
+            }
+        }
+    }
+
     pub(super) async fn start(daemon: Daemon) -> anyhow::Result<Self> {
         let mut follow = Self { daemon, apps: BTreeMap::new(), lost: None, stream: None, pending: Vec::new() };
         follow.list_again().await?;

@@ -1,6 +1,6 @@
 //! `wait`: waits until a condition holds for every chosen app. Text and exit code come from the same list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::client::{App, Daemon, Follow, NOT_LOADED};
 use super::get::missing_names;
@@ -11,48 +11,125 @@ use crate::cli::{Awaited, WaitArgs};
 pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
     let daemon = Daemon::new(&args.server.server)?;
     runtime()?.block_on(async {
-        let mut follow = Follow::start(daemon).await?;
-        let mut reported = false;
-        let holds = async {
-            // A daemon that has just started lists no apps, then some. Names and `--all` mean something only after it has
-            // read its manifests.
-            while !follow.complete().await? {
-                follow.next().await;
-            }
-            missing_names(missing(&follow.apps, &args.names), &follow.apps)?;
-            while !awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
-                follow.next().await;
-                if let Some(why) = follow.lost.as_ref().filter(|_| !reported) {
-                    reported = true;
-                    print_note(&format!("lost the connection to the daemon: {}; retrying", escape(why)));
-                }
-                if awaiting(&follow.apps, &args.names, args.awaited).is_empty() {
-                    // The daemon may have restarted meanwhile, and list only some of its apps.
-                    while !follow.complete().await.unwrap_or(false) {
-                        follow.next().await;
-                    }
-                }
-            }
-            anyhow::Ok(())
-        };
-        if let Ok(ended) = tokio::time::timeout(args.timeout, holds).await {
-            ended?;
-            let names: Vec<&str> = chosen(&follow.apps, &args.names);
-            print(&names.iter().fold(String::new(), |text, name| text + &escape(name) + " condition met\n"))?;
-            return Ok(Exit::Done);
+        let mut waiting = Waiting { args, met: BTreeSet::new(), follow: None };
+        if let Ok(ended) = tokio::time::timeout(args.timeout, waiting.until_met(daemon)).await {
+            return ended;
         }
-        let mut late = awaiting(&follow.apps, &args.names, args.awaited);
+        let Some(follow) = &waiting.follow else {
+            print_note(&format!(
+                "error: after {:?} no daemon answers at {}",
+                args.timeout,
+                escape(&args.server.server)
+            ));
+            return Ok(Exit::Failed);
+        };
+        let mut late = waiting.late(&follow.apps);
         if late.is_empty() {
             late.push(NOT_LOADED.into());
         }
         if let Some(why) = &follow.lost {
             print_note(&format!("the daemon does not answer ({}); its last answers:", escape(why)));
         }
-        let Awaited { condition, status } = args.awaited;
-        let after = args.timeout;
-        print_note(&format!("error: after {after:?} condition {condition}={status} does not hold for:{}", list(&late)));
+        let what = match args.awaited {
+            Awaited::Condition { condition, status } => format!("condition {condition}={status} does not hold for:"),
+            Awaited::Create => "no manifest declares:".to_owned(),
+            Awaited::Delete => "a manifest still declares:".to_owned(),
+        };
+        print_note(&format!("error: after {:?} {what}{}", args.timeout, list(&late)));
         Ok(Exit::Failed)
     })
+}
+
+struct Waiting<'a> {
+    args: &'a WaitArgs,
+    /// Apps that met the condition, which are printed already.
+    met: BTreeSet<String>,
+    /// Absent until a daemon answers.
+    follow: Option<Follow>,
+}
+
+impl Waiting<'_> {
+    async fn until_met(&mut self, daemon: Daemon) -> anyhow::Result<Exit> {
+        let report = |why: &str| print_note(&format!("waiting for the daemon: {}", escape(why)));
+        let Self { args, met, follow } = self;
+        let follow = follow.insert(Follow::wait_for(daemon, report).await?);
+        let mut reported = false;
+        // A daemon that has just started lists no apps, then some. Names and `--all` mean something only after it has read
+        // its manifests.
+        while !follow.complete().await.unwrap_or(false) {
+            follow.next().await;
+        }
+        if matches!(args.awaited, Awaited::Condition { .. }) {
+            missing_names(missing(&follow.apps, &args.names), &follow.apps)?;
+        }
+        loop {
+            let apps = &follow.apps;
+            for name in chosen(apps, &args.names) {
+                if !met.contains(name) && lack(apps, name, args.awaited).is_none() {
+                    print(&format!("{} {}\n", escape(name), done(args.awaited)))?;
+                    met.insert(name.to_owned());
+                }
+            }
+            let late = unmet(apps, args, met);
+            let suspended = late.iter().filter(|name| is_suspended(apps, name)).count();
+            if let (Some(name), Awaited::Condition { condition: "Ready", status: "True" }) =
+                (late.iter().find(|name| !args.all && is_suspended(apps, name)), args.awaited)
+            {
+                let why = lack(apps, name, args.awaited).unwrap_or_default();
+                print_note(&format!(
+                    "error: {} is suspended, so it does not become ready:\n  {}",
+                    escape(name),
+                    escape(&why)
+                ));
+                return Ok(Exit::Failed);
+            }
+            let all_known = !apps.is_empty() || !args.all || args.awaited == Awaited::Delete;
+            if late.len() == if args.all { suspended } else { 0 } && all_known {
+                // The daemon may have restarted meanwhile, and list only some of its apps.
+                if args.names.is_empty() && !follow.complete().await.unwrap_or(false) {
+                    follow.next().await;
+                    continue;
+                }
+                let (s, were) = if suspended == 1 { ("", "was") } else { ("s", "were") };
+                if suspended > 0 {
+                    print(&format!("{suspended} suspended app{s} {were} not waited for\n"))?;
+                }
+                return Ok(Exit::Done);
+            }
+            follow.next().await;
+            if let Some(why) = follow.lost.as_ref().filter(|_| !reported) {
+                reported = true;
+                print_note(&format!("lost the connection to the daemon: {}; retrying", escape(why)));
+            }
+        }
+    }
+
+    /// The apps that are late, one line each.
+    fn late(&self, apps: &BTreeMap<String, App>) -> Vec<String> {
+        if apps.is_empty() && self.args.names.is_empty() {
+            return vec!["no manifest declares an app".into()];
+        }
+        let late = unmet(apps, self.args, &self.met).into_iter();
+        let late = late.filter(|name| !(self.args.all && is_suspended(apps, name)));
+        late.filter_map(|name| lack(apps, &name, self.args.awaited)).collect()
+    }
+}
+
+fn done(awaited: Awaited) -> &'static str {
+    match awaited {
+        Awaited::Condition { .. } => "condition met",
+        Awaited::Create => "created",
+        Awaited::Delete => "deleted",
+    }
+}
+
+/// The chosen apps that have not met the condition yet.
+fn unmet(apps: &BTreeMap<String, App>, args: &WaitArgs, met: &BTreeSet<String>) -> Vec<String> {
+    chosen(apps, &args.names).into_iter().filter(|name| !met.contains(*name)).map(str::to_owned).collect()
+}
+
+fn is_suspended(apps: &BTreeMap<String, App>, name: &str) -> bool {
+    apps.get(name).is_some_and(|app| app.status.desired_because.as_deref() == Some("suspend"))
 }
 
 fn list(late: &[String]) -> String {
@@ -72,27 +149,23 @@ fn chosen<'a>(apps: &'a BTreeMap<String, App>, names: &'a [String]) -> Vec<&'a s
     }
 }
 
-/// The apps for which the condition does not hold yet, one line each. No condition holds for an empty fleet, since a
-/// daemon that has just started lists no apps.
-fn awaiting(apps: &BTreeMap<String, App>, names: &[String], awaited: Awaited) -> Vec<String> {
-    let chosen = chosen(apps, names);
-    if chosen.is_empty() {
-        return vec!["no manifest declares an app".into()];
-    }
-    let missing = |name: &str| {
-        let Some(app) = apps.get(name) else {
-            return Some(format!("{name}: no manifest declares it"));
-        };
-        let truth = app.truth(awaited.condition);
-        // A condition of an older generation says nothing about the newest text of the manifest.
-        let current = app.metadata.generation == app.status.observed_generation;
-        if truth == awaited.status && current {
-            return None;
-        }
-        let (reason, message) = app.condition(awaited.condition).map_or(("-", "-"), |it| (&*it.reason, &*it.message));
-        Some(format!("{name}: {}={truth} {reason}: {message}", awaited.condition))
+/// The difference between an app and the condition, on one line; `None` if it meets the condition.
+fn lack(apps: &BTreeMap<String, App>, name: &str, awaited: Awaited) -> Option<String> {
+    let (condition, status) = match (awaited, apps.get(name)) {
+        (Awaited::Create, Some(_)) | (Awaited::Delete, None) => return None,
+        (Awaited::Create | Awaited::Condition { .. }, None) => return Some(format!("{name}: no manifest declares it")),
+        (Awaited::Delete, Some(app)) => return Some(format!("{name}: {}", app.status.source.file)),
+        (Awaited::Condition { condition, status }, Some(_)) => (condition, status),
     };
-    chosen.into_iter().filter_map(missing).collect()
+    let app = apps.get(name)?;
+    let truth = app.truth(condition);
+    // A condition of an older generation says nothing about the newest text of the manifest.
+    let current = app.metadata.generation == app.status.observed_generation;
+    if truth == status && current {
+        return None;
+    }
+    let (reason, message) = app.condition(condition).map_or(("-", "-"), |it| (&*it.reason, &*it.message));
+    Some(format!("{name}: {condition}={truth} {reason}: {message}"))
 }
 
 #[cfg(test)]
@@ -103,7 +176,7 @@ mod tests {
     use crate::commands::text::tests::{assert_page, of_others};
     use crate::printable::tests::hostile;
 
-    const READY: Awaited = Awaited { condition: "Ready", status: "True" };
+    const READY: Awaited = Awaited::Condition { condition: "Ready", status: "True" };
 
     fn fleet(apps: &[(&str, &str, u64)]) -> BTreeMap<String, App> {
         let app = |&(name, ready, observed): &(&str, &str, u64)| -> (String, App) {
@@ -120,7 +193,7 @@ mod tests {
         fn late_apps_are_listed_harmlessly(text in hostile()) {
             let page = |text: &str| {
                 let apps = BTreeMap::from([("a".to_owned(), of_others(text))]);
-                list(&awaiting(&apps, &["a".into(), text.into()], READY))
+                list(&["a", text].map(|name| lack(&apps, name, READY).unwrap()))
             };
             assert_page(&page(&text), &page("x"));
         }
@@ -129,12 +202,14 @@ mod tests {
     #[test]
     fn late_apps() {
         let fleet = fleet(&[("done", "True", 2), ("late", "False", 2), ("old", "True", 1)]);
-        let all = awaiting(&fleet, &[], READY);
-        assert_eq!(all.len(), 2, "{all:?}");
-        assert_eq!(all[0], "late: Ready=False Stopping: wait for it");
-        assert_eq!(awaiting(&fleet, &["done".into()], READY), [""; 0]);
-        assert_eq!(awaiting(&fleet, &["gone".into()], READY), ["gone: no manifest declares it"]);
-        assert_eq!(awaiting(&fleet, &["late".into()], Awaited { condition: "Ready", status: "False" }), [""; 0]);
-        assert_eq!(awaiting(&BTreeMap::new(), &[], READY), ["no manifest declares an app"]);
+        let lack = |name: &str, awaited: Awaited| lack(&fleet, name, awaited);
+        assert_eq!(lack("late", READY).as_deref(), Some("late: Ready=False Stopping: wait for it"));
+        assert_eq!(lack("done", READY), None);
+        assert!(lack("old", READY).is_some(), "its condition is about an older text");
+        assert_eq!(lack("gone", READY).as_deref(), Some("gone: no manifest declares it"));
+        assert_eq!(lack("late", Awaited::Condition { condition: "Ready", status: "False" }), None);
+        assert_eq!(lack("late", Awaited::Create), None);
+        assert!(lack("gone", Awaited::Create).is_some() && lack("gone", Awaited::Delete).is_none());
+        assert!(lack("late", Awaited::Delete).is_some());
     }
 }

@@ -206,30 +206,39 @@ fn wait_ends_when_all_conditions_hold_and_names_the_others() {
     assert_eq!(fleet.good(&["wait", "gone", "--for=condition=Stalled"]), "gone condition met\n");
     assert_eq!(fleet.good(&["wait", "gone", "held", "--for=condition=Ready=False"]).lines().count(), 2);
     let late = fleet.bad(&["wait", "--all", "--timeout", "300ms"]);
-    for part in ["gone: Ready=False AppNotFound", "held: Ready=False Suspended", "after 300ms", "Ready=True"] {
+    for part in ["gone: Ready=False AppNotFound", "after 300ms", "Ready=True"] {
         assert!(late.contains(part), "{part} is not in:\n{late}");
     }
-    assert!(!late.contains("down") && !late.contains("up:"), "{late}");
+    assert!(!late.contains("down:") && !late.contains("up:") && !late.contains("held:"), "{late}");
+    let held = fleet.bad(&["wait", "held", "--timeout", "30s"]);
+    assert!(held.contains("held is suspended") && held.contains("Suspended"), "{held}");
     assert!(fleet.bad(&["wait"]).contains("--all"));
     assert!(fleet.bad(&["wait", "--all", "--for=condition=Redy"]).contains("condition=Ready"));
 
     // It sees changes while it waits.
     let waiting = binary()
-        .args(["wait", "held", "--timeout", "30s", "--server", &fleet.url])
+        .args(["wait", "--for=create", "later", "--timeout", "30s", "--server", &fleet.url])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    fleet.manifests.set("held", HELD, "Stopped");
+    fleet.manifests.set("later", "640000000000000000000002", "Running");
     let (code, stdout, stderr) = finished(&waiting.wait_with_output().unwrap());
-    assert_eq!((code, &*stdout), (0, "held condition met\n"), "{stderr}");
+    assert_eq!((code, &*stdout), (0, "later created\n"), "{stderr}");
+    std::fs::remove_file(fleet.manifests.file("gone")).unwrap();
+    std::fs::remove_file(fleet.manifests.file("later")).unwrap();
+    assert_eq!(fleet.good(&["wait", "gone", "later", "--for=delete"]), "gone deleted\nlater deleted\n");
+    let all = fleet.good(&["wait", "--all"]);
+    assert!(all.ends_with("\n1 suspended app was not waited for\n"), "{all}");
 }
 
 #[test]
 fn another_server_is_not_a_daemon() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = format!("http://{free}");
-    for arguments in [&["get"][..], &["describe", "x"], &["history"], &["wait", "--all"], &["get", "-w"]] {
+    for arguments in
+        [&["get"][..], &["describe", "x"], &["history"], &["wait", "--all", "--timeout", "200ms"], &["get", "-w"]]
+    {
         let (code, stdout, stderr) = finished(&binary().args(arguments).args(["--server", &server]).output().unwrap());
         assert_eq!((code, &*stdout), (1, ""), "{arguments:?}");
         assert!(stderr.contains(&server) && stderr.contains("run` running") && stderr.contains("refused"), "{stderr}");
