@@ -34,13 +34,34 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct LogArgs {
     /// Level of the log: error, warn, info, debug, trace, or directives such as "info,campos_operator=debug"
-    #[arg(long, global = true, env = "CAMPOS_OPERATOR_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "CAMPOS_OPERATOR_LOG_LEVEL",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log_level: String,
     /// Format of the log, which goes to stderr
-    #[arg(long, global = true, env = "CAMPOS_OPERATOR_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "CAMPOS_OPERATOR_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
     /// When to use color; auto honors NO_COLOR
-    #[arg(long, global = true, env = "CAMPOS_OPERATOR_COLOR", default_value = "auto", value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "CAMPOS_OPERATOR_COLOR",
+        default_value = "auto",
+        value_name = "WHEN"
+    )]
     pub color: Color,
 }
 
@@ -142,6 +163,7 @@ pub enum Command {
     Man(ManArgs),
     /// Show the apps of a running daemon: desired state, observed state, and reason
     #[command(
+        visible_aliases = ["list", "ls"],
         after_help = "NEXT is the next stop or start of the schedule (stop, start), or the next read (look). While a rate \
         limit or a failure of the server holds the app, it is the next attempt (retry). \
         AGE is the time since READY last changed.\n\nExamples:\n  campos-operator get\n  campos-operator get -l \
@@ -174,6 +196,9 @@ pub enum Command {
         http://127.0.0.1:9090 --timeout 2s\n  HEALTHCHECK CMD [\"/campos-operator\", \"health\"]    # in a Dockerfile"
     )]
     Health(HealthArgs),
+    /// Print the version
+    #[command(after_help = "Example:\n  campos-operator version")]
+    Version,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -468,8 +493,7 @@ pub struct GetArgs {
     #[arg(conflicts_with = "names")]
     pub selector: Vec<Selector>,
     /// Follow changes: on a terminal, redraw the table; otherwise, print one line for each change
-    // The variable is shared with a flag of the daemon that takes words, so only a plain yes counts as one.
-    #[arg(short, long, env = "CAMPOS_OPERATOR_WATCH", value_parser = yes)]
+    #[arg(short, long, env = "CAMPOS_OPERATOR_WATCH")]
     pub watch: bool,
 }
 
@@ -583,11 +607,6 @@ fn awaited(text: &str) -> Result<Awaited, String> {
     let word = |words: [&'static str; 3], typed: &str| words.into_iter().find(|word| word.eq_ignore_ascii_case(typed));
     let condition = word(["Ready", "Reconciling", "Stalled"], condition).ok_or(hint)?;
     Ok(Awaited::Condition { condition, status: word(["True", "False", "Unknown"], status).ok_or(hint)? })
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the signature that clap asks for")]
-fn yes(text: &str) -> Result<bool, String> {
-    Ok(["true", "1", "yes", "on"].contains(&text))
 }
 
 fn listen(text: &str) -> Result<Listen, String> {

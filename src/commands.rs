@@ -16,15 +16,17 @@ mod text;
 mod validate;
 mod wait;
 
+use std::ffi::OsStr;
 use std::io;
 use std::process::ExitCode;
 
-use clap::error::{ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Parser as _};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command};
+use crate::manifest::diagnostic::nearest;
 use crate::manifest::json_schema::json_schema;
-use crate::{settings, telemetry};
+use crate::{environment, settings, telemetry};
 use text::{escape, print_data, print_error, print_note};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +50,15 @@ impl From<Exit> for ExitCode {
 
 /// Parses the command line and runs the command.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
+    let read = |name: &OsStr| std::env::var_os(name);
+    let parsed = environment::parse(Cli::command(), std::env::args_os(), &read);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches).map_err(Err)) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(Ok(bad)) => {
+            print_error(&bad.into());
+            return Exit::Failed;
+        }
+        Err(Err(error)) => {
             let requested = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let printed = if requested || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 error.print()
@@ -69,6 +77,24 @@ pub fn main() -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// The command that a word of another tool means.
+fn meant(word: &str) -> Option<&'static str> {
+    Some(match word.to_lowercase().as_str() {
+        "start" | "serve" | "daemon" | "apply" | "up" | "watch" | "reconcile" | "sync" => "run",
+        "diff" | "preview" | "dry-run" => "plan",
+        "lint" | "check" | "verify" | "test" | "fmt" => "validate",
+        "pull" | "export" | "init" | "fetch" | "generate" => "import",
+        "apps" | "ps" | "status" | "show" | "top" => "get",
+        "inspect" | "info" => "describe",
+        "logs" | "log" | "events" | "audit" => "history",
+        "ping" | "healthcheck" | "ready" | "live" => "health",
+        "completion" => "completions",
+        "mock" | "fake" => "simulate",
+        "doc" | "docs" | "manual" => "man",
+        _ => return None,
+    })
 }
 
 /// The message about a wrong command line, in which each argument is escaped and on one line.
@@ -96,6 +122,14 @@ fn usage(mut error: clap::Error) -> String {
     });
     for (kind, value) in repeated.collect::<Vec<_>>() {
         error.insert(kind, value);
+    }
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand)
+        && let commands =
+            Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect::<Vec<_>>()
+        && let Some(command) = meant(typed).or_else(|| nearest(typed, commands.iter().map(String::as_str)))
+    {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![command.to_owned()]));
     }
     error.render().to_string()
 }
@@ -130,6 +164,10 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::History(args) => history::history(args),
         Command::Wait(args) => wait::wait(args),
         Command::Health(args) => health::health(args),
+        Command::Version => {
+            print_data(concat!("campos-operator ", env!("CARGO_PKG_VERSION"), "\n"))?;
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -156,7 +194,7 @@ impl Drop for Runtime {
     }
 }
 
-fn environment(name: &str) -> Option<String> {
+fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -182,7 +220,7 @@ mod tests {
                 vec!["schema".into(), text.clone()],
             ] {
                 let arguments = std::iter::once("campos-operator".to_owned()).chain(arguments);
-                if let Err(error) = Cli::try_parse_from(arguments) {
+                if let Err(error) = Cli::command().try_get_matches_from(arguments) {
                     let page = usage(error);
                     assert_page(&page, &page);
                     assert!(!page.lines().any(|line| line.starts_with("INJECTED")), "{page}");

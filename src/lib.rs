@@ -25,7 +25,7 @@
 //! | [`http`] | the read-only port: routes, events, metrics, the status page |
 //! | [`service`] | systemd: ready, alive, stopping, one line of status |
 //! | [`simulator`] | a simulated CamposCloud, as a library and as a command |
-//! | [`cli`], [`settings`], [`commands`], [`telemetry`] | arguments, their meaning, the commands, the log |
+//! | [`cli`], [`environment`], [`settings`], [`commands`], [`telemetry`] | arguments, their variables, their meaning, the commands, the log |
 //! | `proxy`, `tls`, `printable` | proxies and certificates of the environment; escaping of text |
 //!
 //! Imports: `manifest -> source -> reconcile <- platform <- camposcloud`; `operator` drives, `status` publishes, `http`
@@ -46,6 +46,7 @@ pub mod camposcloud;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod environment;
 pub mod http;
 pub mod manifest;
 pub mod operator;

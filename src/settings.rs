@@ -129,7 +129,7 @@ const ACCOUNT_LIMIT: u32 = 180;
 /// The warning about a budget that the account does not have.
 pub fn budget_warning(budget: Budget) -> Option<String> {
     match budget {
-        Budget::PerMinute(rate) if u32::from(rate) > ACCOUNT_LIMIT => Some(format!(
+        Budget::PerMinute(rate) if rate > ACCOUNT_LIMIT => Some(format!(
             "--api-budget {rate} is above the limit of the account, {ACCOUNT_LIMIT} requests a minute: the server will refuse \
              requests (429); for a private server use `unlimited`"
         )),

@@ -122,8 +122,16 @@ pub fn colour(when: Color, stream: &impl std::io::IsTerminal) -> bool {
     match when {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        Color::Auto => {
+            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            stream.is_terminal() && !no_color && !is_dumb()
+        }
     }
+}
+
+/// Whether the terminal knows neither colour nor a moving cursor.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Timestamps in RFC 3339, UTC, to the millisecond.

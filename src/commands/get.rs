@@ -31,7 +31,7 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
         output: args.output,
         single: args.names.len() == 1,
         colour: telemetry::colour(color, &io::stdout()),
-        terminal: io::stdout().is_terminal(),
+        terminal: io::stdout().is_terminal() && !telemetry::is_dumb(),
     };
     runtime()?.block_on(async {
         if args.watch {

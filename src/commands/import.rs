@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::text::{escape, print, print_note};
-use super::{Exit, environment, runtime};
+use super::{Exit, runtime, variable};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
 use crate::cli::ImportArgs;
@@ -34,7 +34,7 @@ const SCHEMA: &str = ".schema.json";
 const SHOWN_NAME: usize = 100;
 
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
-    let api = settings::api(&args.api, environment)?;
+    let api = settings::api(&args.api, variable)?;
     if let Some(warning) = settings::budget_warning(args.api.api_budget) {
         warn(&warning);
     }
@@ -290,7 +290,7 @@ mod tests {
         insta::assert_snapshot!(given.join("\n"), @r"
         ticket-bot.yaml
         ticket-bot-2.yaml
-        m-sic-bot.yaml
+        music-bot.yaml
         app-a4.yaml
         app-a5.yaml
         app-a6.yaml

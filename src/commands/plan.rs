@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::text::{self, clip, escape, json_pretty, print, print_data, print_note, thousands};
-use super::{Exit, environment, runtime};
+use super::{Exit, runtime, variable};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
 use crate::cli::{Color, PlanArgs, PlanOutput};
@@ -33,7 +33,7 @@ use crate::settings;
 use crate::telemetry;
 
 pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
-    let api = settings::api(&args.api, environment)?;
+    let api = settings::api(&args.api, variable)?;
     if let Some(warning) = settings::budget_warning(args.api.api_budget) {
         print_note(&format!("warning: {warning}"));
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{Exit, environment, runtime};
+use super::{Exit, runtime, variable};
 use crate::camposcloud::client::Client;
 use crate::cli::{Listen, RunArgs};
 use crate::clock::Clock;
@@ -37,7 +37,7 @@ pub(super) struct Start {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
-    let api = settings::api(&args.api, environment)?;
+    let api = settings::api(&args.api, variable)?;
     // A directory that is missing at the start is a typing error. One that disappears later is waited for.
     settings::existing_directories(&args.manifests.manifests)?;
     let listener = match args.listen {

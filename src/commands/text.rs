@@ -373,7 +373,7 @@ pub(super) mod tests {
         }
     }
 
-    /// For `.ci/run`, which loads the file with PyYAML, a reader of YAML 1.1, and compares.
+    /// For `.ci/run`, which loads the file with `PyYAML`, a reader of YAML 1.1, and compares.
     #[test]
     #[ignore = "writes files for another program"]
     fn write_samples_for_pyyaml() {

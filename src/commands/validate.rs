@@ -8,7 +8,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::text::{diagnostics, escape, json_pretty, print, print_data};
-use super::{Exit, environment};
+use super::{Exit, variable};
 use crate::cli::{Color, ValidateArgs, ValidateOutput};
 use crate::manifest::diagnostic::{Diagnostic, Severity};
 use crate::manifest::source::{self, Rules};
@@ -19,7 +19,7 @@ use crate::telemetry;
 pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit> {
     let mut findings = findings(&args.paths, &settings::rules(&args.rules))?;
     if args.output == ValidateOutput::Github
-        && let Some(workspace) = environment("GITHUB_WORKSPACE")
+        && let Some(workspace) = variable("GITHUB_WORKSPACE")
     {
         findings.relative_to(Path::new(&workspace));
     }

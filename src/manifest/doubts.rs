@@ -105,7 +105,7 @@ mod tests {
         let head = format!(
             "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {{name: a}}\nspec:\n  appId: a1\n  state: {state}\n"
         );
-        let windows: String = windows.iter().map(|window| format!("      - {{{window}}}\n")).collect();
+        let windows = windows.iter().fold(String::new(), |all, window| all + "      - {" + window + "}\n");
         let text = format!("{head}  schedule:\n    timeZone: Europe/Berlin\n    windows:\n{windows}{more}");
         let parsed = load::parse(&"a.yaml".into(), text.as_bytes());
         assert_eq!(parsed.diagnostics, []);

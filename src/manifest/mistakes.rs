@@ -31,12 +31,23 @@ fn with(what: &str, by: &str) -> Vec<u8> {
     GOOD.replacen(what, by, 1).into_bytes()
 }
 
-fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
-    let spec = |more: &str| format!("{GOOD}{more}").into_bytes();
-    let window = |fields: &str| {
-        let schedule = format!("  schedule:\n    timeZone: UTC\n    windows:\n      - {{state: Running, {fields}}}\n");
-        format!("{GOOD}{schedule}").into_bytes()
-    };
+/// The good manifest with more lines in `spec`.
+fn spec(more: &str) -> Vec<u8> {
+    format!("{GOOD}{more}").into_bytes()
+}
+
+/// The good manifest with one window.
+fn window(fields: &str) -> Vec<u8> {
+    spec(&format!("  schedule:\n    timeZone: UTC\n    windows:\n      - {{state: Running, {fields}}}\n"))
+}
+
+type Mistake = (&'static str, Vec<u8>);
+
+fn mistakes() -> Vec<Mistake> {
+    [first_mistakes(), more_mistakes(), last_mistakes()].concat()
+}
+
+fn first_mistakes() -> Vec<Mistake> {
     let bracket_bomb = format!("{GOOD}status: {}{}\n", "[".repeat(80), "]".repeat(80));
     let aliases = format!("{GOOD}status:\n  a: &a x\n  b: [{}]\n", vec!["*a"; 101].join(", "));
     vec![
@@ -120,13 +131,21 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("not UTF-8", [GOOD.as_bytes(), b"# caf\xe9\n"].concat()),
         ("an old line ending", GOOD.replace('\n', "\r").into_bytes()),
         ("a file that is too large", [GOOD.as_bytes(), "# padding\n".repeat(30_000).as_bytes()].concat()),
+    ]
+}
+
+fn more_mistakes() -> Vec<Mistake> {
+    vec![
         ("a no-break space in the indentation", with("  appId", "\u{a0} appId")),
         ("a no-break space after a colon", with("state: ", "state:\u{a0}")),
         ("a no-break space at the end", with("Stopped", "Stopped\u{a0}")),
         ("a zero-width space", with("Stopped", "Stopped\u{200b}")),
         ("no space after a colon", with("state: ", "state:")),
         ("no space after the colon of the kind", with("kind: ", "kind:")),
-        ("merge conflict markers", with("  state: Stopped\n", "<<<<<<< HEAD\n  state: Stopped\n=======\n  state: Running\n>>>>>>> feature\n")),
+        (
+            "merge conflict markers",
+            with("  state: Stopped\n", "<<<<<<< HEAD\n  state: Stopped\n=======\n  state: Running\n>>>>>>> feature\n"),
+        ),
         ("a Helm template", with("name: ticket-bot", "name: {{ .Values.name }}")),
         ("a quoted Helm template", with("60c72b2f9b1e8d001c8e4f3a", "\"{{ .Values.appId }}\"")),
         ("a Helm condition", with("spec:\n", "{{- if .Values.on }}\nspec:\n")),
@@ -137,7 +156,8 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("a file of git-crypt", b"\0GITCRYPT\0\x1b\x07".to_vec()),
         ("a file of age", b"age-encryption.org/v1\n-> X25519 abc\n".to_vec()),
         ("a file of Ansible Vault", b"$ANSIBLE_VAULT;1.1;AES256\n616263\n".to_vec()),
-        ("JSON with a line comment",
+        (
+            "JSON with a line comment",
             b"{\n  // the ticket bot\n  \"apiVersion\": \"campos-operator.dev/v1\",\n  \"kind\": \"App\"\n}\n".to_vec(),
         ),
         ("JSON with a block comment", b"{\n  \"kind\": \"App\", /* ours */\n  \"spec\": {}\n}\n".to_vec()),
@@ -149,7 +169,10 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("neither, but an appId", with("apiVersion: campos-operator.dev/v1\nkind: App\n", "")),
         ("another API with an appId", with("campos-operator.dev/v1", "apps/v1")),
         ("metadata without a value", with("metadata:\n  name: ticket-bot\n  labels: {team: support}\n", "metadata:\n")),
-        ("metadata as a list", with("metadata:\n  name: ticket-bot\n  labels: {team: support}\n", "metadata: [ticket-bot]\n")),
+        (
+            "metadata as a list",
+            with("metadata:\n  name: ticket-bot\n  labels: {team: support}\n", "metadata: [ticket-bot]\n"),
+        ),
         ("spec as a text", with("spec:\n  appId: 60c72b2f9b1e8d001c8e4f3a\n  state: Stopped\n", "spec: Stopped\n")),
         ("an empty name", with("name: ticket-bot", "name: \"\"")),
         ("a name with an underscore", with("ticket-bot", "ticket_bot")),
@@ -185,7 +208,10 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("a zone as an abbreviation", spec("  schedule: {timeZone: BRT, windows: []}\n")),
         ("an ambiguous abbreviation", spec("  schedule: {timeZone: IST, windows: []}\n")),
         ("a zone in the wrong case", spec("  schedule: {timeZone: europe/berlin, windows: []}\n")),
-        ("a window without a state", spec("  schedule: {timeZone: UTC, windows: [{from: \"22:00\", to: \"06:00\"}]}\n")),
+        (
+            "a window without a state",
+            spec("  schedule: {timeZone: UTC, windows: [{from: \"22:00\", to: \"06:00\"}]}\n"),
+        ),
         ("a window without a beginning", window("to: \"06:00\"")),
         ("a time without a colon", window("from: 2200, to: \"06:00\"")),
         ("a time with one digit", window("from: \"7:00\", to: \"18:00\"")),
@@ -200,6 +226,11 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>)> {
         ("a duration in words", window("cron: \"0 12 * * 1-5\", duration: an hour")),
         ("a duration as a time", window("cron: \"0 12 * * 1-5\", duration: \"1:30\"")),
         ("a duration in days", window("cron: \"0 12 * * 1-5\", duration: 2d")),
+    ]
+}
+
+fn last_mistakes() -> Vec<Mistake> {
+    vec![
         ("a duration of nothing", window("cron: \"0 12 * * 1-5\", duration: 0m")),
         ("a cron pattern with seconds", window("cron: \"0 0 12 * * 1-5\", duration: 1h")),
         ("a cron minute out of range", window("cron: \"60 12 * * *\", duration: 1h")),

@@ -252,7 +252,9 @@ impl Store {
                 let mut trouble = parsed.trouble().filter(|_| !parsed.conclusive);
                 if let Some(lost) = self.became_vague(file, &parsed, &before) {
                     let hint = format!("this file declared {lost}: restore the manifest, or remove the file");
-                    problems.iter_mut().for_each(|problem| problem.hint = Some(hint.as_str().into()));
+                    for problem in &mut problems {
+                        problem.hint = Some(hint.as_str().into());
+                    }
                     trouble = problems.first().map(|problem| problem.one_line().into());
                 } else if parsed.conclusive && parsed.vague > 0 {
                     self.vague.insert(file.clone(), parsed.vague);
@@ -261,7 +263,9 @@ impl Store {
                 }
                 if trouble.is_some() && !before.is_empty() {
                     // It holds back the newest text of an app.
-                    problems.iter_mut().for_each(|problem| problem.severity = Severity::Error);
+                    for problem in &mut problems {
+                        problem.severity = Severity::Error;
+                    }
                 }
                 (Some(parsed), problems, trouble)
             }

@@ -48,6 +48,44 @@ fn a_closed_pipe_changes_no_exit_code() {
 }
 
 #[test]
+fn variables_are_read_as_flags() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("down", A, "Stopped")]);
+    let plan = |variables: &[(&str, &str)]| {
+        let mut command = binary();
+        command.arg("plan").env("CAMPOS_OPERATOR_API_URL", simulator.url());
+        command.env("CAMPOS_OPERATOR_MANIFESTS", manifests.path()).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (word, code) in [("yes", 2), ("1", 2), ("on", 2), ("no", 0), ("0", 0), ("", 0)] {
+        let (found, stderr) = plan(&[("CAMPOS_OPERATOR_DETAILED_EXITCODE", word), ("CAMPOS_OPERATOR_OUTPUT", "wide")]);
+        assert_eq!(found, code, "{word}: {stderr}");
+    }
+    let (code, stderr) = plan(&[("CAMPOS_OPERATOR_API_BUDGET", "many")]);
+    assert!(code == 1 && stderr.starts_with("error: CAMPOS_OPERATOR_API_BUDGET: invalid value \"many\""), "{stderr}");
+    let validate = binary().arg("validate").env("CAMPOS_OPERATOR_MANIFESTS", manifests.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&validate.stdout).starts_with("1 app in 1 file"), "{validate:?}");
+}
+
+#[test]
+fn unknown_words_suggest_the_right_one() {
+    for (word, command) in
+        [("apply", "run"), ("diff", "plan"), ("gte", "get"), ("lint", "validate"), ("logs", "history")]
+    {
+        let output = binary().arg(word).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains(&format!("'{command}'")), "{word}: {stderr}");
+    }
+    let version = binary().arg("version").output().unwrap();
+    assert!(version.status.success() && version.stdout.starts_with(b"campos-operator "), "{version:?}");
+    let help = binary().args(["plan", "--help"]).output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let own = help.find("--detailed-exitcode").unwrap();
+    assert!(own < help.find("Global options:").unwrap() && own < help.find("--log-level").unwrap(), "{help}");
+}
+
+#[test]
 fn a_full_disk_is_an_error() {
     let good = Manifests::new(&[("down", A, "Stopped")]);
     for command in [&["validate", good.path().to_str().unwrap()][..], &["schema"], &["man"], &["--help"]] {
