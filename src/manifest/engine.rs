@@ -212,7 +212,8 @@ impl Engine {
         }
     }
 
-    /// Logs how many objects in force an ignore file hides. They are released as if their files were removed.
+    /// Logs how many objects in force an ignore file hides. Their files count as removed: the objects are released, or
+    /// held if they are all of a root.
     fn warn_of_hidden(&self, listing: &Listing, is_listed: &dyn Fn(&str) -> bool) {
         let hides = |path: &Path| {
             listing.layout.reals().any(|real| path.starts_with(real) && listing.ignored.hides(real, path))
@@ -222,7 +223,7 @@ impl Engine {
         });
         let objects: usize = hidden.map(|(file, _)| self.store.members(file).count()).sum();
         if objects > 0 {
-            warn!(objects, "{IGNORE_FILE} hides manifests in force: their apps are released");
+            warn!(objects, "{IGNORE_FILE} hides manifests in force: they count as removed");
         }
     }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
+use self::ignore::Mistake;
 pub use self::ignore::check_glob;
 pub(super) use self::ignore::{IGNORE_FILE, Ignored};
 use self::layout::layout;
@@ -238,22 +239,30 @@ impl Walk<'_> {
         self.listing.directories.push((self.path.clone(), print.file().0));
         let listed = !self.others.directories.insert(self.path.clone());
         self.ancestors.push(print.file());
-        if !listed {
-            self.ignore_file();
-        }
-        let done = self.entries(&mut entries, listed);
+        let done = if listed { Ok(()) } else { self.ignore_file() };
+        let done = done.and_then(|()| self.entries(&mut entries, listed));
         self.ancestors.pop();
         done
     }
 
-    fn ignore_file(&mut self) {
-        let Err((line, mistake)) = self.listing.ignored.read(&self.path) else { return };
-        let name: Arc<str> = format!("{}{IGNORE_FILE}", self.name).into();
-        let hint = "write patterns as in .gitignore; the other lines of the file apply";
-        let mut diagnostic =
-            Diagnostic::about_file(&name, format!("a pattern that cannot be read: {mistake}"), Some(hint));
-        (diagnostic.line, diagnostic.column) = (line, u32::from(line > 0));
-        self.listing.oddities.insert(name, diagnostic);
+    /// Reads the ignore file of the present directory.
+    fn ignore_file(&mut self) -> io::Result<()> {
+        let (real, follow_links) = (self.real, self.follow_links);
+        let mistake = self.listing.ignored.read(&self.path, |target| follow_links || target.starts_with(real));
+        match mistake {
+            Ok(()) => {}
+            Err(Mistake::Unreadable(why)) => return Err(io::Error::other(why)),
+            Err(Mistake::Exhausted(trouble)) => self.listing.exhausted = Some(trouble),
+            Err(Mistake::Pattern(line, mistake)) => {
+                let name: Arc<str> = format!("{}{IGNORE_FILE}", self.name).into();
+                let hint = "write patterns as in .gitignore; the other lines of the file apply";
+                let mut diagnostic =
+                    Diagnostic::about_file(&name, format!("a pattern that cannot be read: {mistake}"), Some(hint));
+                (diagnostic.line, diagnostic.column) = (line, 1);
+                self.listing.oddities.insert(name, diagnostic);
+            }
+        }
+        Ok(())
     }
 
     /// `listed`: whether another root has listed this directory.

@@ -506,11 +506,15 @@ impl<F: FnMut(Update)> Work<F> {
             }
             Signal::Closed(path) => {
                 engine.end_write(&path);
+                if engine.is_ignore_file(&path) {
+                    return Next::Scan;
+                }
                 if engine.is_noise(&path) { Next::Nothing } else { self.read(&path, now, Arrival::Closed) }
             }
             Signal::Renamed(path, _) | Signal::Created(path) | Signal::Moved(path) if engine.is_noise(&path) => {
                 Next::Nothing
             }
+            Signal::Renamed(path, _) if engine.is_ignore_file(&path) => Next::Scan,
             Signal::Renamed(path, from) => {
                 // No event shows the writers of a file that comes from elsewhere.
                 if !from.is_some_and(|from| engine.concerns(&from)) {

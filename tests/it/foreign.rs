@@ -78,30 +78,53 @@ fn nothing_is_not_valid() {
     wait_until("it is ready", || ready() == 200, || daemon.log());
 }
 
+/// Only events show the changes of the ignore file.
+const SELDOM: [&str; 2] = ["--scan-interval", "1h"];
+
 #[test]
 fn an_ignore_file_releases_what_it_hides_and_says_how_many() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("one", A, "Running"), ("two", B, "Running")]);
-    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    let daemon = Daemon::start(&simulator, &manifests, &SELDOM);
     daemon.wait_for("apps are as declared");
     fs::write(manifests.path().join(".camposignore"), "two.yaml\n").unwrap();
-    daemon.wait_for(".camposignore hides manifests in force: their apps are released objects=1");
+    daemon.wait_for(".camposignore hides manifests in force: they count as removed objects=1");
     daemon.wait_for("app released");
     manifests.set("two", B, "Stopped");
-    fs::write(manifests.path().join(".camposignore"), "*.yaml\n").unwrap();
-    daemon.wait_for("objects=1");
-    assert_eq!(simulator.count(Endpoint::Stop), 0, "an ignored manifest is not read");
+    fs::write(manifests.path().join(".camposignore"), "two.yml\ntwo.*\n").unwrap();
+    manifests.set("one", A, "Stopped");
+    daemon.wait_for("stop accepted app=\"one\"");
+    assert_eq!(simulator.count(Endpoint::Stop), 1, "an ignored manifest is not read");
+    // Renamed into its place, as an editor or git does it.
+    fs::write(manifests.path().join("new"), "").unwrap();
+    fs::rename(manifests.path().join("new"), manifests.path().join(".camposignore")).unwrap();
+    daemon.wait_for("stop accepted app=\"two\"");
 }
 
 #[test]
 fn an_ignore_file_that_hides_everything_is_held() {
     let simulator = Simulator::start(Config::default(), &[A, B]);
     let manifests = Manifests::new(&[("one", A, "Running"), ("two", B, "Running")]);
-    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    let daemon = Daemon::start(&simulator, &manifests, &SELDOM);
     daemon.wait_for("apps are as declared");
     fs::write(manifests.path().join(".camposignore"), "*.yaml\n").unwrap();
     daemon.wait_for("SourceUnavailable");
     assert!(!daemon.log().contains("app released"), "{}", daemon.log());
+}
+
+/// What an ignore file hides is not in force only because the file cannot be read.
+#[test]
+fn an_ignore_file_that_cannot_be_read_shows_nothing() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("one", A, "Running"), ("two", B, "Stopped")]);
+    let ignore = manifests.path().join(".camposignore");
+    fs::write(&ignore, "two.yaml\n").unwrap();
+    let daemon = Daemon::start(&simulator, &manifests, &SELDOM);
+    daemon.wait_for("apps are as declared");
+    fs::remove_file(&ignore).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &ignore).unwrap();
+    daemon.wait_for("SourceUnavailable");
+    assert_eq!(simulator.count(Endpoint::Stop), 0, "{}", daemon.log());
 }
 
 #[test]

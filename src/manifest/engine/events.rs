@@ -47,6 +47,12 @@ impl Engine {
         named && inside && !self.listing.linked && !known() && other()
     }
 
+    /// Whether it is an ignore file of the tree: a change of it can hide any manifest, or show it.
+    pub(in crate::manifest) fn is_ignore_file(&self, path: &Path) -> bool {
+        let named = path.file_name().is_some_and(|name| name == IGNORE_FILE);
+        named && self.listing.layout.reals().any(|real| path.starts_with(real))
+    }
+
     /// Whether an event at a path inside the tree is only the noise of hidden files.
     pub(in crate::manifest) fn is_noise(&self, path: &Path) -> bool {
         let inside = self.listing.layout.reals().find_map(|real| path.strip_prefix(real).ok());

@@ -1,18 +1,27 @@
 //! Entries that are not read: `.camposignore` files, in the syntax of gitignore, and `--exclude`.
+//!
+//! An ignore file hides manifests that may say `Stopped`. So a half-written one is waited for, and below one that cannot be
+//! read nothing is listed.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use super::{Bytes, read};
+use crate::clock;
+use crate::manifest::load::MAX_FILE;
+
 /// Name of the ignore file. It applies to its directory and everything below.
 pub(in crate::manifest) const IGNORE_FILE: &str = ".camposignore";
-/// The largest ignore file that is read, in bytes.
-const MAX_FILE: u64 = 256 * 1024;
+/// How long an ignore file must be unchanged before it is read, as a manifest that is written in place.
+const QUIET: Duration = Duration::from_millis(100);
+/// Number of times that `QUIET` is waited for: more changes than these are a fault.
+const PATIENCE: usize = 20;
 /// Directories that are never read: they hold no manifests, and may hold a hundred thousand files.
 const NEVER: [&str; 1] = ["node_modules"];
 
@@ -36,23 +45,30 @@ impl Ignored {
         self.excluded.extend(builder.build().ok().filter(|rules| !rules.is_empty()));
     }
 
-    /// Reads the ignore file of a directory, if there is one. Returns its first mistake, with its line.
-    pub(super) fn read(&mut self, directory: &Path) -> Result<(), (u32, String)> {
+    /// Reads the ignore file of a directory, if there is one; `is_inside` is whether its path may be read.
+    pub(super) fn read(&mut self, directory: &Path, is_inside: impl Fn(&Path) -> bool) -> Result<(), Mistake> {
         let path = directory.join(IGNORE_FILE);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_FILE => {}
-            Ok(metadata) if metadata.is_file() => return Err((0, "the file is larger than 256 KiB".into())),
-            Ok(_) => return Err((0, "it is not a file".into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err((0, super::reason(&error))),
+        if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(());
         }
-        let bytes = fs::read(&path).map_err(|error| (0, super::reason(&error)))?;
+        let unreadable = |why: &str| Err(Mistake::Unreadable(format!("{IGNORE_FILE}: {why}")));
+        let Ok(target) = fs::canonicalize(&path) else { return unreadable("it cannot be read") };
+        if !is_inside(&target) {
+            return unreadable("the link leads out of the directory of manifests");
+        }
+        let bytes = match stable(&target) {
+            Bytes::Whole(bytes, _) if bytes.len() > MAX_FILE => return unreadable("it is larger than 256 KiB"),
+            Bytes::Whole(bytes, _) => bytes,
+            Bytes::Torn | Bytes::Absent => return unreadable("it is being written"),
+            Bytes::Exhausted(trouble) => return Err(Mistake::Exhausted(trouble)),
+            Bytes::Unreadable(diagnostic) => return unreadable(&diagnostic.message),
+        };
         let mut builder = GitignoreBuilder::new(directory);
         let mut mistake = Ok(());
         for (number, line) in (1..).zip(String::from_utf8_lossy(&bytes).lines()) {
             let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };
             if let Err(error) = builder.add_line(None, line) {
-                mistake = mistake.and(Err((number, error.to_string())));
+                mistake = mistake.and(Err(Mistake::Pattern(number, error.to_string())));
             }
         }
         if let Ok(rules) = builder.build() {
@@ -89,6 +105,34 @@ impl Ignored {
     }
 }
 
+/// The reason why an ignore file does not apply as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Mistake {
+    /// The first pattern that means nothing, with its line. The other lines apply.
+    Pattern(u32, String),
+    Unreadable(String),
+    /// No file descriptor is left, which proves nothing about the file.
+    Exhausted(String),
+}
+
+/// The content of a file that has not changed for `QUIET`.
+fn stable(path: &Path) -> Bytes {
+    let name = IGNORE_FILE.into();
+    for _ in 0..PATIENCE {
+        let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+        match modified.ok().and_then(|modified| unrest(modified, clock::system_time())) {
+            Some(rest) => thread::sleep(rest),
+            None => return read(&name, path),
+        }
+    }
+    Bytes::Torn
+}
+
+/// The rest of the quiet time of a file. A time in the future is a wrong clock, which waiting does not help.
+fn unrest(modified: SystemTime, now: SystemTime) -> Option<Duration> {
+    now.duration_since(modified).ok().and_then(|age| QUIET.checked_sub(age)).filter(|rest| !rest.is_zero())
+}
+
 /// Checks a glob of `--exclude`.
 pub fn check_glob(glob: &str) -> Result<String, String> {
     let mut builder = GitignoreBuilder::new("");
@@ -97,4 +141,40 @@ pub fn check_glob(glob: &str) -> Result<String, String> {
     }
     builder.add_line(None, glob).map_err(|error| error.to_string())?;
     Ok(glob.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_ignore_file_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join(IGNORE_FILE);
+        fs::write(&path, "web/\n").expect("write");
+        assert_eq!(Ignored::default().read(dir.path(), |_| true), Ok(()));
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
+        assert_eq!(unrest(modified, clock::system_time()), None, "it was read before it was stable");
+        assert_eq!(unrest(modified, modified + Duration::from_millis(40)), Some(Duration::from_millis(60)));
+        assert_eq!(unrest(modified + Duration::from_secs(60), modified), None, "a wrong clock delays nothing");
+    }
+
+    #[test]
+    fn an_ignore_file_that_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let read = |inside: bool| Ignored::default().read(dir.path(), |_| inside);
+        let is_unreadable = |result| matches!(result, Err(Mistake::Unreadable(_)));
+        assert_eq!(read(true), Ok(()), "there is none");
+        std::os::unix::fs::symlink("nowhere", dir.path().join(IGNORE_FILE)).expect("a link");
+        assert!(is_unreadable(read(true)));
+        fs::remove_file(dir.path().join(IGNORE_FILE)).expect("remove");
+        fs::create_dir(dir.path().join(IGNORE_FILE)).expect("a directory");
+        assert!(is_unreadable(read(true)));
+        fs::remove_dir(dir.path().join(IGNORE_FILE)).expect("remove");
+        fs::write(dir.path().join(IGNORE_FILE), "a\n".repeat(200_000)).expect("write");
+        assert!(is_unreadable(read(true)));
+        fs::write(dir.path().join(IGNORE_FILE), "a\n").expect("write");
+        assert!(is_unreadable(read(false)));
+        assert_eq!(read(true), Ok(()));
+    }
 }
