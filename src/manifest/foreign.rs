@@ -13,9 +13,18 @@ use super::yaml::{Node, Value};
 pub(super) struct Foreign {
     /// Its kind, for people.
     pub(super) what: String,
-    /// Whether it has the `apiVersion` and the `kind` of another API. Otherwise it may be the rest of a manifest, if its
-    /// place held one before.
-    pub(super) complete: bool,
+    pub(super) evidence: Evidence,
+}
+
+/// The reason why a document is foreign, which decides about a manifest that was in its place before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// It has the `apiVersion` and the `kind` of another API.
+    Pair,
+    /// It has neither, so it may be the rest of a manifest.
+    Neither,
+    /// It cannot be read, and its text has no sign of a manifest.
+    Unreadable,
 }
 
 /// Returns the description of a document that is not ours; `None` if it is ours, or a near miss.
@@ -24,6 +33,7 @@ pub(super) fn foreign(root: &Node) -> Option<Foreign> {
     let has_app_id = root.get("spec").is_some_and(|spec| spec.get("appId").is_some());
     match &root.value {
         Value::Map(_) if has_app_id => return None,
+        Value::Map(entries) if entries.iter().any(|(_, value)| is_our_version(value)) => return None,
         Value::List(items)
             if items.iter().any(|item| matches!(item.value, Value::Map(_)) && foreign(item).is_none()) =>
         {
@@ -33,6 +43,7 @@ pub(super) fn foreign(root: &Node) -> Option<Foreign> {
     }
     let what = match (version, kind) {
         (Some(version), Some(kind)) if is_ours(version, kind) => return None,
+        _ if root.get("sops").is_some() => "encrypted by SOPS".to_owned(),
         (Some(version), Some(kind)) => format!("{} ({})", quoted(kind), quoted(version)),
         (None, Some(_)) => return None,
         (Some(version), None)
@@ -47,7 +58,46 @@ pub(super) fn foreign(root: &Node) -> Option<Foreign> {
             Value::List(_) | Value::Scalar { .. } => root.kind().to_owned(),
         },
     };
-    Some(Foreign { what, complete: version.is_some() && kind.is_some() })
+    let evidence = if version.is_some() && kind.is_some() { Evidence::Pair } else { Evidence::Neither };
+    Some(Foreign { what, evidence })
+}
+
+/// Returns the description of a text that cannot be read, if it is certainly not ours: it names another API, or, with
+/// `why`, the fault is one that no manifest has by a typo. `None` if it has any sign of a manifest.
+pub(super) fn foreign_text(text: &str, why: Option<&str>) -> Option<Foreign> {
+    let value = |line: &str, key: &str| -> Option<String> {
+        let rest = line.trim_start_matches([' ', '-', '{', '"', '\'']).strip_prefix(key)?;
+        let value = rest.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+        let value = value.split(" #").next()?.trim_matches([' ', '"', '\'', ',', '\t']);
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    // UTF-16 is UTF-8 with zeros between, as far as these words go.
+    let text = text.replace('\0', "");
+    let app_ids = text.to_lowercase();
+    let mut app_ids = app_ids.split("appid").skip(1);
+    let is_sign = |line: &str| {
+        value(line, "apiVersion").is_some_and(|version| near_version(&version))
+            || value(line, "kind").is_some_and(|kind| near_kind(&kind))
+    };
+    let is_field = |rest: &str| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':');
+    if text.contains(GROUP) || app_ids.any(is_field) || text.lines().any(is_sign) {
+        return None;
+    }
+    let top = |key: &str| text.lines().filter(|line| line.starts_with(key)).find_map(|line| value(line, key));
+    let what = match (top("apiVersion"), top("kind"), why) {
+        (Some(version), Some(kind), _) => format!("{} ({})", quoted(&kind), quoted(&version)),
+        (_, _, Some(why)) => why.to_owned(),
+        (_, _, None) => return None,
+    };
+    Some(Foreign { what, evidence: Evidence::Unreadable })
+}
+
+/// Our group, with which any version of the API begins.
+const GROUP: &str = "campos-operator.dev/";
+
+/// Whether a value is our `apiVersion`, under a key that is misspelt.
+fn is_our_version(value: &Node) -> bool {
+    matches!(&value.value, Value::Scalar { text, .. } if text.starts_with(GROUP))
 }
 
 /// Whether one of a complete pair is ours, or nearly.
@@ -67,7 +117,8 @@ fn near_kind(kind: &str) -> bool {
 
 fn word<'a>(root: &'a Node, key: &str) -> Option<&'a str> {
     match &root.get(key)?.value {
-        Value::Scalar { text, .. } if !text.trim().is_empty() => Some(text),
+        // A value that SOPS encrypted names no API.
+        Value::Scalar { text, .. } if !text.trim().is_empty() && !text.starts_with("ENC[") => Some(text),
         Value::Scalar { .. } | Value::List(_) | Value::Map(_) => None,
     }
 }
@@ -78,26 +129,26 @@ mod tests {
     use crate::manifest::yaml;
 
     #[track_caller]
-    fn case(text: &str, expected: Option<bool>) {
+    fn case(text: &str, expected: Option<Evidence>) {
         let root = yaml::parse(text, 1).unwrap().unwrap().root;
-        assert_eq!(foreign(&root).map(|foreign| foreign.complete), expected, "{text}");
+        assert_eq!(foreign(&root).map(|foreign| foreign.evidence), expected, "{text}");
     }
 
     #[test]
     fn other_apis_are_foreign() {
-        case("{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}", Some(true));
-        case("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {}}", Some(true));
-        case("{apiVersion: kappctrl.k14s.io/v1alpha1, kind: App, spec: {}}", Some(true));
-        case("{apiVersion: v1, kind: ConfigMap}", Some(true));
+        case("{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}", Some(Evidence::Pair));
+        case("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {}}", Some(Evidence::Pair));
+        case("{apiVersion: kappctrl.k14s.io/v1alpha1, kind: App, spec: {}}", Some(Evidence::Pair));
+        case("{apiVersion: v1, kind: ConfigMap}", Some(Evidence::Pair));
     }
 
     #[test]
     fn files_of_other_tools_are_foreign() {
-        case("{services: {db: {image: postgres}}}", Some(false));
-        case("{apiVersion: v2, name: chart, version: 0.1.0}", Some(false));
-        case("{name: x, version: 1.0.0}", Some(false));
-        case("[{hosts: all}]", Some(false));
-        case("only text", Some(false));
+        case("{services: {db: {image: postgres}}}", Some(Evidence::Neither));
+        case("{apiVersion: v2, name: chart, version: 0.1.0}", Some(Evidence::Neither));
+        case("{name: x, version: 1.0.0}", Some(Evidence::Neither));
+        case("[{hosts: all}]", Some(Evidence::Neither));
+        case("only text", Some(Evidence::Neither));
     }
 
     #[test]
@@ -116,5 +167,33 @@ mod tests {
         case("{apiVersion: apps/v1, kind: Deployment, spec: {appId: x}}", None);
         case("{spec: {appId: x}}", None);
         case("[{apiVersion: campos-operator.dev/v1, kind: App}]", None);
+    }
+    #[test]
+    fn a_misspelt_key_or_an_encrypted_pair_is_no_other_api() {
+        case("{apiversion: campos-operator.dev/v1, Kind: App}", None);
+        case("{name: campos-operator.dev}", Some(Evidence::Neither));
+        case("{apiVersion: \"ENC[x]\", kind: \"ENC[y]\", sops: {}}", Some(Evidence::Neither));
+    }
+
+    #[test]
+    fn texts_that_cannot_be_read() {
+        let is_foreign = |text: &str, why| foreign_text(text, why).is_some();
+        assert!(is_foreign("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{ x }}\n", None));
+        assert!(is_foreign("{\"lockfileVersion\": 3", Some("too large")));
+        assert!(!is_foreign("nonsense: [\n", None), "it may be anything");
+        for sign in [
+            "apiVersion: campos-operator.dev/v1\nkind: [\n",
+            "apiVersion: camposoperator.dev/v1\n",
+            "kind: App\n",
+            "kind: app # ours\n",
+            "{\"kind\": \"App\",\n",
+            "  appId: x\n",
+            "{\"spec\": {\"appId\" : 1}}",
+            "a\0p\0p\0I\0d\0:\0",
+        ] {
+            assert!(!is_foreign(sign, Some("too large")), "{sign}");
+            let beside = format!("apiVersion: apps/v1\nkind: Deployment\n{sign}");
+            assert!(!is_foreign(&beside, None), "{beside}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, FOREIGN, Mark, Severity};
+use super::foreign::{Evidence, Foreign, foreign_text};
 use super::recognize;
 use super::schema::{self, Reading};
 use super::second_opinion;
@@ -72,12 +73,6 @@ impl ParsedFile {
     pub(super) fn rejected(diagnostic: Diagnostic) -> Self {
         Self { documents: Vec::new(), diagnostics: vec![diagnostic], conclusive: false, vague: 0 }
     }
-
-    /// The first error, as one line: the cause why objects that were last seen here are held.
-    pub(super) fn trouble(&self) -> Option<Arc<str>> {
-        let first = self.diagnostics.iter().find(|one| one.is_error()).or(self.diagnostics.first());
-        first.map(|diagnostic| diagnostic.one_line().into())
-    }
 }
 
 fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
@@ -86,7 +81,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     }
     let text = match decode(file, bytes) {
         Ok(text) => text,
-        Err(finding) => return ParsedFile::rejected(Placer::new(file, &String::from_utf8_lossy(bytes)).place(finding)),
+        Err(finding) => return unreadable(file, &String::from_utf8_lossy(bytes), finding),
     };
     if text.trim().is_empty() {
         let mut empty = Diagnostic::about_file(
@@ -98,19 +93,19 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
         return ParsedFile::rejected(empty);
     }
     if let Some(finding) = recognize::conflict(&text) {
-        return ParsedFile::rejected(Placer::new(file, &text).place(finding));
+        return unreadable(file, &text, finding);
     }
     // Nearly always there is one document: the usual growth would begin with room for four.
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
+    let mut doubtful = false;
     for chunk in documents(&text) {
         for reading in read(&chunk) {
             let Reading { at, name, name_at, app_id_at, suspend_at, windows_at, object, findings, foreign } = reading;
             if let Some(foreign) = foreign {
-                parsed.vague += usize::from(!foreign.complete);
-                let mut warning = placer.place(Finding::new(at, FOREIGN).found(foreign.what));
-                warning.severity = Severity::Warning;
-                parsed.diagnostics.push(warning);
+                parsed.vague += usize::from(foreign.evidence == Evidence::Neither);
+                doubtful |= foreign.evidence == Evidence::Unreadable;
+                parsed.diagnostics.push(placer.warn_of(at, foreign));
                 continue;
             }
             let diagnostics: Vec<Diagnostic> =
@@ -132,8 +127,17 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
             parsed.diagnostics.extend(diagnostics);
         }
     }
-    parsed.conclusive = !parsed.diagnostics.iter().any(Diagnostic::is_error);
+    parsed.conclusive = !doubtful && !parsed.diagnostics.iter().any(Diagnostic::is_error);
     parsed
+}
+
+/// The result for a text that cannot be read as a whole: a manifest, unless it is certainly the file of another tool.
+fn unreadable(file: &Arc<str>, text: &str, finding: Finding) -> ParsedFile {
+    let mut placer = Placer::new(file, text);
+    ParsedFile::rejected(match foreign_text(text, Some(&finding.message)) {
+        Some(foreign) => placer.warn_of(finding.at, foreign),
+        None => placer.place(finding),
+    })
 }
 
 /// The bytes as text, if they can be YAML at all.
@@ -261,14 +265,15 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
     {
         Ok(Some(tree)) => tree,
         Ok(None) => return Vec::new(),
-        Err(finding) => {
-            let at = Mark { line: first_content_line(chunk), ..Mark::START };
-            let cause = recognize::cause(chunk.text, chunk.first_line, &[finding.at.line], false);
-            let finding = cause.unwrap_or(finding);
-            return vec![Reading { name: recover_name(chunk.text), ..Reading::nothing(at, vec![finding]) }];
-        }
+        Err(finding) => return vec![broken(chunk, finding)],
     };
     let mut readings = schema::read(&tree.root);
+    if let Some(at) = tree.tag
+        && (readings.is_empty() || readings.iter().any(|reading| reading.foreign.is_none()))
+    {
+        let finding = Finding::new(at, "manifests have no use for YAML tags (`!..`)");
+        return vec![broken(chunk, finding.hint("remove the tag; quote a value that is text"))];
+    }
     for reading in readings.iter_mut().filter(|reading| !reading.findings.is_empty()) {
         let lines: Vec<u32> = reading.findings.iter().map(|finding| finding.at.line).collect();
         if let Some(cause) = recognize::cause(chunk.text, chunk.first_line, &lines, true) {
@@ -288,6 +293,15 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
         }
     }
     readings
+}
+
+/// A document that is not YAML, or that manifests do not allow.
+fn broken(chunk: &Chunk<'_>, finding: Finding) -> Reading {
+    let at = Mark { line: first_content_line(chunk), ..Mark::START };
+    let cause = recognize::cause(chunk.text, chunk.first_line, &[finding.at.line], false);
+    let foreign = foreign_text(chunk.text, cause.as_ref().map(|cause| &*cause.message));
+    let findings = if foreign.is_some() { Vec::new() } else { vec![cause.unwrap_or(finding)] };
+    Reading { name: recover_name(chunk.text), foreign, ..Reading::nothing(at, findings) }
 }
 
 /// The tree of a document with tabs after colons, which YAML allows and the parser does not. `second_opinion` compares it
@@ -350,6 +364,10 @@ struct Placer<'a> {
 impl<'a> Placer<'a> {
     fn new(file: &'a Arc<str>, text: &'a str) -> Self {
         Self { file, lines: text.strip_prefix('\u{feff}').unwrap_or(text).lines().collect(), last: None }
+    }
+
+    fn warn_of(&mut self, at: Mark, foreign: Foreign) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..self.place(Finding::new(at, FOREIGN).found(foreign.what)) }
     }
 
     fn place(&mut self, finding: Finding) -> Diagnostic {

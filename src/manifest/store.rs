@@ -249,24 +249,20 @@ impl Store {
             }
             FileState::Read(parsed) => {
                 let mut problems = parsed.diagnostics.clone();
-                let mut trouble = parsed.trouble().filter(|_| !parsed.conclusive);
-                if let Some(lost) = self.became_vague(file, &parsed, &before) {
-                    let hint = format!("this file declared {lost}: restore the manifest, or remove the file");
-                    for problem in &mut problems {
-                        problem.hint = Some(hint.as_str().into());
-                    }
-                    trouble = problems.first().map(|problem| problem.one_line().into());
-                } else if parsed.conclusive && parsed.vague > 0 {
+                let is_declared = |name| parsed.documents.iter().any(|document| document.name.as_ref() == Some(name));
+                let lost = before.iter().find(|name| !is_declared(name));
+                let vaguer = parsed.vague > self.vague.get(file).copied().unwrap_or(0);
+                let doubtful = !parsed.conclusive || (vaguer && lost.is_some());
+                if let (true, Some(lost)) = (doubtful, lost) {
+                    hold_back(&mut problems, lost);
+                }
+                if !doubtful && parsed.vague > 0 {
                     self.vague.insert(file.clone(), parsed.vague);
-                } else if parsed.conclusive {
+                } else if !doubtful {
                     self.vague.remove(file);
                 }
-                if trouble.is_some() && !before.is_empty() {
-                    // It holds back the newest text of an app.
-                    for problem in &mut problems {
-                        problem.severity = Severity::Error;
-                    }
-                }
+                let first = problems.iter().find(|one| one.is_error()).or(problems.first());
+                let trouble = first.filter(|_| doubtful).map(|problem| problem.one_line().into());
                 (Some(parsed), problems, trouble)
             }
         };
@@ -298,14 +294,6 @@ impl Store {
         if !members.is_empty() {
             self.files.insert(file.clone(), members.into_iter().collect());
         }
-    }
-
-    /// An object that a file held before and whose place a vague foreign document may have now: its manifest lost its
-    /// `apiVersion` and `kind`, so it is not released.
-    fn became_vague<'a>(&self, file: &str, parsed: &ParsedFile, before: &'a [AppName]) -> Option<&'a AppName> {
-        let more = parsed.vague > self.vague.get(file).copied().unwrap_or(0);
-        let is_declared = |name: &AppName| parsed.documents.iter().any(|document| document.name.as_ref() == Some(name));
-        before.iter().find(|name| more && !is_declared(name))
     }
 
     /// Updates the claims of `names`. Returns all claimants of the ids concerned.
@@ -459,6 +447,17 @@ impl Store {
                 all.push(Diagnostic { reason, ..Diagnostic::about_file(file, message.clone(), Some(hint)) });
             }
         }
+    }
+}
+
+/// Makes errors of the warnings about a file that may still declare `lost`: they hold back the newest text of an app.
+fn hold_back(problems: &mut [Diagnostic], lost: &AppName) {
+    for problem in problems {
+        if problem.is_foreign() {
+            let hint = format!("this file declared {lost}: restore the manifest, or remove the file");
+            problem.hint = Some(hint.into());
+        }
+        problem.severity = Severity::Error;
     }
 }
 
@@ -850,5 +849,28 @@ mod tests {
         let good = crate::manifest::example("a", "id", "Stopped");
         assert_eq!(put(&format!("services: {{}}\n---\n{good}")).changed.len(), 1);
         assert_eq!(put("services: {}\n").removed.len(), 1);
+    }
+
+    /// It may be anything, so it releases nothing; where nothing was declared it is only a warning.
+    #[test]
+    fn a_file_that_cannot_be_read_is_foreign_only_where_no_app_was() {
+        let chart = "apiVersion: apps/v1\nkind: Deployment\nspec: {{ .Values.x }\n";
+        let good = crate::manifest::example("a", "id", "Stopped");
+        for text in [chart, &"x: y\n".repeat(100_000)] {
+            let mut store = Store::new();
+            store.apply([read("a.yaml", text)]);
+            assert_eq!(store.diagnostics().iter().map(Diagnostic::is_foreign).collect::<Vec<_>>(), [true]);
+            store.apply([read("a.yaml", &good)]);
+            let changes = store.apply([read("a.yaml", text)]);
+            assert_eq!((changes.removed.len(), changes.changed.len()), (0, 1));
+            assert!(matches!(changes.changed[0].standing, Standing::Invalid { .. }), "{changes:?}");
+            assert!(store.diagnostics()[0].is_error());
+            // Beside an app that is declared it is a warning again.
+            store.apply([read("a.yaml", &good)]);
+            if text == chart {
+                store.apply([read("a.yaml", &format!("{good}---\n{text}"))]);
+                assert!(!store.diagnostics()[0].is_error(), "{:?}", store.diagnostics());
+            }
+        }
     }
 }

@@ -104,6 +104,8 @@ pub(super) struct Tree {
     pub(super) root: Node,
     /// Whether a key goes over several lines, which not every YAML parser allows.
     pub(super) odd_keys: bool,
+    /// The first tag. Manifests have none; files of other tools do.
+    pub(super) tag: Option<Mark>,
 }
 
 /// The tree of one document; `None` if it has only blanks and comments.
@@ -111,13 +113,13 @@ pub(super) struct Tree {
 /// `first_line`: the line of the file on which `text` begins, from 1.
 ///
 /// # Errors
-/// The first thing that is not YAML, or that manifests do not allow (tags, too many aliases, too deep).
+/// The first thing that is not YAML, or that manifests do not allow (too many aliases, too deep).
 pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding> {
     let mark = |span: &Span| mark(span, first_line);
     let mut open: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, (Node, usize)> = HashMap::new();
     let mut aliases = 0;
-    let (mut root, mut odd_keys) = (None, false);
+    let (mut root, mut odd_keys, mut first_tag) = (None, false, None);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| not_yaml(text, first_line, &error))?;
         let at = mark(&span);
@@ -126,7 +128,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding
                 continue;
             }
             Event::Scalar(value, style, anchor, tag) => {
-                refuse_tag(tag.is_some(), at)?;
+                first_tag = first_tag.or(tag.map(|_| at));
                 let value = Value::Scalar { text: value.as_ref().into(), plain: style == ScalarStyle::Plain };
                 (Node { at, value }, anchor, 0)
             }
@@ -143,13 +145,13 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding
                 (Node { at, value: target.value.clone() }, 0, *height)
             }
             Event::SequenceStart(anchor, tag) => {
-                refuse_tag(tag.is_some(), at)?;
+                first_tag = first_tag.or(tag.map(|_| at));
                 open.push(Open { at, anchor, height: 0, inside: Inside::List(Vec::new()) });
                 refuse_depth(open.len(), at)?;
                 continue;
             }
             Event::MappingStart(anchor, tag) => {
-                refuse_tag(tag.is_some(), at)?;
+                first_tag = first_tag.or(tag.map(|_| at));
                 open.push(Open { at, anchor, height: 0, inside: Inside::Map(Vec::new(), None) });
                 refuse_depth(open.len(), at)?;
                 continue;
@@ -185,7 +187,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding
             },
         }
     }
-    Ok(root.filter(|node| !node.is_null() || has_content(text)).map(|root| Tree { root, odd_keys }))
+    Ok(root.filter(|node| !node.is_null() || has_content(text)).map(|root| Tree { root, odd_keys, tag: first_tag }))
 }
 
 /// Whether a document has content: `~` and `null` are content, a comment is not.
@@ -193,14 +195,6 @@ fn has_content(text: &str) -> bool {
     text.lines()
         .map(|line| line.strip_prefix("---").unwrap_or(line).trim())
         .any(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-fn refuse_tag(tagged: bool, at: Mark) -> Result<(), Finding> {
-    if tagged {
-        return Err(Finding::new(at, "manifests have no use for YAML tags (`!..`)")
-            .hint("remove the tag; quote a value that is text"));
-    }
-    Ok(())
 }
 
 fn refuse_depth(depth: usize, at: Mark) -> Result<(), Finding> {
