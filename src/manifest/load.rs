@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, FOREIGN, Mark, Severity};
 use super::foreign::{Evidence, Foreign, foreign_text};
-use super::recognize;
+use super::recognize::{self, Mistakes};
 use super::schema::{self, Reading};
 use super::second_opinion;
 use super::yaml::{self, Finding};
@@ -124,7 +124,13 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
                 windows_at,
                 content,
             });
-            parsed.diagnostics.extend(diagnostics);
+            // A template with many documents is one mistake.
+            let is_new = |new: &Diagnostic| {
+                !recognize::concerns_file(&new.message)
+                    || parsed.diagnostics.iter().all(|one| one.message != new.message)
+            };
+            let new: Vec<Diagnostic> = diagnostics.into_iter().filter(is_new).collect();
+            parsed.diagnostics.extend(new);
         }
     }
     parsed.conclusive = !doubtful && !parsed.diagnostics.iter().any(Diagnostic::is_error);
@@ -276,7 +282,9 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
     }
     for reading in readings.iter_mut().filter(|reading| !reading.findings.is_empty()) {
         let lines: Vec<u32> = reading.findings.iter().map(|finding| finding.at.line).collect();
-        if let Some(cause) = recognize::cause(chunk.text, chunk.first_line, &lines, true) {
+        if let Some(cause) =
+            recognize::cause(chunk.text, Mistakes { first_line: chunk.first_line, lines: &lines, is_yaml: true })
+        {
             reading.findings = vec![cause];
         }
     }
@@ -298,7 +306,10 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
 /// A document that is not YAML, or that manifests do not allow.
 fn broken(chunk: &Chunk<'_>, finding: Finding) -> Reading {
     let at = Mark { line: first_content_line(chunk), ..Mark::START };
-    let cause = recognize::cause(chunk.text, chunk.first_line, &[finding.at.line], false);
+    let cause = recognize::cause(
+        chunk.text,
+        Mistakes { first_line: chunk.first_line, lines: &[finding.at.line], is_yaml: false },
+    );
     let foreign = foreign_text(chunk.text, cause.as_ref().map(|cause| &*cause.message));
     let findings = if foreign.is_some() { Vec::new() } else { vec![cause.unwrap_or(finding)] };
     Reading { name: recover_name(chunk.text), foreign, ..Reading::nothing(at, findings) }

@@ -31,28 +31,57 @@ pub(super) fn encrypted(bytes: &[u8]) -> Option<Finding> {
     None
 }
 
-/// Returns the first mark of a merge that is not resolved. No YAML begins a line like this.
+/// Returns the first mark of a merge that is not resolved, also if the others are removed. No YAML begins a line like this.
 pub(super) fn conflict(text: &str) -> Option<Finding> {
-    let marker =
-        |line: &&str, sign: &str| line.strip_prefix(sign).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
-    let (at, line) = numbered(text).find(|(_, line)| marker(line, "<<<<<<<"))?;
-    text.lines().any(|line| marker(&line, ">>>>>>>") || marker(&line, "=======")).then(|| {
-        Finding::new(mark(at, 1, line), "an unresolved merge conflict")
-            .found("conflict markers")
-            .hint("choose one side, and remove the lines that begin with `<<<<<<<`, `=======` and `>>>>>>>`")
-    })
+    let is_marker = |line: &str| {
+        line == "======="
+            || ["<<<<<<<", "|||||||", ">>>>>>>"]
+                .iter()
+                .any(|sign| line.strip_prefix(sign).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')))
+    };
+    let (at, line) = numbered(text).find(|(_, line)| is_marker(line))?;
+    let hint = "choose one side, and remove the lines that begin with `<<<<<<<`, `|||||||`, `=======` and `>>>>>>>`";
+    let finding = Finding::new(mark(at, 1, line), "an unresolved merge conflict");
+    Some(finding.found(format!("`{}`", line.chars().take(40).collect::<String>())).hint(hint))
 }
 
-/// Returns what explains the mistakes of a document better than they do; `lines` are the lines of the mistakes, and
-/// `is_yaml` is whether the document can be parsed.
-pub(super) fn cause(text: &str, first_line: u32, lines: &[u32], is_yaml: bool) -> Option<Finding> {
-    let (number, finding) = sops(text)
-        .or_else(|| template(text, first_line, lines, is_yaml))
-        .or_else(|| json_comment(text))
-        .or_else(|| odd_space(text))
-        .or_else(|| missing_space(text))?;
-    Some(Finding { at: Mark { line: first_line.saturating_add(number - 1), ..finding.at }, ..finding })
+/// The mistakes of a document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mistakes<'a> {
+    /// The line of the file on which the document begins.
+    pub(super) first_line: u32,
+    /// Their lines in the file.
+    pub(super) lines: &'a [u32],
+    /// Whether the document can be parsed. Otherwise the parser stops at the line of the mistake, or after it.
+    pub(super) is_yaml: bool,
 }
+
+impl Mistakes<'_> {
+    /// Whether a line of the document can be the cause.
+    fn concern(&self, number: u32) -> bool {
+        let line = self.first_line.saturating_add(number - 1);
+        if self.is_yaml { self.lines.contains(&line) } else { self.lines.iter().any(|mistake| line <= *mistake) }
+    }
+}
+
+/// Returns what explains the mistakes of a document better than they do.
+pub(super) fn cause(text: &str, mistakes: Mistakes<'_>) -> Option<Finding> {
+    let lines = || content(text).filter(|(number, _)| mistakes.concern(*number));
+    let (number, finding) = sops(text)
+        .or_else(|| template(lines()))
+        .or_else(|| json_comment(text))
+        .or_else(|| odd_space(lines()))
+        .or_else(|| missing_space(lines()))?;
+    Some(Finding { at: Mark { line: mistakes.first_line.saturating_add(number - 1), ..finding.at }, ..finding })
+}
+
+/// Whether a mistake is about a whole file, which may have many documents.
+pub(super) fn concerns_file(message: &str) -> bool {
+    matches!(message, TEMPLATE | SOPS)
+}
+
+const TEMPLATE: &str = "a template that is not rendered";
+const SOPS: &str = "the manifest is encrypted by SOPS";
 
 /// A finding, and its line within the document, from 1.
 type Found = (u32, Finding);
@@ -63,28 +92,27 @@ fn sops(text: &str) -> Option<Found> {
     let both =
         text.contains("ENC[AES256_GCM,") || text.lines().any(|line| line == "sops:" || line.starts_with("sops: {"));
     let (number, line) = numbered(text).find(|(_, line)| both && encrypted(line))?;
-    let finding = Finding::new(mark(1, 1, line), "the manifest is encrypted by SOPS")
+    let finding = Finding::new(mark(1, 1, line), SOPS)
         .hint("decrypt it before the operator reads it: `sops --decrypt`; a manifest holds no secrets");
     Some((number, finding))
 }
 
-fn template(text: &str, first_line: u32, lines: &[u32], is_yaml: bool) -> Option<Found> {
-    let braces =
-        |line: &str| (line.contains("{{") && line.contains("}}")) || (line.contains("{%") && line.contains("%}"));
-    let concerned = |number: u32| !is_yaml || lines.contains(&first_line.saturating_add(number - 1));
-    let content = |line: &str| !line.trim_start().starts_with('#');
-    let found = numbered(text).find(|(number, line)| content(line) && braces(line) && concerned(*number));
-    if let Some((number, line)) = found {
-        let start = line.find("{{").or_else(|| line.find("{%")).unwrap_or(0);
-        let end = line.rfind("}}").or_else(|| line.rfind("%}")).map_or(line.len(), |end| end + 2);
-        let finding = Finding::new(marked(line, start, end), "a template that is not rendered")
+fn template<'a>(mut lines: impl Iterator<Item = (u32, &'a str)> + Clone) -> Option<Found> {
+    let braces = |line: &str| {
+        [("{{", "}}"), ("{%", "%}"), ("<%", "%>")].into_iter().find_map(|(open, close)| {
+            let start = line.find(open)?;
+            Some((start, line.rfind(close).filter(|end| *end > start)? + close.len()))
+        })
+    };
+    if let Some((number, line, (start, end))) =
+        lines.clone().find_map(|(number, line)| Some((number, line, braces(line)?)))
+    {
+        let finding = Finding::new(marked(line, start, end), TEMPLATE)
             .found(format!("`{}`", line.get(start..end).unwrap_or(line)))
             .hint("render it first, such as `helm template . | campos-operator validate -`");
         return Some((number, finding));
     }
-    let (number, line) = numbered(text).find(|(number, line)| {
-        content(line) && lines.contains(&first_line.saturating_add(number - 1)) && line.contains("${")
-    })?;
+    let (number, line) = lines.find(|(_, line)| line.contains("${"))?;
     let start = line.find("${")?;
     let end = start + line[start..].find('}')? + 1;
     let finding = Finding::new(marked(line, start, end), "a variable that is not replaced")
@@ -115,43 +143,64 @@ fn json_comment(text: &str) -> Option<Found> {
     None
 }
 
-/// A space that is not the plain one, where YAML expects one: in the indentation, after a colon, or at the end.
-fn odd_space(text: &str) -> Option<Found> {
-    let odd = |c: char| c != '\t' && c != ' ' && (c.is_whitespace() || c == '\u{200b}' || c == '\u{2060}');
-    numbered(text).find_map(|(number, line)| {
+/// A space that is not the plain one, where YAML expects one: in the indentation, after a colon, or at the end; and any in
+/// a key.
+fn odd_space<'a>(mut lines: impl Iterator<Item = (u32, &'a str)>) -> Option<Found> {
+    let odd =
+        |c: char| c != '\t' && c != ' ' && (c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'));
+    lines.find_map(|(number, line)| {
         let content = line.trim_start_matches(|c: char| c == ' ' || c == '-' || odd(c));
-        let indent = &line[..line.len() - content.len()];
-        let after_colon = content.find(':').map(|colon| line.len() - content.len() + colon + 1);
-        let after_colon = after_colon.filter(|at| line[*at..].starts_with(odd));
+        let start = line.len() - content.len();
+        let colon = content.find(':').map(|colon| start + colon);
+        let after_colon = colon.map(|colon| colon + 1).filter(|at| line[*at..].starts_with(odd));
+        let in_key = colon.and_then(|colon| line[start..colon].find(odd)).map(|at| start + at);
         let trailing = line.chars().next_back().filter(|c| odd(*c)).map(|c| line.len() - c.len_utf8());
-        let at = indent.find(odd).or(after_colon).or(trailing)?;
+        let at = line[..start].find(odd).or(after_colon).or(in_key).or(trailing)?;
         let c = line[at..].chars().next()?;
         let name = if c == '\u{a0}' { "a no-break space" } else { "a space that YAML does not know" };
-        let finding = Finding::new(marked(line, at, at + c.len_utf8()), name)
-            .found(format!("U+{:04X}", u32::from(c)))
-            .hint("replace it by a plain space");
-        Some((number, finding))
+        let finding = Finding::new(marked(line, at, at + c.len_utf8()), name).found(format!("U+{:04X}", u32::from(c)));
+        let removed = at >= start && Some(at) != after_colon;
+        Some((number, finding.hint(if removed { "remove it" } else { "replace it by a plain space" })))
     })
 }
 
-/// A known field without the space after its colon: `state:Stopped`.
-fn missing_space(text: &str) -> Option<Found> {
-    numbered(text).find_map(|(number, line)| {
-        let content = line.trim_start_matches([' ', '-', '{']);
-        let (key, value) = content.split_once(':')?;
-        let known = FIELDS.iter().any(|(_, fields)| fields.contains(&key));
-        if !known || value.is_empty() || value.starts_with([' ', '\t']) {
-            return None;
+/// A known field without the space after its colon: `state:Stopped`, also in braces.
+fn missing_space<'a>(mut lines: impl Iterator<Item = (u32, &'a str)>) -> Option<Found> {
+    lines.find_map(|(number, line)| {
+        let content = line.len() - line.trim_start_matches([' ', '-']).len();
+        let braces = line.find('{').unwrap_or(line.len());
+        let inside = line[braces..].match_indices(['{', ',']).map(|(at, _)| braces + at + 1);
+        [content].into_iter().chain(inside).find_map(|start| {
+            let start = start + (line[start..].len() - line[start..].trim_start().len());
+            let (key, value) = line[start..].split_once(':')?;
+            let known = FIELDS.iter().any(|(_, fields)| fields.contains(&key));
+            if !known || value.is_empty() || value.starts_with([' ', '\t']) {
+                return None;
+            }
+            let value = if start > braces { value.split([',', '}']).next() } else { value.split(" #").next() };
+            let value = value.unwrap_or_default().trim_end();
+            let finding = Finding::new(marked(line, start, start + key.len() + 1), format!("no space after `{key}:`"));
+            Some((number, finding.hint(format!("write `{key}: {value}`"))))
+        })
+    })
+}
+
+/// The lines of a text without comments and the content of block scalars (`|`), which may hold anything.
+fn content(text: &str) -> impl Iterator<Item = (u32, &str)> + Clone {
+    let mut block: Option<usize> = None;
+    numbered(text).filter(move |(_, line)| {
+        let indent = |also: &[char]| line.len() - line.trim_start_matches(also).len();
+        if line.trim().is_empty() || block.is_some_and(|above| indent(&[' ']) > above) {
+            return false;
         }
-        let start = line.len() - content.len();
-        let value = value.split(" #").next().unwrap_or(value).trim_end();
-        let finding = Finding::new(marked(line, start, start + key.len() + 1), format!("no space after `{key}:`"))
-            .hint(format!("write `{key}: {value}`"));
-        Some((number, finding))
+        let last = line.split(" #").next().and_then(|line| line.split_whitespace().next_back()).unwrap_or_default();
+        let is_block = last.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+' || c == '-');
+        block = matches!(is_block, "|" | ">").then(|| indent(&[' ', '-']));
+        !line.trim_start().starts_with('#')
     })
 }
 
-fn numbered(text: &str) -> impl Iterator<Item = (u32, &str)> {
+fn numbered(text: &str) -> impl Iterator<Item = (u32, &str)> + Clone {
     (1u32..).zip(text.lines())
 }
 
@@ -163,4 +212,48 @@ fn mark(line: u32, column: u32, text: &str) -> Mark {
 fn marked(line: &str, start: usize, end: usize) -> Mark {
     let count = |text: Option<&str>| u32::try_from(text.map_or(0, |text| text.chars().count())).unwrap_or(0);
     Mark { line: 1, column: count(line.get(..start)) + 1, length: count(line.get(start..end)).max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `expected`: line and message, for a text with a mistake on each of `lines`.
+    #[track_caller]
+    fn case(text: &str, lines: &[u32], is_yaml: bool, expected: Option<(u32, &str)>) {
+        let found = cause(text, Mistakes { first_line: 1, lines, is_yaml });
+        assert_eq!(found.as_ref().map(|found| (found.at.line, &*found.message)), expected, "{text}");
+    }
+
+    #[test]
+    fn one_marker_is_a_conflict() {
+        for marker in ["<<<<<<< HEAD", "||||||| 1a2b", "=======", ">>>>>>> x"] {
+            assert_eq!(conflict(&format!("a: b\n{marker}\nc: d\n")).map(|found| found.at.line), Some(2), "{marker}");
+        }
+        for text in ["a: |\n  <<<<<<< HEAD\n", "========\n", "<<<<<<<<\n", "======= x\n", "# =======\n"] {
+            assert_eq!(conflict(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_at_the_mistake() {
+        case("a: b\nstate:Stopped\n", &[2], false, Some((2, "no space after `state:`")));
+        case("spec: {appId: x, state:Stopped}\n", &[1], true, Some((1, "no space after `state:`")));
+        case("spec: {appId:x}\n", &[1], true, Some((1, "no space after `appId:`")));
+        case("state: x\nkind:App\n", &[1], true, None);
+        case("a: [\nb: c\nstate:Stopped\n", &[2], false, None);
+        case("name: {{ x }}\n", &[1], false, Some((1, TEMPLATE)));
+        case("a: \"{{ x }}\"\nb: c\n", &[2], true, None);
+        case("a: <%= x %>\n", &[1], true, Some((1, TEMPLATE)));
+        case("a: b\nst\u{200b}ate: c\n", &[2], true, Some((2, "a space that YAML does not know")));
+        case("a: b\u{a0}\nc: d\n", &[2], true, None);
+    }
+
+    /// A block scalar and a comment may hold anything.
+    #[test]
+    fn texts_are_no_cause() {
+        case("a: |\n  state:Stopped\n  {{ x }}\n\n  \u{a0}y\nb: [\n", &[6], false, None);
+        case("- a: >-  # why\n    kind:App\n  state:x\n", &[4], false, Some((3, "no space after `state:`")));
+        case("# {{ x }} state:Stopped\nb: [\n", &[2], false, None);
+    }
 }

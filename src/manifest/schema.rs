@@ -312,7 +312,7 @@ fn not_a_manifest(root: &Node) -> Option<Finding> {
         Value::Map(_) => {
             let kind = root.get("kind")?;
             let Value::Scalar { text, .. } = &kind.value else { return None };
-            let elsewhere = || format!("write `kind: {KIND}`, or move the file out of the directory of manifests");
+            let elsewhere = || format!("write `kind: {KIND}`, or leave the document out");
             let hint = if kind.says("List") { documents.to_owned() } else { elsewhere() };
             let finding = Finding::new(kind.at, format!("unknown kind {}", quoted(text)));
             (!text.eq_ignore_ascii_case(KIND)).then(|| finding.fits(format!("`{KIND}` fits")).hint(hint))
