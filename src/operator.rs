@@ -772,14 +772,14 @@ mod tests {
     fn suspended(until: Timestamp) -> Update {
         let suspend = Some(Suspension { reason: None, until: Some(until) });
         let app_id = "id".parse().unwrap();
-        let spec = Spec { app_id, state: Desired::Stopped, policy: None, suspend, schedule: None };
+        let spec = Spec { app_id, state: Desired::Stopped, policy: None, suspend, override_: None, schedule: None };
         let name: AppName = "app".parse().unwrap();
         let (labels, annotations) = (Labels::default(), Labels::default());
         let object = Some(Arc::new(Object { name: name.clone(), labels, annotations, spec }));
         let place = Place { file: "app.yaml".into(), line: 1 };
         let declared = Declared { name, object, place, standing: Standing::Sound };
         let source = SourceReport { loaded: true, available: true, ..SourceReport::default() };
-        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), source }
+        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), approvals: None, source }
     }
 
     /// The stops and the lists of a minute in which the wall clock is set forward by `seconds`.

@@ -114,6 +114,19 @@ fn desired(app: &App) -> String {
             }
             format!("{desired}, but suspended{end}{why}: nothing is called")
         }
+        Some("override") => {
+            let over = app.spec.as_ref().and_then(|spec| spec.override_.as_ref());
+            let notes: Vec<String> = over
+                .into_iter()
+                .flat_map(|over| {
+                    [over.reason.as_deref().map(Into::into), over.by.as_ref().map(|by| format!("by {by}"))]
+                })
+                .flatten()
+                .collect();
+            let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+            let end = over.map(|over| format!(" until {}", over.until)).unwrap_or_default();
+            format!("{desired}, from spec.override{end}{notes}")
+        }
         Some(because) => format!("{desired}, from {because}"),
     }
 }

@@ -132,12 +132,12 @@ impl<'a> Explained<'a> {
 
     fn why(&self, target: Target) -> String {
         let spec = &self.object.spec;
-        let reason = match (target.because, &spec.schedule, &spec.suspend) {
-            (_, _, Some(suspension)) if target.suspended => suspension.reason.clone(),
-            (Because::Window(index), Some(schedule), _) => schedule.windows[index].reason.clone(),
-            (Because::State | Because::Window(_), ..) => None,
-        };
-        spec.explain(target) + &reason.map(|reason| format!(": {}", escape(&reason))).unwrap_or_default()
+        let note = spec.note(target).map(|note| escape(&note).into_owned());
+        match (note, target.because) {
+            (Some(note), Because::Override) if !target.suspended => format!("override {note}"),
+            (Some(note), _) => format!("{}: {note}", spec.explain(target)),
+            (None, _) => spec.explain(target),
+        }
     }
 
     fn text(&self) -> String {

@@ -23,7 +23,7 @@ use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Declared, Spec, Text};
+use crate::reconcile::desired::{Because, Declared, Spec, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
@@ -104,8 +104,8 @@ struct Cause {
 fn causes(declared: &[Arc<Declared>], wall: Timestamp) -> BTreeMap<AppName, Cause> {
     let cause = |spec: &Spec| {
         let target = spec.target(wall);
-        let note = spec.suspend.as_ref().filter(|_| target.suspended).and_then(|suspension| suspension.reason.clone());
-        Cause { because: spec.explain(target), note }
+        let note = matches!(target.because, Because::Override) || target.suspended;
+        Cause { because: spec.explain(target), note: spec.note(target).filter(|_| note).map(Into::into) }
     };
     declared.iter().filter_map(|declared| Some((declared.name.clone(), cause(declared.spec()?)))).collect()
 }

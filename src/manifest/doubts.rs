@@ -15,7 +15,7 @@ pub fn doubts(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
 
 fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
     let Some(spec) = declared.spec() else { return Vec::new() };
-    let (suspend_at, windows_at) = store.marks(&declared.name).unwrap_or((None, &[]));
+    let ([suspend_at, override_at], windows_at) = store.marks(&declared.name).unwrap_or(([None; 2], &[]));
     let warning = |mark: Option<&Mark>, message: String, hint: &str| {
         let mut warning = Diagnostic::about_file(&declared.place.file, message, Some(hint));
         let mark = mark.copied().unwrap_or(Mark { line: declared.place.line, ..Mark::START });
@@ -27,6 +27,10 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
     if spec.suspend.as_ref().and_then(|suspend| suspend.until).is_some_and(|until| until <= at) {
         let message = format!("the suspension of {} is over", declared.name);
         warnings.push(warning(suspend_at.as_ref(), message, "remove it when it is no longer needed"));
+    }
+    if spec.override_.as_ref().is_some_and(|over| !over.holds(at)) {
+        let message = format!("the override of {} is over", declared.name);
+        warnings.push(warning(override_at.as_ref(), message, "remove it: it has no effect any more"));
     }
     if let Some(schedule) = &spec.schedule {
         for (index, window) in schedule.windows.iter().enumerate() {
@@ -157,6 +161,13 @@ mod tests {
     fn a_suspension_that_is_over_is_reported_at_its_line() {
         let over = "  suspend: {until: \"2026-11-24T12:00:00Z\"}\n";
         assert_eq!(warned("Running", over, &[NIGHT]), ["11: the suspension of a is over"]);
+        assert_eq!(warned("Running", &over.replace("12:00", "12:01"), &[NIGHT]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn an_override_that_is_over_is_reported_at_its_line() {
+        let over = "  override: {state: Running, until: \"2026-11-24T12:00:00Z\"}\n";
+        assert_eq!(warned("Running", over, &[NIGHT]), ["11: the override of a is over"]);
         assert_eq!(warned("Running", &over.replace("12:00", "12:01"), &[NIGHT]), [] as [&str; 0]);
     }
 }

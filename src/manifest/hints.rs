@@ -6,10 +6,11 @@ use super::diagnostic::nearest;
 use crate::reconcile::app::{AppName, MAX_APP_NAME};
 
 /// Fields by the map that they belong to, for keys at the wrong level.
-pub(super) const FIELDS: [(&str, &[&str]); 5] = [
+pub(super) const FIELDS: [(&str, &[&str]); 6] = [
     ("metadata", &["name", "labels", "annotations"]),
-    ("spec", &["appId", "state", "policy", "suspend", "schedule"]),
+    ("spec", &["appId", "state", "policy", "suspend", "override", "schedule"]),
     ("suspend", &["reason", "until"]),
+    ("override", &["state", "until", "reason", "by"]),
     ("schedule", &["timeZone", "windows"]),
     ("", &["apiVersion", "kind", "metadata", "spec", "status"]),
 ];
@@ -40,6 +41,7 @@ pub(super) fn missing(field: &str, words: &[&str]) -> String {
         "spec" => return "add `spec:` with `appId` and `state`".to_owned(),
         "name" => "` with a name that is unique in the directory",
         "timeZone" => "` with an IANA name, such as America/Sao_Paulo or UTC",
+        "until" => "` with its end, such as 2026-12-24T02:00:00Z",
         "windows" => return "add `windows:` with one `- {state: .., from: .., to: ..}` for each".to_owned(),
         "items" => return "add `items:` with a list of apps".to_owned(),
         "appId" => "` with the app's `_id` on CamposCloud",

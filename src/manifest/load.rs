@@ -45,6 +45,8 @@ pub struct Document {
     pub app_id_at: Mark,
     /// Place of `spec.suspend`, if it is there.
     pub suspend_at: Option<Mark>,
+    /// Place of `spec.override`, if it is there.
+    pub override_at: Option<Mark>,
     /// Place of each window of `spec.schedule`.
     pub windows_at: Box<[Mark]>,
     pub content: Content,
@@ -101,7 +103,8 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     let mut doubtful = false;
     for chunk in documents(&text) {
         for reading in read(&chunk) {
-            let Reading { at, name, name_at, app_id_at, suspend_at, windows_at, object, findings, foreign } = reading;
+            let Reading { at, name, name_at, app_id_at, object, findings, foreign, .. } = reading;
+            let Reading { suspend_at, override_at, windows_at, .. } = reading;
             if let Some(foreign) = foreign {
                 parsed.vague += usize::from(foreign.evidence == Evidence::Neither);
                 doubtful |= foreign.evidence == Evidence::Unreadable;
@@ -121,6 +124,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
                 name_at,
                 app_id_at,
                 suspend_at,
+                override_at,
                 windows_at,
                 content,
             });

@@ -602,7 +602,7 @@ fn hints_know_all_fields() {
         let expected = match map {
             "" => properties(&schema),
             "suspend" => properties(&spec["suspend"]["oneOf"][1]),
-            "schedule" => properties(&spec["schedule"]),
+            map @ ("override" | "schedule") => properties(&spec[map]),
             map => properties(&top[map]),
         };
         let ignored: &[&str] = if map == "metadata" { &super::hints::IGNORED } else { &[] };

@@ -159,6 +159,10 @@ pub struct Spec<'a> {
     #[serde(borrow, default)]
     #[schemars(with = "Suspend")]
     pub suspend: Option<Suspend<'a>>,
+    /// Another desired state until its end, before `schedule` and `state`.
+    #[serde(borrow, default, rename = "override")]
+    #[schemars(with = "Override")]
+    pub override_: Option<Override<'a>>,
     /// Windows of time with another desired state.
     #[serde(borrow, default)]
     #[schemars(with = "Schedule")]
@@ -180,6 +184,25 @@ pub struct Suspend<'a> {
     pub until: Option<&'a str>,
 }
 
+/// Another desired state for a while.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "`override`")]
+pub struct Override<'a> {
+    /// The desired state until the end.
+    pub state: Desired,
+    /// Its end: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+    #[schemars(regex(pattern = RFC_3339))]
+    pub until: &'a str,
+    /// The reason.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub reason: Option<&'a str>,
+    /// The person who decided it.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub by: Option<&'a str>,
+}
+
 /// Form of a time, for editors that know patterns but not formats.
 const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
 
@@ -198,8 +221,9 @@ pub(super) struct Reading {
     pub(super) name_at: Mark,
     /// Place of `spec.appId`, otherwise of the object.
     pub(super) app_id_at: Mark,
-    /// Places of `spec.suspend` and of each window, for warnings.
+    /// Places of `spec.suspend`, of `spec.override` and of each window, for warnings.
     pub(super) suspend_at: Option<Mark>,
+    pub(super) override_at: Option<Mark>,
     pub(super) windows_at: Box<[Mark]>,
     /// The whole of it, if nothing is wrong.
     pub(super) object: Option<Object>,
@@ -217,6 +241,7 @@ impl Reading {
             name_at: at,
             app_id_at: at,
             suspend_at: None,
+            override_at: None,
             windows_at: Box::default(),
             object: None,
             findings,
@@ -274,11 +299,17 @@ fn read_object(root: &Node) -> Reading {
             reason: suspend.reason.map(Into::into),
             until: suspend.until.and_then(|until| reader.check(node("spec", "suspend")?.get("until"), moment(until))),
         });
+        let override_ = spec.override_.and_then(|over| {
+            let until = reader.check(node("spec", "override")?.get("until"), moment(over.until))?;
+            let (reason, by) = (over.reason.map(Into::into), over.by.map(Into::into));
+            Some(desired::Override { state: over.state, until, reason, by })
+        });
         let schedule = spec.schedule.and_then(|schedule| schedule.read(node("spec", "schedule")?, &reader));
         let at = |node: Option<&Node>, read: bool| node.filter(|_| read).map_or(root.at, |node| node.at);
         reading.name_at = at(name_node, name.is_some());
         reading.app_id_at = at(app_id_node, app_id.is_some());
         reading.suspend_at = node("spec", "suspend").map(|node| node.at);
+        reading.override_at = node("spec", "override").map(|node| node.at);
         if let Some(Value::List(windows)) = node("spec", "schedule").and_then(|node| Some(&node.get("windows")?.value))
         {
             reading.windows_at = windows.iter().map(|window| window.at).collect();
@@ -291,6 +322,7 @@ fn read_object(root: &Node) -> Reading {
             spec: desired::Spec {
                 app_id,
                 state: spec.state,
+                override_,
                 policy: spec.policy,
                 suspend,
                 schedule: schedule.map(Arc::new),

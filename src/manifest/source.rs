@@ -609,7 +609,13 @@ impl<F: FnMut(Update)> Work<F> {
             }
         }
         self.reported = Some(report.clone());
-        (self.deliver)(Update { changed: changes.changed, removed: changes.removed, texts, source: report });
+        (self.deliver)(Update {
+            changed: changes.changed,
+            removed: changes.removed,
+            texts,
+            approvals: None,
+            source: report,
+        });
     }
 }
 

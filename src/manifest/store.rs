@@ -65,6 +65,7 @@ struct Bearer {
     name_at: Mark,
     app_id_at: Mark,
     suspend_at: Option<Mark>,
+    override_at: Option<Mark>,
     windows_at: Box<[Mark]>,
     content: Content,
 }
@@ -183,10 +184,10 @@ impl Store {
         all
     }
 
-    /// Places of `spec.suspend` and of each window of an object.
-    pub fn marks(&self, name: &AppName) -> Option<(Option<Mark>, &[Mark])> {
+    /// Places of `spec.suspend`, `spec.override` and each window of an object.
+    pub fn marks(&self, name: &AppName) -> Option<([Option<Mark>; 2], &[Mark])> {
         let bearer = self.entries.get(name)?.bearers.first()?;
-        Some((bearer.suspend_at, &bearer.windows_at))
+        Some(([bearer.suspend_at, bearer.override_at], &bearer.windows_at))
     }
 
     /// The files that bear a name or hold it.
@@ -278,6 +279,7 @@ impl Store {
                 name_at: document.name_at,
                 app_id_at: document.app_id_at,
                 suspend_at: document.suspend_at,
+                override_at: document.override_at,
                 windows_at: document.windows_at.clone(),
                 content: document.content.clone(),
             });

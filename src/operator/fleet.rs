@@ -717,7 +717,8 @@ mod tests {
     }
 
     fn declared(object: &str, app: &str, state: Desired, suspend: Option<Suspension>) -> Arc<Declared> {
-        let spec = Spec { app_id: id(app), state, policy: Some(Policy::Full), suspend, schedule: None };
+        let spec =
+            Spec { app_id: id(app), state, policy: Some(Policy::Full), suspend, override_: None, schedule: None };
         let (labels, annotations) = (Labels::default(), Labels::default());
         let valid = Valid { name: name(object), labels, annotations, spec };
         let place = Place { file: "x.yaml".into(), line: 1 };

@@ -57,11 +57,38 @@ impl Suspension {
     }
 }
 
+/// `spec.override`: another state until its end, for a person who decides otherwise for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    pub state: Desired,
+    pub until: Timestamp,
+    pub reason: Option<Arc<str>>,
+    /// The person who decided it.
+    pub by: Option<Arc<str>>,
+}
+
+impl Override {
+    /// Whether the override is in force at `wall`.
+    pub fn holds(&self, wall: Timestamp) -> bool {
+        wall < self.until
+    }
+
+    /// Its end, reason and author, for people: `until 2026-11-26T05:00:00Z (hotfix, by ana)`.
+    pub fn note(&self) -> String {
+        let by = self.by.as_ref().map(|by| format!("by {by}"));
+        let notes: Vec<&str> = [self.reason.as_deref(), by.as_deref()].into_iter().flatten().collect();
+        let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+        format!("until {}{notes}", self.until)
+    }
+}
+
 /// `spec` of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     pub app_id: AppId,
     pub state: Desired,
+    /// Takes precedence over `schedule` and `state` until its end.
+    pub override_: Option<Override>,
     /// The stricter of this and the daemon's policy applies.
     pub policy: Option<Policy>,
     pub suspend: Option<Suspension>,
@@ -71,8 +98,10 @@ pub struct Spec {
 /// Part of a manifest that sets the desired state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// `state`: no window contains the moment.
+    /// `state`: no override is in force, and no window contains the moment.
     State,
+    /// `override`, until its end.
+    Override,
     /// This window, counted from 0.
     Window(usize),
 }
@@ -93,10 +122,13 @@ pub struct Target {
 impl Spec {
     /// The target at `wall`: a function of the spec and the moment alone.
     pub fn target(&self, wall: Timestamp) -> Target {
-        let window = self.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.deciding(wall)?)));
-        let (desired, because) = match window {
-            Some((schedule, index)) => (schedule.windows[index].state, Because::Window(index)),
-            None => (self.state, Because::State),
+        let window = || self.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.deciding(wall)?)));
+        let (desired, because) = match self.override_.as_ref().filter(|over| over.holds(wall)) {
+            Some(over) => (over.state, Because::Override),
+            None => match window() {
+                Some((schedule, index)) => (schedule.windows[index].state, Because::Window(index)),
+                None => (self.state, Because::State),
+            },
         };
         Target {
             desired,
@@ -107,18 +139,19 @@ impl Spec {
         }
     }
 
-    /// Whether the target depends on the time: there are windows, or a suspension that ends.
+    /// Whether the target depends on the time: there are windows, an override, or a suspension that ends.
     pub fn is_timed(&self) -> bool {
         let until = self.suspend.as_ref().and_then(|suspension| suspension.until);
         let windows = self.schedule.as_ref().is_some_and(|schedule| !schedule.windows.is_empty());
-        until.is_some() || windows
+        until.is_some() || self.override_.is_some() || windows
     }
 
-    /// The next moment after `wall` at which a window begins or ends, or a suspension ends.
+    /// The next moment after `wall` at which a window begins or ends, or a suspension or an override ends.
     pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
-        let suspension = self.suspend.as_ref().and_then(|suspension| suspension.until).filter(|&until| until > wall);
+        let suspension = self.suspend.as_ref().and_then(|suspension| suspension.until);
+        let over = self.override_.as_ref().map(|over| over.until);
         let window = self.schedule.as_ref().and_then(|schedule| schedule.next_boundary(wall));
-        [suspension, window].into_iter().flatten().min()
+        [suspension, over, window].into_iter().flatten().filter(|at| *at > wall).min()
     }
 
     /// The next real change of the target after `wall`: windows may begin and end without one.
@@ -136,15 +169,27 @@ impl Spec {
         None
     }
 
-    /// The deciding part of the manifest, for people: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
+    /// The deciding part of the manifest: `state`, `suspend`, `override` or `window 2 (Fri 21:00-Mon 06:00)`.
     pub fn explain(&self, target: Target) -> String {
         match (target.suspended, target.because, &self.schedule) {
             (true, ..) => "suspend".into(),
+            (false, Because::Override, _) => "override".into(),
             (false, Because::Window(index), Some(schedule)) => {
                 format!("window {} ({})", index + 1, schedule.windows[index].span)
             }
             (false, Because::State | Because::Window(_), _) => "state".into(),
         }
+    }
+
+    /// The note that the manifest has about its deciding part.
+    pub fn note(&self, target: Target) -> Option<String> {
+        let reason = match (target.suspended, target.because, &self.schedule) {
+            (true, ..) => self.suspend.as_ref()?.reason.clone(),
+            (false, Because::Override, _) => return self.override_.as_ref().map(Override::note),
+            (false, Because::Window(index), Some(schedule)) => schedule.windows.get(index)?.reason.clone(),
+            (false, Because::State | Because::Window(_), _) => None,
+        };
+        reason.map(|reason| (*reason).to_owned())
     }
 }
 
@@ -243,6 +288,7 @@ mod tests {
         Spec {
             app_id: "a".parse().unwrap(),
             state: Desired::Stopped,
+            override_: None,
             policy: None,
             suspend: until.map(|until| Suspension { reason: None, until: Some(at(until)) }),
             schedule: Some(Arc::new(Schedule::new("UTC", windows).unwrap())),
@@ -274,6 +320,52 @@ mod tests {
         let spec = spec(true, None);
         let expected = "window 1 (1970-01-01 00:01:40-1970-01-01 00:03:20)";
         assert_eq!(spec.explain(spec.target(at(150))), expected);
+    }
+
+    #[test]
+    fn an_override_decides_before_windows_until_exactly_its_end() {
+        use Desired::{Running, Stopped};
+        let over = |state, until| Some(Override { state, until: at(until), reason: None, by: None });
+        let stopped = Spec { override_: over(Stopped, 150), ..spec(true, None) };
+        let running = Spec { override_: over(Running, 250), ..spec(true, Some(50)) };
+        for (spec, second, desired, because, change) in [
+            (&stopped, 0, Stopped, "override", Some(100)),
+            (&stopped, 100, Stopped, "override", Some(150)),
+            (&stopped, 149, Stopped, "override", Some(150)),
+            (&stopped, 150, Running, "window 1 (1970-01-01 00:01:40-1970-01-01 00:03:20)", Some(200)),
+            (&running, 49, Running, "suspend", Some(50)),
+            (&running, 50, Running, "override", Some(100)),
+            (&running, 249, Running, "override", Some(250)),
+            (&running, 250, Stopped, "state", None),
+        ] {
+            let target = spec.target(at(second));
+            assert_eq!((target.desired, &*spec.explain(target)), (desired, because), "{second}");
+            assert_eq!(spec.next_change(at(second)), change.map(at), "{second}");
+            assert!(target.timed);
+        }
+        let transition =
+            |spec: &Spec, now| spec.next_transition(at(now)).map(|(at, then)| (at.as_second(), then.desired));
+        assert_eq!((transition(&stopped, 0), transition(&running, 50)), (Some((150, Running)), Some((250, Stopped))));
+    }
+
+    #[test]
+    fn an_override_is_noted_with_its_end_reason_and_author() {
+        let over = |reason: Option<&str>, by: Option<&str>| Override {
+            state: Desired::Running,
+            until: at(3_600),
+            reason: reason.map(Into::into),
+            by: by.map(Into::into),
+        };
+        for (reason, by, note) in [
+            (None, None, "until 1970-01-01T01:00:00Z"),
+            (Some("hotfix"), None, "until 1970-01-01T01:00:00Z (hotfix)"),
+            (None, Some("ana"), "until 1970-01-01T01:00:00Z (by ana)"),
+            (Some("hotfix"), Some("ana"), "until 1970-01-01T01:00:00Z (hotfix, by ana)"),
+        ] {
+            let spec = Spec { override_: Some(over(reason, by)), ..spec(false, None) };
+            assert_eq!(spec.note(spec.target(at(0))).as_deref(), Some(note));
+            assert_eq!(spec.note(spec.target(at(3_600))), None);
+        }
     }
 
     #[test]

@@ -195,6 +195,8 @@ pub struct Spec<'a> {
     pub policy: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<Suspend<'a>>,
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub override_: Option<Override<'a>>,
     /// Written only: a schedule is read by the reader of manifests.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub schedule: Option<Schedule<'a>>,
@@ -207,6 +209,7 @@ impl<'a> From<&'a desired::Spec> for Spec<'a> {
             state: spec.state.as_str().into(),
             policy: spec.policy.map(|policy| policy.as_str().into()),
             suspend: spec.suspend.as_ref().map(Into::into),
+            override_: spec.override_.as_ref().map(Into::into),
             schedule: spec.schedule.as_deref().map(Into::into),
         }
     }
@@ -262,6 +265,28 @@ impl<'a> From<&'a Suspension> for Suspend<'a> {
     }
 }
 
+/// `spec.override`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override<'a> {
+    pub state: Cow<'a, str>,
+    pub until: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Cow<'a, str>>,
+}
+
+impl<'a> From<&'a desired::Override> for Override<'a> {
+    fn from(over: &'a desired::Override) -> Self {
+        Self {
+            state: over.state.as_str().into(),
+            until: over.until,
+            reason: over.reason.as_deref().map(Into::into),
+            by: over.by.as_deref().map(Into::into),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status<'a> {
@@ -270,7 +295,7 @@ pub struct Status<'a> {
     pub revision: Cow<'a, str>,
     pub source: Source<'a>,
     pub desired: Option<Cow<'a, str>>,
-    /// Deciding part of the manifest: `state`, `suspend` or `window 2 (Fri 21:00-Mon 06:00)`.
+    /// Deciding part of the manifest: `state`, `suspend`, `override` or `window 2 (Fri 21:00-Mon 06:00)`.
     pub desired_because: Option<String>,
     pub observed: Cow<'a, str>,
     pub observed_at: Option<Timestamp>,

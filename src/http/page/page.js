@@ -115,6 +115,11 @@ function becauseOf(status, spec) {
   const because = status.desiredBecause;
   if (because === "state") return "of spec.state";
   if (because === "suspend") return "of its manifest, which also suspends it: nothing is called";
+  if (because === "override" && spec?.override) {
+    const { until, reason, by } = spec.override;
+    const notes = [reason, by && `by ${by}`].filter(Boolean).join(", ");
+    return `of spec.override until ${moment(Date.parse(until))}${notes && ` (${notes})`}`;
+  }
   return because ? `of ${because}` : "";
 }
 
