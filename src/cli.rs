@@ -245,7 +245,7 @@ pub struct ApiArgs {
     /// Allow plain http to hosts other than loopback; the token is then sent unencrypted
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HTTP")]
     pub allow_http: bool,
-    /// File with the token, read again when it changes [default: the token is in CAMPOSCLOUD_TOKEN]
+    /// File with the token, read again when it changes, or a pipe, read once [default: the token is in CAMPOSCLOUD_TOKEN]
     #[arg(long, env = "CAMPOS_OPERATOR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Trust the clock of this machine for windows and ends of suspensions, even if the clock of the server differs
@@ -511,7 +511,7 @@ pub enum GetOutput {
 
 #[derive(Debug, Clone, Args)]
 pub struct DescribeArgs {
-    /// Name of the app
+    /// Name of the app, or its appId
     pub name: String,
     #[command(flatten)]
     pub server: ServerArgs,

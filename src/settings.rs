@@ -4,7 +4,9 @@
 //! environment variable.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
@@ -23,6 +25,8 @@ use crate::reconcile::desired::Policy;
 
 /// Variable of the token. It has the vendor's prefix, not ours.
 pub const TOKEN_VARIABLE: &str = "CAMPOSCLOUD_TOKEN";
+/// The largest token that is read from a pipe, in bytes.
+const MAX_TOKEN: u64 = 64 * 1024;
 const PREFIX: &str = "CAMPOS_OPERATOR_";
 /// Looks like the variable of the token, but nothing reads it.
 const TEMPTING_VARIABLE: &str = "CAMPOS_OPERATOR_TOKEN";
@@ -48,6 +52,8 @@ pub enum SettingsError {
     NoToken,
     #[error("two tokens: both {TOKEN_VARIABLE} and --token-file are set; keep one")]
     TwoTokens,
+    #[error("--token-file {path}: could not read the token from the pipe: {why}")]
+    TokenPipe { path: PathBuf, why: String },
     #[error("--manifests {path}: {why}")]
     Manifests { path: PathBuf, why: String },
 }
@@ -87,10 +93,27 @@ pub fn api(args: &ApiArgs, environment: impl Fn(&str) -> Option<String>) -> Resu
     let token = match (token, &args.token_file) {
         (Some(_), Some(_)) => return Err(SettingsError::TwoTokens),
         (Some(token), None) => TokenSource::fixed(SecretString::from(token)),
-        (None, Some(path)) => TokenSource::file(path.clone()),
+        (None, Some(path)) => match piped_token(path)? {
+            Some(token) => TokenSource::fixed(token),
+            None => TokenSource::file(path.clone()),
+        },
         (None, None) => return Err(SettingsError::NoToken),
     };
     Ok(Api { url, token: Arc::new(token) })
+}
+
+/// The token from a pipe, which can be read only once; `None` for a file.
+fn piped_token(path: &Path) -> Result<Option<SecretString>, SettingsError> {
+    let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    if !is_pipe {
+        return Ok(None);
+    }
+    let wrong = |why: String| SettingsError::TokenPipe { path: path.to_owned(), why };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
+    file.take(MAX_TOKEN).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() { Err(wrong("it is empty".into())) } else { Ok(Some(SecretString::from(token.to_owned()))) }
 }
 
 fn api_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {

@@ -206,13 +206,18 @@ impl Daemon {
         raw.try_into().with_context(|| format!("could not read an app from {}; is the daemon newer?", self.base))
     }
 
-    /// One app. The error for an unknown name suggests the nearest one.
+    /// The app with a name or an `appId`. The error for an unknown name suggests the nearest one.
     pub(super) async fn app(&self, name: &str) -> anyhow::Result<App> {
         match self.fetch(&["apps", name], &[]).await? {
             Some(app) if app["apiVersion"] == API_VERSION => self.read(app),
             Some(_) => Err(self.not_ours()),
             None => {
-                let known = self.apps().await?;
+                let mut known = self.apps().await?;
+                // The id, as CamposCloud's dashboard shows it.
+                let has_id = |app: &App| app.spec.as_ref().is_some_and(|spec| spec.app_id == name);
+                if let Some(key) = known.iter().find_map(|(key, app)| has_id(app).then(|| key.clone())) {
+                    return known.remove(&key).ok_or_else(|| unknown(name, &known));
+                }
                 if known.is_empty() && !self.loaded().await? {
                     bail!("{NOT_LOADED}");
                 }

@@ -38,6 +38,9 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     if let Some(warning) = settings::budget_warning(args.api.api_budget) {
         warn(&warning);
     }
+    if args.out.is_file() {
+        bail!("--out {}: it is a file; `import` writes one file for each app, so give a directory", args.out.display());
+    }
     let known = Known::below(&args.out, args.force)?;
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);

@@ -69,6 +69,41 @@ fn variables_are_read_as_flags() {
 }
 
 #[test]
+fn a_token_may_come_from_a_pipe() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("down", A, "Stopped")]);
+    let (url, directory) = (simulator.url(), manifests.path().to_str().unwrap());
+    let once = |token: &str| {
+        let program = env!("CARGO_BIN_EXE_campos-operator");
+        let run = format!("{program} run --once --listen off --api-url {url} --manifests {directory} --token-file");
+        let script = format!("{run} <(printf '%s' '{token}')");
+        std::process::Command::new("bash")
+            .args(["-c", &script])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .output()
+            .unwrap()
+    };
+    let good = once(crate::harness::TOKEN);
+    assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+    assert_eq!(simulator.count(Endpoint::Stop), 1);
+    let empty = once("");
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("it is empty"), "{empty:?}");
+}
+
+#[test]
+fn import_refuses_a_file_as_its_directory() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = binary().args(["import", "--api-url", &simulator.url(), "--out"]).arg(file.path()).output().unwrap();
+    assert!(
+        output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains("it is a file"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn unknown_words_suggest_the_right_one() {
     for (word, command) in
         [("apply", "run"), ("diff", "plan"), ("gte", "get"), ("lint", "validate"), ("logs", "history")]

@@ -213,6 +213,7 @@ fn wait_ends_when_all_conditions_hold_and_names_the_others() {
     let held = fleet.bad(&["wait", "held", "--timeout", "30s"]);
     assert!(held.contains("held is suspended") && held.contains("Suspended"), "{held}");
     assert!(fleet.bad(&["wait"]).contains("--all"));
+    assert!(fleet.good(&["describe", A]).contains("down"), "an app is found by its id");
     assert!(fleet.bad(&["wait", "--all", "--for=condition=Redy"]).contains("condition=Ready"));
 
     // It sees changes while it waits.
