@@ -577,7 +577,7 @@ pub struct HealthArgs {
     pub timeout: Duration,
 }
 
-/// What to wait for.
+/// The condition of `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
     Condition {
