@@ -53,7 +53,7 @@ pub struct LogArgs {
         value_name = "FORMAT"
     )]
     pub log_format: LogFormat,
-    /// When to use color; auto honors NO_COLOR
+    /// When to use color; auto honors NO_COLOR and TERM=dumb
     #[arg(
         long,
         global = true,

@@ -76,7 +76,7 @@ fn every_arg(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
     Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(every_arg)))
 }
 
-/// Whether an argument accepts a value: it is parsed as the only flag of a command.
+/// Parses a value as if it were typed for the argument.
 fn check(arg: &Arg, value: &OsStr) -> Result<(), String> {
     let parser = if is_switch(arg) { BoolishValueParser::new().into() } else { arg.get_value_parser().clone() };
     let mut alone = Arg::new("value").long("value").value_parser(parser).action(ArgAction::Append);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::reconcile::app::AppName;
 use crate::reconcile::desired::{Declared, Text};
-use crate::reconcile::max_changes::Approval;
 
 /// The state of a source of manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,7 +41,5 @@ pub struct Update {
     pub removed: Vec<AppName>,
     /// Apps with a newer text that is not accepted yet, and those that no longer have one.
     pub texts: Vec<(AppName, Text)>,
-    /// All approvals of mass changes, expired ones too; `None` means unchanged.
-    pub approvals: Option<Arc<[Approval]>>,
     pub source: SourceReport,
 }

@@ -47,7 +47,6 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
 fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, &'static str)> {
     let schedule = spec.schedule.as_ref()?;
     let window = &schedule.windows[index];
-    let starts = |state: Desired| state == Desired::Running;
     let both_ways = schedule.windows.iter().any(|window| window.state != spec.state);
     Some(if window.span.over().is_some_and(|end| end <= schedule.wall(at)) {
         ("is over", "remove it when it is no longer needed")
@@ -69,11 +68,9 @@ fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, 
         )
     } else if index == 0 && both_ways && spec.policy == Some(Policy::ObserveOnly) {
         ("has no effect: the policy ObserveOnly forbids every call", "set `policy: Full`, or remove the schedule")
-    } else if index == 0
-        && both_ways
-        && spec.policy == Some(Policy::StopOnly)
-        && (starts(spec.state) || schedule.windows.iter().any(|window| starts(window.state)))
-    {
+    } else if both_ways && spec.policy == Some(Policy::StopOnly) && window.state == Desired::Running {
+        ("cannot start the app: the policy StopOnly forbids it", "set `policy: Full`, or remove the window")
+    } else if spec.policy == Some(Policy::StopOnly) && spec.state == Desired::Running {
         (
             "stops the app for good: the policy StopOnly forbids the start afterwards",
             "set `policy: Full`, or start it by hand",
@@ -153,6 +150,8 @@ mod tests {
     #[test]
     fn policies_that_forbid_the_other_half_are_reported() {
         assert!(warned("Running", "  policy: StopOnly\n", &[NIGHT])[0].contains("for good"));
+        let day = "state: Running, from: \"08:00\", to: \"20:00\"";
+        assert!(warned("Stopped", "  policy: StopOnly\n", &[day])[0].contains("cannot start the app"));
         assert!(warned("Running", "  policy: ObserveOnly\n", &[NIGHT])[0].contains("forbids every call"));
         assert_eq!(warned("Running", "  policy: Full\n", &[NIGHT]), [] as [&str; 0]);
     }

@@ -286,7 +286,7 @@ proptest! {
             (Just("from"), "(Mon|fri|friday|SUNDAY|tues) [0-9]{1,2}:[0-9]{1,2}"),
             (Just("duration"), "[0-9]{1,4}|[0-9]{1,2}:[0-9]{2}|[0-9]{1,3} ?(min|minutes|hours|h|days|d|sec)"),
             (Just("timeZone"), "(UTC|GMT|)[+-](0?[0-9]|1[0-2])(:?[0-9]0)?|BRT|CEST|JST|PST|europe/berlin|Europe/Berln|utc"),
-            (Just("days"), "Mon-Thur|mon|[Mon, Wen]|Tue-fri|\\[Mon, wed\\]"),
+            (Just("days"), "Mon-Thur|mon|Tuesday-fri|Sat, sunday|\\[Mon, wed\\]"),
             (Just("cron"), "0 0 12 \\* \\* 1-5|0 12 \\* \\* (FRI-MON|5-1|SAT-TUE)|0 2[0-3]-[0-6] \\* \\* \\*"),
             (Just("state"), "(stopped|RUNNING|on|off|up|down|Stoped|Runing)"),
             (Just("policy"), "(full|stop-only|observeonly|none)"),

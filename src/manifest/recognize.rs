@@ -1,7 +1,7 @@
 //! Recognizes what a faulty text is: a merge conflict, a template, an encrypted file, JSON with comments, a missing space.
 //!
-//! The YAML parser reports only a consequence, often on another line. Everything here is asked only about a text that has a
-//! mistake, so a valid manifest may contain any of these in its texts.
+//! The YAML parser reports only a consequence, often on another line. `cause` explains mistakes that were found already, so a
+//! valid manifest may contain any of these in its texts.
 
 use super::diagnostic::Mark;
 use super::hints::FIELDS;
@@ -10,7 +10,7 @@ use super::yaml::Finding;
 /// Beginning of a file that git-crypt encrypted.
 const GIT_CRYPT: &[u8] = b"\0GITCRYPT\0";
 
-/// Returns the name of the encryption of a whole file.
+/// Returns the finding about a file that is encrypted as a whole.
 pub(super) fn encrypted(bytes: &[u8]) -> Option<Finding> {
     let about = |message: &str, hint: &str| Some(Finding::new(Mark::START, message).hint(hint));
     if bytes.starts_with(GIT_CRYPT) {

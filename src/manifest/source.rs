@@ -609,13 +609,7 @@ impl<F: FnMut(Update)> Work<F> {
             }
         }
         self.reported = Some(report.clone());
-        (self.deliver)(Update {
-            changed: changes.changed,
-            removed: changes.removed,
-            texts,
-            approvals: None,
-            source: report,
-        });
+        (self.deliver)(Update { changed: changes.changed, removed: changes.removed, texts, source: report });
     }
 }
 

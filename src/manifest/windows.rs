@@ -221,7 +221,10 @@ fn written(field: &'static str, text: &str) -> Result<Written, Trouble> {
     if let Some((day, clock)) = text.split_once(' ') {
         return match (weekday(day), time(clock)) {
             (Some(day), Some(clock)) => Ok(Written::Day(day, clock)),
-            (None, _) => unreadable(known_days(day)),
+            (None, _) => {
+                let meant = meant_day(day).map(|day| format!("; did you mean `{day}`?")).unwrap_or_default();
+                unreadable(known_days() + &meant)
+            }
             (Some(_), None) => unreadable("hours go from 00:00 to 23:59".into()),
         };
     }
@@ -239,12 +242,24 @@ fn weekday(text: &str) -> Option<Weekday> {
     Weekday::Monday.cycle_forward().take(7).find(|day| day_name(*day) == text)
 }
 
-/// A hint with the days of the week, and the one that was probably meant.
-fn known_days(typed: &str) -> String {
-    let short: String = typed.chars().take(3).collect::<String>().to_lowercase();
-    let known = DAYS.iter().find(|day| day.to_lowercase() == short).copied();
-    let meant = known.or_else(|| nearest(typed, DAYS)).map(|day| format!("; did you mean `{day}`?"));
-    format!("the days are {}{}", DAYS.join(", "), meant.unwrap_or_default())
+fn known_days() -> String {
+    format!("the days are {}", DAYS.join(", "))
+}
+
+/// The day of the week that a person most likely meant.
+fn meant_day(typed: &str) -> Option<&'static str> {
+    let short: String = typed.trim().chars().take(3).collect::<String>().to_lowercase();
+    DAYS.iter().find(|day| day.to_lowercase() == short).copied().or_else(|| nearest(typed, DAYS))
+}
+
+/// The whole field with each day replaced by the one that was meant; `None` if that is unknown for one of them.
+fn meant_days(texts: &[&str]) -> Option<String> {
+    let range = |range: &str| {
+        let days: Option<Vec<&str>> = range.split('-').map(meant_day).collect();
+        Some(days?.join("-"))
+    };
+    let ranges: Option<Vec<String>> = texts.iter().flat_map(|text| text.split(',')).map(range).collect();
+    Some(ranges?.join(","))
 }
 
 /// `HH:MM`, or with seconds. Two digits each: `7:00` is read as a number of minutes by some YAML readers.
@@ -259,7 +274,11 @@ fn time(text: &str) -> Option<Time> {
 fn days(texts: &[&str]) -> Result<Days, Trouble> {
     let read = |text: &str| {
         weekday(text.trim()).ok_or_else(|| {
-            let (field, finding) = trouble("days", format!("unknown day {}", quoted(text)), known_days(text));
+            let hint = match meant_days(texts) {
+                Some(meant) => format!("write `days: {meant}`; {}", known_days()),
+                None => known_days(),
+            };
+            let (field, finding) = trouble("days", format!("unknown day {}", quoted(text)), hint);
             (field, finding.fits("`Mon-Thu`, `Sat,Sun` or the like fits"))
         })
     };

@@ -273,13 +273,16 @@ impl Schedule {
         let covers = |span: &Span| span.over().is_none() || own.over().is_some();
         let earlier: Vec<Window> =
             self.windows[..index].iter().filter(|window| covers(&window.span)).cloned().collect();
+        if earlier.is_empty() {
+            return false;
+        }
         let earlier = Self { windows: earlier, ..self.clone() };
         let mut met = false;
         let covered = self.each_part(own, &earlier, at, |own, earlier| {
             met |= own;
             !own || earlier
         });
-        covered && met && !earlier.windows.is_empty()
+        covered && met
     }
 
     /// Whether a cron window contains every moment from its first time on: each one begins before the last one ends.
