@@ -32,6 +32,9 @@ use super::diagnostic::Diagnostic;
 /// Limit for nested directories: more is a loop that the other checks missed, or a mistake.
 const MAX_DEPTH: usize = 64;
 
+/// The link in a mounted ConfigMap through which all its files are reached.
+pub(super) const CONFIG_MAP_LINK: &str = "..data";
+
 /// One directory of manifests (or a single file, for `validate`).
 #[derive(Debug, Clone)]
 pub(super) struct Root {
@@ -239,10 +242,20 @@ impl Walk<'_> {
         self.listing.directories.push((self.path.clone(), print.file().0));
         let listed = !self.others.directories.insert(self.path.clone());
         self.ancestors.push(print.file());
+        self.config_map_link();
         let done = if listed { Ok(()) } else { self.ignore_file() };
         let done = done.and_then(|()| self.entries(&mut entries, listed));
         self.ancestors.pop();
         done
+    }
+
+    /// Notes where a ConfigMap's link leads, before the entries that lead through it are looked at: if it is swapped
+    /// meanwhile, the listing is repeated.
+    fn config_map_link(&mut self) {
+        let link = self.path.join(CONFIG_MAP_LINK);
+        if let Ok(target) = fs::read_link(&link) {
+            self.listing.layout.links.insert(link, target);
+        }
     }
 
     /// Reads the ignore file of the present directory.
@@ -293,13 +306,6 @@ impl Walk<'_> {
             self.odd("the file's name is not UTF-8", Some("rename it"));
             return;
         };
-        if plain == "..data"
-            && let Ok(target) = fs::read_link(&self.path)
-        {
-            self.listing.layout.links.insert(self.path.clone(), target);
-            self.listing.skipped += 1;
-            return;
-        }
         if hidden(plain) {
             self.listing.skipped += 1;
             return;
@@ -552,6 +558,57 @@ mod tests {
             symlink("..data/team", dir.join("team")).expect("symlink");
         });
         assert_eq!((files, odd.len()), (vec!["a.yaml".to_owned(), "team/b.yaml".to_owned()], 0));
+    }
+
+    /// Swaps a ConfigMap the first time that a file is looked at.
+    struct Swap<'a> {
+        root: &'a Path,
+        seen: Vec<u64>,
+    }
+
+    impl Known for Swap<'_> {
+        fn begin(&mut self) {
+            self.seen.clear();
+        }
+
+        fn is_same(&mut self, _: &str, _: &Path, print: &Print) -> bool {
+            self.seen.push(print.file().1);
+            if fs::read_link(self.root.join(CONFIG_MAP_LINK)).unwrap() == *"..1" {
+                symlink("..2", self.root.join("..data_tmp")).unwrap();
+                fs::rename(self.root.join("..data_tmp"), self.root.join("..data")).unwrap();
+            }
+            false
+        }
+    }
+
+    #[test]
+    fn a_config_map_that_is_swapped_meanwhile_is_listed_again() {
+        // Whether the link or the files are listed first depends on the names and on the file system.
+        for names in [["a.yaml", "b.yaml"], ["c.yaml", "d.yaml"], ["e.yaml", "f.yaml"], ["g.yaml", "h.yaml"]] {
+            for link_first in [true, false] {
+                let dir = tempfile::tempdir().expect("a temporary directory");
+                let root = dir.path();
+                let link = || symlink("..1", root.join("..data")).expect("symlink");
+                let mut new = Vec::new();
+                if link_first {
+                    link();
+                }
+                for name in names {
+                    touch(&root.join("..1").join(name));
+                    touch(&root.join("..2").join(name));
+                    new.push(fs::metadata(root.join("..2").join(name)).expect("it is there").ino());
+                    symlink(format!("..data/{name}"), root.join(name)).expect("symlink");
+                }
+                if !link_first {
+                    link();
+                }
+                let mut swap = Swap { root, seen: Vec::new() };
+                list(&roots(vec![root.to_owned()]), &Rules::default(), &mut swap).expect("it can be listed");
+                swap.seen.sort_unstable();
+                new.sort_unstable();
+                assert_eq!(swap.seen, new, "{names:?}: files of two trees were listed as one");
+            }
+        }
     }
 
     #[test]

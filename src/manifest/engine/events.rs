@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::manifest::scan::{IGNORE_FILE, Root, hidden, is_manifest};
+use crate::manifest::scan::{CONFIG_MAP_LINK, IGNORE_FILE, Root, hidden, is_manifest};
 
 impl Engine {
     /// The name of a file below a root, if its path is that of a manifest that a listing would show.
@@ -56,8 +56,9 @@ impl Engine {
     /// Whether an event at a path inside the tree is only the noise of hidden files.
     pub(in crate::manifest) fn is_noise(&self, path: &Path) -> bool {
         let inside = self.listing.layout.reals().find_map(|real| path.strip_prefix(real).ok());
-        let ignored =
-            |part: &OsStr| part.to_str().is_some_and(|part| hidden(part) && part != "..data" && part != IGNORE_FILE);
+        let ignored = |part: &OsStr| {
+            part.to_str().is_some_and(|part| hidden(part) && part != CONFIG_MAP_LINK && part != IGNORE_FILE)
+        };
         !self.listing.linked && inside.is_some_and(|below| below.iter().any(ignored))
     }
 }
