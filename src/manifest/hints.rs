@@ -134,7 +134,7 @@ fn time(typed: &str) -> Option<String> {
     };
     let (hour, minute) = match digits.split_once([':', '.', 'h']) {
         Some(both) => both,
-        None if (3..=4).contains(&digits.len()) => digits.split_at(digits.len() - 2),
+        None if (3..=4).contains(&digits.len()) => digits.split_at_checked(digits.len() - 2)?,
         None => (digits, "00"),
     };
     let minute = minute.strip_suffix(":00").unwrap_or(minute);
@@ -155,7 +155,7 @@ fn duration(typed: &str) -> Option<String> {
     if let Some((hours, minutes)) = lower.split_once(':') {
         let (hours, minutes) =
             (hours.parse::<u32>().ok()?, minutes.parse::<u32>().ok().filter(|minutes| *minutes < 60)?);
-        return (hours + minutes > 0 && hours < 168).then(|| format!("{hours}h{minutes:02}m"));
+        return (hours < 168 && hours + minutes > 0).then(|| format!("{hours}h{minutes:02}m"));
     }
     let digits = lower.trim_end_matches(|c: char| !c.is_ascii_digit());
     let number = digits.parse::<u32>().ok().filter(|number| *number > 0)?;

@@ -1,20 +1,56 @@
 //! JSON Schema of the manifest, for editors.
 //!
-//! Generated from the types that are read (`schema`), so it cannot differ from them. It covers single documents; mistakes
+//! Generated from the types that are read (`schema`); a property test compares both. It covers single documents: mistakes
 //! across documents (a name twice) or in YAML's own text (a key twice) are found by `validate`.
 
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
 
-use super::schema::Manifest;
+use super::schema::{KIND, KINDS, KubernetesList, LIST_KIND, Manifest, ManifestList};
 
-/// The JSON Schema of one manifest, pretty-printed.
+/// The JSON Schema of one document, pretty-printed.
 pub fn json_schema() -> String {
+    let kinds = [
+        (KIND, of::<Manifest>()),
+        (LIST_KIND, with_items(of::<ManifestList>())),
+        ("List", with_items(of::<KubernetesList>())),
+    ];
+    // The kind decides before anything else, so that an editor explains the mistakes of one kind only.
+    let one_of = |kind: &str| json!({"required": ["kind"], "properties": {"kind": {"const": kind}}});
+    let then = |kind: &str| json!({"$ref": format!("#/definitions/{kind}")});
+    let choices = kinds.iter().map(|(kind, _)| json!({"if": one_of(kind), "then": then(kind)}));
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "campos-operator",
+        "description": "A manifest of campos-operator, or a list of them.",
+        "type": "object",
+        "required": ["apiVersion", "kind"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"enum": KINDS.iter().chain(&["List"]).collect::<Vec<_>>()},
+        },
+        "allOf": choices.collect::<Vec<_>>(),
+        "definitions": kinds.iter().map(|(kind, schema)| ((*kind).to_owned(), schema.clone())).collect::<serde_json::Map<_, _>>(),
+    });
+    format!("{schema:#}\n")
+}
+
+/// The schema of one type.
+fn of<T: JsonSchema>() -> Value {
     // Draft 7, since that is what the YAML language server reads without surprises; inlined, since people read it too.
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
-    let mut schema = Value::from(settings.into_generator().into_root_schema_for::<Manifest>());
+    let mut schema: Schema = settings.into_generator().into_root_schema_for::<T>();
+    schema.remove("$schema");
+    let mut schema = Value::from(schema);
     simplify(&mut schema);
-    format!("{schema:#}\n")
+    schema
+}
+
+/// The items of a list are manifests.
+fn with_items(mut list: Value) -> Value {
+    list["properties"]["items"]["items"] = json!({"$ref": format!("#/definitions/{KIND}")});
+    list
 }
 
 /// Rewrites a schema in the form that editors explain best: a list of words instead of alternatives with one word each,
@@ -58,4 +94,317 @@ fn of_different_types(alternatives: &Value) -> bool {
 fn words(alternatives: &Value) -> Option<Vec<(String, String)>> {
     let word = |one: &Value| Some((one["const"].as_str()?.to_owned(), one["description"].as_str()?.to_owned()));
     alternatives.as_array()?.iter().map(word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
+    use super::*;
+    use crate::manifest::diagnostic::Diagnostic;
+    use crate::manifest::load::{Content, parse};
+
+    fn app() -> Value {
+        json!({
+            "apiVersion": "campos-operator.dev/v1",
+            "kind": "App",
+            "metadata": {"name": "ticket-bot", "labels": {"team": "support"}, "annotations": {}, "generation": 3},
+            "spec": {
+                "appId": "60c72b2f9b1e8d001c8e4f3a", "state": "Stopped", "policy": "StopOnly",
+                "suspend": {"reason": "release night", "until": "2026-12-24T02:00:00-03:00"},
+                "override": {"state": "Running", "until": "2026-12-24T02:00:00Z", "reason": "hotfix", "by": "ana"},
+                "schedule": {"timeZone": "Europe/Berlin", "windows": [
+                    {"state": "Running", "from": "2026-12-23T22:00:00", "to": "2026-12-24T06:00", "reason": "sale"},
+                    {"state": "Stopped", "from": "Fri 21:00", "to": "Mon 06:00"},
+                    {"state": "Stopped", "from": "22:00", "to": "06:00:30", "days": "Mon-Thu, Sat"},
+                    {"state": "Stopped", "from": "12:00", "to": "13:00", "days": ["Mon", "Tue-Fri"]},
+                    {"state": "Running", "cron": "0 9 * * 1-5", "duration": "1h30m"},
+                ]},
+            },
+            "status": {"conditions": [{"type": "Ready"}]},
+        })
+    }
+
+    fn bases() -> Vec<Value> {
+        let minimal = json!({
+            "apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": {"name": "a"},
+            "spec": {"appId": "a", "state": "Running"},
+        });
+        let mut other = minimal.clone();
+        other["metadata"]["name"] = json!("b");
+        other["spec"]["appId"] = json!("b");
+        let list = |kind: &str, version: &str| json!({"apiVersion": version, "kind": kind, "metadata": {}, "items": [minimal.clone(), other.clone()]});
+        vec![app(), app(), minimal.clone(), list("AppList", "campos-operator.dev/v1"), list("List", "v1")]
+    }
+
+    /// Values that are right in one place or another, and values that are right nowhere.
+    fn values() -> Vec<Value> {
+        let mut values = vec![
+            json!(null),
+            json!(true),
+            json!(false),
+            json!(0),
+            json!(5),
+            json!(-1),
+            json!(1.5),
+            json!({}),
+            json!([]),
+            json!(["a"]),
+            json!({"a": "b"}),
+            json!({"a": 1}),
+            json!({"reason": "x"}),
+            json!({"state": "Running"}),
+            json!([{"state": "Running"}]),
+            json!([{"state": "Running", "from": "22:00"}]),
+            json!(["Mon", "Tues"]),
+            json!([5]),
+        ];
+        values.extend(
+            [
+                "",
+                " ",
+                "a",
+                "A",
+                "a_b",
+                "-a",
+                "a-",
+                "no",
+                "5",
+                "Running",
+                "running",
+                "Stopped",
+                "Full",
+                "full",
+                "ObserveOnly",
+                "App",
+                "AppList",
+                "List",
+                "Deployment",
+                "v1",
+                "campos-operator.dev/v1",
+                "campos-operator.dev/v2",
+                "Mon",
+                "mon",
+                "Mon-",
+                "Mon-Fri",
+                "Mon,Mon",
+                "Mon - Tue",
+                "Mon,,Tue",
+                "22:00",
+                "24:00",
+                "7:00",
+                "22:00:61",
+                "Fri 21:00",
+                "Fri  21:00",
+                "Fri",
+                "2026-12-23",
+                "2026-12-23T22:00:00",
+                "2026-12-23 22:00",
+                "2026-12-23T22",
+                "2026-12-23T22:00:00Z",
+                "2026-12-23T22:00Z",
+                "2026-12-23t22:00:00z",
+                "2026-12-23 22:00:00+03",
+                "2026-12-23T22:00:00.5-03:00",
+                "2026-12-23T22:00:00+0300",
+                "2026-12-23T22:00:00+26:00",
+                "2026-02-30T10:00:00Z",
+                "2026-13-01T10:00:00Z",
+                "2026-12-23T24:00:00Z",
+                "2026-12-23T22:00:60Z",
+                "2026-12-23T22:00:00[UTC]",
+                "20261223T220000Z",
+                "Europe/Berlin",
+                "europe/berlin",
+                "UTC",
+                "utc",
+                "GMT-3",
+                "Etc/GMT+3",
+                "Mars/Olympus",
+                "BRT",
+                "0 9 * * *",
+                "0 9 * *",
+                "@daily",
+                "@dayly",
+                "1h",
+                "1h30m",
+                "60",
+                "8d",
+                "tomorrow",
+            ]
+            .map(Value::from),
+        );
+        values.push("a".repeat(63).into());
+        values.push("a".repeat(64).into());
+        values.push("a".repeat(129).into());
+        values
+    }
+
+    const KEYS: [&str; 32] = [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "spec",
+        "status",
+        "items",
+        "name",
+        "labels",
+        "annotations",
+        "generation",
+        "creationTimestamp",
+        "uid",
+        "appId",
+        "state",
+        "policy",
+        "suspend",
+        "override",
+        "schedule",
+        "timeZone",
+        "windows",
+        "from",
+        "to",
+        "days",
+        "cron",
+        "duration",
+        "reason",
+        "until",
+        "by",
+        "namespace",
+        "owner",
+        "restart",
+        "replicas",
+    ];
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Replace(Value),
+        Remove,
+        Insert(&'static str, Value),
+        /// Replaces one character of a text.
+        Touch(Index, char),
+    }
+
+    fn change() -> impl Strategy<Value = (Index, Change)> {
+        let change = prop_oneof![
+            3 => select(values()).prop_map(Change::Replace),
+            1 => Just(Change::Remove),
+            2 => (select(&KEYS[..]), select(values())).prop_map(|(key, value)| Change::Insert(key, value)),
+            2 => (any::<Index>(), select(vec!['0', '9', 'a', 'Z', ' ', ':', '-', 'T', '.', 'é'])).prop_map(|(at, new)| Change::Touch(at, new)),
+        ];
+        (any::<Index>(), change)
+    }
+
+    /// Pointers to every value below the document, without those below `status`, which nobody reads.
+    fn pointers(value: &Value, here: &str, found: &mut Vec<String>) {
+        let mut child = |key: &str, value: &Value| {
+            let here = format!("{here}/{key}");
+            found.push(here.clone());
+            pointers(value, &here, found);
+        };
+        match value {
+            Value::Object(fields) => {
+                fields.iter().filter(|(key, _)| *key != "status").for_each(|(key, value)| child(key, value));
+            }
+            Value::Array(items) => items.iter().enumerate().for_each(|(at, value)| child(&at.to_string(), value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn apply(document: &mut Value, at: Index, change: Change) {
+        let mut all = Vec::new();
+        pointers(document, "", &mut all);
+        if all.is_empty() {
+            return;
+        }
+        let pointer = at.get(&all).clone();
+        let (above, last) = pointer.rsplit_once('/').unwrap();
+        match change {
+            Change::Replace(value) => *document.pointer_mut(&pointer).unwrap() = value,
+            Change::Remove => match document.pointer_mut(above).unwrap() {
+                Value::Object(fields) => drop(fields.remove(last)),
+                Value::Array(items) => drop(items.remove(last.parse().unwrap())),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            },
+            Change::Insert(key, value) => {
+                if let Value::Object(fields) = document.pointer_mut(above).unwrap() {
+                    fields.insert(key.to_owned(), value);
+                }
+            }
+            Change::Touch(at, new) => {
+                if let Value::String(text) = document.pointer_mut(&pointer).unwrap() {
+                    let mut chars: Vec<char> = text.chars().collect();
+                    if !chars.is_empty() {
+                        let at = at.index(chars.len());
+                        chars[at] = new;
+                        *text = chars.into_iter().collect();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The mistakes that the reader finds in a document; a document of another API is one, too.
+    fn mistakes(document: &Value) -> Vec<String> {
+        let parsed = parse(&"a.json".into(), document.to_string().as_bytes());
+        let good = parsed.documents.iter().all(|document| matches!(document.content, Content::Good(_)));
+        let found: Vec<String> = parsed.diagnostics.iter().map(|found| found.message.to_string()).collect();
+        assert_eq!(good, !parsed.diagnostics.iter().any(Diagnostic::is_error), "{found:?}");
+        found
+    }
+
+    /// Mistakes that no JSON Schema can express: of dates, lengths, cron patterns, and of two values that exclude each other.
+    fn is_beyond(mistake: &str) -> bool {
+        [
+            "the window ends before it begins, or at once",
+            "the window ends when it begins",
+            "the window is longer than a week",
+            "the window has no length",
+            "the window never begins",
+            "`duration` is not a length of time",
+            "`cron`",
+        ]
+        .iter()
+        .any(|beyond| mistake.starts_with(beyond))
+    }
+
+    fn validator() -> &'static jsonschema::Validator {
+        static VALIDATOR: std::sync::OnceLock<jsonschema::Validator> = std::sync::OnceLock::new();
+        VALIDATOR.get_or_init(|| jsonschema::validator_for(&serde_json::from_str(&json_schema()).unwrap()).unwrap())
+    }
+
+    fn agree(document: &Value) -> Result<(), String> {
+        let mistakes = mistakes(document);
+        let problems: Vec<String> =
+            validator().iter_errors(document).map(|error| format!("{} at {}", error, error.instance_path)).collect();
+        let says = format!("{document:#}\nreader: {mistakes:#?}\nschema: {problems:#?}");
+        match (mistakes.is_empty(), problems.is_empty()) {
+            (true, true) | (false, false) => Ok(()),
+            (false, true) if mistakes.iter().all(|mistake| is_beyond(mistake)) => Ok(()),
+            (true, false) => Err(format!("only the schema refuses {says}")),
+            (false, true) => Err(format!("only the reader refuses {says}")),
+        }
+    }
+
+    #[test]
+    fn the_bases_are_valid() {
+        for base in bases() {
+            assert_eq!(mistakes(&base), [""; 0]);
+            assert!(validator().is_valid(&base), "{base}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #[test]
+        fn schema_and_reader_agree(base in select(bases()), changes in proptest::collection::vec(change(), 1..4)) {
+            let mut document = base;
+            for (at, change) in changes {
+                apply(&mut document, at, change);
+            }
+            if let Err(difference) = agree(&document) {
+                return Err(TestCaseError::fail(difference));
+            }
+        }
+    }
 }

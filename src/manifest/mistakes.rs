@@ -214,6 +214,11 @@ fn more_mistakes() -> Vec<Mistake> {
         ),
         ("a window without a beginning", window("to: \"06:00\"")),
         ("a time without a colon", window("from: 2200, to: \"06:00\"")),
+        ("a sign in a time", window("from: \"22:-0\", to: \"06:00\"")),
+        ("letters of two bytes in a time", window("from: \"m\u{e9}n\", to: \"06:00\"")),
+        ("a one-off with an offset and no seconds", window("from: \"2026-12-23T22:00-03\"")),
+        ("a one-off with a zone", window("from: \"2026-12-23T22:00[Europe/Paris]\"")),
+        ("a length of too many hours", window("cron: \"0 9 * * *\", duration: \"4294967295:59\"")),
         ("a time with one digit", window("from: \"7:00\", to: \"18:00\"")),
         ("a time with am and pm", window("from: \"10pm\", to: \"06:00\"")),
         ("a day in lower case", window("from: \"fri 21:00\", to: \"Mon 06:00\"")),
@@ -590,7 +595,8 @@ fn what_two_parsers_read_differently_is_refused() {
 /// The fields that a misplaced key is looked up among are those of the schema.
 #[test]
 fn hints_know_all_fields() {
-    let schema: serde_json::Value = serde_json::from_str(&super::json_schema::json_schema()).unwrap();
+    let all: serde_json::Value = serde_json::from_str(&super::json_schema::json_schema()).unwrap();
+    let schema = &all["definitions"]["App"];
     let properties = |schema: &serde_json::Value| -> Vec<String> {
         let mut properties: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
         properties.sort();
@@ -600,7 +606,7 @@ fn hints_know_all_fields() {
     let spec = &top["spec"]["properties"];
     for (map, fields) in super::hints::FIELDS {
         let expected = match map {
-            "" => properties(&schema),
+            "" => properties(schema),
             "suspend" => properties(&spec["suspend"]["oneOf"][1]),
             map @ ("override" | "schedule") => properties(&spec[map]),
             map => properties(&top[map]),

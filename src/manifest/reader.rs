@@ -329,22 +329,6 @@ impl<'de> Deserializer<'de> for Place<'de> {
         visitor.visit_borrowed_str(self.text().unwrap_or_default())
     }
 
-    /// A whole number: only exported objects have one.
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let number = self.node(&[]).and_then(|node| {
-            let number = match &node.value {
-                Value::Scalar { text, plain: true } => text.parse().ok(),
-                Value::Scalar { plain: false, .. } | Value::List(_) | Value::Map(_) => None,
-            };
-            if number.is_none() {
-                let finding = Finding::new(node.at, format!("`{}` is not a whole number", self.field));
-                self.reader.report(finding.found(node.kind()).hint("remove the line: the daemon counts by itself"));
-            }
-            number
-        });
-        visitor.visit_u64(number.unwrap_or_default())
-    }
-
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -372,7 +356,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct tuple
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct tuple
         tuple_struct identifier
     }
 }

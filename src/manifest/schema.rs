@@ -26,7 +26,7 @@ pub const API_VERSION: &str = "campos-operator.dev/v1";
 /// The `kind` of every manifest.
 pub const KIND: &str = "App";
 /// The `kind` of a document that holds several.
-const LIST_KIND: &str = "AppList";
+pub(super) const LIST_KIND: &str = "AppList";
 /// All our kinds.
 pub const KINDS: [&str; 2] = [KIND, LIST_KIND];
 
@@ -52,26 +52,38 @@ pub struct Manifest<'a> {
     pub status: IgnoredAny,
 }
 
-/// Several manifests in one document, as the status API exports them. Each item is read separately.
-#[derive(Debug, Deserialize)]
+/// Several manifests in one document, as the status API exports them.
+// Each item is read separately.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "a list of apps", rename_all = "camelCase")]
+#[schemars(rename = "AppList")]
 #[expect(dead_code, reason = "read to find mistakes; the items are read from the tree")]
-struct ManifestList {
+pub(super) struct ManifestList {
+    #[schemars(with = "String", extend("const" = API_VERSION))]
     api_version: ApiVersion,
+    #[schemars(with = "String", extend("const" = LIST_KIND))]
     kind: ListKind,
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
     metadata: IgnoredAny,
+    #[schemars(with = "Vec<serde_json::Value>")]
     items: Vec<IgnoredAny>,
 }
 
-/// Objects of any kind in one document, as `kubectl get -o yaml` writes them.
-#[derive(Debug, Deserialize)]
-#[serde(rename = "a list", rename_all = "camelCase")]
+/// Objects in one document, as `kubectl get -o yaml` writes them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "a list", rename_all = "camelCase")]
+#[schemars(rename = "List")]
 #[expect(dead_code, reason = "read to find mistakes; the items are read from the tree")]
-struct KubernetesList {
+pub(super) struct KubernetesList {
+    #[schemars(with = "String", extend("const" = "v1"))]
     api_version: IgnoredAny,
+    #[schemars(with = "String", extend("const" = "List"))]
     kind: IgnoredAny,
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
     metadata: IgnoredAny,
+    #[schemars(with = "Vec<serde_json::Value>")]
     items: Vec<IgnoredAny>,
 }
 
@@ -104,9 +116,10 @@ pub struct Metadata<'a> {
     /// Free notes. Values are text: quote numbers and words such as yes.
     #[serde(borrow)]
     pub annotations: Option<BTreeMap<&'a str, &'a str>>,
-    /// Counted by the daemon and ignored here, so that what the status API exports can be applied again.
-    pub generation: Option<u64>,
-    // Kubernetes writes the rest (`kubectl get -o yaml`). All of it is ignored.
+    // The status API writes `generation`, and Kubernetes (`kubectl get -o yaml`) the rest. All of it is ignored.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub generation: IgnoredAny,
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub creation_timestamp: IgnoredAny,
@@ -204,7 +217,7 @@ pub struct Override<'a> {
 }
 
 /// Form of a time, for editors that know patterns but not formats.
-const RFC_3339: &str = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}.*([Zz]|[+-]\d{2}(:?\d{2})?)$";
+const RFC_3339: &str = r"^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?([Zz]|[+-]([01][0-9]|2[0-5])(:?[0-5][0-9](:?[0-5][0-9])?)?)$";
 
 /// `true` means the map without entries, `false` no map; `Reader` reads them so.
 fn or_bool(schema: &mut Schema) {
@@ -373,7 +386,8 @@ fn app_id(text: &str) -> Result<AppId, Finding> {
 
 /// A time with its offset, in the form of RFC 3339.
 fn moment(text: &str) -> Result<Timestamp, Finding> {
-    let shaped = text.len() >= 20 && b"Tt ".contains(&text.as_bytes()[10]) && !text.contains('[');
+    let bytes = text.as_bytes();
+    let shaped = bytes.len() > 13 && b"Tt ".contains(&bytes[10]) && bytes[13] == b':' && !text.contains('[');
     let parsed = text.parse::<Timestamp>();
     parsed.clone().ok().filter(|_| shaped).ok_or_else(|| {
         let local = parsed.is_err() && text.parse::<jiff::civil::DateTime>().is_ok();

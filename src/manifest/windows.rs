@@ -7,13 +7,14 @@ use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, Weekday};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::cron::mistake;
 use super::diagnostic::{Mark, nearest};
 use super::hints::{DURATION, fitting};
 use super::reader::{Reader, quoted};
 use super::yaml::{Finding, Node, Value};
-use super::zones::zone;
+use super::zones::{self, zone};
 use crate::reconcile::schedule::{self, Days, LONGEST, Span, day_name};
 use crate::reconcile::state::Desired;
 
@@ -22,6 +23,7 @@ use crate::reconcile::state::Desired;
 #[serde(deny_unknown_fields, rename = "`schedule`", rename_all = "camelCase")]
 pub struct Schedule<'a> {
     /// The time zone of the windows: an IANA name, such as Europe/Berlin.
+    #[schemars(schema_with = "time_zone_schema")]
     pub time_zone: &'a str,
     /// The first window that contains the present moment decides; outside all of them state holds.
     #[serde(borrow)]
@@ -31,16 +33,17 @@ pub struct Schedule<'a> {
 /// A window: once, each week, each day, or by a cron pattern.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "a window")]
+#[schemars(transform = forms)]
 pub struct Window<'a> {
     /// The desired state within the window.
     pub state: Desired,
     /// When it begins: 2026-12-23T22:00:00 (once), Fri 21:00 (each week) or 22:00 (each day). Quote times.
     #[serde(default)]
-    #[schemars(with = "String", regex(pattern = TIME))]
+    #[schemars(with = "String")]
     pub from: Option<&'a str>,
     /// When it ends, in the same form; only a one-off may go without.
     #[serde(default)]
-    #[schemars(with = "String", regex(pattern = TIME))]
+    #[schemars(with = "String")]
     pub to: Option<&'a str>,
     /// The days on which a daily window begins, such as Mon-Thu or Sat,Sun, or a list of them.
     #[serde(borrow, default)]
@@ -48,7 +51,7 @@ pub struct Window<'a> {
     pub days: Option<Vec<&'a str>>,
     /// Minute, hour, day of month, month, day of week: when it begins.
     #[serde(default)]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", regex(pattern = CRON))]
     pub cron: Option<&'a str>,
     /// How long a cron window lasts, such as 1h30m; a week at most.
     #[serde(default)]
@@ -60,14 +63,46 @@ pub struct Window<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Form of `from` and `to`, for editors.
-const TIME: &str = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)$";
+/// The three forms of `from` and `to`, for editors.
+const DATE: &str = r"^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))[Tt ]([01][0-9]|2[0-3])(:?[0-5][0-9](:?([0-5][0-9]|60)([.,][0-9]{1,9})?)?)?$";
+const DAY: &str = r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
+const CLOCK: &str = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
 /// Form of `days`, for editors.
-const DAYS_OF_WEEK: &str = r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?( *, *(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*$";
+const DAYS_OF_WEEK: &str = r"^\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\s*-\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?(\s*,\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\s*-\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*\s*$";
+/// Form of `cron`, for editors: five fields, or a nickname.
+const CRON: &str = r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$";
+
 /// A text, or a list of texts; `Reader` reads a text as a list of one.
 fn days_schema(_: &mut SchemaGenerator) -> Schema {
     let text = json_schema!({"type": "string", "pattern": DAYS_OF_WEEK});
     json_schema!({"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]})
+}
+
+fn time_zone_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": zones::names()})
+}
+
+/// Adds which fields belong together: `from` and `to` have one form, and only a cron window has a duration.
+fn forms(schema: &mut Schema) {
+    let form = |pattern: &str| json!({"type": "string", "pattern": pattern});
+    let begins = |pattern: &str| json!({"required": ["from"], "properties": {"from": form(pattern)}});
+    let any_form = json!([form(DATE), form(DAY), form(CLOCK)]);
+    for field in ["from", "to"] {
+        schema.ensure_object()["properties"][field]["anyOf"] = any_form.clone();
+    }
+    let cron = json!({"required": ["cron", "duration"], "properties": {"from": false, "to": false, "days": false}});
+    let once = json!({"properties": {"to": form(DATE), "days": false, "duration": false}});
+    let weekly = json!({"required": ["to"], "properties": {"to": form(DAY), "days": false, "duration": false}});
+    let daily = json!({"required": ["to"], "properties": {"to": form(CLOCK), "duration": false}});
+    schema.insert(
+        "allOf".to_owned(),
+        json!([
+            {"if": {"required": ["cron"]}, "then": cron, "else": {"required": ["from"]}},
+            {"if": begins(DATE), "then": once},
+            {"if": begins(DAY), "then": weekly},
+            {"if": begins(CLOCK), "then": daily},
+        ]),
+    );
 }
 
 const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
@@ -209,8 +244,9 @@ fn written(field: &'static str, text: &str) -> Result<Written, Trouble> {
         Err((field, finding.fits(FORMS)))
     };
     if text.starts_with(|c: char| c.is_ascii_digit()) && text.get(4..5) == Some("-") {
-        if text.ends_with(['Z', 'z']) || text.get(19..).is_some_and(|rest| rest.contains(['+', '-'])) {
-            return unreadable("leave the offset away: the time is that of `timeZone`".into());
+        // `DateTime` would read and forget an offset or a zone.
+        if text.get(10..).is_some_and(|rest| rest.contains(['Z', 'z', '+', '-', '['])) {
+            return unreadable("leave the offset or the zone away: the time is that of `timeZone`".into());
         }
         return match text.parse::<DateTime>() {
             Ok(at) if text.len() > 10 => Ok(Written::Moment(at)),
@@ -264,7 +300,9 @@ fn meant_days(texts: &[&str]) -> Option<String> {
 
 /// `HH:MM`, or with seconds. Two digits each: `7:00` is read as a number of minutes by some YAML readers.
 fn time(text: &str) -> Option<Time> {
-    let digits = |part: &str| (part.len() == 2).then(|| part.parse::<i8>().ok()).flatten();
+    // A sign is no digit: `parse` would read `-0` and `+5`.
+    let is_digits = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = |part: &str| Some(part).filter(is_digits)?.parse::<i8>().ok();
     let mut parts = text.split(':');
     let (hour, minute) = (digits(parts.next()?)?, digits(parts.next()?)?);
     let second = parts.next().map_or(Some(0), digits)?;

