@@ -3,13 +3,16 @@
 //! Foreign text (a manifest, a server, an argument) becomes a field by [`escape`]; a page of fields passes
 //! `printable::page` on its way out. Machine formats go through [`print_data`].
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use terminal_size::{Width, terminal_size_of};
 
 use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::schema::is_ambiguous;
@@ -22,7 +25,41 @@ pub(super) struct Closed;
 
 /// Writes a page for a person to stdout.
 pub(super) fn print(page: &str) -> anyhow::Result<()> {
-    print_data(&printable::page(page))
+    print_data(&printable::page(&wrap(page, width_of(&io::stdout()))))
+}
+
+/// Width of a terminal; nothing is wrapped in a pipe.
+fn width_of(stream: &impl AsFd) -> Option<usize> {
+    terminal_size_of(stream).map(|(Width(width), _)| width.into()).filter(|width| *width > 0)
+}
+
+/// Breaks lines between words where a terminal would break them within one.
+fn wrap(page: &str, width: Option<usize>) -> Cow<'_, str> {
+    let Some(width) = width else { return page.into() };
+    let is_long = |line: &str| textwrap::core::display_width(line) > width && !is_excerpt(line);
+    if !page.lines().any(is_long) {
+        return page.into();
+    }
+    let wrap = |line: &str| {
+        if !is_long(line) {
+            return line.to_owned();
+        }
+        let indent = line.len() - line.trim_start().len();
+        let indent = " ".repeat(if indent * 2 > width { 0 } else { indent + 2 });
+        let options = textwrap::Options::new(width)
+            .subsequent_indent(&indent)
+            .break_words(false)
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(line, options)
+    };
+    let end = if page.ends_with('\n') { "\n" } else { "" };
+    (page.lines().map(wrap).collect::<Vec<_>>().join("\n") + end).into()
+}
+
+/// Whether a line shows a part of a file, with marks below it that must stay in place: `12 | text`, in any colour.
+fn is_excerpt(line: &str) -> bool {
+    line.trim_start_matches(|c: char| " \x1b[;m".contains(c) || c.is_ascii_digit()).starts_with('|')
 }
 
 /// Writes data for a machine to stdout. Output after a closed pipe is discarded: what a command does, and its exit code,
@@ -44,7 +81,7 @@ pub(super) fn print_live(data: &str) -> anyhow::Result<Result<(), Closed>> {
 /// Writes a page for a person to stderr, beside the data.
 pub(super) fn print_note(page: &str) {
     // Without stderr there is no place to report an error.
-    let _ = writeln!(io::stderr(), "{}", printable::page(page));
+    let _ = writeln!(io::stderr(), "{}", printable::page(&wrap(page, width_of(&io::stderr()))));
 }
 
 /// Writes an error and its causes to stderr, on one line.
@@ -276,7 +313,34 @@ pub(super) mod tests {
         assert_eq!(printed.lines().count(), plain.lines().count(), "{printed}");
     }
 
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        let page = "app-name: Ready=False ApiUnavailable: the platform does not answer\n  in a list, indented: the \
+                    platform does not answer\n12 |   - {state: Running, from: \"22:00\", to: \"06:00\"}\n\
+                    https://example.com/a/very/long/address/of/a/page\nshort\n";
+        insta::assert_snapshot!(wrap(page, Some(30)), @r#"
+        app-name: Ready=False
+          ApiUnavailable: the platform
+          does not answer
+          in a list, indented: the
+            platform does not answer
+        12 |   - {state: Running, from: "22:00", to: "06:00"}
+        https://example.com/a/very/long/address/of/a/page
+        short
+        "#);
+        assert_eq!(wrap(page, None), page);
+        assert_eq!(wrap(page, Some(80)), page);
+    }
+
     proptest! {
+        #[test]
+        fn wrapping_changes_blanks_only(page in "([a-z:]{1,12}[ \n]{1,3}){0,40}", width in 1usize..60) {
+            let wrapped = wrap(&page, Some(width));
+            prop_assert!(wrapped.split_whitespace().eq(page.split_whitespace()), "{}", wrapped);
+            let fits = |line: &str| line.trim_end().chars().count() <= width || !line.trim().contains(' ');
+            prop_assert!(wrapped.lines().all(fits), "{}", wrapped);
+        }
+
         #[test]
         fn yaml_is_the_same_yaml_and_harmless(text in hostile(), other in hostile()) {
             let value = json!({"a": [&text, {&*other: "\u{e000}0\u{e000}"}], "b": {"plain": "x: y"}, &*text: &other});
