@@ -94,7 +94,7 @@ pub enum Command {
         port of --listen serves a status page (/), /api/v1/apps, /api/v1/status, /api/v1/history, /api/v1/events,\n\
         /metrics, /livez and /readyz (GET and HEAD only). /openapi.json describes it."
     )]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show the calls that `run` would send now, and send none
     #[command(
         after_help = "Examples:\n  campos-operator plan\n  campos-operator plan --detailed-exitcode   # exit code 0: \
@@ -308,9 +308,46 @@ pub struct RunArgs {
     /// Another host name that a loopback port accepts, for a proxy in front of it; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host)]
     pub allow_host: Vec<String>,
+    #[command(flatten)]
+    pub notify: NotifyArgs,
     /// Directory for the history (history.jsonl); without it, only the newest 1,000 entries are kept, in memory
     #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// Messages to people.
+#[derive(Debug, Clone, Args)]
+pub struct NotifyArgs {
+    /// File with the URL of a Discord webhook, to send one message for each cause of trouble; the URL is a secret
+    #[arg(long, env = "CAMPOS_OPERATOR_NOTIFY_DISCORD_FILE", value_name = "FILE")]
+    pub notify_discord_file: Option<PathBuf>,
+    /// File with the URL of a Slack webhook
+    #[arg(long, env = "CAMPOS_OPERATOR_NOTIFY_SLACK_FILE", value_name = "FILE")]
+    pub notify_slack_file: Option<PathBuf>,
+    /// File with the URL of another webhook, which gets JSON
+    #[arg(long, env = "CAMPOS_OPERATOR_NOTIFY_WEBHOOK_FILE", value_name = "FILE")]
+    pub notify_webhook_file: Option<PathBuf>,
+    /// File with the secret that signs the body for --notify-webhook-file (X-Campos-Signature)
+    #[arg(
+        long,
+        env = "CAMPOS_OPERATOR_NOTIFY_WEBHOOK_SECRET_FILE",
+        value_name = "FILE",
+        requires = "notify_webhook_file"
+    )]
+    pub notify_webhook_secret_file: Option<PathBuf>,
+    /// The least important messages that are sent
+    #[arg(long, env = "CAMPOS_OPERATOR_NOTIFY_LEVEL", default_value = "warning", value_name = "LEVEL")]
+    pub notify_level: LevelArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LevelArg {
+    /// Calls that took effect, and all of the below
+    Info,
+    /// Trouble that may end by itself, scheduled stops with `warn`, and all of the below
+    Warning,
+    /// Only what needs a person
+    Person,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -23,6 +23,7 @@
 //! | [`clock`] | wall and monotonic time; the only module that reads a clock |
 //! | [`status`] | the published state: one writer, many readers; history; meters |
 //! | [`http`] | the read-only port: routes, events, metrics, the status page |
+//! | [`notifications`] | messages to Discord, Slack or a webhook, one for each cause |
 //! | [`service`] | systemd: ready, alive, stopping, one line of status |
 //! | [`simulator`] | a simulated CamposCloud, as a library and as a command |
 //! | [`cli`], [`environment`], [`settings`], [`commands`], [`telemetry`] | arguments, their variables, their meaning, the commands, the log |
@@ -49,6 +50,7 @@ pub mod commands;
 pub mod environment;
 pub mod http;
 pub mod manifest;
+pub mod notifications;
 pub mod operator;
 pub mod platform;
 pub mod printable;

@@ -15,10 +15,13 @@ use secrecy::SecretString;
 
 use crate::budget::Budget;
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, PolicyArg, RulesArgs, RunArgs, WatchArg};
+use crate::cli::{ApiArgs, Cli, LevelArg, PolicyArg, RulesArgs, RunArgs, WatchArg};
 use crate::http;
 use crate::manifest::diagnostic::nearest;
 use crate::manifest::source::{Options, Rules, STDIN};
+use crate::notifications;
+use crate::notifications::causes::Level;
+use crate::notifications::hook::{Hook, HookError, Service};
 use crate::operator;
 use crate::platform::Team;
 use crate::reconcile::desired::Policy;
@@ -193,6 +196,31 @@ pub fn source(args: &RunArgs) -> Options {
         rules: rules(&args.manifests.rules),
         allow_empty: args.allow_empty,
     }
+}
+
+/// The receivers of messages.
+///
+/// # Errors
+/// A file that has no usable URL.
+pub fn notifications(args: &RunArgs) -> Result<notifications::Settings, HookError> {
+    let notify = &args.notify;
+    let files = [
+        (Service::Discord, &notify.notify_discord_file, None),
+        (Service::Slack, &notify.notify_slack_file, None),
+        (Service::Webhook, &notify.notify_webhook_file, notify.notify_webhook_secret_file.as_deref()),
+    ];
+    let hooks = files
+        .into_iter()
+        .filter_map(|(service, file, secret)| Some(Hook::from_files(service, file.as_deref()?, secret)));
+    Ok(notifications::Settings {
+        hooks: hooks.collect::<Result<_, _>>()?,
+        level: match notify.notify_level {
+            LevelArg::Info => Level::Info,
+            LevelArg::Warning => Level::Warning,
+            LevelArg::Person => Level::Person,
+        },
+        state_dir: args.state_dir.clone(),
+    })
 }
 
 pub fn rules(args: &RulesArgs) -> Rules {

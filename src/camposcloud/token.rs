@@ -293,9 +293,11 @@ mod tests {
     async fn changes(source: &TokenSource) -> bool {
         source.changed_since_refused();
         let Origin::File(file) = &source.origin else { panic!("a file") };
-        let mut check = file.check();
-        check.result.wait_for(Option::is_some).await.unwrap();
-        source.changed_since_refused()
+        file.check().result.wait_for(Option::is_some).await.unwrap();
+        let changed = source.changed_since_refused();
+        // That began another check, which must not see what the test does next.
+        file.check().result.wait_for(Option::is_some).await.unwrap();
+        changed
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use crate::cli::{Listen, RunArgs};
 use crate::clock::Clock;
 use crate::http;
 use crate::manifest::source::{Options, Source};
+use crate::notifications;
 use crate::operator::shutdown::{self, Hangup};
 use crate::operator::{Ended, Operator, Settings};
 use crate::service;
@@ -32,6 +33,7 @@ pub(super) struct Start {
     /// Further host names under which the port answers.
     pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) notifications: Option<notifications::Settings>,
     /// Whether SIGHUP reloads.
     pub(super) reloads: bool,
 }
@@ -55,6 +57,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         listener,
         allowed: args.allow_host.clone(),
         state_dir: args.state_dir.clone(),
+        notifications: Some(settings::notifications(args)?),
         reloads: true,
     };
     runtime()?.block_on(operate(start))
@@ -62,7 +65,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener, allowed, state_dir, reloads } = start;
+    let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, reloads } = start;
     let (stopper, shutdown) = shutdown::pair();
     let (reload, mut reloaded) = watch::channel(0);
     let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
@@ -80,6 +83,9 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     }
     service::start(board.clone(), clock, shutdown.clone())
         .context("could not start the reports to the service manager")?;
+    if let Some(notifications) = notifications {
+        notifications::start(board.clone(), clock, notifications).context("could not start the notifications")?;
+    }
     info!(
         version = env!("CARGO_PKG_VERSION"),
         api_url = %api.url,

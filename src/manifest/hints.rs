@@ -107,7 +107,7 @@ pub fn as_name(text: &str) -> Option<String> {
 pub(super) fn fitting(field: &str, typed: &str) -> Option<String> {
     match field {
         "from" | "to" => time(typed),
-        "duration" => duration(typed),
+        "duration" | "warn" => duration(typed),
         "name" => as_name(typed),
         _ => None,
     }

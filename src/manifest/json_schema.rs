@@ -119,7 +119,7 @@ mod tests {
                     {"state": "Stopped", "from": "Fri 21:00", "to": "Mon 06:00"},
                     {"state": "Stopped", "from": "22:00", "to": "06:00:30", "days": "Mon-Thu, Sat"},
                     {"state": "Stopped", "from": "12:00", "to": "13:00", "days": ["Mon", "Tue-Fri"]},
-                    {"state": "Running", "cron": "0 9 * * 1-5", "duration": "1h30m"},
+                    {"state": "Running", "cron": "0 9 * * 1-5", "duration": "1h30m", "warn": "15m"},
                 ]},
             },
             "status": {"conditions": [{"type": "Ready"}]},
@@ -241,7 +241,7 @@ mod tests {
         values
     }
 
-    const KEYS: [&str; 32] = [
+    const KEYS: [&str; 33] = [
         "apiVersion",
         "kind",
         "metadata",
@@ -267,6 +267,7 @@ mod tests {
         "days",
         "cron",
         "duration",
+        "warn",
         "reason",
         "until",
         "by",
@@ -359,7 +360,8 @@ mod tests {
             "the window ends before it begins, or at once",
             "the window ends when it begins",
             "the window is longer than a week",
-            "the window has no length",
+            "`duration` is no length of time",
+            "`warn` is",
             "the window never begins",
             "`duration` is not a length of time",
             "`cron`",

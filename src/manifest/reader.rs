@@ -137,7 +137,7 @@ impl<'a> Place<'a> {
                     None if matches!(self.field, "from" | "to") => {
                         "a time is written \"22:00\" or \"Fri 21:00\"".to_owned()
                     }
-                    None if self.field == "duration" => hints::DURATION.to_owned(),
+                    None if matches!(self.field, "duration" | "warn") => hints::DURATION.to_owned(),
                     None => format!("quote it: \"{}\"", clip(text)),
                 }),
             },

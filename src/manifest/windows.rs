@@ -61,6 +61,10 @@ pub struct Window<'a> {
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
+    /// How long before the stop that it causes a notification is sent, such as 15m.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub warn: Option<&'a str>,
 }
 
 /// The three forms of `from` and `to`, for editors.
@@ -143,7 +147,17 @@ impl Window<'_> {
             Err(("", _)) if reader.meant(&["from", "to", "cron", "duration"]) => return None,
             Err((field, finding)) => return reader.check(node.get(field).or(Some(node)), Err(finding)),
         };
-        Some(schedule::Window { state: self.state, span, reason: self.reason.map(Into::into) })
+        let warn = match self.warn.map(|text| length("warn", text)).transpose() {
+            Ok(Some(warn)) if warn > LONGEST => {
+                Err(trouble("warn", "`warn` is longer than a week", "a message a week ahead is forgotten; shorten it"))
+            }
+            warn => warn,
+        };
+        let warn = match warn {
+            Ok(warn) => warn,
+            Err((field, finding)) => return reader.check(node.get(field), Err(finding)),
+        };
+        Some(schedule::Window { state: self.state, span, reason: self.reason.map(Into::into), warn })
     }
 
     fn span(&self) -> Result<Span, Trouble> {
@@ -212,20 +226,10 @@ impl Window<'_> {
         let text = self
             .duration
             .ok_or_else(|| trouble("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;
-        let duration = text.parse::<SignedDuration>().map_err(|_| {
-            let message = format!("`duration` is not a length of time: {}", quoted(text));
-            let hint = match fitting("duration", text).filter(|value| value != text) {
-                Some(value) => format!("write `duration: \"{value}\"`"),
-                None => DURATION.to_owned(),
-            };
-            trouble("duration", message, hint)
-        })?;
+        let duration = length("duration", text)?;
         if duration > LONGEST {
             let hint = "shorten it, or swap the two states";
             return Err(trouble("duration", "the window is longer than a week", hint));
-        }
-        if duration < SignedDuration::from_secs(1) {
-            return Err(trouble("duration", "the window has no length", "write one such as `1h30m`"));
         }
         let span = Span::Cron { cron: Box::new(pattern), duration };
         if span.never() {
@@ -233,6 +237,22 @@ impl Window<'_> {
         }
         Ok(span)
     }
+}
+
+/// A length of time.
+fn length(field: &'static str, text: &str) -> Result<SignedDuration, Trouble> {
+    let length = text.parse::<SignedDuration>().map_err(|_| {
+        let message = format!("`{field}` is not a length of time: {}", quoted(text));
+        let hint = match fitting(field, text).filter(|value| value != text) {
+            Some(value) => format!("write `{field}: \"{value}\"`"),
+            None => DURATION.to_owned(),
+        };
+        trouble(field, message, hint)
+    })?;
+    if length < SignedDuration::from_secs(1) {
+        return Err(trouble(field, format!("`{field}` is no length of time"), "write one such as `1h30m`"));
+    }
+    Ok(length)
 }
 
 fn written(field: &'static str, text: &str) -> Result<Written, Trouble> {

@@ -284,7 +284,8 @@ mod tests {
     fn spec(window: bool, until: Option<i64>) -> Spec {
         let wall = |second| at(second).to_zoned(jiff::tz::TimeZone::UTC).datetime();
         let span = Span::Once { from: wall(100), to: Some(wall(200)) };
-        let windows = Vec::from_iter(window.then_some(Window { state: Desired::Running, span, reason: None }));
+        let windows =
+            Vec::from_iter(window.then_some(Window { state: Desired::Running, span, reason: None, warn: None }));
         Spec {
             app_id: "a".parse().unwrap(),
             state: Desired::Stopped,
@@ -392,7 +393,7 @@ mod tests {
         let days = Days::ALL;
         let (from, to) = (jiff::civil::time(1, 0, 0, 0), jiff::civil::time(2, 0, 0, 0));
         let daily = Span::Recurring { days, from, ends_after: 0, to };
-        let windows = vec![Window { state: Desired::Stopped, span: daily, reason: None }];
+        let windows = vec![Window { state: Desired::Stopped, span: daily, reason: None, warn: None }];
         let same = Spec { schedule: Some(Arc::new(Schedule::new("UTC", windows).unwrap())), ..spec(false, None) };
         assert_eq!((change(&same, 0), transition(&same)), (Some(3_600), None));
     }

@@ -7,11 +7,11 @@ use std::fmt;
 use std::str::FromStr;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident: $advice:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident: $advice:literal,)*) => {
         /// Cause of a decision. Closed: the names are a contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl Reason {
@@ -20,6 +20,13 @@ macro_rules! reasons {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// One sentence about it.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),*).trim_start(),)*
                 }
             }
 

@@ -36,6 +36,8 @@ pub struct Window {
     pub state: Desired,
     pub span: Span,
     pub reason: Option<Arc<str>>,
+    /// How long before the stop that it causes a notification is sent.
+    pub warn: Option<SignedDuration>,
 }
 
 /// Time of a window.
@@ -119,6 +121,11 @@ impl fmt::Display for Days {
     }
 }
 
+/// Hours, minutes and seconds without blanks: `1h30m`.
+pub fn length(duration: SignedDuration) -> String {
+    format!("{duration:#}").replace(' ', "")
+}
+
 /// Hours and minutes; seconds where there are any.
 fn clock(time: Time) -> String {
     let seconds = if time.second() == 0 { String::new() } else { format!(":{:02}", time.second()) };
@@ -146,9 +153,7 @@ impl Span {
                 }
             }
             Self::Cron { cron, duration } => {
-                // Hours, minutes and seconds without blanks: `1h30m`.
-                let length = format!("{duration:#}").replace(' ', "");
-                vec![("cron", cron.as_str().to_owned()), ("duration", length)]
+                vec![("cron", cron.as_str().to_owned()), ("duration", length(*duration))]
             }
         }
     }
@@ -182,6 +187,13 @@ impl Schedule {
     pub fn deciding(&self, at: Timestamp) -> Option<usize> {
         let wall = self.wall(at);
         self.windows.iter().position(|window| self.contains(&window.span, at, wall))
+    }
+
+    /// How long before a stop at `at` a notification is sent: the window that begins says so, or the one that ends.
+    pub fn warning(&self, at: Timestamp) -> Option<SignedDuration> {
+        let before = at.checked_sub(SignedDuration::from_nanos(1)).ok()?;
+        let window = self.deciding(at).or_else(|| self.deciding(before))?;
+        self.windows[window].warn
     }
 
     /// The next moment after `after` at which any window begins or ends: until then the same one decides.
@@ -375,7 +387,7 @@ mod tests {
     use super::*;
 
     fn schedule(zone: &str, spans: Vec<Span>) -> Schedule {
-        let window = |span| Window { state: Desired::Stopped, span, reason: None };
+        let window = |span| Window { state: Desired::Stopped, span, reason: None, warn: None };
         Schedule::new(zone, spans.into_iter().map(window).collect()).unwrap()
     }
 

@@ -230,6 +230,8 @@ pub struct Window<'a> {
     pub when: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<String>,
 }
 
 impl<'a> From<&'a schedule::Schedule> for Schedule<'a> {
@@ -238,6 +240,7 @@ impl<'a> From<&'a schedule::Schedule> for Schedule<'a> {
             state: window.state.as_str(),
             when: window.span.fields().into_iter().collect(),
             reason: window.reason.as_deref(),
+            warn: window.warn.map(schedule::length),
         };
         Self { time_zone: &schedule.zone_name, windows: schedule.windows.iter().map(window).collect() }
     }

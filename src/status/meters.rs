@@ -51,6 +51,7 @@ pub struct Meters {
     api_wait: Timed,
     edit_to_action: Histogram,
     workqueue_depth: Gauge,
+    notifications: Family<Two, Counter>,
     /// Milliseconds since the epoch; 0 before the first scan. Written by the source of manifests.
     scanned: OnceLock<Arc<AtomicU64>>,
 }
@@ -71,6 +72,7 @@ impl Default for Meters {
             // From 10 ms to the minutes that a bulk of edits waits for its budget.
             edit_to_action: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             workqueue_depth: Gauge::default(),
+            notifications: Family::default(),
             scanned: OnceLock::new(),
         }
     }
@@ -111,6 +113,11 @@ impl Meters {
     /// Records the time from an edit to its first call.
     pub fn edit_acted_on(&self, after: Duration) {
         self.edit_to_action.observe(after.as_secs_f64());
+    }
+
+    /// Counts a notification that was delivered, or not.
+    pub fn notified(&self, service: &'static str, result: &'static str) {
+        self.notifications.get_or_create(&[("service", service), ("result", result)]).inc();
     }
 
     /// Sets the number of calls that wait to be sent.
@@ -168,6 +175,7 @@ impl Meters {
             Unit::Seconds,
             self.edit_to_action.clone(),
         );
+        registry.register("notifications", "Notifications, by service and result", self.notifications.clone());
         registry.register("workqueue_depth", "Stops and starts that wait to be sent", self.workqueue_depth.clone());
     }
 }

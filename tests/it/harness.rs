@@ -29,9 +29,15 @@ pub(crate) const B: &str = "60c72b2f9b1e8d001c8e4f3b";
 
 /// Waits until `done`, or fails with the text of `state`.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool, state: impl Fn() -> String) {
+pub(crate) fn wait_until(what: &str, done: impl FnMut() -> bool, state: impl Fn() -> String) {
+    wait_within(DEADLINE, what, done, state);
+}
+
+/// Waits until `done` for at most `limit`.
+#[track_caller]
+pub(crate) fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool, state: impl Fn() -> String) {
     let step = Duration::from_millis(5);
-    for _ in 0..DEADLINE.as_millis() / step.as_millis() {
+    for _ in 0..limit.as_millis() / step.as_millis() {
         if done() {
             return;
         }

@@ -13,6 +13,7 @@ mod hostile;
 mod import;
 mod log;
 mod losing;
+mod notifications;
 mod pipes;
 mod port;
 mod process;

@@ -1,0 +1,510 @@
+//! Messages to people: one for each cause, to Discord, Slack or another webhook.
+//!
+//! Reads the status board, in a thread of its own. Each webhook has a queue of limited length: one that hangs loses
+//! messages, which are counted, and delays neither the others nor the operator.
+
+pub mod causes;
+pub mod hook;
+pub mod message;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tracing::{info, warn};
+
+use self::causes::{Causes, Kept, Level, Present, Trouble};
+use self::hook::Hook;
+use self::message::Message;
+use crate::clock::Clock;
+use crate::reconcile::app::AppName;
+use crate::reconcile::condition::Truth;
+use crate::reconcile::reason::Reason;
+use crate::reconcile::state::{Desired, Observed};
+use crate::status::Board;
+use crate::status::app::App;
+
+/// Messages that wait for one webhook; further ones are lost.
+const WAITING: usize = 32;
+/// Shortest time between two reads of the board: a bulk of changes is one message.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Calls that are verified within this time are one message.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(30);
+/// How long the first messages are one summary.
+const START: SignedDuration = SignedDuration::from_secs(60);
+/// File of the causes that people were told about, below `--state-dir`.
+const FILE: &str = "notifications.json";
+
+/// Receivers of messages.
+#[derive(Debug)]
+pub struct Settings {
+    pub hooks: Vec<Hook>,
+    pub level: Level,
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Sends messages until the process ends. Does nothing without a webhook.
+pub fn start(board: Board, clock: Clock, settings: Settings) -> io::Result<()> {
+    let Settings { hooks, level, state_dir } = settings;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("notifications".into());
+    thread.spawn(move || {
+        runtime.block_on(async move {
+            let queues = hooks.into_iter().map(|hook| {
+                let (sender, receiver) = channel(WAITING);
+                let service = hook.service.as_str();
+                tokio::spawn(serve(hook, receiver, board.clone()));
+                (service, sender)
+            });
+            let queues: Vec<(&'static str, Sender<Message>)> = queues.collect();
+            let file = state_dir.map(|directory| directory.join(FILE));
+            let meters = board.clone();
+            watch(board, clock, level, file, |message| {
+                info!(event = message.event(), level = message.level().as_str(), "notification");
+                for (service, queue) in &queues {
+                    if queue.try_send(message.clone()).is_err() {
+                        warn!(service, "a notification is lost: too many wait for the service");
+                        meters.meters().notified(service, "lost");
+                    }
+                }
+            })
+            .await;
+        });
+    })?;
+    Ok(())
+}
+
+/// Delivers the messages of one webhook, one after the other.
+async fn serve(hook: Hook, mut messages: Receiver<Message>, board: Board) {
+    while let Some(message) = messages.recv().await {
+        let delivery = hook.deliver(&message).await;
+        board.meters().notified(hook.service.as_str(), delivery.as_str());
+    }
+}
+
+/// Reads the board whenever it changes, and sends the messages that are due.
+pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBuf>, mut send: impl FnMut(Message)) {
+    let mut changes = board.changes();
+    board.started().await;
+    let restored = file.as_deref().and_then(restore);
+    let mut watcher = Watcher::new(restored, clock.wall());
+    let mut kept = watcher.causes.kept();
+    loop {
+        changes.mark_unchanged();
+        let now = clock.wall();
+        for message in watcher.look(&board, now) {
+            if message.level() >= level {
+                send(message);
+            }
+        }
+        if let Some(file) = &file
+            && kept != watcher.causes.kept()
+        {
+            kept = watcher.causes.kept();
+            if let Err(error) = keep(file, &kept) {
+                warn!(%error, file = %file.display(), "could not write the open notifications");
+            }
+        }
+        let wait = watcher
+            .next()
+            .map_or(Duration::MAX, |next| Duration::try_from(next.duration_since(clock.wall())).unwrap_or_default());
+        tokio::select! {
+            more = changes.changed() => if more.is_err() {
+                return;
+            },
+            () = tokio::time::sleep(wait.min(Duration::from_hours(1))) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What people were told, and what is to be told.
+#[derive(Debug)]
+struct Watcher {
+    causes: Causes,
+    /// Until when the first messages are one summary; `None` where an earlier process sent them.
+    summary_until: Option<Timestamp>,
+    /// The last verified call of each app.
+    verified: Option<BTreeMap<AppName, Timestamp>>,
+    /// Verified calls that are not told yet, and when they are.
+    done: BTreeMap<Cow<'static, str>, (Timestamp, BTreeSet<AppName>)>,
+    /// Scheduled stops that were announced.
+    announced: BTreeSet<(Timestamp, AppName)>,
+    /// When the next scheduled stop is to be announced.
+    announce_at: Option<Timestamp>,
+}
+
+impl Watcher {
+    fn new(restored: Option<Causes>, now: Timestamp) -> Self {
+        let summary_until = restored.is_none().then(|| later(now, START));
+        Self {
+            causes: restored.unwrap_or_default(),
+            summary_until,
+            verified: None,
+            done: BTreeMap::new(),
+            announced: BTreeSet::new(),
+            announce_at: None,
+        }
+    }
+
+    fn look(&mut self, board: &Board, now: Timestamp) -> Vec<Message> {
+        let apps = board.apps();
+        let mut reports = self.causes.observe(present(board, apps.iter().map(AsRef::as_ref)), now);
+        let mut messages = Vec::new();
+        if let Some(until) = self.summary_until {
+            if !reports.is_empty() {
+                reports.extend(self.causes.tell_all(now));
+                messages.push(Message::Summary(std::mem::take(&mut reports)));
+            }
+            self.summary_until = Some(until).filter(|until| now < *until && messages.is_empty());
+        }
+        messages.extend(reports.into_iter().map(Message::Cause));
+        messages.extend(self.done(apps.iter().map(AsRef::as_ref), now));
+        messages.extend(self.scheduled(apps.iter().map(AsRef::as_ref), now));
+        messages
+    }
+
+    /// Scheduled stops that are near.
+    fn scheduled<'a>(&mut self, apps: impl Iterator<Item = &'a App>, now: Timestamp) -> Vec<Message> {
+        self.announced.retain(|(at, _)| *at > now);
+        self.announce_at = None;
+        let mut near: BTreeMap<(Timestamp, Option<Arc<str>>), Vec<AppName>> = BTreeMap::new();
+        for app in apps {
+            let Some((at, Desired::Stopped)) = app.next_transition else { continue };
+            let schedule = app.declared.spec().and_then(|spec| spec.schedule.as_ref());
+            let Some(schedule) =
+                schedule.filter(|schedule| schedule.windows.iter().any(|window| window.warn.is_some()))
+            else {
+                continue;
+            };
+            if app.suspended() || app.observed != Observed::Running {
+                continue;
+            }
+            let Some(warn_at) = schedule.warning(at).and_then(|warn| at.checked_sub(warn).ok()) else { continue };
+            if warn_at > now {
+                self.announce_at = Some(self.announce_at.map_or(warn_at, |next| next.min(warn_at)));
+            } else if self.announced.insert((at, app.name().clone())) {
+                let reason = schedule.deciding(at).and_then(|window| schedule.windows[window].reason.clone());
+                near.entry((at, reason)).or_default().push(app.name().clone());
+            }
+        }
+        near.into_iter().map(|((at, reason), apps)| Message::ScheduledStop { at, apps, reason }).collect()
+    }
+
+    /// The calls that were verified since the last look, when it is time to tell them.
+    fn done<'a>(&mut self, apps: impl Iterator<Item = &'a App>, now: Timestamp) -> Vec<Message> {
+        let mut verified = BTreeMap::new();
+        for app in apps {
+            let Some(action) = app.last_action.as_ref().filter(|action| action.result == "Verified") else { continue };
+            verified.insert(app.name().clone(), action.at);
+            let is_new = |before: &BTreeMap<AppName, Timestamp>| before.get(app.name()) != Some(&action.at);
+            if self.verified.as_ref().is_some_and(is_new) {
+                let (_, apps) =
+                    self.done.entry(action.action.clone()).or_insert_with(|| (later(now, TOGETHER), BTreeSet::new()));
+                apps.insert(app.name().clone());
+            }
+        }
+        self.verified = Some(verified);
+        let due = self.done.extract_if(.., |_, (at, _)| *at <= now);
+        due.map(|(action, (_, apps))| Message::Done { action, apps: apps.into_iter().collect() }).collect()
+    }
+
+    fn next(&self) -> Option<Timestamp> {
+        self.done.values().map(|(at, _)| *at).chain(self.causes.next()).chain(self.announce_at).min()
+    }
+}
+
+/// Reasons that are no trouble: all is well, work is going on, or a person wants it so.
+const QUIET: [Reason; 8] = [
+    Reason::Settled,
+    Reason::Stopping,
+    Reason::Starting,
+    Reason::Drifted,
+    Reason::BeingCreated,
+    Reason::Suspended,
+    Reason::PolicyForbids,
+    Reason::DryRun,
+];
+
+/// Reasons that only a person can end, although the operator keeps trying.
+const NEEDS_PERSON: [Reason; 4] =
+    [Reason::AccountBlocked, Reason::AccountForbidden, Reason::SourceUnavailable, Reason::ClockDoubtful];
+
+/// What the board shows to be wrong.
+fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
+    let daemon = board.daemon();
+    let mut troubles: BTreeMap<Reason, Trouble> = BTreeMap::new();
+    let new = |reason: Reason| {
+        let level = if NEEDS_PERSON.contains(&reason) { Level::Person } else { Level::Warning };
+        Trouble { level, apps: Vec::new(), detail: None }
+    };
+    let limiter = &daemon.governor;
+    for (reason, holds) in [
+        (Reason::ApiUnavailable, limiter.breaker_open),
+        (Reason::AccountBlocked, limiter.account_blocked),
+        (Reason::AccountForbidden, limiter.account_forbidden),
+    ] {
+        if holds {
+            troubles.insert(reason, new(reason));
+        }
+    }
+    if daemon.source.loaded && !daemon.source.available {
+        let detail = daemon.source.trouble.clone();
+        troubles.insert(Reason::SourceUnavailable, Trouble { detail, ..new(Reason::SourceUnavailable) });
+    }
+    if daemon.source.errors > 0 {
+        let detail = daemon.source.problems.first().cloned();
+        let trouble = Trouble { level: Level::Person, detail, ..new(Reason::InvalidManifest) };
+        troubles.insert(Reason::InvalidManifest, trouble);
+    }
+    if let Some(cause) = &daemon.observation.incomplete {
+        let detail = Some(cause.clone());
+        troubles.insert(Reason::ObservationIncomplete, Trouble { detail, ..new(Reason::ObservationIncomplete) });
+    }
+    // While the first list is arriving, an app that was not seen yet is no trouble.
+    let is_early = !daemon.observation.complete_once && daemon.observation.incomplete.is_none();
+    for app in apps {
+        let reason = app.reason();
+        let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete);
+        let is_stalled = app.conditions.stalled == Truth::True;
+        if QUIET.contains(&reason) || (is_unseen && is_early) || (app.conditions.ready == Truth::True && !is_stalled) {
+            continue;
+        }
+        let trouble = troubles.entry(reason).or_insert_with(|| new(reason));
+        if is_stalled {
+            trouble.level = Level::Person;
+        }
+        if trouble.detail.is_none() && !reason.is_account_wide() {
+            trouble.detail = Some(app.message.as_ref().into());
+        }
+        trouble.apps.push(app.name().clone());
+    }
+    Present { troubles, is_complete: daemon.source.loaded && daemon.observation.complete_once }
+}
+
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// The causes that an earlier process told; `None` without such a file.
+fn restore(file: &Path) -> Option<Causes> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                warn!(%error, file = %file.display(), "could not read the open notifications");
+            }
+            return None;
+        }
+    };
+    match serde_json::from_slice::<Vec<Kept>>(&text) {
+        Ok(kept) => Some(Causes::restore(&kept)),
+        Err(error) => {
+            warn!(%error, file = %file.display(), "could not read the open notifications");
+            None
+        }
+    }
+}
+
+fn keep(file: &Path, kept: &[Kept]) -> io::Result<()> {
+    let new = file.with_extension("json.new");
+    fs::write(&new, serde_json::to_vec(kept)?)?;
+    fs::rename(&new, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::condition::Conditions;
+    use crate::reconcile::desired::{Declared, Object, Place, Spec, Standing};
+    use crate::reconcile::labels::Labels;
+    use crate::reconcile::schedule::{Schedule, Span, Window};
+    use crate::status::app::LastAction;
+    use crate::status::{Daemon, Observation, SourceStatus};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn app(name: &str, reason: Reason, stalled: bool) -> App {
+        let name: AppName = name.parse().unwrap();
+        let ready = if reason == Reason::Settled { Truth::True } else { Truth::False };
+        let stalled = if stalled { Truth::True } else { Truth::False };
+        let place = Place { file: "f".into(), line: 1 };
+        App {
+            declared: Arc::new(Declared { name, object: None, place, standing: Standing::Sound }),
+            generation: 1,
+            revision: "r".into(),
+            target: None,
+            observed: Observed::Running,
+            observed_at: None,
+            conditions: Conditions { ready, reconciling: Truth::False, stalled, reason },
+            since: [Timestamp::UNIX_EPOCH; 3],
+            message: "a message".into(),
+            last_action: None,
+            next_look_at: None,
+            next_transition: None,
+        }
+    }
+
+    fn board(apps: Vec<App>) -> Board {
+        let board = Board::default();
+        board.set_daemon(Daemon {
+            source: SourceStatus { loaded: true, available: true, ..SourceStatus::default() },
+            observation: Observation { complete_once: true, ..Observation::default() },
+            ..Daemon::default()
+        });
+        for app in apps {
+            board.set_app(&app.name().clone(), app);
+        }
+        board
+    }
+
+    /// The messages of each look, in short.
+    fn looks(watcher: &mut Watcher, board: &Board, seconds: &[i64]) -> Vec<String> {
+        let short = |second: i64, message: &Message| match message {
+            Message::Cause(report) => {
+                let apps = report.trouble.apps.len();
+                format!("{second}: {} {} {apps} {}", message.event(), report.reason, message.level().as_str())
+            }
+            Message::Summary(reports) => format!("{second}: summary of {}", reports.len()),
+            Message::Done { action, apps } => format!("{second}: {action} {}", apps.len()),
+            Message::ScheduledStop { at, apps, .. } => format!("{second}: stop at {at} {}", apps.len()),
+        };
+        let look = |second: &i64| {
+            let messages = watcher.look(board, at(*second));
+            messages.iter().map(|message| short(*second, message)).collect::<Vec<_>>()
+        };
+        seconds.iter().flat_map(look).collect()
+    }
+
+    #[test]
+    fn a_cause_of_many_apps_is_one_message() {
+        let board = board(vec![
+            app("a", Reason::BackingOff, false),
+            app("b", Reason::BackingOff, false),
+            app("c", Reason::AppNotFound, true),
+            app("d", Reason::Settled, false),
+            app("e", Reason::Suspended, false),
+            app("f", Reason::Stopping, false),
+        ]);
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let told = looks(&mut watcher, &board, &[0, 29, 30, 31]);
+        assert_eq!(told, ["30: began BackingOff 2 warning", "30: began AppNotFound 1 person"]);
+        for name in ["a", "b", "c"] {
+            board.set_app(&name.parse().unwrap(), app(name, Reason::Settled, false));
+        }
+        let told = looks(&mut watcher, &board, &[40, 99, 100, 101]);
+        assert_eq!(told, ["100: ended BackingOff 2 warning", "100: ended AppNotFound 1 person"]);
+    }
+
+    #[test]
+    fn the_first_messages_of_a_process_are_one() {
+        let new = || board(vec![app("a", Reason::BackingOff, false), app("b", Reason::AppNotFound, true)]);
+        let board = new();
+        let mut watcher = Watcher::new(None, at(0));
+        let mut told = looks(&mut watcher, &board, &[0, 30, 31]);
+        board.set_app(&"c".parse().unwrap(), app("c", Reason::Contested, false));
+        told.extend(looks(&mut watcher, &board, &[40, 70]));
+        assert_eq!(told, ["30: summary of 2", "70: began Contested 1 warning"]);
+    }
+
+    #[test]
+    fn what_concerns_the_account_or_the_source_needs_no_app() {
+        let board = board(vec![]);
+        let mut daemon = board.daemon();
+        daemon.governor.account_blocked = true;
+        daemon.source.available = false;
+        board.set_daemon(daemon);
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let told = looks(&mut watcher, &board, &[0, 30]);
+        assert_eq!(told, ["30: began SourceUnavailable 0 person", "30: began AccountBlocked 0 person"]);
+    }
+
+    #[test]
+    fn apps_that_the_first_list_has_not_shown_yet_are_no_trouble() {
+        let board = board(vec![app("a", Reason::NotObserved, false)]);
+        let mut daemon = board.daemon();
+        daemon.observation.complete_once = false;
+        board.set_daemon(daemon.clone());
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        assert_eq!(looks(&mut watcher, &board, &[0, 30, 300]), [""; 0]);
+        daemon.observation.complete_once = true;
+        board.set_daemon(daemon);
+        assert_eq!(looks(&mut watcher, &board, &[300, 330]), ["330: began NotObserved 1 warning"]);
+    }
+
+    #[test]
+    fn verified_calls_are_gathered() {
+        let verified = |name: &str, second| {
+            let action = LastAction {
+                action: "stop".into(),
+                at: at(second),
+                result: "Verified".into(),
+                ..LastAction::default()
+            };
+            App { last_action: Some(Arc::new(action)), ..app(name, Reason::Settled, false) }
+        };
+        let board = board(vec![verified("a", -100)]);
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        assert_eq!(looks(&mut watcher, &board, &[0, 60]), [""; 0], "it was before this process");
+        board.set_app(&"b".parse().unwrap(), verified("b", 61));
+        assert_eq!(looks(&mut watcher, &board, &[61]), [""; 0]);
+        board.set_app(&"c".parse().unwrap(), verified("c", 62));
+        assert_eq!(looks(&mut watcher, &board, &[62, 90, 91, 200]), ["91: stop 2"]);
+    }
+
+    #[test]
+    fn a_scheduled_stop_is_announced_once_and_in_time() {
+        let stop = at(1_000);
+        let wall = |moment: Timestamp| moment.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        let span = Span::Once { from: wall(stop), to: None };
+        let warn = Some(SignedDuration::from_mins(10));
+        let window = Window { state: Desired::Stopped, span, reason: Some("night".into()), warn };
+        let spec = Spec {
+            app_id: "a".parse().unwrap(),
+            state: Desired::Running,
+            override_: None,
+            policy: None,
+            suspend: None,
+            schedule: Some(Arc::new(Schedule::new("UTC", vec![window]).unwrap())),
+        };
+        let due = |name: &str| {
+            let mut app = app(name, Reason::Settled, false);
+            let (labels, annotations) = (Labels::default(), Labels::default());
+            let object = Object { name: name.parse().unwrap(), labels, annotations, spec: spec.clone() };
+            Arc::make_mut(&mut app.declared).object = Some(Arc::new(object));
+            app.next_transition = Some((stop, Desired::Stopped));
+            app
+        };
+        let board = board(vec![due("a"), due("b")]);
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        assert_eq!(looks(&mut watcher, &board, &[0]), [""; 0]);
+        assert_eq!(watcher.next(), Some(at(400)));
+        assert_eq!(looks(&mut watcher, &board, &[399, 400, 401, 999]), [format!("400: stop at {stop} 2")]);
+    }
+
+    #[test]
+    fn open_causes_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        assert!(restore(&file).is_none());
+        let board = board(vec![app("a", Reason::BackingOff, false)]);
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        looks(&mut watcher, &board, &[0, 30]);
+        keep(&file, &watcher.causes.kept()).unwrap();
+        let mut next = Watcher::new(restore(&file), at(100));
+        assert_eq!(looks(&mut next, &board, &[100, 200]), [""; 0], "people know it already");
+        fs::write(&file, "[{").unwrap();
+        assert!(restore(&file).is_none());
+    }
+}

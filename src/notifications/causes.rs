@@ -1,0 +1,300 @@
+//! The causes that people are told about, and when.
+//!
+//! A cause is one reason for all apps that have it: an outage is one message, not one for each app. It is announced when
+//! it has lasted for a while, again at long intervals, and ended once it has been gone for a while. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::reconcile::app::AppName;
+use crate::reconcile::reason::Reason;
+
+/// How long a cause must have lasted before it is announced.
+const ANNOUNCED_AFTER: SignedDuration = SignedDuration::from_secs(30);
+/// Least time between two messages about a cause that goes on.
+const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(6);
+/// How long a cause must have been gone before it has ended.
+const ENDED_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// A cause that returns within this time is the old one. If it stays as long, people are told that it goes on.
+const JOINED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// Importance of a message. `--notify-level` is the least one that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// What the operator did.
+    Info,
+    /// Trouble that may end by itself, and scheduled stops that are to be announced.
+    Warning,
+    /// Trouble that only a person can end.
+    Person,
+}
+
+impl Level {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Person => "person",
+        }
+    }
+}
+
+/// A cause as it is at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub level: Level,
+    /// The apps that have it.
+    pub apps: Vec<AppName>,
+    /// The first app's message, or that of the daemon.
+    pub detail: Option<Arc<str>>,
+}
+
+/// What is wrong at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    pub troubles: BTreeMap<Reason, Trouble>,
+    /// Whether everything else is known to be fine. Not so before the first complete list of apps.
+    pub is_complete: bool,
+}
+
+/// What a message says about a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Began,
+    Continues,
+    Ended,
+}
+
+/// A message about one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub event: Event,
+    pub reason: Reason,
+    pub since: Timestamp,
+    /// Its last state.
+    pub trouble: Trouble,
+}
+
+/// One cause over time.
+#[derive(Debug, Clone)]
+struct Cause {
+    since: Timestamp,
+    /// Time of the last message about it.
+    told: Option<Timestamp>,
+    /// Since when it has been gone.
+    gone: Option<Timestamp>,
+    /// Whether people were told that it ended.
+    ended: bool,
+    /// When it returned after that.
+    returned: Option<Timestamp>,
+    trouble: Trouble,
+}
+
+/// A cause that people were told about, as it is kept over a restart.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    pub reason: String,
+    pub since: Timestamp,
+    pub told: Timestamp,
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Causes(BTreeMap<Reason, Cause>);
+
+impl Causes {
+    /// Continues with the causes of an earlier process. A reason that is unknown now is left out.
+    pub fn restore(kept: &[Kept]) -> Self {
+        let levels = [Level::Info, Level::Warning, Level::Person];
+        let restore = |kept: &Kept| {
+            let level = levels.into_iter().find(|level| level.as_str() == kept.level)?;
+            let trouble = Trouble { level, apps: Vec::new(), detail: None };
+            let (since, told) = (kept.since, Some(kept.told));
+            let cause = Cause { since, told, gone: None, ended: false, returned: None, trouble };
+            Some((kept.reason.parse().ok()?, cause))
+        };
+        Self(kept.iter().filter_map(restore).collect())
+    }
+
+    /// The causes that people were told about and that have not ended.
+    pub fn kept(&self) -> Vec<Kept> {
+        let open = self.0.iter().filter(|(_, cause)| !cause.ended);
+        open.filter_map(|(reason, cause)| {
+            let level = cause.trouble.level.as_str().to_owned();
+            Some(Kept { reason: reason.as_str().to_owned(), since: cause.since, told: cause.told?, level })
+        })
+        .collect()
+    }
+
+    /// Takes the present troubles, and returns the messages that are due.
+    pub fn observe(&mut self, present: Present, now: Timestamp) -> Vec<Report> {
+        let Present { troubles, is_complete } = present;
+        for (reason, cause) in &mut self.0 {
+            if !troubles.contains_key(reason) {
+                // Nothing is known to be gone before everything was seen.
+                cause.gone = if is_complete { cause.gone.or(Some(now)) } else { None };
+            }
+        }
+        for (reason, trouble) in troubles {
+            let new =
+                || Cause { since: now, told: None, gone: None, ended: false, returned: None, trouble: trouble.clone() };
+            let cause = self.0.entry(reason).or_insert_with(new);
+            if std::mem::take(&mut cause.ended) {
+                cause.returned = Some(now);
+            }
+            (cause.trouble, cause.gone) = (trouble, None);
+        }
+        let mut reports = Vec::new();
+        for (reason, cause) in &mut self.0 {
+            let Some(event) = cause.due(now) else { continue };
+            match event {
+                Event::Began | Event::Continues => (cause.told, cause.returned) = (Some(now), None),
+                Event::Ended => cause.ended = true,
+            }
+            let is_silent = event == Event::Ended && (cause.told.is_none() || cause.returned.is_some());
+            if !is_silent {
+                reports.push(Report { event, reason: *reason, since: cause.since, trouble: cause.trouble.clone() });
+            }
+        }
+        self.0.retain(|_, cause| !cause.is_forgotten(now));
+        reports
+    }
+
+    /// The present causes that people were not told about yet. They count as told.
+    pub fn tell_all(&mut self, now: Timestamp) -> Vec<Report> {
+        let new = self.0.iter_mut().filter(|(_, cause)| cause.told.is_none() && cause.gone.is_none());
+        new.map(|(reason, cause)| {
+            cause.told = Some(now);
+            Report { event: Event::Began, reason: *reason, since: cause.since, trouble: cause.trouble.clone() }
+        })
+        .collect()
+    }
+
+    /// The next moment at which something is due if nothing changes.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.0.values().filter_map(Cause::next).min()
+    }
+}
+
+impl Cause {
+    /// What is to be said about it now. A cause that was never announced ends in silence.
+    fn due(&self, now: Timestamp) -> Option<Event> {
+        let (event, at) = self.following()?;
+        (at <= now).then_some(event)
+    }
+
+    fn following(&self) -> Option<(Event, Timestamp)> {
+        match (self.gone, self.told) {
+            _ if self.ended => None,
+            (Some(gone), _) => Some((Event::Ended, later(gone, ENDED_AFTER))),
+            (None, None) => Some((Event::Began, later(self.since, ANNOUNCED_AFTER))),
+            (None, Some(told)) => {
+                let again = later(told, AGAIN_AFTER);
+                let returned = self.returned.map_or(again, |returned| later(returned, JOINED_WITHIN));
+                Some((Event::Continues, again.min(returned)))
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Timestamp> {
+        self.following().map(|(_, at)| at).or_else(|| Some(later(self.gone?, ENDED_AFTER + JOINED_WITHIN)))
+    }
+
+    fn is_forgotten(&self, now: Timestamp) -> bool {
+        let ended = self.gone.filter(|_| self.ended);
+        ended.is_some_and(|gone| self.told.is_none() || later(gone, ENDED_AFTER + JOINED_WITHIN) <= now)
+    }
+}
+
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn present(reasons: &[Reason]) -> Present {
+        let trouble = |reason: &Reason| (*reason, Trouble { level: Level::Warning, apps: Vec::new(), detail: None });
+        Present { troubles: reasons.iter().map(trouble).collect(), is_complete: true }
+    }
+
+    /// Observes an outage during some spans of time, each second; returns the second and the event of each message.
+    fn events(outages: &[(i64, i64)], until: i64) -> Vec<(i64, Event)> {
+        let mut causes = Causes::default();
+        (0..until)
+            .flat_map(|second| {
+                let is_out = outages.iter().any(|(from, to)| (from..to).contains(&&second));
+                let reasons: &[Reason] = if is_out { &[Reason::ApiUnavailable] } else { &[] };
+                let reports = causes.observe(present(reasons), at(second));
+                reports.into_iter().map(move |report| (second, report.event)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_cause_is_told_after_a_while_and_ended_once() {
+        use Event::{Began, Continues, Ended};
+        for (outages, expected) in [
+            // Too short to be told.
+            (vec![(0, 20)], vec![]),
+            (vec![(0, 20), (100, 120)], vec![]),
+            // A short gap neither ends it nor begins it anew.
+            (vec![(0, 29), (31, 40)], vec![(31, Began), (100, Ended)]),
+            (vec![(0, 20), (25, 100)], vec![(30, Began), (160, Ended)]),
+            (vec![(0, 100), (150, 200)], vec![(30, Began), (260, Ended)]),
+            // It joins the old message if it returns soon, and ends without another one.
+            (vec![(0, 100), (300, 400)], vec![(30, Began), (160, Ended)]),
+            (vec![(0, 100), (300, 1_000)], vec![(30, Began), (160, Ended), (900, Continues), (1_060, Ended)]),
+            // Later it is a new one.
+            (vec![(0, 100), (900, 1_000)], vec![(30, Began), (160, Ended), (930, Began), (1_060, Ended)]),
+            (vec![(0, 50_000)], vec![(30, Began), (21_630, Continues), (43_230, Continues), (50_060, Ended)]),
+        ] {
+            assert_eq!(events(&outages, 51_000), expected, "{outages:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_moment_is_that_of_the_next_message() {
+        let mut causes = Causes::default();
+        let outage = present(&[Reason::ApiUnavailable]);
+        let mut observe = |present: &Present, second| {
+            let told = causes.observe(present.clone(), at(second)).len();
+            (told, causes.next().map(|next| next.as_second() - at(0).as_second()))
+        };
+        assert_eq!(observe(&present(&[]), 0), (0, None));
+        assert_eq!(observe(&outage, 0), (0, Some(30)));
+        assert_eq!(observe(&outage, 30), (1, Some(30 + 21_600)));
+        assert_eq!(observe(&present(&[]), 100), (0, Some(160)));
+        assert_eq!(observe(&present(&[]), 160), (1, Some(100 + 660)));
+        assert_eq!(observe(&present(&[]), 760), (0, None), "it is forgotten");
+    }
+
+    #[test]
+    fn a_restart_continues_the_causes_that_were_told() {
+        let mut before = Causes::default();
+        let outage = present(&[Reason::ApiUnavailable, Reason::AppNotFound]);
+        before.observe(present(&[Reason::ApiUnavailable]), at(0));
+        before.observe(outage.clone(), at(30));
+        let kept = before.kept();
+        assert_eq!(kept.len(), 1, "the other one was not told yet");
+        let mut after = Causes::restore(&kept);
+        assert_eq!(after.kept(), kept);
+        // The first list takes long.
+        let unknown = Present::default();
+        assert_eq!(after.observe(unknown.clone(), at(100)), []);
+        assert_eq!(after.observe(unknown, at(400)), []);
+        assert_eq!(after.observe(outage, at(401)), []);
+        assert_eq!(after.observe(present(&[]), at(410)), []);
+        let ended = after.observe(present(&[]), at(470));
+        assert_eq!((ended.len(), ended[0].event, ended[0].since), (1, Event::Ended, at(0)));
+    }
+}
