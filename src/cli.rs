@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::{SignedDuration, SpanRelativeTo, Timestamp};
 
 use crate::budget::Budget;
+use crate::manifest::schema::state_meant;
 use crate::reconcile::labels::Selector;
+use crate::reconcile::state::Desired;
 
 /// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
 ///
@@ -149,6 +152,22 @@ pub enum Command {
         2026-12-24T02:00 --next 10"
     )]
     Explain(ExplainArgs),
+    /// Set another desired state for a while, by an edit of the manifest
+    #[command(
+        after_help = "The file is edited in place: everything outside `spec.override` stays as it is, and the change is printed. \
+        No daemon and no token are needed.\n\nExamples:\n  campos-operator override ticket-bot Running --for 4h --reason hotfix\n  \
+        campos-operator override ticket-bot Stopped --until 2026-11-27T03:00:00Z\n  campos-operator override ticket-bot --clear"
+    )]
+    Override(OverrideArgs),
+    /// Suspend an app by an edit of its manifest: the operator observes it, and never calls it
+    #[command(
+        after_help = "Examples:\n  campos-operator suspend ticket-bot --reason migration\n  campos-operator suspend ticket-bot \
+        --for 2d --reason migration --dry-run"
+    )]
+    Suspend(SuspendArgs),
+    /// Remove `suspend` from the manifest of an app
+    #[command(after_help = "Example:\n  campos-operator resume ticket-bot")]
+    Resume(ResumeArgs),
     /// Print shell completions
     #[command(after_help = "Examples:\n  campos-operator completions bash > \
         ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
@@ -208,6 +227,63 @@ pub struct ManifestArgs {
     pub manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub rules: RulesArgs,
+}
+
+/// The app whose manifest is edited.
+#[derive(Debug, Clone, Args)]
+pub struct EditArgs {
+    /// Name of the app, or its appId
+    pub name: String,
+    /// Print the change, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct OverrideArgs {
+    #[command(flatten)]
+    pub edit: EditArgs,
+    /// The desired state until the end: Running or Stopped
+    #[arg(value_parser = state, required_unless_present = "clear")]
+    pub state: Option<Desired>,
+    /// How long it lasts, such as 4h or 2d
+    #[arg(long = "for", value_name = "TIME", value_parser = length, conflicts_with = "until")]
+    pub for_: Option<SignedDuration>,
+    /// When it ends: RFC 3339, such as 2026-11-27T03:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// The reason, for people
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The person who decided it [default: user.name of git, otherwise USER]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Remove the override
+    #[arg(long, conflicts_with_all = ["state", "for_", "until", "reason", "by"])]
+    pub clear: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SuspendArgs {
+    #[command(flatten)]
+    pub edit: EditArgs,
+    /// How long it lasts, such as 4h or 2d
+    #[arg(long = "for", value_name = "TIME", value_parser = length, conflicts_with = "until")]
+    pub for_: Option<SignedDuration>,
+    /// When it ends: RFC 3339, such as 2026-11-27T03:00:00Z [default: when you resume it]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// The reason, for people
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub edit: EditArgs,
 }
 
 /// Which files below a directory are read.
@@ -699,6 +775,26 @@ fn budget(text: &str) -> Result<Budget, String> {
 }
 
 /// A time such as `90s`, `2m` or `1h 30m`; between a tenth of a second and a week.
+fn state(text: &str) -> Result<Desired, String> {
+    let states = [Desired::Running, Desired::Stopped];
+    states.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| {
+        let meant = state_meant(text).map(|state| format!("; did you mean {state}?"));
+        format!("expected Running or Stopped{}", meant.unwrap_or_default())
+    })
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "expected a time as in RFC 3339, such as 2026-11-27T03:00:00Z".to_owned())
+}
+
+/// A length of time, which may have days.
+fn length(text: &str) -> Result<SignedDuration, String> {
+    let hint = "expected a length of time with a unit, such as 90m, 4h or 2d";
+    let span: jiff::Span = text.parse().map_err(|_| hint)?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| hint)?;
+    if length < SignedDuration::from_secs(1) { Err(hint.into()) } else { Ok(length) }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let hint = "expected a time with a unit, such as 500ms, 60s, 2m or 1h30m";
     let signed: jiff::SignedDuration = text.parse().map_err(|_| hint)?;

@@ -3,6 +3,7 @@
 mod client;
 mod demo;
 mod describe;
+mod edit;
 mod explain;
 mod get;
 mod health;
@@ -89,6 +90,8 @@ fn meant(word: &str) -> Option<&'static str> {
         "apps" | "ps" | "status" | "show" | "top" => "get",
         "inspect" | "info" => "describe",
         "logs" | "log" | "events" | "audit" => "history",
+        "pause" | "hold" | "ignore" => "suspend",
+        "unsuspend" | "unpause" | "continue" => "resume",
         "ping" | "healthcheck" | "ready" | "live" => "health",
         "completion" => "completions",
         "mock" | "fake" => "simulate",
@@ -150,6 +153,9 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Simulate(args) => simulate::simulate(args),
         Command::Demo(args) => demo::demo(args),
         Command::Explain(args) => explain::explain(args),
+        Command::Override(args) => edit::override_(args),
+        Command::Suspend(args) => edit::suspend(args),
+        Command::Resume(args) => edit::resume(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);

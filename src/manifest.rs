@@ -14,6 +14,7 @@
 mod cron;
 pub mod diagnostic;
 pub mod doubts;
+pub mod edit;
 mod engine;
 mod foreign;
 mod hints;

@@ -231,14 +231,14 @@ fn end_of(text: &str) -> Mark {
 }
 
 /// One document's text and the line it begins on.
-struct Chunk<'a> {
-    text: &'a str,
-    first_line: u32,
+pub(super) struct Chunk<'a> {
+    pub(super) text: &'a str,
+    pub(super) first_line: u32,
 }
 
 /// Cuts the text at its document markers. No scalar can hold one (YAML calls them forbidden content), so the cut is safe
 /// before anything is parsed, and a document that is not YAML does not affect the others.
-fn documents(text: &str) -> Vec<Chunk<'_>> {
+pub(super) fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
     for (line, content) in (1u32..).zip(text.split_inclusive('\n')) {

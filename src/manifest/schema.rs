@@ -11,8 +11,9 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::diagnostic::Mark;
+use super::diagnostic::{Mark, nearest};
 use super::foreign::{Foreign, foreign};
+use super::hints;
 pub use super::hints::as_name;
 use super::reader::{Reader, quoted};
 use super::windows::Schedule;
@@ -400,6 +401,11 @@ fn moment(text: &str) -> Result<Timestamp, Finding> {
                 (false, _) => "year-month-dayThour:minute:second, then `Z` or an offset",
             })
     })
+}
+
+/// The desired state that a person probably means by another word.
+pub fn state_meant(typed: &str) -> Option<&'static str> {
+    hints::synonym("state", typed).or_else(|| nearest(typed, ["Running", "Stopped"]))
 }
 
 /// Whether a YAML reader may read an unquoted text as another type.

@@ -7,6 +7,7 @@ mod cli;
 mod daemon;
 mod delivery;
 mod docs;
+mod edits;
 mod foreign;
 mod harness;
 mod hostile;
