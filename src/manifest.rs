@@ -9,8 +9,10 @@
 //! marked tree of each, and `reader` fills the types of `schema` and `windows` from it, with `hints` for mistakes; these,
 //! `diagnostic` and `store` are pure. `scan`, `watch` and `writers` read the disk. `engine` passes what they find through
 //! all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints what `schema` reads.
+//! `schedules` resolves the names of Schedules, and `calendar` reads the calendars that these name.
 //! Invariant of the module: what cannot be read is never taken for "not declared".
 
+mod calendar;
 mod cron;
 pub mod diagnostic;
 pub mod doubts;
@@ -25,6 +27,7 @@ mod mistakes;
 mod reader;
 mod recognize;
 mod scan;
+mod schedules;
 pub mod schema;
 mod second_opinion;
 pub mod source;

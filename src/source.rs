@@ -22,8 +22,10 @@ pub struct SourceReport {
     pub files: usize,
     /// Number of other entries (dotfiles, other endings, backups).
     pub skipped: usize,
-    /// Number of objects that the manifests declare.
+    /// Number of apps that the manifests declare.
     pub objects: usize,
+    /// Number of Schedules that they declare.
+    pub schedules: usize,
     /// Number of mistakes.
     pub errors: usize,
     /// Number of warnings, such as one for each document that is not ours.

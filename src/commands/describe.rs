@@ -62,6 +62,10 @@ fn page(app: &App, past: Option<&[Value]>, now: Timestamp, colour: bool) -> Stri
         page.line("Policy", policy);
     }
     page.line("Desired", &desired(app));
+    let shared = &app.raw["status"]["schedule"];
+    if let (Some(name), Some(file)) = (shared["name"].as_str(), shared["file"].as_str()) {
+        page.line("Schedule", &format!("{name} ({file})"));
+    }
     let seen = status.observed_at.map_or_else(|| "never read yet".into(), |at| format!("read {}", ago(at, now)));
     let observed = if status.observed.is_empty() { "Unknown" } else { &status.observed };
     page.line("Observed", &format!("{observed}, {seen}"));

@@ -16,9 +16,9 @@ use super::{Exit, runtime};
 use crate::cli::{ExplainArgs, ExplainOutput};
 use crate::clock::Clock;
 use crate::manifest::diagnostic::Diagnostic;
-use crate::manifest::load::{self, Content};
 use crate::manifest::source::{self, Rules};
 use crate::reconcile::desired::{Because, Object, Spec, Target};
+use crate::reconcile::schedule::Schedule;
 use crate::reconcile::state::Desired;
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
@@ -40,7 +40,9 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
                 let message = app.condition("Ready").map_or("", |ready| &ready.message);
                 bail!("{name} has no valid manifest: {message}");
             }
-            read(name, &serde_json::to_vec(&app.raw)?)?
+            let (declared, diagnostics) = source::load_published(&app.raw);
+            refuse(name, &diagnostics)?;
+            declared.iter().filter_map(|declared| declared.object.clone()).collect()
         }
         (None, None) => bail!("expected the name of an app, or a file with -f"),
     };
@@ -85,16 +87,6 @@ fn refuse(file: &str, diagnostics: &[Diagnostic]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(file: &str, bytes: &[u8]) -> anyhow::Result<Vec<Arc<Object>>> {
-    let parsed = load::parse(&Arc::from(file), bytes);
-    refuse(file, &parsed.diagnostics)?;
-    let good = |document: load::Document| match document.content {
-        Content::Good(object) => Some(object),
-        Content::Bad(_) => None,
-    };
-    Ok(parsed.documents.into_iter().filter_map(good).collect())
-}
-
 /// One app, explained at one moment.
 struct Explained<'a> {
     object: &'a Object,
@@ -135,8 +127,8 @@ impl<'a> Explained<'a> {
         let note = spec.note(target).map(|note| escape(&note).into_owned());
         match (note, target.because) {
             (Some(note), Because::Override) if !target.suspended => format!("override {note}"),
-            (Some(note), _) => format!("{}: {note}", spec.explain(target)),
-            (None, _) => spec.explain(target),
+            (Some(note), _) => format!("{}: {note}", escape(&spec.explain(target))),
+            (None, _) => escape(&spec.explain(target)).into_owned(),
         }
     }
 
@@ -151,6 +143,10 @@ impl<'a> Explained<'a> {
         let _ = writeln!(text, "desired: {}{held}", self.target.desired);
         let _ = writeln!(text, "decided by: {}", self.why(self.target));
         if let Some(schedule) = &spec.schedule {
+            if let Some(shared) = &schedule.shared {
+                let _ = writeln!(text, "schedule: {} ({})", shared.name, escape(&shared.file));
+            }
+            self.exceptions(&mut text, schedule);
             text.push_str("\nWindows (the first one that contains the moment decides):\n");
             for (index, window) in schedule.windows.iter().enumerate() {
                 let here = if self.target.because == Because::Window(index) { '>' } else { ' ' };
@@ -177,6 +173,25 @@ impl<'a> Explained<'a> {
             let _ = writeln!(text, "  {day}");
         }
         text
+    }
+
+    /// Lists the calendars of a schedule, and the present or next event of each.
+    fn exceptions(&self, text: &mut String, schedule: &Schedule) {
+        if schedule.except.is_empty() {
+            return;
+        }
+        text.push_str("\nExceptions (they decide before the windows):\n");
+        for (index, exception) in schedule.except.iter().enumerate() {
+            let here = if matches!(self.target.because, Because::Except(at, _) if at == index) { '>' } else { ' ' };
+            let next = exception.events().iter().find(|event| event.to > self.at).map(|event| {
+                let day = self.local(event.from).strftime("%a %F %H:%M").to_string();
+                format!("next: {day} {}", event.summary)
+            });
+            let next = next.unwrap_or_else(|| "no more events".into());
+            let reason = exception.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let line = escape(&format!("{}{reason}, {next}", exception.calendar)).into_owned();
+            let _ = writeln!(text, "{here} {:>2}  {:<8} {line}", index + 1, exception.state);
+        }
     }
 
     /// Seven days from the day of `at`, one line each, with the state at the beginning of each hour.
@@ -268,8 +283,9 @@ mod tests {
                 });
                 let manifest = manifest.to_string();
                 let manifest = with_escapes(&manifest, |safe, c| write!(safe, "\\U{:08x}", u32::from(c)).unwrap());
-                let objects = read("a.yaml", manifest.as_bytes()).unwrap();
-                Explained::of(&objects[0], &args).unwrap().text()
+                let (declared, diagnostics) = source::load_text(&"a.yaml".into(), manifest.as_bytes());
+                assert_eq!(diagnostics, []);
+                Explained::of(declared[0].object.as_ref().unwrap(), &args).unwrap().text()
             };
             assert_page(&page(&reason), &page("x"));
         }

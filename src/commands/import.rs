@@ -230,7 +230,9 @@ fn read_back(text: &str, app: &Seen, name: &AppName) -> anyhow::Result<()> {
     match parsed.documents.as_slice() {
         [document] => match &document.content {
             Content::Good(object) if object.spec.app_id == app.id && object.name == *name => Ok(()),
-            Content::Good(_) => Err(anyhow!("the manifest for app {} would declare another one", app.id)),
+            Content::Good(_) | Content::Refers(..) => {
+                Err(anyhow!("the manifest for app {} would declare another one", app.id))
+            }
             Content::Bad(problem) => Err(anyhow!("the manifest for app {} would be invalid: {problem}", app.id)),
         },
         documents => Err(anyhow!("the manifest for app {} would have {} documents", app.id, documents.len())),

@@ -32,7 +32,8 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
         let message = format!("the override of {} is over", declared.name);
         warnings.push(warning(override_at.as_ref(), message, "remove it: it has no effect any more"));
     }
-    if let Some(schedule) = &spec.schedule {
+    // Windows that many apps share may be of no use to one of them.
+    if let Some(schedule) = spec.schedule.as_ref().filter(|schedule| schedule.shared.is_none()) {
         for (index, window) in schedule.windows.iter().enumerate() {
             if let Some((what, hint)) = of_window(spec, index, at) {
                 let message = format!("window {} ({}) of {} {what}", index + 1, window.span, declared.name);

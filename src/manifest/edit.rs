@@ -43,15 +43,18 @@ pub enum Refusal {
 pub fn edit(file: &Arc<str>, text: &str, name: &AppName, change: &Change) -> Result<String, Refusal> {
     let before = load::parse(file, text.as_bytes());
     refuse_invalid(&before)?;
-    let old = object(&before, name).ok_or(Refusal::Absent)?;
+    let (old, old_reference) = object(&before, name).ok_or(Refusal::Absent)?;
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let edited = text[..text.len() - body.len()].to_owned() + &edit_body(body, name, change)?;
     let after = load::parse(file, edited.as_bytes());
     if refuse_invalid(&after).is_err() {
         return Err(Refusal::Unsafe("the result would not be valid"));
     }
-    let new = object(&after, name).ok_or(Refusal::Unsafe("the result would not declare the app"))?;
-    if !is_same_but(&old, &new, change.field) || !others(&before, name).eq(others(&after, name)) {
+    let (new, reference) = object(&after, name).ok_or(Refusal::Unsafe("the result would not declare the app"))?;
+    if !is_same_but(old, new, change.field)
+        || old_reference != reference
+        || !others(&before, name).eq(others(&after, name))
+    {
         return Err(Refusal::Unsafe("more than the field would change"));
     }
     Ok(if new == old { text.to_owned() } else { edited })
@@ -70,19 +73,21 @@ fn refuse_invalid(parsed: &ParsedFile) -> Result<(), Refusal> {
     if errors.is_empty() { Ok(()) } else { Err(Refusal::Invalid(errors)) }
 }
 
-fn objects(parsed: &ParsedFile) -> impl Iterator<Item = &Arc<Object>> {
+/// The apps, each with the Schedule that it refers to.
+fn objects(parsed: &ParsedFile) -> impl Iterator<Item = (&Object, Option<&AppName>)> {
     parsed.documents.iter().filter_map(|document| match &document.content {
-        Content::Good(object) => Some(object),
+        Content::Good(object) => Some((&**object, None)),
+        Content::Refers(object, reference) => Some((&**object, Some(&reference.name))),
         Content::Bad(_) => None,
     })
 }
 
-fn object(parsed: &ParsedFile, name: &AppName) -> Option<Arc<Object>> {
-    objects(parsed).find(|object| object.name == *name).cloned()
+fn object<'a>(parsed: &'a ParsedFile, name: &AppName) -> Option<(&'a Object, Option<&'a AppName>)> {
+    objects(parsed).find(|(object, _)| object.name == *name)
 }
 
-fn others<'a>(parsed: &'a ParsedFile, name: &'a AppName) -> impl Iterator<Item = &'a Arc<Object>> {
-    objects(parsed).filter(move |object| object.name != *name)
+fn others<'a>(parsed: &'a ParsedFile, name: &'a AppName) -> impl Iterator<Item = (&'a Object, Option<&'a AppName>)> {
+    objects(parsed).filter(move |(object, _)| object.name != *name)
 }
 
 /// Whether two objects differ in one field of their specs at most.

@@ -319,7 +319,9 @@ impl Engine {
     fn follow_moves(&mut self, file: &Arc<str>, parsed: &ParsedFile) {
         let mut left = BTreeSet::new();
         for document in &parsed.documents {
-            let (Content::Good(_), Some(name)) = (&document.content, &document.name) else { continue };
+            let (Content::Good(_) | Content::Refers(..), Some(name)) = (&document.content, &document.name) else {
+                continue;
+            };
             left.extend(self.store.files_of(name).into_iter().filter(|other| other != file));
         }
         for other in left {
@@ -418,9 +420,10 @@ impl Engine {
             trouble,
             loaded: self.loaded,
             revision: revision.map_or_else(|| format!("{:016x}", self.tracked.revision()), ToOwned::to_owned).into(),
-            files: self.tracked.len(),
-            skipped: self.listing.skipped,
+            files: self.tracked.len() - self.store.unused_calendars(),
+            skipped: self.listing.skipped + self.store.unused_calendars(),
             objects: self.store.count(),
+            schedules: self.store.schedules(),
             errors: self.errors,
             warnings: self.problems.len() - self.errors,
             problems: self.lines.clone(),

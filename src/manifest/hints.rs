@@ -8,7 +8,7 @@ use crate::reconcile::app::{AppName, MAX_APP_NAME};
 /// Fields by the map that they belong to, for keys at the wrong level.
 pub(super) const FIELDS: [(&str, &[&str]); 6] = [
     ("metadata", &["name", "labels", "annotations"]),
-    ("spec", &["appId", "state", "policy", "suspend", "override", "schedule"]),
+    ("spec", &["appId", "state", "policy", "suspend", "override", "schedule", "scheduleRef"]),
     ("suspend", &["reason", "until"]),
     ("override", &["state", "until", "reason", "by"]),
     ("schedule", &["timeZone", "windows"]),
@@ -43,6 +43,7 @@ pub(super) fn missing(field: &str, words: &[&str]) -> String {
         "timeZone" => "` with an IANA name, such as America/Sao_Paulo or UTC",
         "until" => "` with its end, such as 2026-12-24T02:00:00Z",
         "windows" => return "add `windows:` with one `- {state: .., from: .., to: ..}` for each".to_owned(),
+        "calendar" => "` with a file in iCalendar format, such as holidays.ics",
         "items" => return "add `items:` with a list of apps".to_owned(),
         "appId" => "` with the app's `_id` on CamposCloud",
         _ => {
@@ -60,6 +61,12 @@ pub(super) fn unknown(key: &str, known: &[&'static str]) -> (Option<&'static str
         let place = if map.is_empty() { "at the left margin".to_owned() } else { format!("under `{map}`") };
         Some((Some(*field), format!("`{field}` belongs {place}")))
     };
+    if key == "except" {
+        return (None, "`except` belongs under the `spec` of a document with `kind: Schedule`".to_owned());
+    }
+    if known.contains(&"except") && FIELDS[1].1.contains(&key) {
+        return (None, format!("`{key}` belongs to an app, with `scheduleRef`"));
+    }
     let near = || match key {
         "id" | "_id" => Some("appId"),
         _ => nearest(key, known.iter().copied()),
@@ -173,6 +180,7 @@ fn duration(typed: &str) -> Option<String> {
 pub(super) fn list(field: &str) -> &'static str {
     match field {
         "windows" => "write one `- {state: .., from: .., to: ..}` for each window",
+        "except" => "write one `- {calendar: .., state: ..}` for each calendar",
         _ => "write one `- ` for each app",
     }
 }

@@ -7,12 +7,13 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use super::schema::{KIND, KINDS, KubernetesList, LIST_KIND, Manifest, ManifestList};
+use super::schema::{KIND, KINDS, KubernetesList, LIST_KIND, Manifest, ManifestList, SCHEDULE_KIND, ScheduleManifest};
 
 /// The JSON Schema of one document, pretty-printed.
 pub fn json_schema() -> String {
     let kinds = [
         (KIND, of::<Manifest>()),
+        (SCHEDULE_KIND, of::<ScheduleManifest>()),
         (LIST_KIND, with_items(of::<ManifestList>())),
         ("List", with_items(of::<KubernetesList>())),
     ];
@@ -126,6 +127,22 @@ mod tests {
         })
     }
 
+    fn schedule() -> Value {
+        json!({
+            "apiVersion": "campos-operator.dev/v1",
+            "kind": "Schedule",
+            "metadata": {"name": "office"},
+            "spec": {
+                "timeZone": "Europe/Berlin",
+                "windows": [{"state": "Stopped", "from": "Fri 21:00", "to": "Mon 06:00", "reason": "weekend"}],
+                "except": [
+                    {"calendar": "holidays.ics", "state": "Stopped", "reason": "holiday"},
+                    {"calendar": "./de/more.ics", "state": "Running"},
+                ],
+            },
+        })
+    }
+
     fn bases() -> Vec<Value> {
         let minimal = json!({
             "apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": {"name": "a"},
@@ -135,8 +152,22 @@ mod tests {
         other["metadata"]["name"] = json!("b");
         other["spec"]["appId"] = json!("b");
         let list = |kind: &str, version: &str| json!({"apiVersion": version, "kind": kind, "metadata": {}, "items": [minimal.clone(), other.clone()]});
-        vec![app(), app(), minimal.clone(), list("AppList", "campos-operator.dev/v1"), list("List", "v1")]
+        let mut referring = minimal.clone();
+        referring["spec"]["scheduleRef"] = json!("office");
+        vec![
+            app(),
+            app(),
+            schedule(),
+            schedule(),
+            referring,
+            minimal.clone(),
+            list("AppList", "campos-operator.dev/v1"),
+            list("List", "v1"),
+        ]
     }
+
+    const CALENDARS: [&str; 8] =
+        ["a.ics", "../a.ics", "/a.ics", "a/./b.ics", "a/.b.ics", "a//b.ics", "https://a/b.ics", "a.csv"];
 
     /// Values that are right in one place or another, and values that are right nowhere.
     fn values() -> Vec<Value> {
@@ -180,6 +211,7 @@ mod tests {
                 "App",
                 "AppList",
                 "List",
+                "Schedule",
                 "Deployment",
                 "v1",
                 "campos-operator.dev/v1",
@@ -235,13 +267,12 @@ mod tests {
             ]
             .map(Value::from),
         );
-        values.push("a".repeat(63).into());
-        values.push("a".repeat(64).into());
-        values.push("a".repeat(129).into());
+        values.extend(CALENDARS.map(Value::from));
+        values.extend([63, 64, 129].map(|length| "a".repeat(length).into()));
         values
     }
 
-    const KEYS: [&str; 33] = [
+    const KEYS: [&str; 36] = [
         "apiVersion",
         "kind",
         "metadata",
@@ -260,6 +291,9 @@ mod tests {
         "suspend",
         "override",
         "schedule",
+        "scheduleRef",
+        "except",
+        "calendar",
         "timeZone",
         "windows",
         "from",
@@ -348,9 +382,12 @@ mod tests {
     /// The mistakes that the reader finds in a document; a document of another API is one, too.
     fn mistakes(document: &Value) -> Vec<String> {
         let parsed = parse(&"a.json".into(), document.to_string().as_bytes());
-        let good = parsed.documents.iter().all(|document| matches!(document.content, Content::Good(_)));
+        let apps = parsed.documents.iter().all(|document| !matches!(document.content, Content::Bad(_)));
+        let good = apps && parsed.schedules.iter().all(|schedule| schedule.content.is_ok());
         let found: Vec<String> = parsed.diagnostics.iter().map(|found| found.message.to_string()).collect();
-        assert_eq!(good, !parsed.diagnostics.iter().any(Diagnostic::is_error), "{found:?}");
+        // A Schedule without a name is only reported.
+        let is_kept = !parsed.documents.is_empty() || !parsed.schedules.is_empty();
+        assert!(!is_kept || good != parsed.diagnostics.iter().any(Diagnostic::is_error), "{found:?}");
         found
     }
 

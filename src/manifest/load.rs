@@ -7,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::calendar::{self, Calendar};
 use super::diagnostic::{Diagnostic, FOREIGN, Mark, Severity};
 use super::foreign::{Evidence, Foreign, foreign_text};
 use super::recognize::{self, Mistakes};
-use super::schema::{self, Reading};
+use super::schema::{self, Item, Reading, Reference, SCHEDULE_KIND};
 use super::second_opinion;
+use super::windows::Draft;
 use super::yaml::{self, Finding};
 use crate::reconcile::app::AppName;
 use crate::reconcile::desired::Object;
@@ -22,8 +24,12 @@ pub const MAX_FILE: usize = 256 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParsedFile {
-    /// The documents with content, in the order of the text.
+    /// The documents with content that are apps, in the order of the text.
     pub documents: Vec<Document>,
+    /// The documents of kind Schedule.
+    pub schedules: Vec<ScheduleDocument>,
+    /// Set for a calendar.
+    pub calendar: Option<Arc<Calendar>>,
     /// Everything that is wrong, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
     /// Whether an object that is not among the documents is certainly not in the file: not so if anything is wrong with
@@ -53,8 +59,18 @@ pub struct Document {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleDocument {
+    pub name: AppName,
+    pub name_at: Mark,
+    /// What it says, or the first of its errors.
+    pub content: Result<Arc<Draft>, Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     Good(Arc<Object>),
+    /// Valid, but without the windows of the Schedule that it refers to.
+    Refers(Arc<Object>, Reference),
     /// Invalid: the first of its errors, as one line with its place.
     Bad(Arc<str>),
 }
@@ -73,7 +89,7 @@ pub fn parse(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
 
 impl ParsedFile {
     pub(super) fn rejected(diagnostic: Diagnostic) -> Self {
-        Self { documents: Vec::new(), diagnostics: vec![diagnostic], conclusive: false, vague: 0 }
+        Self { diagnostics: vec![diagnostic], ..Self::default() }
     }
 }
 
@@ -97,13 +113,24 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     if let Some(finding) = recognize::conflict(&text) {
         return unreadable(file, &text, finding);
     }
+    if is_calendar(file) {
+        return match calendar::read(&text) {
+            Ok(calendar) => ParsedFile { calendar: Some(calendar.into()), conclusive: true, ..ParsedFile::default() },
+            Err(findings) => {
+                let mut placer = Placer::new(file, &text);
+                let diagnostics =
+                    findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
+                ParsedFile { diagnostics, ..ParsedFile::default() }
+            }
+        };
+    }
     // Nearly always there is one document: the usual growth would begin with room for four.
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
     let mut doubtful = false;
     for chunk in documents(&text) {
         for reading in read(&chunk) {
-            let Reading { at, name, name_at, app_id_at, object, findings, foreign, .. } = reading;
+            let Reading { at, is_app, name, name_at, app_id_at, item, findings, foreign, .. } = reading;
             let Reading { suspend_at, override_at, windows_at, .. } = reading;
             if let Some(foreign) = foreign {
                 parsed.vague += usize::from(foreign.evidence == Evidence::Neither);
@@ -113,21 +140,30 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
             }
             let diagnostics: Vec<Diagnostic> =
                 findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
-            let content = match (object, diagnostics.first()) {
-                (Some(object), None) => Content::Good(Arc::new(object)),
-                (_, Some(first)) => Content::Bad(first.one_line().into()),
-                (None, None) => Content::Bad("the document cannot be read".into()),
+            let trouble =
+                || diagnostics.first().map_or("the document cannot be read".into(), |one| one.one_line().into());
+            let content = match item.filter(|_| diagnostics.is_empty()) {
+                Some(Item::App(object, None)) => Ok(Content::Good(Arc::new(object))),
+                Some(Item::App(object, Some(reference))) => Ok(Content::Refers(Arc::new(object), reference)),
+                Some(Item::Schedule(draft)) => Err(Ok(Arc::new(draft))),
+                None if is_app => Ok(Content::Bad(trouble())),
+                None => Err(Err(trouble())),
             };
-            parsed.documents.push(Document {
-                name,
-                line: at.line,
-                name_at,
-                app_id_at,
-                suspend_at,
-                override_at,
-                windows_at,
-                content,
-            });
+            match content {
+                Ok(content) => parsed.documents.push(Document {
+                    name,
+                    line: at.line,
+                    name_at,
+                    app_id_at,
+                    suspend_at,
+                    override_at,
+                    windows_at,
+                    content,
+                }),
+                Err(content) => {
+                    parsed.schedules.extend(name.map(|name| ScheduleDocument { name, name_at, content }));
+                }
+            }
             // A template with many documents is one mistake.
             let is_new = |new: &Diagnostic| {
                 !recognize::concerns_file(&new.message)
@@ -293,11 +329,11 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
         }
     }
     if second_opinion::is_needed(&tree, chunk.text)
-        && readings.iter().any(|reading| reading.object.is_some())
+        && readings.iter().any(|reading| reading.item.is_some())
         && let Err(finding) = second_opinion::agrees(&tree.root, chunk.text, chunk.first_line)
     {
         for reading in &mut readings {
-            reading.object = None;
+            reading.item = None;
         }
         match &mut readings[..] {
             [alone] => alone.findings.push(finding),
@@ -316,7 +352,19 @@ fn broken(chunk: &Chunk<'_>, finding: Finding) -> Reading {
     );
     let foreign = foreign_text(chunk.text, cause.as_ref().map(|cause| &*cause.message));
     let findings = if foreign.is_some() { Vec::new() } else { vec![cause.unwrap_or(finding)] };
-    Reading { name: recover_name(chunk.text), foreign, ..Reading::nothing(at, findings) }
+    let is_app = !chunk.text.lines().any(|line| is_kind(line, SCHEDULE_KIND));
+    Reading { name: recover_name(chunk.text), is_app, foreign, ..Reading::nothing(at, findings) }
+}
+
+/// Whether a line at the left margin names a kind.
+fn is_kind(line: &str, kind: &str) -> bool {
+    let value = line.strip_prefix("kind:").and_then(|value| value.split(" #").next());
+    value.is_some_and(|value| value.trim().trim_matches(['"', '\'']) == kind)
+}
+
+/// Whether a file is read as a calendar.
+pub(super) fn is_calendar(file: &str) -> bool {
+    file.ends_with(calendar::ENDING)
 }
 
 /// The tree of a document with tabs after colons, which YAML allows and the parser does not. `second_opinion` compares it
@@ -338,7 +386,7 @@ pub fn disagreement(bytes: &[u8]) -> Option<String> {
     let text = decode("fuzz.yaml", bytes).ok()?;
     documents(&text).into_iter().find_map(|chunk| {
         let tree = yaml::parse(chunk.text, chunk.first_line).ok()??;
-        let accepted = read(&chunk).iter().all(|reading| reading.object.is_some());
+        let accepted = read(&chunk).iter().all(|reading| reading.item.is_some());
         let problem = second_opinion::agrees(&tree.root, chunk.text, chunk.first_line).err().filter(|_| accepted)?;
         Some(format!("{}: {}", problem.message, chunk.text))
     })

@@ -245,7 +245,23 @@ fn last_mistakes() -> Vec<Mistake> {
         ("a comment that swallows a value", with("Stopped", "# Stopped")),
         ("a document that is only a key", b"apiVersion: campos-operator.dev/v1\n".to_vec()),
         ("an empty file", b"".to_vec()),
+        ("schedule and scheduleRef", spec("  schedule: {timeZone: UTC, windows: []}\n  scheduleRef: office\n")),
+        ("a scheduleRef that is no name", spec("  scheduleRef: Office Hours\n")),
+        ("except in the schedule of an app", spec("  schedule: {timeZone: UTC, windows: [], except: []}\n")),
+        ("a state in a Schedule", schedule("  state: Stopped\n")),
+        ("a Schedule in the wrong case", with("kind: App", "kind: schedule")),
+        ("a calendar on the web", schedule("  except: [{calendar: \"https://x.org/a.ics\", state: Stopped}]\n")),
+        ("a calendar outside", schedule("  except: [{calendar: ../a.ics, state: Stopped}]\n")),
+        ("an absolute calendar", schedule("  except: [{calendar: /etc/a.ics, state: Stopped}]\n")),
+        ("a calendar of another format", schedule("  except: [{calendar: a.csv, state: Stopped}]\n")),
+        ("a calendar without a state", schedule("  except: [{calendar: a.ics}]\n")),
     ]
+}
+
+/// A Schedule with more lines in `spec`.
+fn schedule(more: &str) -> Vec<u8> {
+    let head = "apiVersion: campos-operator.dev/v1\nkind: Schedule\nmetadata: {name: office}\nspec:\n";
+    format!("{head}  timeZone: UTC\n  windows: []\n{more}").into_bytes()
 }
 
 #[test]

@@ -443,9 +443,10 @@ pub(super) fn hidden(name: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~')
 }
 
+/// Whether a name is that of a manifest, or of a calendar that a manifest may name.
 pub(super) fn is_manifest(name: &str) -> bool {
-    !hidden(name)
-        && Path::new(name).extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json")
+    const ENDINGS: [&str; 4] = ["yaml", "yml", "json", "ics"];
+    !hidden(name) && Path::new(name).extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
 }
 
 #[cfg(test)]
@@ -521,6 +522,7 @@ mod tests {
             ("a.yaml", true),
             ("a.yml", true),
             ("a.json", true),
+            ("a.ics", true),
             ("a.YAML", false),
             ("a.yaml~", false),
             (".a.yaml.swp", false),

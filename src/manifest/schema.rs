@@ -16,7 +16,7 @@ use super::foreign::{Foreign, foreign};
 use super::hints;
 pub use super::hints::as_name;
 use super::reader::{Reader, quoted};
-use super::windows::Schedule;
+use super::windows::{Draft, Schedule, SharedSchedule};
 use super::yaml::{self, Finding, Node, Value};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::desired::{self, Object, Policy, Suspension};
@@ -28,8 +28,10 @@ pub const API_VERSION: &str = "campos-operator.dev/v1";
 pub const KIND: &str = "App";
 /// The `kind` of a document that holds several.
 pub(super) const LIST_KIND: &str = "AppList";
+/// The `kind` of windows that many apps share.
+pub(super) const SCHEDULE_KIND: &str = "Schedule";
 /// All our kinds.
-pub const KINDS: [&str; 2] = [KIND, LIST_KIND];
+pub const KINDS: [&str; 3] = [KIND, SCHEDULE_KIND, LIST_KIND];
 
 /// A manifest of campos-operator: the desired state of one app on CamposCloud.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -48,6 +50,28 @@ pub struct Manifest<'a> {
     /// The desired state and its conditions.
     pub spec: Spec<'a>,
     /// Ignored, so that what the status API exports can be applied again.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub status: IgnoredAny,
+}
+
+/// Windows that many apps share: each names it in `scheduleRef`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "a Schedule", rename_all = "camelCase")]
+#[schemars(rename = "Schedule")]
+pub struct ScheduleManifest<'a> {
+    /// Always campos-operator.dev/v1.
+    #[schemars(with = "String", extend("const" = API_VERSION))]
+    pub api_version: ApiVersion,
+    /// Always Schedule.
+    #[schemars(with = "String", extend("const" = SCHEDULE_KIND))]
+    pub kind: ScheduleKind,
+    /// Name, labels and annotations.
+    #[serde(borrow)]
+    pub metadata: Metadata<'a>,
+    /// The windows and their exceptions.
+    pub spec: SharedSchedule<'a>,
+    /// Ignored.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub status: IgnoredAny,
@@ -100,6 +124,11 @@ pub enum Kind {
 }
 
 #[derive(Debug, Deserialize)]
+pub enum ScheduleKind {
+    Schedule,
+}
+
+#[derive(Debug, Deserialize)]
 enum ListKind {
     AppList,
 }
@@ -109,7 +138,7 @@ enum ListKind {
 #[serde(deny_unknown_fields, rename = "`metadata`", rename_all = "camelCase")]
 pub struct Metadata<'a> {
     /// A DNS-1123 label, unique among the manifests: lower-case letters, digits and '-', at most 63.
-    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    #[schemars(regex(pattern = NAME))]
     pub name: &'a str,
     /// Free, to select apps. Values are text: quote numbers and words such as yes.
     #[serde(borrow)]
@@ -159,6 +188,7 @@ pub struct Metadata<'a> {
 /// The desired state and its conditions.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`spec`", rename_all = "camelCase")]
+#[schemars(transform = one_schedule)]
 pub struct Spec<'a> {
     /// The app's _id on CamposCloud, unique among the manifests. Quote one that YAML would read as a number.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
@@ -181,6 +211,18 @@ pub struct Spec<'a> {
     #[serde(borrow, default)]
     #[schemars(with = "Schedule")]
     pub schedule: Option<Schedule<'a>>,
+    /// The name of a Schedule, instead of `schedule`.
+    #[serde(default)]
+    #[schemars(with = "String", regex(pattern = NAME))]
+    pub schedule_ref: Option<&'a str>,
+}
+
+/// Form of a name, for editors.
+const NAME: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
+/// `schedule` and `scheduleRef` exclude each other.
+fn one_schedule(schema: &mut Schema) {
+    schema.insert("not".to_owned(), serde_json::json!({"required": ["schedule", "scheduleRef"]}));
 }
 
 /// With a reason, an end, or both.
@@ -226,9 +268,24 @@ fn or_bool(schema: &mut Schema) {
     *schema = json_schema!({"oneOf": [plain, schema.clone()]});
 }
 
+/// The content of one valid document.
+pub(super) enum Item {
+    App(Object, Option<Reference>),
+    Schedule(Draft),
+}
+
+/// `spec.scheduleRef` of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    pub name: AppName,
+    pub at: Mark,
+}
+
 /// The readable parts of one object.
 pub(super) struct Reading {
     pub(super) at: Mark,
+    /// Whether it is an app: a Schedule that cannot be read is none.
+    pub(super) is_app: bool,
     /// `metadata.name`, if it can be read.
     pub(super) name: Option<AppName>,
     /// Place of the name, otherwise of the object.
@@ -240,7 +297,7 @@ pub(super) struct Reading {
     pub(super) override_at: Option<Mark>,
     pub(super) windows_at: Box<[Mark]>,
     /// The whole of it, if nothing is wrong.
-    pub(super) object: Option<Object>,
+    pub(super) item: Option<Item>,
     /// All mistakes, in the order of the text.
     pub(super) findings: Vec<Finding>,
     /// Set for a document that is not ours.
@@ -251,16 +308,26 @@ impl Reading {
     pub(super) fn nothing(at: Mark, findings: Vec<Finding>) -> Self {
         Self {
             at,
+            is_app: true,
             name: None,
             name_at: at,
             app_id_at: at,
             suspend_at: None,
             override_at: None,
             windows_at: Box::default(),
-            object: None,
+            item: None,
             findings,
             foreign: None,
         }
+    }
+}
+
+impl Reading {
+    /// Takes what `reader` found: nothing of a document with mistakes counts.
+    fn checked(mut self, reader: Reader) -> Self {
+        self.findings = reader.into_findings();
+        self.item = self.item.filter(|_| self.findings.is_empty());
+        self
     }
 }
 
@@ -288,7 +355,7 @@ pub(super) fn read(root: &Node) -> Vec<Reading> {
     if !findings.is_empty() {
         // A mistake in the list itself is in none of its items; nothing of it is in force.
         for item in &mut readings {
-            item.object = None;
+            item.item = None;
         }
         readings.insert(0, Reading::nothing(root.at, findings));
     }
@@ -301,6 +368,9 @@ fn read_object(root: &Node) -> Reading {
     }
     if let Some(finding) = not_a_manifest(root) {
         return Reading::nothing(root.at, vec![finding]);
+    }
+    if root.get("kind").is_some_and(|kind| kind.says(SCHEDULE_KIND)) {
+        return read_schedule(root);
     }
     let reader = Reader::default();
     let mut reading = Reading::nothing(root.at, Vec::new());
@@ -319,6 +389,14 @@ fn read_object(root: &Node) -> Reading {
             Some(desired::Override { state: over.state, until, reason, by })
         });
         let schedule = spec.schedule.and_then(|schedule| schedule.read(node("spec", "schedule")?, &reader));
+        let reference = spec.schedule_ref.and_then(|name| {
+            let at = node("spec", "scheduleRef");
+            if node("spec", "schedule").is_some() {
+                let both = Finding::new(Mark::START, "`schedule` and `scheduleRef` exclude each other");
+                return reader.check(at, Err(both.hint("keep one of them")));
+            }
+            Some(Reference { name: reader.check(at, app_name(name))?, at: at?.at })
+        });
         let at = |node: Option<&Node>, read: bool| node.filter(|_| read).map_or(root.at, |node| node.at);
         reading.name_at = at(name_node, name.is_some());
         reading.app_id_at = at(app_id_node, app_id.is_some());
@@ -329,7 +407,7 @@ fn read_object(root: &Node) -> Reading {
             reading.windows_at = windows.iter().map(|window| window.at).collect();
         }
         reading.name.clone_from(&name);
-        reading.object = name.zip(app_id).map(|(name, app_id)| Object {
+        let object = name.zip(app_id).map(|(name, app_id)| Object {
             name,
             labels: metadata.labels.unwrap_or_default().into(),
             annotations: metadata.annotations.unwrap_or_default().into(),
@@ -342,10 +420,21 @@ fn read_object(root: &Node) -> Reading {
                 schedule: schedule.map(Arc::new),
             },
         });
+        reading.item = object.map(|object| Item::App(object, reference));
     }
-    reading.findings = reader.into_findings();
-    reading.object = reading.object.filter(|_| reading.findings.is_empty());
-    reading
+    reading.checked(reader)
+}
+
+fn read_schedule(root: &Node) -> Reading {
+    let reader = Reader::default();
+    let mut reading = Reading { is_app: false, ..Reading::nothing(root.at, Vec::new()) };
+    if let Some(ScheduleManifest { metadata, spec, .. }) = reader.read(root) {
+        let name_node = root.get("metadata").and_then(|metadata| metadata.get("name"));
+        reading.name = reader.check(name_node, app_name(metadata.name));
+        reading.name_at = name_node.map_or(root.at, |node| node.at);
+        reading.item = root.get("spec").and_then(|node| spec.read(node, &reader)).map(Item::Schedule);
+    }
+    reading.checked(reader)
 }
 
 /// The mistake of a document that is no manifest at all, where the fields of a manifest do not help.
@@ -358,10 +447,17 @@ fn not_a_manifest(root: &Node) -> Option<Finding> {
         Value::Map(_) => {
             let kind = root.get("kind")?;
             let Value::Scalar { text, .. } = &kind.value else { return None };
-            let elsewhere = || format!("write `kind: {KIND}`, or leave the document out");
-            let hint = if kind.says("List") { documents.to_owned() } else { elsewhere() };
+            let hint = if kind.says("List") {
+                documents.to_owned()
+            } else if text.eq_ignore_ascii_case(SCHEDULE_KIND) {
+                format!("write `kind: {SCHEDULE_KIND}`")
+            } else {
+                format!("write `kind: {KIND}`, or leave the document out")
+            };
             let finding = Finding::new(kind.at, format!("unknown kind {}", quoted(text)));
-            (!text.eq_ignore_ascii_case(KIND)).then(|| finding.fits(format!("`{KIND}` fits")).hint(hint))
+            let known = text.eq_ignore_ascii_case(KIND) || kind.says(SCHEDULE_KIND);
+            let fits = format!("`{KIND}` or `{SCHEDULE_KIND}` fits");
+            (!known).then(|| finding.fits(fits).hint(hint))
         }
         Value::Scalar { .. } => None,
     }

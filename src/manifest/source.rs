@@ -18,16 +18,19 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::{info, warn};
 
+use super::calendar::Calendar;
 use super::diagnostic::Diagnostic;
 use super::doubts::doubts;
 use super::engine::{Arrival, Engine, GONE_AFTER, PATIENCE, QUIET_UNSEEN, excerpt};
 use super::load;
 pub use super::scan::{Rules, check_glob};
+use super::schedules::beside;
 use super::store::{Changes, FileState, Store};
 use super::tracked::Again;
 use super::watch::{Signal, Unwatched, Watch};
 use crate::clock;
 use crate::reconcile::desired::Declared;
+use crate::reconcile::schedule::Event;
 use crate::source::{SourceReport, Update};
 
 /// Scans that events request lie at least this far apart.
@@ -246,6 +249,40 @@ pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diag
         excerpt(diagnostic, bytes);
     }
     (store.declared(), diagnostics)
+}
+
+/// Reads an app as the status API publishes it: its manifest, and the Schedule that it refers to.
+pub fn load_published(app: &serde_json::Value) -> (Vec<Arc<Declared>>, Vec<Diagnostic>) {
+    let read = |file: &str, document: &serde_json::Value| {
+        let parsed = load::parse(&"app.json".into(), document.to_string().as_bytes());
+        (file.into(), FileState::Read(parsed.into()))
+    };
+    let mut files = vec![read("app.json", app)];
+    let shared = &app["status"]["schedule"];
+    if let Some(file) = shared["file"].as_str() {
+        let mut spec = shared.clone();
+        let own = |field: &str| matches!(field, "timeZone" | "windows" | "except");
+        spec.as_object_mut().into_iter().for_each(|spec| spec.retain(|field, _| own(field)));
+        for except in spec["except"].as_array_mut().into_iter().flatten().filter_map(|except| except.as_object_mut()) {
+            let events = except.remove("events").unwrap_or_default();
+            let event = |event: &serde_json::Value| {
+                let at = |field: &str| event[field].as_str()?.parse().ok();
+                let summary = event["summary"].as_str().unwrap_or_default().into();
+                Some(Event { from: at("from")?, to: at("to")?, summary })
+            };
+            let events: Vec<Event> = events.as_array().into_iter().flatten().filter_map(event).collect();
+            let calendar = Calendar::of(&events);
+            let parsed = load::ParsedFile { calendar: Some(calendar.into()), ..load::ParsedFile::default() };
+            let path = beside(file, except["calendar"].as_str().unwrap_or_default());
+            files.push((path, FileState::Read(parsed.into())));
+        }
+        let metadata = serde_json::json!({"name": shared["name"]});
+        let document = serde_json::json!({"apiVersion": app["apiVersion"], "kind": "Schedule", "metadata": metadata, "spec": spec});
+        files.push(read(file, &document));
+    }
+    let mut store = Store::new();
+    store.take(files, clock::timestamp());
+    (store.declared(), store.diagnostics())
 }
 
 /// State that the source's thread and the watch's share. Gone once the source has ended.

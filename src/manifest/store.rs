@@ -11,7 +11,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
-use super::load::{Content, ParsedFile};
+use super::load::{Content, ParsedFile, is_calendar};
+use super::schedules::Schedules;
+use super::schema::Reference;
+use crate::printable::escape;
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::desired::{Declared, Object, Place, Standing};
 use crate::reconcile::reason::Reason;
@@ -51,6 +54,11 @@ pub struct Store {
     entries: HashMap<AppName, Entry>,
     /// The objects that claim each app, in order.
     claims: HashMap<AppId, Vec<AppName>>,
+    schedules: Schedules,
+    /// The apps that refer to each Schedule, or did.
+    referring: HashMap<AppName, BTreeSet<AppName>>,
+    /// The apps whose reference means nothing.
+    unresolved: BTreeSet<AppName>,
     /// Diagnostics by file, for files that have any.
     problems: BTreeMap<Arc<str>, Vec<Diagnostic>>,
     conflicts: BTreeSet<AppName>,
@@ -67,7 +75,37 @@ struct Bearer {
     suspend_at: Option<Mark>,
     override_at: Option<Mark>,
     windows_at: Box<[Mark]>,
+    /// As it is written.
     content: Content,
+    /// With the Schedule that it refers to; otherwise the cause why it is not valid.
+    meaning: Result<Arc<Object>, Arc<str>>,
+}
+
+impl Bearer {
+    fn resolve(&mut self, schedules: &Schedules) {
+        self.meaning = match &self.content {
+            Content::Good(object) => Ok(object.clone()),
+            Content::Bad(message) => Err(message.clone()),
+            Content::Refers(object, reference) => match schedules.meaning(&reference.name) {
+                Ok(schedule) => {
+                    let mut object = (**object).clone();
+                    object.spec.schedule = Some(schedule);
+                    Ok(object.into())
+                }
+                Err(trouble) => {
+                    let at = reference.at;
+                    Err(format!("{}:{}:{}: {trouble}", escape(&self.place.file), at.line, at.column).into())
+                }
+            },
+        };
+    }
+
+    fn reference(&self) -> Option<&Reference> {
+        match &self.content {
+            Content::Refers(_, reference) => Some(reference),
+            Content::Good(_) | Content::Bad(_) => None,
+        }
+    }
 }
 
 /// One object. The vectors are sorted by place; most hold one element or none.
@@ -88,7 +126,7 @@ impl Entry {
     /// The newest text, if there is exactly one and it is good.
     fn sole(&self) -> Option<(&Place, &Arc<Object>)> {
         match &self.bearers[..] {
-            [Bearer { place, content: Content::Good(object), .. }] if self.held.is_empty() => Some((place, object)),
+            [Bearer { place, meaning: Ok(object), .. }] if self.held.is_empty() => Some((place, object)),
             _ => None,
         }
     }
@@ -96,7 +134,7 @@ impl Entry {
     /// The ids of its good texts, and the one in force if its newest text is not.
     fn claimed(&self) -> Vec<AppId> {
         let good = self.bearers.iter().filter_map(|bearer| match &bearer.content {
-            Content::Good(object) => Some(object),
+            Content::Good(object) | Content::Refers(object, _) => Some(object),
             Content::Bad(_) => None,
         });
         let kept = self.last_good.iter().map(|(object, _)| object);
@@ -146,6 +184,7 @@ impl Store {
         for (file, state) in batch {
             self.place(&file, state, &mut touched);
         }
+        self.resolve(&mut touched);
         let rivals = self.reclaim(&touched);
         touched.extend(rivals);
         let mut changes = Changes::default();
@@ -155,6 +194,31 @@ impl Store {
         changes
     }
 
+    /// Resolves the references of the touched apps, and of those that refer to a Schedule that changed.
+    fn resolve(&mut self, touched: &mut BTreeSet<AppName>) {
+        let settled = self.schedules.settle();
+        self.troubles += u64::from(!settled.is_empty());
+        for schedule in settled {
+            touched.extend(self.referring.get(&schedule).into_iter().flatten().cloned());
+        }
+        for name in touched.iter() {
+            let bearers = self.entries.get_mut(name).map(|entry| &mut entry.bearers);
+            let mut unresolved = false;
+            for bearer in bearers.into_iter().flatten() {
+                bearer.resolve(&self.schedules);
+                if let Some(reference) = bearer.reference() {
+                    unresolved |= bearer.meaning.is_err();
+                    self.referring.entry(reference.name.clone()).or_default().insert(name.clone());
+                }
+            }
+            let was_unresolved = self.unresolved.remove(name);
+            self.troubles += u64::from(unresolved || was_unresolved);
+            if unresolved {
+                self.unresolved.insert(name.clone());
+            }
+        }
+    }
+
     /// [`Store::take`] for callers that do not use the time since when a text is invalid.
     pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
         self.take(batch, Timestamp::UNIX_EPOCH)
@@ -162,6 +226,9 @@ impl Store {
 
     /// Renames a file that can be read only in part: it still holds what it held.
     pub fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
+        if is_calendar(from) {
+            return;
+        }
         // A file without members may be known by its problems alone.
         self.troubles += u64::from(self.problems.remove(from).is_some());
         let Some(moved) = self.files.remove(from) else { return };
@@ -205,6 +272,16 @@ impl Store {
         self.entries.len()
     }
 
+    /// Number of Schedules that are declared.
+    pub fn schedules(&self) -> usize {
+        self.schedules.count()
+    }
+
+    /// Number of calendars that no Schedule names.
+    pub fn unused_calendars(&self) -> usize {
+        self.schedules.unused()
+    }
+
     /// Every file with objects, and their number.
     pub fn files(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.files.iter().map(|(file, members)| (file, members.len()))
@@ -223,12 +300,42 @@ impl Store {
                 self.conflict_diagnostics(name, entry, &mut all);
             }
         }
+        all.extend(self.schedules.diagnostics());
+        for entry in self.unresolved.iter().filter_map(|name| self.entries.get(name)) {
+            all.extend(entry.bearers.iter().filter_map(|bearer| self.unresolved_diagnostic(bearer)));
+        }
         all.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         all
     }
 
+    fn unresolved_diagnostic(&self, bearer: &Bearer) -> Option<Diagnostic> {
+        let Reference { name, at } = bearer.reference().filter(|_| bearer.meaning.is_err())?;
+        let places: Vec<Place> = self.schedules.places_of(name).take(PLACES_SHOWN).collect();
+        let (message, hint) = match (places.len(), self.schedules.nearest(name)) {
+            (0, Some(near)) => (format!("there is no Schedule named {name}"), format!("did you mean `{near}`?")),
+            (0, None) => {
+                let hint = "add a document with `kind: Schedule` and this name";
+                (format!("there is no Schedule named {name}"), hint.to_owned())
+            }
+            (1, _) => (format!("the Schedule {name} is invalid"), "correct it there".to_owned()),
+            (_, _) => (format!("the Schedule {name} is declared more than once"), "keep one of them".to_owned()),
+        };
+        let related = places.into_iter().map(|place| Related { place, message: "the Schedule".into() });
+        Some(Diagnostic {
+            line: at.line,
+            column: at.column,
+            length: at.length,
+            related: related.collect(),
+            ..Diagnostic::about_file(&bearer.place.file, message, Some(&hint))
+        })
+    }
+
     /// Replaces what one file declares and holds.
     fn place(&mut self, file: &Arc<str>, state: FileState, touched: &mut BTreeSet<AppName>) {
+        if is_calendar(file) {
+            self.schedules.place_calendar(file, state);
+            return;
+        }
         let before = self.files.remove(file).unwrap_or_default();
         for name in &before {
             if let Some(entry) = self.entries.get_mut(name) {
@@ -242,6 +349,7 @@ impl Store {
         let (parsed, problems, trouble) = match state {
             FileState::Gone => {
                 self.vague.remove(file);
+                self.schedules.place(file, None);
                 return;
             }
             FileState::Unreadable(diagnostic) => {
@@ -267,6 +375,7 @@ impl Store {
                 (Some(parsed), problems, trouble)
             }
         };
+        self.schedules.place(file, parsed.as_deref());
         if !problems.is_empty() {
             self.problems.insert(file.clone(), problems);
             self.troubles += 1;
@@ -282,6 +391,7 @@ impl Store {
                 override_at: document.override_at,
                 windows_at: document.windows_at.clone(),
                 content: document.content.clone(),
+                meaning: Err("".into()),
             });
             members.insert(name.clone());
         }
@@ -393,9 +503,9 @@ impl Store {
             let message = format!("the appId {id} is claimed by {count} apps: {}", first_few(spots, count));
             return Standing::Conflicting { reason: Reason::DuplicateAppId, message: message.into() };
         }
-        let message = match entry.bearers.first().map(|bearer| &bearer.content) {
-            Some(Content::Good(_)) => return Standing::Sound,
-            Some(Content::Bad(message)) => message.clone(),
+        let message = match entry.bearers.first().map(|bearer| &bearer.meaning) {
+            Some(Ok(_)) => return Standing::Sound,
+            Some(Err(message)) => message.clone(),
             None => entry.held.first().map(|(_, trouble)| trouble.clone()).unwrap_or_default(),
         };
         Standing::Invalid { message, since }
@@ -495,6 +605,117 @@ mod tests {
         let file: Arc<str> = file.into();
         let state = FileState::Read(Arc::new(load::parse(&file, text.as_bytes())));
         (file, state)
+    }
+
+    const OFFICE: &str = "apiVersion: campos-operator.dev/v1\nkind: Schedule\nmetadata: {name: office}\nspec:\n  timeZone: UTC\n  windows: [{state: Stopped, from: \"20:00\", to: \"08:00\"}]\n";
+
+    fn office(calendar: &str) -> String {
+        format!("{OFFICE}  except: [{{calendar: {calendar}, state: Stopped}}]\n")
+    }
+
+    fn referring(name: &str, state: &str) -> String {
+        good(name, name, state).replace("state:", "scheduleRef: office, state:")
+    }
+
+    fn holidays(day: &str) -> String {
+        format!("BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Natal\nDTSTART;VALUE=DATE:{day}\nEND:VEVENT\nEND:VCALENDAR\n")
+    }
+
+    /// State, first event, and first word of the standing of an app that refers to a Schedule.
+    fn meaning(store: &Store, name: &str) -> String {
+        let declared = store.declared().into_iter().find(|declared| declared.name.as_str() == name).unwrap();
+        let standing = match &declared.standing {
+            Standing::Sound => "sound".to_owned(),
+            Standing::Invalid { message, .. } => message.to_string(),
+            Standing::Conflicting { reason, .. } => reason.to_string(),
+        };
+        let Some(spec) = declared.spec() else { return format!("nothing, {standing}") };
+        let schedule = spec.schedule.as_ref().unwrap();
+        let event = schedule.except.first().and_then(|except| Some(except.events().first()?.from.to_string()));
+        format!("{} {}, {standing}", spec.state, event.unwrap_or_default())
+    }
+
+    fn problems(store: &Store) -> Vec<String> {
+        store.diagnostics().iter().map(|one| format!("{}: {}", one.location(), one.message)).collect()
+    }
+
+    /// Every way in which a Schedule can break, for an app that had a meaning and for one that comes later.
+    #[test]
+    fn a_broken_schedule_changes_no_app() {
+        let sound = || {
+            let mut store = Store::new();
+            store.apply([
+                read("a.yaml", &referring("a", "Running")),
+                read("s/office.yaml", &office("holidays.ics")),
+                read("s/holidays.ics", &holidays("20261225")),
+            ]);
+            assert_eq!(meaning(&store, "a"), "Running 2026-12-25T00:00:00Z, sound");
+            assert_eq!(problems(&store), [] as [&str; 0]);
+            store
+        };
+        for (break_it, trouble, problem) in [
+            (gone("s/office.yaml"), "there is no Schedule named office", "a.yaml:4:31: there is no Schedule"),
+            (read("s/office.yaml", "kind: Schedule\nmetadata: {name: office}\n]["), "is invalid", "s/office.yaml:3:"),
+            (read("s/office.yaml", &office("other.ics")), "there is no calendar other.ics", "s/office.yaml:7:23"),
+            (read("t/office.yaml", OFFICE), "declared more than once", "t/office.yaml:3:18"),
+            (gone("s/holidays.ics"), "there is no calendar", "s/office.yaml:7:23"),
+            (
+                read("s/holidays.ics", "BEGIN:VCALENDAR\n"),
+                "cannot be read",
+                "s/holidays.ics:1:1: the calendar is cut off",
+            ),
+            (read("s/holidays.ics", ""), "cannot be read", "s/holidays.ics: the file is empty"),
+            (unreadable("s/holidays.ics"), "cannot be read", "s/holidays.ics: permission denied"),
+        ] {
+            let mut store = sound();
+            let changes = store.apply([break_it.clone()]);
+            assert_eq!((names(&changes.respecified), names(&changes.removed)), (vec![], vec![]), "{trouble}");
+            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml:4:31: "), "{trouble}");
+            assert!(meaning(&store, "a").contains(trouble), "{}", meaning(&store, "a"));
+            let found = problems(&store);
+            assert!(found.iter().any(|found| found.starts_with("a.yaml:4:31: ")), "{found:?}");
+            assert!(found.iter().any(|found| found.starts_with(problem)), "{problem}: {found:?}");
+            // Neither an edit of the app nor a new app has a meaning while it is broken.
+            store.apply([read("a.yaml", &referring("a", "Stopped")), read("b.yaml", &referring("b", "Stopped"))]);
+            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml"), "{trouble}");
+            assert!(meaning(&store, "b").starts_with("nothing, b.yaml:4:31: "), "{trouble}");
+            // Correcting it brings all of it into force.
+            store.apply([
+                gone("t/office.yaml"),
+                read("s/office.yaml", &office("holidays.ics")),
+                read("s/holidays.ics", &holidays("20260101")),
+            ]);
+            for name in ["a", "b"] {
+                assert_eq!(meaning(&store, name), "Stopped 2026-01-01T00:00:00Z, sound", "{trouble}");
+            }
+            assert_eq!(problems(&store), [] as [&str; 0]);
+        }
+    }
+
+    #[test]
+    fn apps_share_a_schedule_and_change_with_it() {
+        let mut store = Store::new();
+        let apps: Vec<String> = (0..100).map(|number| format!("app-{number}")).collect();
+        store.apply(apps.iter().map(|name| read(&format!("{name}.yaml"), &referring(name, "Running"))));
+        assert!(meaning(&store, "app-7").starts_with("nothing, "));
+        let changes = store.apply([read("office.yaml", OFFICE)]);
+        assert_eq!((changes.changed.len(), changes.respecified.len()), (100, 100));
+        let schedules: Vec<_> =
+            store.declared().iter().map(|declared| declared.spec().unwrap().schedule.clone().unwrap()).collect();
+        assert!(schedules.iter().all(|schedule| Arc::ptr_eq(schedule, &schedules[0])));
+        assert_eq!(store.apply([read("office.yaml", &format!("# a comment\n{OFFICE}"))]), Changes::default());
+        let changes = store.apply([read("office.yaml", &OFFICE.replace("20:00", "21:00"))]);
+        assert_eq!(changes.respecified.len(), 100);
+        assert_eq!((store.count(), store.schedules()), (100, 1));
+    }
+
+    #[test]
+    fn a_schedule_is_no_app() {
+        let mut store = Store::new();
+        store.apply([read("office.yaml", OFFICE), read("b.yaml", "kind: Schedule\nmetadata:\n  name: b\nspec: [")]);
+        store.apply([read("other.ics", "nonsense"), read("office.ics", &holidays("20261225"))]);
+        assert_eq!((store.count(), store.schedules(), store.unused_calendars()), (0, 2, 2));
+        assert_eq!(problems(&store).len(), 1, "a calendar without a Schedule is not reported");
     }
 
     fn gone(file: &str) -> (Arc<str>, FileState) {

@@ -2,6 +2,8 @@
 //!
 //! A window has one of four forms. The form of its `from`, or its `cron`, decides which.
 
+use std::sync::Arc;
+
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, Weekday};
@@ -9,10 +11,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::calendar::ENDING;
 use super::cron::mistake;
 use super::diagnostic::{Mark, nearest};
 use super::hints::{DURATION, fitting};
 use super::reader::{Reader, quoted};
+use super::scan::hidden;
 use super::yaml::{Finding, Node, Value};
 use super::zones::{self, zone};
 use crate::reconcile::schedule::{self, Days, LONGEST, Span, day_name};
@@ -28,6 +32,53 @@ pub struct Schedule<'a> {
     /// The first window that contains the present moment decides; outside all of them state holds.
     #[serde(borrow)]
     pub windows: Vec<Window<'a>>,
+}
+
+/// Windows of time in one time zone for many apps, and exceptions from them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "`spec` of a Schedule", rename_all = "camelCase")]
+pub struct SharedSchedule<'a> {
+    /// The time zone of the windows: an IANA name, such as Europe/Berlin.
+    #[schemars(schema_with = "time_zone_schema")]
+    pub time_zone: &'a str,
+    /// The first window that contains the present moment decides; outside all of them the state of the app holds.
+    #[serde(borrow)]
+    pub windows: Vec<Window<'a>>,
+    /// Calendars whose events decide before the windows, such as holidays.
+    #[serde(borrow, default)]
+    #[schemars(with = "Vec<Except>")]
+    pub except: Option<Vec<Except<'a>>>,
+}
+
+/// The events of a calendar, and the state during them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "an exception")]
+pub struct Except<'a> {
+    /// A file in iCalendar format, relative to this one, in the directory of manifests.
+    #[schemars(regex(pattern = CALENDAR))]
+    pub calendar: &'a str,
+    /// The desired state during its events.
+    pub state: Desired,
+    /// The reason, for people.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub reason: Option<&'a str>,
+}
+
+/// A Schedule whose calendars are not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    pub(super) schedule: schedule::Schedule,
+    pub(super) except: Vec<DraftExcept>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DraftExcept {
+    /// As it is written.
+    pub(super) calendar: Arc<str>,
+    pub(super) at: Mark,
+    pub(super) state: Desired,
+    pub(super) reason: Option<Arc<str>>,
 }
 
 /// A window: once, each week, each day, or by a cron pattern.
@@ -75,6 +126,9 @@ const CLOCK: &str = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
 const DAYS_OF_WEEK: &str = r"^\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\s*-\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?(\s*,\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\s*-\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*\s*$";
 /// Form of `cron`, for editors: five fields, or a nickname.
 const CRON: &str = r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$";
+
+/// Form of `calendar`, for editors: a relative path without `..`.
+const CALENDAR: &str = r"^((\.|[^./\\:#]([^/\\:]*[^/\\:~])?)/)*[^./\\:#][^/\\:]*\.ics$";
 
 /// A text, or a list of texts; `Reader` reads a text as a list of one.
 fn days_schema(_: &mut SchemaGenerator) -> Schema {
@@ -129,14 +183,55 @@ enum Written {
 impl Schedule<'_> {
     /// Converts the schedule to the core's type, and reports mistakes. `node`: the tree that it was read from.
     pub(super) fn read(&self, node: &Node, reader: &Reader) -> Option<schedule::Schedule> {
-        let zone = reader.check(node.get("timeZone"), zone(self.time_zone));
-        let nodes = match node.get("windows").map(|windows| &windows.value) {
-            Some(Value::List(nodes)) => &**nodes,
-            Some(Value::Scalar { .. } | Value::Map(_)) | None => &[],
-        };
-        let windows = self.windows.iter().zip(nodes).filter_map(|(window, node)| window.read(node, reader)).collect();
-        Some(schedule::Schedule { zone_name: self.time_zone.into(), zone: zone?, windows })
+        read(self.time_zone, &self.windows, node, reader)
     }
+}
+
+fn read(time_zone: &str, windows: &[Window<'_>], node: &Node, reader: &Reader) -> Option<schedule::Schedule> {
+    let zone = reader.check(node.get("timeZone"), zone(time_zone));
+    let nodes = items(node, "windows");
+    let windows = windows.iter().zip(nodes).filter_map(|(window, node)| window.read(node, reader)).collect();
+    Some(schedule::Schedule { zone_name: time_zone.into(), zone: zone?, except: Vec::new(), windows, shared: None })
+}
+
+fn items<'a>(node: &'a Node, field: &str) -> &'a [Node] {
+    match node.get(field).map(|items| &items.value) {
+        Some(Value::List(nodes)) => nodes,
+        Some(Value::Scalar { .. } | Value::Map(_)) | None => &[],
+    }
+}
+
+impl SharedSchedule<'_> {
+    /// Converts it to a draft, and reports mistakes.
+    pub(super) fn read(&self, node: &Node, reader: &Reader) -> Option<Draft> {
+        let schedule = read(self.time_zone, &self.windows, node, reader);
+        let all = self.except.iter().flatten().zip(items(node, "except"));
+        let except = all.filter_map(|(except, node)| {
+            let node = node.get("calendar");
+            let calendar = reader.check(node, calendar(except.calendar))?;
+            let at = node?.at;
+            Some(DraftExcept { calendar, at, state: except.state, reason: except.reason.map(Into::into) })
+        });
+        Some(Draft { except: except.collect(), schedule: schedule? })
+    }
+}
+
+/// The path of a calendar, without `.` in it.
+fn calendar(path: &str) -> Result<Arc<str>, Finding> {
+    let refused = |message: &str, hint: &str| Err(Finding::new(Mark::START, message).found(quoted(path)).hint(hint));
+    if path.contains(':') || path.contains('\\') {
+        let hint = "copy the calendar into the directory of manifests, and name the file: `holidays.ics`";
+        return refused("`calendar` is not a file", hint);
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| *part != ".").collect();
+    if path.starts_with('/') || parts.contains(&"..") {
+        let hint = "copy the calendar next to this file or below it: `holidays.ics`";
+        return refused("`calendar` leads out of the directory of this file", hint);
+    }
+    if !path.ends_with(ENDING) || parts.iter().any(|part| part.is_empty() || hidden(part)) {
+        return refused("`calendar` is not the name of a calendar", "its name ends in `.ics`, such as `holidays.ics`");
+    }
+    Ok(parts.join("/").into())
 }
 
 impl Window<'_> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::app::{AppId, AppName};
 use super::labels::Labels;
 use super::reason::Reason;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Shared};
 use super::state::Desired;
 
 /// Which calls are allowed. Ordered: the stricter is the smaller, so of two policies `min` holds.
@@ -102,6 +102,8 @@ pub enum Because {
     State,
     /// `override`, until its end.
     Override,
+    /// This exception of the schedule, and its event, both counted from 0.
+    Except(usize, usize),
     /// This window, counted from 0.
     Window(usize),
 }
@@ -122,13 +124,17 @@ pub struct Target {
 impl Spec {
     /// The target at `wall`: a function of the spec and the moment alone.
     pub fn target(&self, wall: Timestamp) -> Target {
-        let window = || self.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.deciding(wall)?)));
+        let scheduled = || {
+            let schedule = self.schedule.as_ref()?;
+            if let Some((index, event)) = schedule.exception(wall) {
+                return Some((schedule.except[index].state, Because::Except(index, event)));
+            }
+            let index = schedule.deciding(wall)?;
+            Some((schedule.windows[index].state, Because::Window(index)))
+        };
         let (desired, because) = match self.override_.as_ref().filter(|over| over.holds(wall)) {
             Some(over) => (over.state, Because::Override),
-            None => match window() {
-                Some((schedule, index)) => (schedule.windows[index].state, Because::Window(index)),
-                None => (self.state, Because::State),
-            },
+            None => scheduled().unwrap_or((self.state, Because::State)),
         };
         Target {
             desired,
@@ -142,7 +148,8 @@ impl Spec {
     /// Whether the target depends on the time: there are windows, an override, or a suspension that ends.
     pub fn is_timed(&self) -> bool {
         let until = self.suspend.as_ref().and_then(|suspension| suspension.until);
-        let windows = self.schedule.as_ref().is_some_and(|schedule| !schedule.windows.is_empty());
+        let windows =
+            self.schedule.as_ref().is_some_and(|schedule| !schedule.windows.is_empty() || !schedule.except.is_empty());
         until.is_some() || self.override_.is_some() || windows
     }
 
@@ -169,16 +176,30 @@ impl Spec {
         None
     }
 
-    /// The deciding part of the manifest: `state`, `suspend`, `override` or `window 2 (Fri 21:00-Mon 06:00)`.
+    /// The deciding part of the manifest: `state`, `suspend`, `override`, `window 2 (Fri 21:00-Mon 06:00)`, or
+    /// `schedule office, except 1 (holidays.ics: Christmas)`.
     pub fn explain(&self, target: Target) -> String {
-        match (target.suspended, target.because, &self.schedule) {
-            (true, ..) => "suspend".into(),
-            (false, Because::Override, _) => "override".into(),
+        let part = match (target.suspended, target.because, &self.schedule) {
+            (true, ..) => return "suspend".into(),
+            (false, Because::Override, _) => return "override".into(),
+            (false, Because::Except(index, event), Some(schedule)) => {
+                let exception = &schedule.except[index];
+                format!("except {} ({}: {})", index + 1, exception.calendar, exception.events()[event].summary)
+            }
             (false, Because::Window(index), Some(schedule)) => {
                 format!("window {} ({})", index + 1, schedule.windows[index].span)
             }
-            (false, Because::State | Because::Window(_), _) => "state".into(),
+            (false, Because::State | Because::Except(..) | Because::Window(_), _) => return "state".into(),
+        };
+        match self.shared() {
+            Some(shared) => format!("schedule {}, {part}", shared.name),
+            None => part,
         }
+    }
+
+    /// The Schedule that it refers to, if it does.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.schedule.as_ref()?.shared.as_ref()
     }
 
     /// The note that the manifest has about its deciding part.
@@ -186,8 +207,9 @@ impl Spec {
         let reason = match (target.suspended, target.because, &self.schedule) {
             (true, ..) => self.suspend.as_ref()?.reason.clone(),
             (false, Because::Override, _) => return self.override_.as_ref().map(Override::note),
+            (false, Because::Except(index, _), Some(schedule)) => schedule.except.get(index)?.reason.clone(),
             (false, Because::Window(index), Some(schedule)) => schedule.windows.get(index)?.reason.clone(),
-            (false, Because::State | Because::Window(_), _) => None,
+            (false, Because::State | Because::Except(..) | Because::Window(_), _) => None,
         };
         reason.map(|reason| (*reason).to_owned())
     }
@@ -274,7 +296,7 @@ pub enum Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::schedule::{Days, Span, Window};
+    use crate::reconcile::schedule::{Days, Event, Exception, Span, Window};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -321,6 +343,33 @@ mod tests {
         let spec = spec(true, None);
         let expected = "window 1 (1970-01-01 00:01:40-1970-01-01 00:03:20)";
         assert_eq!(spec.explain(spec.target(at(150))), expected);
+    }
+
+    #[test]
+    fn an_exception_decides_before_windows_and_after_an_override() {
+        use Desired::{Running, Stopped};
+        let event = Event { from: at(120), to: at(180), summary: "Christmas".into() };
+        let mut schedule = (**spec(true, None).schedule.as_ref().unwrap()).clone();
+        schedule.except = vec![Exception::new(Stopped, "holidays.ics".into(), Some("closed".into()), vec![event])];
+        schedule.shared = Some(Shared { name: "office".into(), file: "office.yaml".into() });
+        let spec = Spec { schedule: Some(schedule.into()), ..spec(true, None) };
+        let window = "schedule office, window 1 (1970-01-01 00:01:40-1970-01-01 00:03:20)";
+        let except = "schedule office, except 1 (holidays.ics: Christmas)";
+        for (second, desired, because, change) in [
+            (99, Stopped, "state", Some(100)),
+            (100, Running, window, Some(120)),
+            (120, Stopped, except, Some(180)),
+            (179, Stopped, except, Some(180)),
+            (180, Running, window, Some(200)),
+        ] {
+            let target = spec.target(at(second));
+            assert_eq!((target.desired, &*spec.explain(target)), (desired, because), "{second}");
+            assert_eq!(spec.next_change(at(second)), change.map(at), "{second}");
+        }
+        assert_eq!(spec.note(spec.target(at(120))).as_deref(), Some("closed"));
+        let over = Override { state: Running, until: at(150), reason: None, by: None };
+        let spec = Spec { override_: Some(over), ..spec };
+        assert_eq!([149, 150].map(|second| spec.target(at(second)).desired), [Running, Stopped]);
     }
 
     #[test]

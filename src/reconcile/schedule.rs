@@ -21,14 +21,75 @@ use super::state::Desired;
 /// Longest window: a weekly one can cover a week.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Windows in one time zone.
+/// Windows in one time zone, and exceptions from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     /// IANA name.
     pub zone_name: Arc<str>,
     pub zone: TimeZone,
+    /// The first that contains a moment decides, before any window.
+    pub except: Vec<Exception>,
     /// The first that contains a moment decides.
     pub windows: Vec<Window>,
+    /// Set if it is an object of its own, to which apps refer.
+    pub shared: Option<Shared>,
+}
+
+/// Name and file of a schedule that is an object of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    pub name: Arc<str>,
+    pub file: Arc<str>,
+}
+
+/// The events of a calendar, such as holidays, and the state during them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    pub state: Desired,
+    /// File of the calendar, as the manifest names it.
+    pub calendar: Arc<str>,
+    pub reason: Option<Arc<str>>,
+    events: Arc<[Event]>,
+}
+
+/// One time of a calendar.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Event {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub summary: Arc<str>,
+}
+
+impl Exception {
+    /// Where events overlap, the one that began first goes on.
+    pub fn new(state: Desired, calendar: Arc<str>, reason: Option<Arc<str>>, mut events: Vec<Event>) -> Self {
+        events.sort();
+        let mut end = Timestamp::MIN;
+        events.retain_mut(|event| {
+            event.from = event.from.max(end);
+            let lasts = event.from < event.to;
+            end = end.max(event.to);
+            lasts
+        });
+        Self { state, calendar, reason, events: events.into() }
+    }
+
+    /// Its events in order; no two overlap.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The event that contains a moment.
+    fn event(&self, at: Timestamp) -> Option<usize> {
+        let last = self.events.partition_point(|event| event.from <= at).checked_sub(1)?;
+        (at < self.events[last].to).then_some(last)
+    }
+
+    fn boundary(&self, after: Timestamp) -> Option<Timestamp> {
+        let next = self.events.partition_point(|event| event.from <= after);
+        let begins = self.events.get(next).map(|event| event.from);
+        self.event(after).map(|event| self.events[event].to).into_iter().chain(begins).min()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,10 +241,15 @@ impl Schedule {
     /// `None` if there is no zone `zone_name`.
     pub fn new(zone_name: &str, windows: Vec<Window>) -> Option<Self> {
         let zone = TimeZone::get(zone_name).ok()?;
-        Some(Self { zone_name: zone_name.into(), zone, windows })
+        Some(Self { zone_name: zone_name.into(), zone, except: Vec::new(), windows, shared: None })
     }
 
-    /// The window that decides at `at`: the first that contains it.
+    /// The exception that decides at `at`, and its event: the first that contains it. It comes before every window.
+    pub fn exception(&self, at: Timestamp) -> Option<(usize, usize)> {
+        self.except.iter().enumerate().find_map(|(index, exception)| Some((index, exception.event(at)?)))
+    }
+
+    /// The window that decides at `at`, unless there is an exception: the first that contains it.
     pub fn deciding(&self, at: Timestamp) -> Option<usize> {
         let wall = self.wall(at);
         self.windows.iter().position(|window| self.contains(&window.span, at, wall))
@@ -196,10 +262,11 @@ impl Schedule {
         self.windows[window].warn
     }
 
-    /// The next moment after `after` at which any window begins or ends: until then the same one decides.
+    /// The next moment after `after` at which any window or exception begins or ends: until then the same one decides.
     pub fn next_boundary(&self, after: Timestamp) -> Option<Timestamp> {
         let wall = self.wall(after);
-        self.windows.iter().filter_map(|window| self.boundary(&window.span, after, wall)).min()
+        let windows = self.windows.iter().filter_map(|window| self.boundary(&window.span, after, wall));
+        windows.chain(self.except.iter().filter_map(|exception| exception.boundary(after))).min()
     }
 
     /// The time at `at` on a wall clock that stands still instead of going back.
@@ -208,7 +275,7 @@ impl Schedule {
         let ambiguous = self.zone.to_ambiguous_timestamp(shown).offset();
         if let AmbiguousOffset::Fold { before, after } = ambiguous
             && self.zone.to_offset(at) == after
-            && let Some(change) = self.change_at_or_before(at)
+            && let Some(change) = change_at_or_before(&self.zone, at)
         {
             // Just short of the time at which it was put back: that itself was not shown yet.
             let end = before.to_datetime(change);
@@ -219,16 +286,7 @@ impl Schedule {
 
     /// The first moment at which the wall clock shows `wall` or a later time; `None` beyond the calendar.
     pub fn reached(&self, wall: DateTime) -> Option<Timestamp> {
-        match self.zone.to_ambiguous_timestamp(wall).offset() {
-            AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(wall).ok(),
-            AmbiguousOffset::Fold { before, .. } => before.to_timestamp(wall).ok(),
-            AmbiguousOffset::Gap { before, .. } => self.change_at_or_before(before.to_timestamp(wall).ok()?),
-        }
-    }
-
-    fn change_at_or_before(&self, at: Timestamp) -> Option<Timestamp> {
-        let just_after = at.checked_add(SignedDuration::from_nanos(1)).ok()?;
-        self.zone.preceding(just_after).next().map(|change| change.timestamp())
+        reached(&self.zone, wall)
     }
 
     fn contains(&self, span: &Span, at: Timestamp, wall: DateTime) -> bool {
@@ -288,7 +346,7 @@ impl Schedule {
         if earlier.is_empty() {
             return false;
         }
-        let earlier = Self { windows: earlier, ..self.clone() };
+        let earlier = Self { windows: earlier, ..self.without() };
         let mut met = false;
         let covered = self.each_part(own, &earlier, at, |own, earlier| {
             met |= own;
@@ -301,7 +359,13 @@ impl Schedule {
     pub fn is_endless(&self, span: &Span, at: Timestamp) -> bool {
         let Span::Cron { cron, .. } = span else { return false };
         let first = self.start(cron, at).unwrap_or(at);
-        self.each_part(span, &Self { windows: Vec::new(), ..self.clone() }, first, |own, _| own)
+        self.each_part(span, &self.without(), first, |own, _| own)
+    }
+
+    /// Its zone, with nothing in it.
+    fn without(&self) -> Self {
+        let (zone_name, zone) = (self.zone_name.clone(), self.zone.clone());
+        Self { zone_name, zone, except: Vec::new(), windows: Vec::new(), shared: None }
     }
 
     /// Whether a one-off lies within the time that a change of the clock skips.
@@ -338,6 +402,20 @@ impl Schedule {
         }
         false
     }
+}
+
+/// The first moment at which a wall clock in a zone shows `wall` or a later time; `None` beyond the calendar.
+pub fn reached(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
+    match zone.to_ambiguous_timestamp(wall).offset() {
+        AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(wall).ok(),
+        AmbiguousOffset::Fold { before, .. } => before.to_timestamp(wall).ok(),
+        AmbiguousOffset::Gap { before, .. } => change_at_or_before(zone, before.to_timestamp(wall).ok()?),
+    }
+}
+
+fn change_at_or_before(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    let just_after = at.checked_add(SignedDuration::from_nanos(1)).ok()?;
+    zone.preceding(just_after).next().map(|change| change.timestamp())
 }
 
 impl Span {
@@ -385,6 +463,38 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn events_of_an_exception_do_not_overlap() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let event = |from, to, summary: &str| Event { from: at(from), to: at(to), summary: summary.into() };
+        let events = vec![
+            event(50, 60, "d"),
+            event(10, 30, "a"),
+            event(20, 40, "b"),
+            event(25, 28, "c"),
+            event(60, 60, "e"),
+            event(60, 70, "f"),
+        ];
+        let exception = Exception::new(Desired::Stopped, "a.ics".into(), None, events);
+        let mut schedule = schedule("UTC", Vec::new());
+        schedule.except =
+            vec![Exception::new(Desired::Running, "b.ics".into(), None, vec![event(29, 31, "x")]), exception];
+        let name = |second| {
+            let (exception, event) = schedule.exception(at(second))?;
+            Some(&*schedule.except[exception].events()[event].summary)
+        };
+        let decides = [9, 10, 28, 29, 30, 31, 39, 40, 49, 50, 60, 69, 70].map(name);
+        let text: String = decides.map(|summary| summary.unwrap_or("-")).concat();
+        assert_eq!(text, "-aaxxbb--dff-");
+        let mut boundaries = Vec::new();
+        let mut now = at(0);
+        while let Some(next) = schedule.next_boundary(now) {
+            boundaries.push(next.as_second());
+            now = next;
+        }
+        assert_eq!(boundaries, [10, 29, 30, 31, 40, 50, 60, 70]);
+    }
 
     fn schedule(zone: &str, spans: Vec<Span>) -> Schedule {
         let window = |span| Window { state: Desired::Stopped, span, reason: None, warn: None };

@@ -150,6 +150,9 @@ impl App {
                 last_action: self.last_action.as_deref().map(Cow::Borrowed),
                 next_look_at: self.next_look_at,
                 next_transition: self.next_transition.map(|(at, to)| Transition { at, state: to.as_str().into() }),
+                schedule: spec.and_then(|spec| {
+                    Shared::of(spec.schedule.as_deref()?, self.observed_at.unwrap_or(Timestamp::UNIX_EPOCH))
+                }),
             },
         }
     }
@@ -200,6 +203,8 @@ pub struct Spec<'a> {
     /// Written only: a schedule is read by the reader of manifests.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub schedule: Option<Schedule<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule_ref: Option<Cow<'a, str>>,
 }
 
 impl<'a> From<&'a desired::Spec> for Spec<'a> {
@@ -210,7 +215,8 @@ impl<'a> From<&'a desired::Spec> for Spec<'a> {
             policy: spec.policy.map(|policy| policy.as_str().into()),
             suspend: spec.suspend.as_ref().map(Into::into),
             override_: spec.override_.as_ref().map(Into::into),
-            schedule: spec.schedule.as_deref().map(Into::into),
+            schedule: spec.schedule.as_deref().filter(|schedule| schedule.shared.is_none()).map(Into::into),
+            schedule_ref: spec.shared().map(|shared| (*shared.name).into()),
         }
     }
 }
@@ -232,6 +238,53 @@ pub struct Window<'a> {
     pub reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warn: Option<String>,
+}
+
+/// The Schedule that `scheduleRef` names, as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shared<'a> {
+    pub name: &'a str,
+    /// Path below the manifest directory.
+    pub file: &'a str,
+    #[serde(flatten)]
+    pub windows: Schedule<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Except<'a>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Except<'a> {
+    pub calendar: &'a str,
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// The next ones.
+    pub events: Vec<Event<'a>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event<'a> {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub summary: &'a str,
+}
+
+/// Number of events of a calendar that are published for each app.
+const EVENTS: usize = 20;
+
+impl<'a> Shared<'a> {
+    /// `None` for the windows of the app's own manifest. Events that ended before `after` are left out.
+    fn of(schedule: &'a schedule::Schedule, after: Timestamp) -> Option<Self> {
+        let schedule::Shared { name, file } = schedule.shared.as_ref()?;
+        let event = |event: &'a schedule::Event| Event { from: event.from, to: event.to, summary: &event.summary };
+        let except = |except: &'a schedule::Exception| Except {
+            calendar: &except.calendar,
+            state: except.state.as_str(),
+            reason: except.reason.as_deref(),
+            events: except.events().iter().filter(|event| event.to > after).take(EVENTS).map(event).collect(),
+        };
+        Some(Self { name, file, windows: schedule.into(), except: schedule.except.iter().map(except).collect() })
+    }
 }
 
 impl<'a> From<&'a schedule::Schedule> for Schedule<'a> {
@@ -298,7 +351,8 @@ pub struct Status<'a> {
     pub revision: Cow<'a, str>,
     pub source: Source<'a>,
     pub desired: Option<Cow<'a, str>>,
-    /// Deciding part of the manifest: `state`, `suspend`, `override` or `window 2 (Fri 21:00-Mon 06:00)`.
+    /// Deciding part of the manifest: `state`, `suspend`, `override`, `window 2 (Fri 21:00-Mon 06:00)` or, from a
+    /// Schedule, `schedule office, except 1 (holidays.ics: Christmas)`.
     pub desired_because: Option<String>,
     pub observed: Cow<'a, str>,
     pub observed_at: Option<Timestamp>,
@@ -306,6 +360,9 @@ pub struct Status<'a> {
     pub last_action: Option<Cow<'a, LastAction>>,
     pub next_look_at: Option<Timestamp>,
     pub next_transition: Option<Transition<'a>>,
+    /// Written only: the reader of manifests reads it.
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
+    pub schedule: Option<Shared<'a>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -136,3 +136,94 @@ fn explain_agrees_between_the_daemon_and_the_file() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean bot?"));
 }
+
+const OFFICE: &str = "apiVersion: campos-operator.dev/v1\nkind: Schedule\nmetadata: {name: office}\nspec:\n  timeZone: UTC\n  windows: []\n  except: [{calendar: closed.ics, state: Stopped, reason: holiday}]\n";
+
+fn closed(day: &str) -> String {
+    format!(
+        "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Closed\nDTSTART;VALUE=DATE:{day}\nDURATION:P30000D\nEND:VEVENT\nEND:VCALENDAR\n"
+    )
+}
+
+/// Two apps share a Schedule. Breaking it, its calendar, or its name calls nothing; an event stops both; `explain`, from the
+/// daemon, names all of it. After a restart with a broken Schedule the apps wait.
+#[test]
+fn apps_follow_a_shared_schedule_and_its_calendar() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests =
+        Manifests::new(&[("a", A, "Running\n  scheduleRef: office"), ("b", B, "Running\n  scheduleRef: office")]);
+    let calendar = |text: &str| std::fs::write(manifests.path().join("closed.ics"), text).unwrap();
+    manifests.put("office", OFFICE);
+    calendar(&closed("20900101"));
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    let reason = |daemon: &Daemon, app: &str| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&http(daemon.address(), "GET", &format!("/api/v1/apps/{app}")).1).unwrap_or_default();
+        shown["status"]["conditions"][0]["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    let both = |daemon: &Daemon, expected: &str| {
+        let are = || ["a", "b"].iter().all(|app| reason(daemon, app) == expected);
+        wait_until(expected, are, || daemon.log());
+    };
+    both(&daemon, "Settled");
+    calendar("nonsense");
+    both(&daemon, "InvalidManifest");
+    assert_eq!(simulator.calls(), [""; 0]);
+    calendar(&closed("20200101"));
+    wait_until("both are stopped", || simulator.calls().len() == 2, || daemon.log());
+    both(&daemon, "Settled");
+
+    let server = format!("http://{}", daemon.address());
+    let explain = || {
+        let explained = output(&["explain", "a", "--server", &server]);
+        String::from_utf8(explained.stdout).unwrap() + &String::from_utf8_lossy(&explained.stderr)
+    };
+    for part in [
+        "decided by: schedule office, except 1 (closed.ics: Closed): holiday\n",
+        "schedule: office (office.yaml)\n",
+        ">  1  Stopped  closed.ics (holiday), next: Wed 2020-01-01 00:00 Closed\n",
+    ] {
+        assert!(explain().contains(part), "{part}: {}", explain());
+    }
+    let described = output(&["describe", "a", "--server", &server]);
+    assert!(String::from_utf8_lossy(&described.stdout).contains("office (office.yaml)"), "{described:?}");
+    let exported = output(&["get", "a", "-o", "yaml", "--server", &server]);
+    assert!(String::from_utf8_lossy(&exported.stdout).contains("scheduleRef: office"), "{exported:?}");
+
+    // A Schedule that is gone keeps its meaning; after a restart it has none, and `state` does not replace it.
+    std::fs::remove_file(manifests.file("office")).unwrap();
+    both(&daemon, "InvalidManifest");
+    drop(daemon);
+    let daemon = Daemon::start(&simulator, &manifests, &[]);
+    both(&daemon, "InvalidManifest");
+    assert_eq!(simulator.calls().len(), 2, "nothing is started");
+    let valid = output(&["validate", &manifests.path().to_string_lossy()]);
+    let text = String::from_utf8_lossy(&valid.stdout).into_owned();
+    assert!(!valid.status.success() && text.matches("there is no Schedule named office").count() == 2, "{text}");
+    manifests.put("office", &OFFICE.replace("Stopped", "Running"));
+    wait_until("both are started", || simulator.calls().len() == 4, || daemon.log());
+}
+
+/// A calendar may be reached through links within the tree only; a directory with Schedules alone is valid.
+#[test]
+fn a_calendar_never_leads_out_of_the_tree() {
+    let manifests = Manifests::new(&[]);
+    manifests.put("office", OFFICE);
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("x.ics"), closed("20200101")).unwrap();
+    let link = manifests.path().join("closed.ics");
+    std::os::unix::fs::symlink(outside.path().join("x.ics"), &link).unwrap();
+    let validate = || {
+        let valid = output(&["validate", &manifests.path().to_string_lossy()]);
+        (valid.status.success(), String::from_utf8_lossy(&valid.stdout).into_owned())
+    };
+    let (valid, text) = validate();
+    assert!(!valid && text.contains("leads out of the directory of manifests"), "{text}");
+    assert!(text.contains("the calendar closed.ics cannot be read"), "{text}");
+    std::fs::remove_file(&link).unwrap();
+    std::fs::write(manifests.path().join("real.ics"), closed("20200101")).unwrap();
+    std::os::unix::fs::symlink("real.ics", &link).unwrap();
+    assert_eq!(validate(), (true, "0 apps in 2 files: 0 errors, 0 warnings\n".to_owned()));
+    std::fs::write(manifests.path().join("real.ics"), vec![b'x'; 300 * 1024]).unwrap();
+    assert!(validate().1.contains("larger than 256 KiB"));
+}

@@ -28,7 +28,9 @@ fn examples(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             examples(&path, found);
-        } else if !path.file_name().unwrap().to_str().unwrap().starts_with('.') {
+        } else if !path.file_name().unwrap().to_str().unwrap().starts_with('.')
+            && path.extension().is_none_or(|ending| ending != "ics")
+        {
             let text = fs::read_to_string(&path).unwrap();
             found.push((path, text));
         }

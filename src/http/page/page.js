@@ -670,6 +670,7 @@ function showDetail() {
   facts(byId("detail_object"), [
     ["App id", make("code", {}, spec?.appId ?? "–")],
     ["Declared in", make("code", {}, `${status.source?.file ?? "?"}:${status.source?.line ?? "?"}`)],
+    status.schedule && ["Schedule", [status.schedule.name, sub(status.schedule.file)]],
     ["Policy", spec?.policy ?? `${daemon?.policy || "Full"} (the operator's)`],
     suspend && ["Suspended", [suspend === true ? "without an end" : suspend.until ? ["until ", make("time", { datetime: suspend.until, title: fullFormat.format(Date.parse(suspend.until)) }, moment(Date.parse(suspend.until)))] : "until further notice", suspend.reason && sub(suspend.reason)].flat().filter(Boolean)],
     row.labels && ["Labels", row.labels],
