@@ -1,16 +1,45 @@
 //! Warnings about valid manifests that cannot do what their author means. They have no effect on what is in force.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Mark, Severity};
 use super::store::Store;
+use super::windows::{Draft, DraftExcept};
 use crate::reconcile::desired::{Declared, Policy, Spec};
-use crate::reconcile::schedule::Span;
+use crate::reconcile::schedule::{Schedule, Span};
 use crate::reconcile::state::Desired;
 
 /// Warns about parts of manifests that have no effect, or more effect than it seems, as of `at`.
 pub fn doubts(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
-    store.declared().iter().flat_map(|declared| of_one(store, declared, at)).collect()
+    let apps = store.declared();
+    let apps = apps.iter().flat_map(|declared| of_one(store, declared, at));
+    apps.chain(store.schedules().sound().flat_map(|(file, draft, schedule)| of_shared(file, draft, schedule, at)))
+        .collect()
+}
+
+/// Warns at the Schedule about windows that are of no use to any app, and about calendars that are over.
+fn of_shared(file: &Arc<str>, draft: &Draft, schedule: &Schedule, at: Timestamp) -> Vec<Diagnostic> {
+    let name = schedule.shared.as_ref().map_or("", |shared| &shared.name);
+    let warning = |mark: &Mark, message: String, hint| Diagnostic {
+        line: mark.line,
+        column: mark.column,
+        length: mark.length,
+        severity: Severity::Warning,
+        ..Diagnostic::about_file(file, message, Some(hint))
+    };
+    let windows = schedule.windows.iter().zip(&draft.windows_at).enumerate().filter_map(|(index, (window, mark))| {
+        let (what, hint) = of_span(schedule, index, at)?;
+        Some(warning(mark, format!("window {} ({}) of the Schedule {name} {what}", index + 1, window.span), hint))
+    });
+    let calendars =
+        schedule.except.iter().zip(&draft.except).filter_map(|(exception, DraftExcept { at: mark, .. })| {
+            let is_over = exception.events().iter().all(|event| event.to <= at);
+            let message = format!("the calendar {} of the Schedule {name} has no more events", exception.calendar);
+            is_over.then(|| warning(mark, message, "add those of the next year, or remove it"))
+        });
+    windows.chain(calendars).collect()
 }
 
 fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> {
@@ -32,7 +61,7 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
         let message = format!("the override of {} is over", declared.name);
         warnings.push(warning(override_at.as_ref(), message, "remove it: it has no effect any more"));
     }
-    // Windows that many apps share may be of no use to one of them.
+    // Windows that apps share may be of no use to one of them.
     if let Some(schedule) = spec.schedule.as_ref().filter(|schedule| schedule.shared.is_none()) {
         for (index, window) in schedule.windows.iter().enumerate() {
             if let Some((what, hint)) = of_window(spec, index, at) {
@@ -49,23 +78,13 @@ fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, 
     let schedule = spec.schedule.as_ref()?;
     let window = &schedule.windows[index];
     let both_ways = schedule.windows.iter().any(|window| window.state != spec.state);
-    Some(if window.span.over().is_some_and(|end| end <= schedule.wall(at)) {
-        ("is over", "remove it when it is no longer needed")
-    } else if schedule.is_skipped(&window.span) {
-        ("never decides: the clock skips this time in the night of the change to daylight saving", "move it by an hour")
-    } else if schedule.is_shadowed(index, at) {
-        ("never decides", "earlier windows cover all of it: move it up, or remove it")
-    } else if schedule.windows[index..].iter().all(|window| window.state == spec.state) {
+    if let Some(doubt) = of_span(schedule, index, at) {
+        return Some(doubt);
+    }
+    Some(if schedule.windows[index..].iter().all(|window| window.state == spec.state) {
         (
             "has no effect: `state` says the same, and no later window says otherwise",
             "remove it, or change one of the states",
-        )
-    } else if schedule.is_endless(&window.span, at) {
-        ("never ends: it begins again before it is over", "shorten its duration")
-    } else if window.span.has_both_days() {
-        (
-            "begins on each of the days of the month and on each of the days of the week",
-            "cron starts on days that match either field; set one of the two to `*`",
         )
     } else if index == 0 && both_ways && spec.policy == Some(Policy::ObserveOnly) {
         ("has no effect: the policy ObserveOnly forbids every call", "set `policy: Full`, or remove the schedule")
@@ -75,6 +94,27 @@ fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, 
         (
             "stops the app for good: the policy StopOnly forbids the start afterwards",
             "set `policy: Full`, or start it by hand",
+        )
+    } else {
+        return None;
+    })
+}
+
+/// The doubt about one window, whatever the state and the policy of the app, and advice.
+fn of_span(schedule: &Schedule, index: usize, at: Timestamp) -> Option<(&'static str, &'static str)> {
+    let span = &schedule.windows[index].span;
+    Some(if span.over().is_some_and(|end| end <= schedule.wall(at)) {
+        ("is over", "remove it when it is no longer needed")
+    } else if schedule.is_skipped(span) {
+        ("never decides: the clock skips this time in the night of the change to daylight saving", "move it by an hour")
+    } else if schedule.is_shadowed(index, at) {
+        ("never decides", "earlier windows cover all of it: move it up, or remove it")
+    } else if schedule.is_endless(span, at) {
+        ("never ends: it begins again before it is over", "shorten its duration")
+    } else if span.has_both_days() {
+        (
+            "begins on each of the days of the month and on each of the days of the week",
+            "cron starts on days that match either field; set one of the two to `*`",
         )
     } else {
         return None;
@@ -155,6 +195,26 @@ mod tests {
         assert!(warned("Stopped", "  policy: StopOnly\n", &[day])[0].contains("cannot start the app"));
         assert!(warned("Running", "  policy: ObserveOnly\n", &[NIGHT])[0].contains("forbids every call"));
         assert_eq!(warned("Running", "  policy: Full\n", &[NIGHT]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_shared_schedule_is_doubted_at_its_own_place() {
+        let schedule = "apiVersion: campos-operator.dev/v1\nkind: Schedule\nmetadata: {name: office}\nspec:\n  timeZone: UTC\n  windows:\n  - {state: Stopped, from: \"2026-01-01T00:00\", to: \"2026-01-02T00:00\"}\n  except:\n  - {calendar: a.ics, state: Stopped}\n";
+        let event = |day: &str| format!("BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:{day}\nEND:VEVENT\nEND:VCALENDAR\n");
+        let warned = |day: &str| {
+            let file = |name: &str, text: &str| {
+                let name: Arc<str> = name.into();
+                (name.clone(), FileState::Read(load::parse(&name, text.as_bytes()).into()))
+            };
+            let mut store = Store::new();
+            store.apply([file("office.yaml", schedule), file("a.ics", &event(day))]);
+            let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+            doubts.iter().map(|doubt| format!("{}: {}", doubt.location(), doubt.message)).collect::<Vec<_>>()
+        };
+        let over = "office.yaml:7:5: window 1 (2026-01-01 00:00-2026-01-02 00:00) of the Schedule office is over";
+        let empty = "office.yaml:9:16: the calendar a.ics of the Schedule office has no more events";
+        assert_eq!(warned("20261123"), [over, empty]);
+        assert_eq!(warned("20261124"), [over]);
     }
 
     #[test]

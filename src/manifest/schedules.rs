@@ -90,6 +90,14 @@ impl Schedules {
         self.meanings.get(name).cloned().unwrap_or_else(missing)
     }
 
+    /// Each Schedule that means something, with its file and its text.
+    pub(super) fn sound(&self) -> impl Iterator<Item = (&Arc<str>, &Draft, &Schedule)> {
+        self.meanings.iter().filter_map(|(name, meaning)| {
+            let (file, document) = self.documents(name).next()?;
+            Some((file, &**document.content.as_ref().ok()?, &**meaning.as_ref().ok()?))
+        })
+    }
+
     /// The places of a name.
     pub(super) fn places_of(&self, name: &AppName) -> impl Iterator<Item = Place> {
         self.places.get(name).into_iter().flatten().map(|(file, at)| Place { file: file.clone(), line: at.line })

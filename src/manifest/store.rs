@@ -272,14 +272,8 @@ impl Store {
         self.entries.len()
     }
 
-    /// Number of Schedules that are declared.
-    pub fn schedules(&self) -> usize {
-        self.schedules.count()
-    }
-
-    /// Number of calendars that no Schedule names.
-    pub fn unused_calendars(&self) -> usize {
-        self.schedules.unused()
+    pub(super) fn schedules(&self) -> &Schedules {
+        &self.schedules
     }
 
     /// Every file with objects, and their number.
@@ -314,7 +308,7 @@ impl Store {
         let (message, hint) = match (places.len(), self.schedules.nearest(name)) {
             (0, Some(near)) => (format!("there is no Schedule named {name}"), format!("did you mean `{near}`?")),
             (0, None) => {
-                let hint = "add a document with `kind: Schedule` and this name";
+                let hint = "add a document with `kind: Schedule` and this name, or read its file as well";
                 (format!("there is no Schedule named {name}"), hint.to_owned())
             }
             (1, _) => (format!("the Schedule {name} is invalid"), "correct it there".to_owned()),
@@ -706,7 +700,7 @@ mod tests {
         assert_eq!(store.apply([read("office.yaml", &format!("# a comment\n{OFFICE}"))]), Changes::default());
         let changes = store.apply([read("office.yaml", &OFFICE.replace("20:00", "21:00"))]);
         assert_eq!(changes.respecified.len(), 100);
-        assert_eq!((store.count(), store.schedules()), (100, 1));
+        assert_eq!((store.count(), store.schedules().count()), (100, 1));
     }
 
     #[test]
@@ -714,7 +708,7 @@ mod tests {
         let mut store = Store::new();
         store.apply([read("office.yaml", OFFICE), read("b.yaml", "kind: Schedule\nmetadata:\n  name: b\nspec: [")]);
         store.apply([read("other.ics", "nonsense"), read("office.ics", &holidays("20261225"))]);
-        assert_eq!((store.count(), store.schedules(), store.unused_calendars()), (0, 2, 2));
+        assert_eq!((store.count(), store.schedules().count(), store.schedules().unused()), (0, 2, 2));
         assert_eq!(problems(&store).len(), 1, "a calendar without a Schedule is not reported");
     }
 

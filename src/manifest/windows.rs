@@ -69,6 +69,8 @@ pub struct Except<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     pub(super) schedule: schedule::Schedule,
+    /// Place of each window.
+    pub(super) windows_at: Box<[Mark]>,
     pub(super) except: Vec<DraftExcept>,
 }
 
@@ -212,7 +214,8 @@ impl SharedSchedule<'_> {
             let at = node?.at;
             Some(DraftExcept { calendar, at, state: except.state, reason: except.reason.map(Into::into) })
         });
-        Some(Draft { except: except.collect(), schedule: schedule? })
+        let windows_at = items(node, "windows").iter().map(|window| window.at).collect();
+        Some(Draft { except: except.collect(), windows_at, schedule: schedule? })
     }
 }
 
