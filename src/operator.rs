@@ -779,7 +779,7 @@ mod tests {
         let place = Place { file: "app.yaml".into(), line: 1 };
         let declared = Declared { name, object, place, standing: Standing::Sound };
         let source = SourceReport { loaded: true, available: true, ..SourceReport::default() };
-        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), source }
+        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), approvals: None, source }
     }
 
     /// The stops and the lists of a minute in which the wall clock is set forward by `seconds`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::reconcile::app::AppName;
 use crate::reconcile::desired::{Declared, Text};
+use crate::reconcile::max_changes::Approval;
 
 /// The state of a source of manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,8 +25,8 @@ pub struct SourceReport {
     pub skipped: usize,
     /// Number of apps that the manifests declare.
     pub objects: usize,
-    /// Number of Schedules that they declare.
-    pub schedules: usize,
+    /// Number of Schedules and Approvals that they declare.
+    pub others: usize,
     /// Number of mistakes.
     pub errors: usize,
     /// Number of warnings, such as one for each document that is not ours.
@@ -43,5 +44,7 @@ pub struct Update {
     pub removed: Vec<AppName>,
     /// Apps with a newer text that is not accepted yet, and those that no longer have one.
     pub texts: Vec<(AppName, Text)>,
+    /// All approvals of mass changes, expired ones too; `None` means unchanged.
+    pub approvals: Option<Arc<[Approval]>>,
     pub source: SourceReport,
 }

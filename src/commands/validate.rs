@@ -92,7 +92,7 @@ fn findings(paths: &[PathBuf], rules: &Rules) -> anyhow::Result<Findings> {
             }
         }
     }
-    if declared.is_empty() && report.schedules == 0 && !diagnostics.iter().any(Diagnostic::is_error) {
+    if declared.is_empty() && report.others == 0 && !diagnostics.iter().any(Diagnostic::is_error) {
         diagnostics.insert(0, nothing(paths));
     }
     Ok(Findings { apps: declared.len(), files: report.files, diagnostics })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Mark, Severity};
+use super::load::ApprovalDocument;
 use super::store::Store;
 use super::windows::{Draft, DraftExcept};
 use crate::reconcile::desired::{Declared, Policy, Spec};
@@ -15,7 +16,22 @@ use crate::reconcile::state::Desired;
 pub fn doubts(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
     let apps = store.declared();
     let apps = apps.iter().flat_map(|declared| of_one(store, declared, at));
-    apps.chain(store.schedules().sound().flat_map(|(file, draft, schedule)| of_shared(file, draft, schedule, at)))
+    let expired = store.approvals().filter(|document| !document.approval.holds(at)).map(|document| {
+        let ApprovalDocument { approval, until_at } = document;
+        Diagnostic {
+            line: until_at.line,
+            column: until_at.column,
+            length: until_at.length,
+            severity: Severity::Warning,
+            ..Diagnostic::about_file(
+                &approval.place.file,
+                format!("the approval {} is over", approval.name),
+                Some("remove it: it has no effect any more"),
+            )
+        }
+    });
+    apps.chain(expired)
+        .chain(store.schedules().sound().flat_map(|(file, draft, schedule)| of_shared(file, draft, schedule, at)))
         .collect()
 }
 
@@ -222,6 +238,21 @@ mod tests {
         let over = "  suspend: {until: \"2026-11-24T12:00:00Z\"}\n";
         assert_eq!(warned("Running", over, &[NIGHT]), ["11: the suspension of a is over"]);
         assert_eq!(warned("Running", &over.replace("12:00", "12:01"), &[NIGHT]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn an_approval_that_is_over_is_reported_at_its_line() {
+        let warned = |until: &str| {
+            let text = format!(
+                "apiVersion: campos-operator.dev/v1\nkind: Approval\nmetadata: {{name: sale}}\nspec:\n  plan: 7f3a9c01b2d4\n  until: {until}\n"
+            );
+            let mut store = Store::new();
+            store.apply([("a.yaml".into(), FileState::Read(load::parse(&"a.yaml".into(), text.as_bytes()).into()))]);
+            let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+            doubts.iter().map(|doubt| format!("{}: {}", doubt.location(), doubt.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(warned("2026-11-24T12:00:00Z"), ["a.yaml:6:10: the approval sale is over"]);
+        assert_eq!(warned("2026-11-24T12:00:01Z"), [""; 0]);
     }
 
     #[test]

@@ -393,6 +393,7 @@ impl Engine {
         }
         self.changes.changed.extend(changes.changed);
         self.changes.removed.extend(changes.removed);
+        self.changes.approvals = changes.approvals.or(self.changes.approvals.take());
         // Only if there is something new: a thousand invalid files must not delay an edit of another one.
         if self.troubles != self.store.troubles() {
             self.troubles = self.store.troubles();
@@ -423,7 +424,7 @@ impl Engine {
             files: self.tracked.len() - self.store.schedules().unused(),
             skipped: self.listing.skipped + self.store.schedules().unused(),
             objects: self.store.count(),
-            schedules: self.store.schedules().count(),
+            others: self.store.schedules().count() + self.store.approvals().count(),
             errors: self.errors,
             warnings: self.problems.len() - self.errors,
             problems: self.lines.clone(),

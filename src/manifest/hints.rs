@@ -43,6 +43,7 @@ pub(super) fn missing(field: &str, words: &[&str]) -> String {
         "timeZone" => "` with an IANA name, such as America/Sao_Paulo or UTC",
         "until" => "` with its end, such as 2026-12-24T02:00:00Z",
         "windows" => return "add `windows:` with one `- {state: .., from: .., to: ..}` for each".to_owned(),
+        "plan" => "` with the id that `campos-operator plan` prints",
         "calendar" => "` with a file in iCalendar format, such as holidays.ics",
         "items" => return "add `items:` with a list of apps".to_owned(),
         "appId" => "` with the app's `_id` on CamposCloud",

@@ -7,13 +7,17 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use super::schema::{KIND, KINDS, KubernetesList, LIST_KIND, Manifest, ManifestList, SCHEDULE_KIND, ScheduleManifest};
+use super::schema::{
+    APPROVAL_KIND, ApprovalManifest, KIND, KINDS, KubernetesList, LIST_KIND, Manifest, ManifestList, SCHEDULE_KIND,
+    ScheduleManifest,
+};
 
 /// The JSON Schema of one document, pretty-printed.
 pub fn json_schema() -> String {
     let kinds = [
         (KIND, of::<Manifest>()),
         (SCHEDULE_KIND, of::<ScheduleManifest>()),
+        (APPROVAL_KIND, of::<ApprovalManifest>()),
         (LIST_KIND, with_items(of::<ManifestList>())),
         ("List", with_items(of::<KubernetesList>())),
     ];
@@ -154,11 +158,16 @@ mod tests {
         let list = |kind: &str, version: &str| json!({"apiVersion": version, "kind": kind, "metadata": {}, "items": [minimal.clone(), other.clone()]});
         let mut referring = minimal.clone();
         referring["spec"]["scheduleRef"] = json!("office");
+        let approval = json!({
+            "apiVersion": "campos-operator.dev/v1", "kind": "Approval", "metadata": {"name": "black-friday"},
+            "spec": {"plan": "7f3a9c01b2d4", "until": "2026-11-28T00:00:00Z", "reason": "planned", "by": "ana"},
+        });
         vec![
             app(),
             app(),
             schedule(),
             schedule(),
+            approval,
             referring,
             minimal.clone(),
             list("AppList", "campos-operator.dev/v1"),
@@ -166,8 +175,18 @@ mod tests {
         ]
     }
 
-    const CALENDARS: [&str; 8] =
-        ["a.ics", "../a.ics", "/a.ics", "a/./b.ics", "a/.b.ics", "a//b.ics", "https://a/b.ics", "a.csv"];
+    const OTHERS: [&str; 10] = [
+        "a.ics",
+        "../a.ics",
+        "/a.ics",
+        "a/./b.ics",
+        "a/.b.ics",
+        "a//b.ics",
+        "https://a/b.ics",
+        "a.csv",
+        "7f3a9c01b2d4",
+        "7F3A9C01B2D4",
+    ];
 
     /// Values that are right in one place or another, and values that are right nowhere.
     fn values() -> Vec<Value> {
@@ -267,12 +286,12 @@ mod tests {
             ]
             .map(Value::from),
         );
-        values.extend(CALENDARS.map(Value::from));
+        values.extend(OTHERS.map(Value::from));
         values.extend([63, 64, 129].map(|length| "a".repeat(length).into()));
         values
     }
 
-    const KEYS: [&str; 36] = [
+    const KEYS: [&str; 37] = [
         "apiVersion",
         "kind",
         "metadata",
@@ -292,6 +311,7 @@ mod tests {
         "override",
         "schedule",
         "scheduleRef",
+        "plan",
         "except",
         "calendar",
         "timeZone",
@@ -385,8 +405,8 @@ mod tests {
         let apps = parsed.documents.iter().all(|document| !matches!(document.content, Content::Bad(_)));
         let good = apps && parsed.schedules.iter().all(|schedule| schedule.content.is_ok());
         let found: Vec<String> = parsed.diagnostics.iter().map(|found| found.message.to_string()).collect();
-        // A Schedule without a name is only reported.
-        let is_kept = !parsed.documents.is_empty() || !parsed.schedules.is_empty();
+        // A Schedule without a name, or a bad Approval, is only reported.
+        let is_kept = !parsed.documents.is_empty() || !parsed.schedules.is_empty() || !parsed.approvals.is_empty();
         assert!(!is_kept || good != parsed.diagnostics.iter().any(Diagnostic::is_error), "{found:?}");
         found
     }

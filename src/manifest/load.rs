@@ -11,12 +11,13 @@ use super::calendar::{self, Calendar};
 use super::diagnostic::{Diagnostic, FOREIGN, Mark, Severity};
 use super::foreign::{Evidence, Foreign, foreign_text};
 use super::recognize::{self, Mistakes};
-use super::schema::{self, Item, Reading, Reference, SCHEDULE_KIND};
+use super::schema::{self, APPROVAL_KIND, Item, Kind, Reading, Reference, SCHEDULE_KIND};
 use super::second_opinion;
 use super::windows::Draft;
 use super::yaml::{self, Finding};
 use crate::reconcile::app::AppName;
 use crate::reconcile::desired::Object;
+use crate::reconcile::max_changes::Approval;
 use crate::reconcile::reason::Reason;
 
 /// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
@@ -28,6 +29,8 @@ pub struct ParsedFile {
     pub documents: Vec<Document>,
     /// The documents of kind Schedule.
     pub schedules: Vec<ScheduleDocument>,
+    /// The valid documents of kind Approval.
+    pub approvals: Vec<ApprovalDocument>,
     /// Set for a calendar.
     pub calendar: Option<Arc<Calendar>>,
     /// Everything that is wrong, in the order of the text.
@@ -64,6 +67,13 @@ pub struct ScheduleDocument {
     pub name_at: Mark,
     /// What it says, or the first of its errors.
     pub content: Result<Arc<Draft>, Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalDocument {
+    pub approval: Approval,
+    /// Place of `spec.until`.
+    pub until_at: Mark,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +140,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     let mut doubtful = false;
     for chunk in documents(&text) {
         for reading in read(&chunk) {
-            let Reading { at, is_app, name, name_at, app_id_at, item, findings, foreign, .. } = reading;
+            let Reading { at, kind, name, name_at, app_id_at, item, findings, foreign, .. } = reading;
             let Reading { suspend_at, override_at, windows_at, .. } = reading;
             if let Some(foreign) = foreign {
                 parsed.vague += usize::from(foreign.evidence == Evidence::Neither);
@@ -142,27 +152,33 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
                 findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
             let trouble =
                 || diagnostics.first().map_or("the document cannot be read".into(), |one| one.one_line().into());
-            let content = match item.filter(|_| diagnostics.is_empty()) {
-                Some(Item::App(object, None)) => Ok(Content::Good(Arc::new(object))),
-                Some(Item::App(object, Some(reference))) => Ok(Content::Refers(Arc::new(object), reference)),
-                Some(Item::Schedule(draft)) => Err(Ok(Arc::new(draft))),
-                None if is_app => Ok(Content::Bad(trouble())),
-                None => Err(Err(trouble())),
-            };
-            match content {
-                Ok(content) => parsed.documents.push(Document {
-                    name,
-                    line: at.line,
+            let item = item.filter(|_| diagnostics.is_empty());
+            let mut app = |content| {
+                let line = at.line;
+                parsed.documents.push(Document {
+                    name: name.clone(),
+                    line,
                     name_at,
                     app_id_at,
                     suspend_at,
                     override_at,
-                    windows_at,
+                    windows_at: windows_at.clone(),
                     content,
-                }),
-                Err(content) => {
-                    parsed.schedules.extend(name.map(|name| ScheduleDocument { name, name_at, content }));
+                });
+            };
+            let mut schedule =
+                |content| parsed.schedules.extend(name.clone().map(|name| ScheduleDocument { name, name_at, content }));
+            match (item, kind) {
+                (Some(Item::App(object, None)), _) => app(Content::Good(Arc::new(object))),
+                (Some(Item::App(object, Some(reference))), _) => app(Content::Refers(Arc::new(object), reference)),
+                (Some(Item::Schedule(draft)), _) => schedule(Ok(Arc::new(draft))),
+                (Some(Item::Approval(mut approval, until_at)), _) => {
+                    approval.place.file = file.clone();
+                    parsed.approvals.push(ApprovalDocument { approval, until_at });
                 }
+                (None, Kind::App) => app(Content::Bad(trouble())),
+                (None, Kind::Schedule) => schedule(Err(trouble())),
+                (None, Kind::Approval) => {}
             }
             // A template with many documents is one mistake.
             let is_new = |new: &Diagnostic| {
@@ -352,8 +368,14 @@ fn broken(chunk: &Chunk<'_>, finding: Finding) -> Reading {
     );
     let foreign = foreign_text(chunk.text, cause.as_ref().map(|cause| &*cause.message));
     let findings = if foreign.is_some() { Vec::new() } else { vec![cause.unwrap_or(finding)] };
-    let is_app = !chunk.text.lines().any(|line| is_kind(line, SCHEDULE_KIND));
-    Reading { name: recover_name(chunk.text), is_app, foreign, ..Reading::nothing(at, findings) }
+    let names = |kind: &&(Kind, &str)| chunk.text.lines().any(|line| is_kind(line, kind.1));
+    let kind = [(Kind::Schedule, SCHEDULE_KIND), (Kind::Approval, APPROVAL_KIND)].iter().find(names).map(|kind| kind.0);
+    Reading {
+        name: recover_name(chunk.text),
+        kind: kind.unwrap_or(Kind::App),
+        foreign,
+        ..Reading::nothing(at, findings)
+    }
 }
 
 /// Whether a line at the left margin names a kind.

@@ -255,7 +255,16 @@ fn last_mistakes() -> Vec<Mistake> {
         ("an absolute calendar", schedule("  except: [{calendar: /etc/a.ics, state: Stopped}]\n")),
         ("a calendar of another format", schedule("  except: [{calendar: a.csv, state: Stopped}]\n")),
         ("a calendar without a state", schedule("  except: [{calendar: a.ics}]\n")),
+        ("an Approval without an end", approval("{plan: 7f3a9c01b2d4}")),
+        ("an Approval without a plan", approval("{until: 2026-12-24T02:00:00Z}")),
+        ("an Approval of another plan", approval("{plan: 7F3A9C01B2D4, until: 2026-12-24T02:00:00Z}")),
+        ("an Approval with a number", approval("{plan: 123456789012, until: 2026-12-24T02:00:00Z}")),
     ]
+}
+
+/// An Approval with a `spec`.
+fn approval(spec: &str) -> Vec<u8> {
+    format!("apiVersion: campos-operator.dev/v1\nkind: Approval\nmetadata: {{name: sale}}\nspec: {spec}\n").into_bytes()
 }
 
 /// A Schedule with more lines in `spec`.

@@ -19,7 +19,8 @@ use super::reader::{Reader, quoted};
 use super::windows::{Draft, Schedule, SharedSchedule};
 use super::yaml::{self, Finding, Node, Value};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::desired::{self, Object, Policy, Suspension};
+use crate::reconcile::desired::{self, Object, Place, Policy, Suspension};
+use crate::reconcile::max_changes::{Approval, PlanId};
 use crate::reconcile::state::Desired;
 
 /// The `apiVersion` of every manifest.
@@ -30,8 +31,10 @@ pub const KIND: &str = "App";
 pub(super) const LIST_KIND: &str = "AppList";
 /// The `kind` of windows that many apps share.
 pub(super) const SCHEDULE_KIND: &str = "Schedule";
+/// The `kind` of what releases the calls of a plan.
+pub(super) const APPROVAL_KIND: &str = "Approval";
 /// All our kinds.
-pub const KINDS: [&str; 3] = [KIND, SCHEDULE_KIND, LIST_KIND];
+pub const KINDS: [&str; 4] = [KIND, SCHEDULE_KIND, APPROVAL_KIND, LIST_KIND];
 
 /// A manifest of campos-operator: the desired state of one app on CamposCloud.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,7 +46,7 @@ pub struct Manifest<'a> {
     pub api_version: ApiVersion,
     /// Always App.
     #[schemars(with = "String", extend("const" = KIND))]
-    pub kind: Kind,
+    pub kind: AppKind,
     /// Name, labels and annotations.
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
@@ -75,6 +78,48 @@ pub struct ScheduleManifest<'a> {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub status: IgnoredAny,
+}
+
+/// Releases the calls of one plan that are held because they change too many apps.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "an Approval", rename_all = "camelCase")]
+#[schemars(rename = "Approval")]
+pub struct ApprovalManifest<'a> {
+    /// Always campos-operator.dev/v1.
+    #[schemars(with = "String", extend("const" = API_VERSION))]
+    pub api_version: ApiVersion,
+    /// Always Approval.
+    #[schemars(with = "String", extend("const" = APPROVAL_KIND))]
+    pub kind: ApprovalKind,
+    /// Name, labels and annotations.
+    #[serde(borrow)]
+    pub metadata: Metadata<'a>,
+    /// The plan, and the end of the approval.
+    pub spec: ApprovalSpec<'a>,
+    /// Ignored.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub status: IgnoredAny,
+}
+
+/// The plan, and the end of the approval.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "`spec` of an Approval")]
+pub struct ApprovalSpec<'a> {
+    /// The id that `plan` and the log print: 12 hex digits. Quote one that YAML would read as a number.
+    #[schemars(regex(pattern = r"^[0-9a-f]{12}$"))]
+    pub plan: &'a str,
+    /// Its end: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+    #[schemars(regex(pattern = RFC_3339))]
+    pub until: &'a str,
+    /// The reason.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub reason: Option<&'a str>,
+    /// The person who approves.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub by: Option<&'a str>,
 }
 
 /// Several manifests in one document, as the status API exports them.
@@ -119,13 +164,18 @@ pub enum ApiVersion {
 }
 
 #[derive(Debug, Deserialize)]
-pub enum Kind {
+pub enum AppKind {
     App,
 }
 
 #[derive(Debug, Deserialize)]
 pub enum ScheduleKind {
     Schedule,
+}
+
+#[derive(Debug, Deserialize)]
+pub enum ApprovalKind {
+    Approval,
 }
 
 #[derive(Debug, Deserialize)]
@@ -272,6 +322,16 @@ fn or_bool(schema: &mut Schema) {
 pub(super) enum Item {
     App(Object, Option<Reference>),
     Schedule(Draft),
+    /// Without the name of its file, and the place of `spec.until`.
+    Approval(Approval, Mark),
+}
+
+/// The kind of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    App,
+    Schedule,
+    Approval,
 }
 
 /// `spec.scheduleRef` of an app.
@@ -284,8 +344,7 @@ pub struct Reference {
 /// The readable parts of one object.
 pub(super) struct Reading {
     pub(super) at: Mark,
-    /// Whether it is an app: a Schedule that cannot be read is none.
-    pub(super) is_app: bool,
+    pub(super) kind: Kind,
     /// `metadata.name`, if it can be read.
     pub(super) name: Option<AppName>,
     /// Place of the name, otherwise of the object.
@@ -308,7 +367,7 @@ impl Reading {
     pub(super) fn nothing(at: Mark, findings: Vec<Finding>) -> Self {
         Self {
             at,
-            is_app: true,
+            kind: Kind::App,
             name: None,
             name_at: at,
             app_id_at: at,
@@ -372,6 +431,9 @@ fn read_object(root: &Node) -> Reading {
     if root.get("kind").is_some_and(|kind| kind.says(SCHEDULE_KIND)) {
         return read_schedule(root);
     }
+    if root.get("kind").is_some_and(|kind| kind.says(APPROVAL_KIND)) {
+        return read_approval(root);
+    }
     let reader = Reader::default();
     let mut reading = Reading::nothing(root.at, Vec::new());
     if let Some(Manifest { metadata, spec, .. }) = reader.read(root) {
@@ -427,12 +489,31 @@ fn read_object(root: &Node) -> Reading {
 
 fn read_schedule(root: &Node) -> Reading {
     let reader = Reader::default();
-    let mut reading = Reading { is_app: false, ..Reading::nothing(root.at, Vec::new()) };
+    let mut reading = Reading { kind: Kind::Schedule, ..Reading::nothing(root.at, Vec::new()) };
     if let Some(ScheduleManifest { metadata, spec, .. }) = reader.read(root) {
         let name_node = root.get("metadata").and_then(|metadata| metadata.get("name"));
         reading.name = reader.check(name_node, app_name(metadata.name));
         reading.name_at = name_node.map_or(root.at, |node| node.at);
         reading.item = root.get("spec").and_then(|node| spec.read(node, &reader)).map(Item::Schedule);
+    }
+    reading.checked(reader)
+}
+
+fn read_approval(root: &Node) -> Reading {
+    let reader = Reader::default();
+    let mut reading = Reading { kind: Kind::Approval, ..Reading::nothing(root.at, Vec::new()) };
+    if let Some(ApprovalManifest { metadata, spec, .. }) = reader.read(root) {
+        let node = |map: &str, field: &str| root.get(map)?.get(field);
+        let name = reader.check(node("metadata", "name"), app_name(metadata.name));
+        let plan = reader.check(node("spec", "plan"), plan(spec.plan));
+        let until = reader.check(node("spec", "until"), moment(spec.until));
+        let place = Place { file: "".into(), line: root.at.line };
+        let (reason, by) = (spec.reason.map(Into::into), spec.by.map(Into::into));
+        let until_at = node("spec", "until").map_or(root.at, |node| node.at);
+        reading.item = name
+            .zip(plan)
+            .zip(until)
+            .map(|((name, plan), until)| Item::Approval(Approval { name, plan, until, reason, by, place }, until_at));
     }
     reading.checked(reader)
 }
@@ -449,18 +530,27 @@ fn not_a_manifest(root: &Node) -> Option<Finding> {
             let Value::Scalar { text, .. } = &kind.value else { return None };
             let hint = if kind.says("List") {
                 documents.to_owned()
-            } else if text.eq_ignore_ascii_case(SCHEDULE_KIND) {
-                format!("write `kind: {SCHEDULE_KIND}`")
+            } else if let Some(meant) =
+                [SCHEDULE_KIND, APPROVAL_KIND].iter().find(|ours| text.eq_ignore_ascii_case(ours))
+            {
+                format!("write `kind: {meant}`")
             } else {
                 format!("write `kind: {KIND}`, or leave the document out")
             };
             let finding = Finding::new(kind.at, format!("unknown kind {}", quoted(text)));
-            let known = text.eq_ignore_ascii_case(KIND) || kind.says(SCHEDULE_KIND);
-            let fits = format!("`{KIND}` or `{SCHEDULE_KIND}` fits");
+            let known = text.eq_ignore_ascii_case(KIND) || kind.says(SCHEDULE_KIND) || kind.says(APPROVAL_KIND);
+            let fits = format!("`{KIND}`, `{SCHEDULE_KIND}` or `{APPROVAL_KIND}` fits");
             (!known).then(|| finding.fits(fits).hint(hint))
         }
         Value::Scalar { .. } => None,
     }
+}
+
+fn plan(text: &str) -> Result<PlanId, Finding> {
+    text.parse().map_err(|problem| {
+        let finding = Finding::new(Mark::START, format!("`plan` {problem}")).found(quoted(text));
+        finding.hint("copy the id from `campos-operator plan`, or from the log")
+    })
 }
 
 fn app_name(text: &str) -> Result<AppName, Finding> {

@@ -646,7 +646,8 @@ impl<F: FnMut(Update)> Work<F> {
             }
         }
         self.reported = Some(report.clone());
-        (self.deliver)(Update { changed: changes.changed, removed: changes.removed, texts, source: report });
+        let Changes { changed, removed, approvals, .. } = changes;
+        (self.deliver)(Update { changed, removed, texts, approvals, source: report });
     }
 }
 

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Mark, Related, Severity};
-use super::load::{Content, ParsedFile, is_calendar};
+use super::load::{ApprovalDocument, Content, ParsedFile, is_calendar};
 use super::schedules::Schedules;
 use super::schema::Reference;
 use crate::printable::escape;
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::desired::{Declared, Object, Place, Standing};
+use crate::reconcile::max_changes::Approval;
 use crate::reconcile::reason::Reason;
 
 /// Number of places that a conflict lists: a thousand copies of one file must not write a thousand lines of a thousand.
@@ -42,6 +43,8 @@ pub struct Changes {
     pub removed: Vec<AppName>,
     /// Those of the changed objects that had a spec and have another one now.
     pub respecified: Vec<AppName>,
+    /// All approvals, if any of them changed.
+    pub approvals: Option<Arc<[Approval]>>,
 }
 
 /// Everything the manifests declare.
@@ -55,6 +58,8 @@ pub struct Store {
     /// The objects that claim each app, in order.
     claims: HashMap<AppId, Vec<AppName>>,
     schedules: Schedules,
+    /// The approvals of each file that has any. One in a file that cannot be read approves nothing.
+    approvals: BTreeMap<Arc<str>, Vec<ApprovalDocument>>,
     /// The apps that refer to each Schedule, or did.
     referring: HashMap<AppName, BTreeSet<AppName>>,
     /// The apps whose reference means nothing.
@@ -181,17 +186,38 @@ impl Store {
     /// move. Each file is in it once. `at`: when the files were read.
     pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
         let mut touched = BTreeSet::new();
+        let mut approvals = false;
         for (file, state) in batch {
+            approvals |= self.place_approvals(&file, &state);
             self.place(&file, state, &mut touched);
         }
         self.resolve(&mut touched);
         let rivals = self.reclaim(&touched);
         touched.extend(rivals);
-        let mut changes = Changes::default();
+        let approvals = approvals.then(|| self.approvals().map(|document| document.approval.clone()).collect());
+        let mut changes = Changes { approvals, ..Changes::default() };
         for name in &touched {
             self.judge(name, at, &mut changes);
         }
         changes
+    }
+
+    /// All approvals, in order of file and line.
+    pub(super) fn approvals(&self) -> impl Iterator<Item = &ApprovalDocument> {
+        self.approvals.values().flatten()
+    }
+
+    /// Replaces the approvals of a file. Returns whether they changed.
+    fn place_approvals(&mut self, file: &Arc<str>, state: &FileState) -> bool {
+        let now = match state {
+            FileState::Read(parsed) => &parsed.approvals[..],
+            FileState::Unreadable(_) | FileState::Gone => &[],
+        };
+        let before = self.approvals.remove(file).unwrap_or_default();
+        if !now.is_empty() {
+            self.approvals.insert(file.clone(), now.to_vec());
+        }
+        before != now
     }
 
     /// Resolves the references of the touched apps, and of those that refer to a Schedule that changed.
@@ -701,6 +727,33 @@ mod tests {
         let changes = store.apply([read("office.yaml", &OFFICE.replace("20:00", "21:00"))]);
         assert_eq!(changes.respecified.len(), 100);
         assert_eq!((store.count(), store.schedules().count()), (100, 1));
+    }
+
+    fn approval(name: &str, plan: &str) -> String {
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: Approval\nmetadata: {{name: {name}}}\nspec: {{plan: \"{plan}\", until: \"2026-11-28T00:00:00Z\", by: ana}}\n"
+        )
+    }
+
+    /// Two with one name count both. In doubt there is none: it releases calls.
+    #[test]
+    fn approvals_follow_their_files() {
+        let mut store = Store::new();
+        let mut plans = |file: &str, text: Option<&str>| -> Option<Vec<String>> {
+            let state = text.map_or_else(|| gone(file), |text| read(file, text));
+            let approvals = store.apply([state]).approvals?;
+            Some(approvals.iter().map(|approval| format!("{} {}", approval.plan, approval.place)).collect())
+        };
+        let (one, two) = (approval("x", "7f3a9c01b2d4"), approval("x", "000000000000"));
+        assert_eq!(plans("a.yaml", Some(&good("a", "1a", "Running"))), None);
+        let first = "7f3a9c01b2d4 one.yaml:1".to_owned();
+        assert_eq!(plans("one.yaml", Some(&one)), Some(vec![first.clone()]));
+        assert_eq!(plans("one.yaml", Some(&format!("{one}# a comment\n"))), None);
+        assert_eq!(plans("two.yaml", Some(&two)), Some(vec![first.clone(), "000000000000 two.yaml:1".to_owned()]));
+        assert_eq!(plans("two.yaml", Some(&format!("{two}---\nkind: [\n"))), None, "only the other document is bad");
+        assert_eq!(plans("two.yaml", Some(&two.replace("plan", "plans"))), Some(vec![first]));
+        assert_eq!(plans("one.yaml", None), Some(vec![]));
+        assert_eq!((store.count(), problems(&store).len()), (1, 1));
     }
 
     #[test]

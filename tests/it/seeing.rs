@@ -651,7 +651,9 @@ async fn a_stalled_loop_is_not_alive() {
     let (updates, inbox) = tokio::sync::mpsc::unbounded_channel();
     let (_stopper, signals) = shutdown::pair();
     let source = SourceReport { available: true, loaded: true, revision: "r".into(), ..SourceReport::default() };
-    updates.send(Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source }).unwrap();
+    updates
+        .send(Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), approvals: None, source })
+        .unwrap();
     let router = routes(board, clock, true);
     let get = async |path: &str| {
         let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
