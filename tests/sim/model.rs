@@ -28,7 +28,7 @@ const TIMES: &str = "sim.test/times";
 pub(crate) type Justified = HashMap<AppId, Rule>;
 
 /// The calls that one manifest justifies, by the time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rule {
     state: Desired,
     policy: Policy,
@@ -36,12 +36,14 @@ pub(crate) struct Rule {
     suspended_until: Option<Timestamp>,
     /// A window with a state of its own: from, to.
     window: Option<(Timestamp, Timestamp, Desired)>,
+    /// The state of the Schedule that it refers to, whose window has no end.
+    shared: Option<Desired>,
 }
 
 impl Rule {
     pub(crate) fn at(&self, wall: Timestamp) -> Option<Action> {
         let window = self.window.filter(|(from, to, _)| *from <= wall && wall < *to);
-        let desired = window.map_or(self.state, |(.., state)| state);
+        let desired = window.map(|(.., state)| state).or(self.shared).unwrap_or(self.state);
         let suspended = self.suspended_until.is_some_and(|until| wall < until);
         let allowed = match self.policy {
             Policy::Full => true,
@@ -130,7 +132,9 @@ impl Files {
             });
             let suspended_until = spec.suspend.as_ref().map(|suspend| suspend.until.unwrap_or(Timestamp::MAX));
             let policy = spec.policy.unwrap_or(Policy::Full);
-            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended_until, window }))
+            let shared = spec.schedule.as_ref().filter(|schedule| schedule.shared.is_some());
+            let shared = shared.map(|schedule| schedule.windows[0].state);
+            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended_until, window, shared }))
         };
         self.store.declared().iter().filter_map(rule).collect()
     }
@@ -150,6 +154,13 @@ impl Files {
 /// A sound manifest.
 pub(crate) fn manifest(name: &str, id: &str, state: &str, more: &str) -> String {
     example(name, id, state) + more
+}
+
+/// A Schedule with one window, which began long ago.
+pub(crate) fn schedule(state: &str) -> String {
+    format!(
+        "apiVersion: campos-operator.dev/v1\nkind: Schedule\nmetadata: {{name: office}}\nspec:\n  timeZone: UTC\n  windows: [{{state: {state}, from: \"2026-01-01T00:00:00\"}}]\n"
+    )
 }
 
 /// A sound manifest with a window from one moment to another.

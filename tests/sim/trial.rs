@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::chaos;
 use crate::dice::Dice;
-use crate::model::{Files, Justified, manifest, timed};
+use crate::model::{Files, Justified, manifest, schedule, timed};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Backoff cap, account probe cap, confirm timeout, a pause that was asked for at the end of chaos, two lists, and slack.
@@ -206,7 +206,16 @@ impl Trial {
     fn step(&mut self) {
         let index = usize::try_from(self.dice.below(self.ids.len() as u64)).unwrap();
         let id = self.ids[index].clone();
-        match self.dice.below(26) {
+        match self.dice.below(31) {
+            26..=28 => {
+                let state = *self.dice.pick(&["Running", "Stopped"]);
+                self.edit(vec![self.file(index, state, "  scheduleRef: office\n")]);
+            }
+            29 => {
+                let state = *self.dice.pick(&["Running", "Stopped"]);
+                self.edit(vec![("office.yaml".to_owned(), Some(schedule(state)))]);
+            }
+            30 => self.break_schedule(),
             22 | 23 => self.edit_timed(index),
             24 | 25 => {
                 let until = self.whole_second(120);
@@ -329,6 +338,16 @@ impl Trial {
         }
         self.cause_everywhere();
         self.send(|files| files.change(changes));
+    }
+
+    /// S17: a broken Schedule changes no app.
+    fn break_schedule(&mut self) {
+        let missing = schedule("Stopped") + "  except: [{calendar: none.ics, state: Stopped}]\n";
+        let unread = "kind: Schedule\nmetadata: {name: office}\nspec: [".to_owned();
+        let broken = self.dice.pick(&[None, Some(unread), Some(missing)]).clone();
+        let before = self.files.borrow().justified();
+        self.edit(vec![("office.yaml".to_owned(), broken)]);
+        assert_eq!(before, self.files.borrow().justified(), "S17: seed {}", self.seed);
     }
 
     /// A window that begins and ends soon.
