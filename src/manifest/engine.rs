@@ -315,15 +315,19 @@ impl Engine {
         self.batch.insert(file.clone(), FileState::Read(Arc::new(parsed)));
     }
 
-    /// Makes a move one change: releases the old file of an object that is in this file now.
+    /// Makes a move one change: releases the old file of an object or a Schedule that is in this file now.
     fn follow_moves(&mut self, file: &Arc<str>, parsed: &ParsedFile) {
         let mut left = BTreeSet::new();
         for document in &parsed.documents {
             let (Content::Good(_) | Content::Refers(..), Some(name)) = (&document.content, &document.name) else {
                 continue;
             };
-            left.extend(self.store.files_of(name).into_iter().filter(|other| other != file));
+            left.extend(self.store.files_of(name));
         }
+        for schedule in parsed.schedules.iter().filter(|schedule| schedule.content.is_ok()) {
+            left.extend(self.store.schedules().places_of(&schedule.name).map(|place| place.file));
+        }
+        left.remove(file);
         for other in left {
             if self.tracked.path(&other).is_some_and(is_absent) && self.roots.iter().all(|root| root.given.exists()) {
                 self.gone(&other);

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 use crate::manifest::example;
 use crate::manifest::source::load;
-use crate::reconcile::desired::Text;
+use crate::reconcile::desired::{Standing, Text};
 
 fn manifest(name: &str, state: &str) -> String {
     example(name, &format!("id-{name}"), state)
@@ -339,6 +339,24 @@ fn a_rename_is_accepted_at_once_and_a_second_one_waits() {
     bench.pause(1000);
     bench.replace("a.yaml", &manifest("a", "Stopped"));
     assert_eq!(bench.state("a"), "Stopped");
+}
+
+/// The new file is read before a scan confirms that the old one is gone.
+#[test]
+fn a_schedule_that_moves_is_never_declared_twice() {
+    let mut bench = Bench::new(&[]);
+    let office = "apiVersion: campos-operator.dev/v1\nkind: Schedule\nmetadata: {name: office}\nspec: {timeZone: UTC, windows: []}\n";
+    bench.write("office.yaml", office);
+    bench.write("a.yaml", &(manifest("a", "Running") + "  scheduleRef: office\n"));
+    bench.wait(1000);
+    bench.wait(1000);
+    assert_eq!(bench.state("a"), "Running");
+    bench.engine.changes = Changes::default();
+    fs::rename(bench.path("office.yaml"), bench.path("moved.yaml")).expect("rename");
+    bench.read("moved.yaml", Arrival::Whole);
+    assert_eq!(bench.engine.report().problems.len(), 0);
+    let changed = &bench.engine.changes.changed;
+    assert!(changed.iter().all(|declared| declared.standing == Standing::Sound) && changed.len() == 1, "{changed:?}");
 }
 
 #[test]
