@@ -104,6 +104,9 @@ impl ParsedFile {
 }
 
 fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
+    if is_calendar(file) {
+        return parse_calendar(file, bytes);
+    }
     if let Some(finding) = recognize::encrypted(bytes) {
         return ParsedFile::rejected(Placer::new(file, "").place(finding));
     }
@@ -122,17 +125,6 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     }
     if let Some(finding) = recognize::conflict(&text) {
         return unreadable(file, &text, finding);
-    }
-    if is_calendar(file) {
-        return match calendar::read(&text) {
-            Ok(calendar) => ParsedFile { calendar: Some(calendar.into()), conclusive: true, ..ParsedFile::default() },
-            Err(findings) => {
-                let mut placer = Placer::new(file, &text);
-                let diagnostics =
-                    findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
-                ParsedFile { diagnostics, ..ParsedFile::default() }
-            }
-        };
     }
     // Nearly always there is one document: the usual growth would begin with room for four.
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
@@ -191,6 +183,24 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     }
     parsed.conclusive = !doubtful && !parsed.diagnostics.iter().any(Diagnostic::is_error);
     parsed
+}
+
+fn parse_calendar(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
+    let text = decode(file, bytes);
+    let read =
+        text.as_ref().map_err(|finding| vec![finding.clone()]).and_then(|text| match recognize::conflict(text) {
+            Some(finding) => Err(vec![finding]),
+            None => calendar::read(text),
+        });
+    match read {
+        Ok(calendar) => ParsedFile { calendar: Some(calendar.into()), conclusive: true, ..ParsedFile::default() },
+        Err(findings) => {
+            let text = String::from_utf8_lossy(bytes);
+            let mut placer = Placer::new(file, &text);
+            let diagnostics = findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
+            ParsedFile { diagnostics, ..ParsedFile::default() }
+        }
+    }
 }
 
 /// The result for a text that cannot be read as a whole: a manifest, unless it is certainly the file of another tool.

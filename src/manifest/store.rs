@@ -684,7 +684,13 @@ mod tests {
                 "cannot be read",
                 "s/holidays.ics:1:1: the calendar is cut off",
             ),
-            (read("s/holidays.ics", ""), "cannot be read", "s/holidays.ics: the file is empty"),
+            (read("s/holidays.ics", ""), "cannot be read", "s/holidays.ics:1:1: the file is not a calendar"),
+            (read("s/holidays.ics", &"x".repeat(300_000)), "cannot be read", "s/holidays.ics:1:1: the file is larger"),
+            (
+                read("s/holidays.ics", &holidays("20261225").replace("SUMMARY", "=======\nSUMMARY")),
+                "cannot be read",
+                "s/holidays.ics:3:1: an unresolved merge conflict",
+            ),
             (unreadable("s/holidays.ics"), "cannot be read", "s/holidays.ics: permission denied"),
         ] {
             let mut store = sound();
