@@ -40,7 +40,8 @@
 //! - *rate limiter, budget, lane*: who may call now (act > confirm > observe). *probe*: the one request of an open breaker.
 //! - *drift*: desired and observed differ without an edit. *stalled*: only an edit or a person helps.
 //! - *released*: the manifest was removed, the app is left alone. *stable*: the text of a file that no writer changes.
-//! - *requeue*: when to decide again. *window*: a span of a schedule. *publish*: put on the status board.
+//! - *requeue*: when to decide again. *window*: a span of a schedule. *exception*: the events of a calendar, before windows.
+//! - *publish*: put on the status board.
 
 pub mod budget;
 pub mod camposcloud;
