@@ -94,6 +94,7 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
             observed: Observed::Running,
             past: &past,
             text: Text::Stable,
+            counts: false,
         });
         plan(subjects, Gates::OPEN, Moment::START)
     });

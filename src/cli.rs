@@ -13,6 +13,7 @@ use jiff::{SignedDuration, SpanRelativeTo, Timestamp};
 use crate::budget::Budget;
 use crate::manifest::schema::state_meant;
 use crate::reconcile::labels::Selector;
+use crate::reconcile::max_changes::Limit;
 use crate::reconcile::state::Desired;
 
 /// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
@@ -235,7 +236,7 @@ pub struct EditArgs {
     /// Name of the app, or its appId
     pub name: String,
     /// Print the change, and write nothing
-    #[arg(long)]
+    #[arg(long, env = "CAMPOS_OPERATOR_DRY_RUN")]
     pub dry_run: bool,
     #[command(flatten)]
     pub manifests: ManifestArgs,
@@ -249,19 +250,19 @@ pub struct OverrideArgs {
     #[arg(value_parser = state, required_unless_present = "clear")]
     pub state: Option<Desired>,
     /// How long it lasts, such as 4h or 2d
-    #[arg(long = "for", value_name = "TIME", value_parser = length, conflicts_with = "until")]
+    #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", value_name = "TIME", value_parser = length, conflicts_with = "until")]
     pub for_: Option<SignedDuration>,
     /// When it ends: RFC 3339, such as 2026-11-27T03:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, env = "CAMPOS_OPERATOR_UNTIL", value_name = "TIME", value_parser = moment)]
     pub until: Option<Timestamp>,
     /// The reason, for people
-    #[arg(long)]
+    #[arg(long, env = "CAMPOS_OPERATOR_REASON")]
     pub reason: Option<String>,
     /// The person who decided it [default: user.name of git, otherwise USER]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "CAMPOS_OPERATOR_BY", value_name = "NAME")]
     pub by: Option<String>,
     /// Remove the override
-    #[arg(long, conflicts_with_all = ["state", "for_", "until", "reason", "by"])]
+    #[arg(long, env = "CAMPOS_OPERATOR_CLEAR", conflicts_with_all = ["state", "for_", "until", "reason", "by"])]
     pub clear: bool,
 }
 
@@ -270,13 +271,13 @@ pub struct SuspendArgs {
     #[command(flatten)]
     pub edit: EditArgs,
     /// How long it lasts, such as 4h or 2d
-    #[arg(long = "for", value_name = "TIME", value_parser = length, conflicts_with = "until")]
+    #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", value_name = "TIME", value_parser = length, conflicts_with = "until")]
     pub for_: Option<SignedDuration>,
     /// When it ends: RFC 3339, such as 2026-11-27T03:00:00Z [default: when you resume it]
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, env = "CAMPOS_OPERATOR_UNTIL", value_name = "TIME", value_parser = moment)]
     pub until: Option<Timestamp>,
     /// The reason, for people
-    #[arg(long)]
+    #[arg(long, env = "CAMPOS_OPERATOR_REASON")]
     pub reason: Option<String>,
 }
 
@@ -366,6 +367,8 @@ pub struct RunArgs {
     /// Allowed calls; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Decide and report, but send no stop or start
     #[arg(long, env = "CAMPOS_OPERATOR_DRY_RUN")]
     pub dry_run: bool,
@@ -389,6 +392,17 @@ pub struct RunArgs {
     /// Directory for the history (history.jsonl); without it, only the newest 1,000 entries are kept, in memory
     #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// Limits of the calls that edits cause.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Hold the stops that edits cause if there are more than N, or P% of the declared apps [default: no limit]
+    #[arg(long, env = "CAMPOS_OPERATOR_MAX_STOPS", value_name = "N|P%")]
+    pub max_stops: Option<Limit>,
+    /// Hold the starts that edits cause if there are more than N, or P% of the declared apps [default: no limit]
+    #[arg(long, env = "CAMPOS_OPERATOR_MAX_STARTS", value_name = "N|P%")]
+    pub max_starts: Option<Limit>,
 }
 
 /// Messages to people.
@@ -438,13 +452,16 @@ pub struct PlanArgs {
     /// Allowed calls; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
     pub policy: PolicyArg,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Interval of `run`, for the number of requests a minute that the plan shows
     #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub interval: Duration,
     /// Format of the plan
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
-    /// Exit with 2 if there are changes, and with 1 if an app is stuck: only an edit or a person helps it
+    /// Exit with 2 if there are changes, and with 1 if an app is stuck (only an edit or a person helps it) or held by
+    /// --max-stops or --max-starts
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
 }

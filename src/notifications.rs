@@ -236,8 +236,13 @@ const QUIET: [Reason; 8] = [
 ];
 
 /// Reasons that only a person can end, although the operator keeps trying.
-const NEEDS_PERSON: [Reason; 4] =
-    [Reason::AccountBlocked, Reason::AccountForbidden, Reason::SourceUnavailable, Reason::ClockDoubtful];
+const NEEDS_PERSON: [Reason; 5] = [
+    Reason::AccountBlocked,
+    Reason::AccountForbidden,
+    Reason::SourceUnavailable,
+    Reason::ClockDoubtful,
+    Reason::TooManyChanges,
+];
 
 /// What the board shows to be wrong.
 fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
@@ -269,6 +274,10 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
     if let Some(cause) = &daemon.observation.incomplete {
         let detail = Some(cause.clone());
         troubles.insert(Reason::ObservationIncomplete, Trouble { detail, ..new(Reason::ObservationIncomplete) });
+    }
+    if let Some(message) = daemon.max_changes.as_ref().and_then(|changes| changes.message.clone()) {
+        let detail = Some(message);
+        troubles.insert(Reason::TooManyChanges, Trouble { detail, ..new(Reason::TooManyChanges) });
     }
     // While the first list is arriving, an app that was not seen yet is no trouble.
     let is_early = !daemon.observation.complete_once && daemon.observation.incomplete.is_none();

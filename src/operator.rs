@@ -19,6 +19,7 @@ pub mod execute;
 pub mod fleet;
 pub mod journal;
 pub mod known;
+pub mod limit;
 pub mod observe;
 pub mod order;
 pub mod pass;
@@ -46,6 +47,7 @@ use crate::reconcile::backoff::SINGLE_READS;
 use crate::reconcile::decide::Gates;
 use crate::reconcile::desired::Policy;
 use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
+use crate::reconcile::max_changes::Limits;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Verdict};
 use crate::reconcile::state::Action;
@@ -55,6 +57,7 @@ use crate::status::history::{self, Trigger};
 use crate::status::meters;
 use execute::{Job, Outcome, Result as Answer};
 use fleet::Fleet;
+use limit::Changes;
 use resync::Resync;
 use scans::Scans;
 use shutdown::{Shutdown, Stage};
@@ -95,6 +98,8 @@ pub struct Settings {
     pub once: Option<Duration>,
     /// `--trust-clock`: a clock that differs from the server's holds nothing.
     pub trust_clock: bool,
+    /// The most calls that edits may cause.
+    pub limits: Limits,
     /// Spreads backoff and probes; any number.
     pub salt: u64,
 }
@@ -110,6 +115,7 @@ impl Default for Settings {
             teams: Vec::new(),
             once: None,
             trust_clock: false,
+            limits: Limits::default(),
             salt: 0,
         }
     }
@@ -148,6 +154,7 @@ pub struct Operator<P> {
     resync: Resync,
     doubt: Doubt,
     gates: Gates,
+    changes: Changes,
     source: Option<SourceReport>,
     /// The last report of the source itself; `source` differs from it while no scan finishes.
     last_report: Option<SourceReport>,
@@ -185,6 +192,7 @@ impl<P: Platform> Operator<P> {
             fleet: Fleet::new(settings.salt),
             limiter,
             gates,
+            changes: Changes::new(settings.limits),
             platform,
             settings,
             clock,
@@ -345,7 +353,8 @@ impl<P: Platform> Operator<P> {
         self.report(now);
         self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
-        let wakes = [again, self.fleet.next_due(), self.limiter.paused_until(now), Some(self.summary_at)];
+        let held = self.changes.next();
+        let wakes = [again, self.fleet.next_due(), self.limiter.paused_until(now), Some(self.summary_at), held];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
         // Not at once: wake-ups that have passed were handled above.
         let soonest = now + Duration::from_millis(1);
@@ -358,6 +367,7 @@ impl<P: Platform> Operator<P> {
             let id = self.fleet.object(name).and_then(fleet::Object::app_id);
             report::released(name, id);
             self.released(name, id, update.source.revision.clone(), wall);
+            self.changes.released(name);
             self.board.remove_app(name);
         }
         let first = self.source.as_ref().is_none_or(|known| !known.loaded);
@@ -366,6 +376,7 @@ impl<P: Platform> Operator<P> {
         let trigger = if first { Trigger::Start } else { Trigger::Edit };
         self.fleet.take_update(update.changed, &update.removed, self.resync.finished_any(), trigger, now, wall);
         self.fleet.take_texts(update.texts, now);
+        self.changes.edited();
         self.reported = false;
     }
 
@@ -555,7 +566,10 @@ impl<P: Platform> Operator<P> {
         debug!(?job, "request");
         self.requests += 1;
         match &job {
-            Job::Act { .. } => self.calls += 1,
+            Job::Act { name, action, .. } => {
+                self.calls += 1;
+                self.changes.sent(name, *action, now);
+            }
             Job::Read { .. } => self.reads += 1,
             Job::Page { .. } | Job::Token => {}
         }
@@ -743,7 +757,8 @@ impl<P: Platform> Operator<P> {
             && self.fleet.at_rest()
             && self.tasks.is_empty()
         {
-            let trouble = self.fleet.stalled().max(source.errors).max(usize::from(!source.available));
+            let needs = self.fleet.stalled() + self.changes.held_count();
+            let trouble = needs.max(source.errors).max(usize::from(!source.available));
             return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
         }
         let late = self.clock.now() >= deadline;
@@ -779,7 +794,7 @@ mod tests {
         let place = Place { file: "app.yaml".into(), line: 1 };
         let declared = Declared { name, object, place, standing: Standing::Sound };
         let source = SourceReport { loaded: true, available: true, ..SourceReport::default() };
-        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), approvals: None, source }
+        Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), source }
     }
 
     /// The stops and the lists of a minute in which the wall clock is set forward by `seconds`.

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 use crate::budget::Budget;
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, LevelArg, PolicyArg, RulesArgs, RunArgs, WatchArg};
+use crate::cli::{ApiArgs, Cli, LevelArg, LimitArgs, PolicyArg, RulesArgs, RunArgs, WatchArg};
 use crate::http;
 use crate::manifest::diagnostic::nearest;
 use crate::manifest::source::{Options, Rules, STDIN};
@@ -25,6 +25,7 @@ use crate::notifications::hook::{Hook, HookError, Service};
 use crate::operator;
 use crate::platform::Team;
 use crate::reconcile::desired::Policy;
+use crate::reconcile::max_changes::Limits;
 
 /// Variable of the token. It has the vendor's prefix, not ours.
 pub const TOKEN_VARIABLE: &str = "CAMPOSCLOUD_TOKEN";
@@ -233,6 +234,10 @@ pub fn teams(names: &[String]) -> Vec<Team> {
     names.iter().filter(|name| known.insert(name.as_str())).map(|name| name.as_str().into()).collect()
 }
 
+pub fn limits(args: &LimitArgs) -> Limits {
+    Limits { stops: args.max_stops, starts: args.max_starts }
+}
+
 pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
     operator::Settings {
         interval: args.interval,
@@ -243,6 +248,7 @@ pub fn operator(args: &RunArgs, salt: u64) -> operator::Settings {
         teams: teams(&args.team),
         once: args.once.then_some(args.timeout),
         trust_clock: args.api.trust_clock,
+        limits: limits(&args.limits),
         salt,
     }
 }

@@ -31,6 +31,8 @@ pub struct SourceReport {
     pub errors: usize,
     /// Number of warnings, such as one for each document that is not ours.
     pub warnings: usize,
+    /// The approvals of plans that the manifests hold.
+    pub approvals: Arc<[Approval]>,
     /// The first mistakes, each as one printable text with its place, in order of file and line.
     pub problems: Arc<[Arc<str>]>,
 }
@@ -44,7 +46,5 @@ pub struct Update {
     pub removed: Vec<AppName>,
     /// Apps with a newer text that is not accepted yet, and those that no longer have one.
     pub texts: Vec<(AppName, Text)>,
-    /// All approvals of mass changes, expired ones too; `None` means unchanged.
-    pub approvals: Option<Arc<[Approval]>>,
     pub source: SourceReport,
 }

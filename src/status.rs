@@ -42,6 +42,8 @@ pub struct Daemon {
     /// Null before the first comparison.
     pub clock_ahead_seconds: Option<i64>,
     pub conditions: Vec<Condition>,
+    /// Null without `--max-stops` and `--max-starts`.
+    pub max_changes: Option<MaxChanges>,
     pub dry_run: bool,
     pub policy: &'static str,
 }
@@ -111,6 +113,20 @@ pub struct LimiterStatus {
     pub next_probe_at: Option<Timestamp>,
     /// Requests sent since the start.
     pub requests: u64,
+}
+
+/// The limit of calls that edits cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct MaxChanges {
+    pub max_stops: Option<String>,
+    pub max_starts: Option<String>,
+    /// Calls that are held at the moment.
+    pub held_stops: usize,
+    pub held_starts: usize,
+    /// The id for an Approval; null while nothing is held.
+    pub plan: Option<Arc<str>>,
+    pub message: Option<Arc<str>>,
 }
 
 /// Changes of apps that are remembered for followers: at least this many, and one per app in a larger fleet.

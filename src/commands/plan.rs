@@ -1,12 +1,12 @@
 //! `plan`: the actions that `run` would take now. Reads and prints, changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde::Serialize;
 use serde_json::json;
 
@@ -23,10 +23,12 @@ use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Because, Declared, Spec, Text};
+use crate::reconcile::desired::{Because, Declared, Policy, Spec, Text};
 use crate::reconcile::doubt::Trust;
+use crate::reconcile::max_changes::{self, Approval, Limits, PlanId};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
+use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::state::{Action, Desired, Observed};
 use crate::settings;
@@ -67,12 +69,15 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
             "warning: this machine's clock is ahead of the server's by {seconds} s; set the clock, or see --trust-clock"
         ));
     }
-    let gates = Gates {
+    let mut gates = Gates {
         policy: args.policy.into(),
         clock_doubtful: clock_doubtful && !args.api.trust_clock,
         list_incomplete: observation.flaw.is_some(),
         ..Gates::OPEN
     };
+    let limits = settings::limits(&args.limits);
+    let held = Held::of(&declared, &observation, limits, &report.approvals, gates, clock.wall());
+    (gates.stops_held, gates.starts_held) = (held.words.stops.is_some(), held.words.starts.is_some());
     let plan = planned(&declared, &observation, gates, clock);
     let interval = limiter.list_interval(observation.pages, args.interval);
     let rate = limiter.observation_rate(observation.pages, observation.unlisted, interval);
@@ -83,6 +88,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         causes: causes(&declared, clock.wall()),
         plan,
         errors,
+        held,
     };
     match args.output {
         PlanOutput::Text => print(&page.text(telemetry::colour(color, &std::io::stdout())))?,
@@ -133,9 +139,83 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
             observed: app_id.and_then(|id| readings.get(id)).map_or(Observed::Unknown, |reading| reading.observed),
             past: &past,
             text: Text::Stable,
+            counts: counted(declared, &readings, gates, wall).is_some(),
         }
     });
     make(subjects, gates, Moment::START)
+}
+
+type Readings = HashMap<AppId, Reading>;
+
+/// The call of an app that counts for the limit of changes: one reading knows no transition older than an hour.
+fn counted(declared: &Declared, readings: &Readings, gates: Gates, wall: Timestamp) -> Option<Action> {
+    let spec = declared.spec()?;
+    let observed = readings.get(&spec.app_id)?.observed;
+    let action = max_changes::needed(Goal::of(declared, wall), observed, gates)?;
+    (!max_changes::is_transition(spec, wall)).then_some(action)
+}
+
+/// What `--max-stops` and `--max-starts` hold.
+#[derive(Debug)]
+struct Held {
+    plan: PlanId,
+    words: Words,
+    /// The end of the Approval that a plan proposes.
+    until: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Words {
+    stops: Option<String>,
+    starts: Option<String>,
+}
+
+impl Held {
+    fn of(
+        declared: &[Arc<Declared>],
+        observation: &Observation,
+        limits: Limits,
+        approvals: &[Approval],
+        gates: Gates,
+        wall: Timestamp,
+    ) -> Self {
+        let plan = PlanId::of(declared.iter().filter_map(|declared| declared.spec()));
+        let is_approved = approvals.iter().any(|approval| approval.releases(&plan, wall));
+        let is_callable = |declared: &&Arc<Declared>| match Goal::of(declared, wall) {
+            Goal::Known(target) => !target.suspended && target.policy.min(gates.policy) != Policy::ObserveOnly,
+            Goal::Unknown(_) => false,
+        };
+        let callable = declared.iter().filter(is_callable).count();
+        let readings = observation.readings();
+        let counted: Vec<Action> =
+            declared.iter().filter_map(|declared| counted(declared, &readings, gates, wall)).collect();
+        let held = |action: Action| {
+            let limit = limits.of(action).filter(|_| !is_approved)?;
+            let count = counted.iter().filter(|counted| **counted == action).count();
+            let s = if count == 1 { "" } else { "s" };
+            let words = || format!("held: {count} {action}{s} (plan {plan}); commit an Approval or revert");
+            (count > limit.of(callable)).then(words)
+        };
+        let words = Words { stops: held(Action::Stop), starts: held(Action::Start) };
+        let until = wall.checked_add(SignedDuration::from_hours(24)).unwrap_or(wall);
+        Self { plan, words, until: until.round(Unit::Minute).unwrap_or(until) }
+    }
+
+    fn words(&self) -> impl Iterator<Item = &String> {
+        self.words.stops.iter().chain(&self.words.starts)
+    }
+
+    /// The Approval to commit; empty if nothing is held.
+    fn approval(&self) -> String {
+        if self.words().next().is_none() {
+            return String::new();
+        }
+        let Self { plan, until, .. } = self;
+        format!(
+            "apiVersion: campos-operator.dev/v1\nkind: Approval\nmetadata: {{name: plan-{plan}}}\nspec: {{plan: \"{plan}\", \
+             until: \"{until}\", reason: \"\", by: \"\"}}\n"
+        )
+    }
 }
 
 /// The figures below a plan.
@@ -145,6 +225,8 @@ struct Summary {
     stop: usize,
     start: usize,
     stuck: usize,
+    /// Held by `--max-stops` or `--max-starts`.
+    held_changes: usize,
     settled: usize,
     /// Held or waiting.
     other: usize,
@@ -172,12 +254,15 @@ impl Summary {
         let calls = plan.actions().count();
         let settled = count(|decision| matches!(decision, Decision::Settled(_)));
         let stuck = count(|decision| matches!(decision, Decision::Stalled(_)));
+        let is_held = |decision: &Decision| decision.reason() == Reason::TooManyChanges;
+        let held_changes = plan.entries.iter().filter(|entry| is_held(&entry.decision)).count();
         let pages = observation.pages as usize;
         let verify = if calls == 0 { 0 } else { pages.min(calls) };
         Self {
             stop,
             start: calls - stop,
             stuck,
+            held_changes,
             settled,
             other: plan.entries.len() - calls - settled - stuck,
             manifest_errors,
@@ -194,14 +279,14 @@ impl Summary {
     }
 
     fn needs_person(&self) -> bool {
-        self.stuck + self.manifest_errors > 0
+        self.stuck + self.manifest_errors + self.held_changes > 0
     }
 
     fn exit(&self, detailed: bool) -> Exit {
         match detailed {
             // Without the invalid manifests the plan is incomplete, and a pipeline must not apply it.
             _ if self.manifest_errors > 0 => Exit::Failed,
-            true if self.stuck > 0 => Exit::Failed,
+            true if self.stuck + self.held_changes > 0 => Exit::Failed,
             true if self.changes() => Exit::Changes,
             true | false => Exit::Done,
         }
@@ -252,6 +337,7 @@ struct Page {
     causes: BTreeMap<AppName, Cause>,
     /// The invalid manifests, a line each.
     errors: Vec<String>,
+    held: Held,
 }
 
 impl Page {
@@ -310,6 +396,13 @@ impl Page {
             Some(duration) => writeln!(page, "; {duration}."),
             None => writeln!(page, "."),
         };
+        for words in self.held.words() {
+            let _ = writeln!(page, "{}", paint("31", words));
+        }
+        if self.held.words().next().is_some() {
+            let _ = write!(page, "To release them, commit this to the manifests:\n{}", self.held.approval());
+        }
+        let _ = writeln!(page, "Plan id: {}.", self.held.plan);
         let _ = writeln!(
             page,
             "Requests: about {} to carry it out, then {:.1} a minute to watch.",
@@ -347,7 +440,13 @@ impl Page {
                 let _ = writeln!(page, "\n... and {} more.", thousands(rows.len() - MOST));
             }
         }
-        let _ = writeln!(page, "\n{}.", summary.counts());
+        let _ = writeln!(page, "\n{} (plan {}).", summary.counts(), self.held.plan);
+        for words in self.held.words() {
+            let _ = writeln!(page, "\n**{words}**");
+        }
+        if self.held.words().next().is_some() {
+            let _ = writeln!(page, "\n```yaml\n{}```", self.held.approval());
+        }
         let calls = match (summary.changes(), summary.duration()) {
             (true, Some(duration)) => format!("About {requests} requests to carry it out ({duration}), then"),
             (true, None) => format!("About {requests} requests to carry it out, then"),
@@ -395,7 +494,8 @@ impl Page {
         let apps: Vec<_> = self.plan.entries.iter().map(entry).collect();
         Ok(json_pretty(&json!({
             "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps,
-            "errors": self.errors, "summary": self.summary,
+            "errors": self.errors, "summary": self.summary, "planId": self.held.plan.to_string(),
+            "held": self.held.words().collect::<Vec<_>>(), "approval": self.held.approval(),
         }))?)
     }
 }
@@ -442,7 +542,12 @@ mod tests {
             ("night".parse().unwrap(), cause("window 2 (Fri 21:00-Mon 06:00)")),
             ("held".parse().unwrap(), cause("suspend")),
         ]);
-        Page { plan, summary, causes, errors: errors.iter().map(|&error| error.to_owned()).collect() }
+        let held = Held {
+            plan: "7f3a9c01b2d4".parse().unwrap(),
+            words: Words::default(),
+            until: "2026-11-28T00:00:00Z".parse().unwrap(),
+        };
+        Page { plan, summary, causes, errors: errors.iter().map(|&error| error.to_owned()).collect(), held }
     }
 
     fn example() -> Page {
@@ -465,10 +570,12 @@ mod tests {
         ! stuck gone   Running -> Stopped  AppNotFound
         ! error a.yaml:1:1: what is `sate`?
         Plan: 2 to stop, 0 to start, 1 stuck, 1 settled, 1 other, 1 error in the manifests; about 1 s at 120/min.
+        Plan id: 7f3a9c01b2d4.
         Requests: about 3 to carry it out, then 1.0 a minute to watch.
         ");
         insta::assert_snapshot!(page(vec![], &[]).text(false), @r"
         No changes. Plan: 0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
+        Plan id: 7f3a9c01b2d4.
         Requests: about 0 to carry it out, then 1.0 a minute to watch.
         ");
     }
@@ -489,13 +596,13 @@ mod tests {
         | held | `held` | Running | Stopped | Suspended: ``ask @ana \| `rm`\n<b>`` |
         | **stuck** | `gone` | Running | Stopped | AppNotFound |
 
-        2 to stop, 0 to start, 1 stuck, 1 settled, 1 other.
+        2 to stop, 0 to start, 1 stuck, 1 settled, 1 other (plan 7f3a9c01b2d4).
         About 3 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
         ");
         insta::assert_snapshot!(page(vec![], &[]).markdown(), @r"
         ### campos-operator plan: no changes
 
-        0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
+        0 to stop, 0 to start, 0 stuck, 0 settled, 0 other (plan 7f3a9c01b2d4).
         Watching takes 1.0 a minute.
         ");
     }

@@ -184,6 +184,18 @@ impl Snapshot {
         Ok(())
     }
 
+    fn held_calls(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let changes = self.daemon.max_changes.as_ref();
+        let (stops, starts) = changes.map_or((0, 0), |changes| (changes.held_stops, changes.held_starts));
+        let help = "Calls that --max-stops or --max-starts holds";
+        let mut family = encoder.encode_descriptor("held_calls", help, None, MetricType::Gauge)?;
+        for (action, count) in [("start", starts), ("stop", stops)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            family.encode_family(&[("action", action)])?.encode_gauge(&count)?;
+        }
+        Ok(())
+    }
+
     fn daemon(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let Daemon { source, observation, governor, .. } = &self.daemon;
         let budget = governor.requests_per_minute.unwrap_or(f64::INFINITY);
@@ -207,6 +219,7 @@ impl Snapshot {
         #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 problems")]
         let problems = source.errors as f64;
         gauge(encoder, "manifest_errors", "Problems with the manifests", None, problems)?;
+        self.held_calls(encoder)?;
         let seconds = Unit::Seconds;
         if let Some(at) = self.scanned_at {
             let help = "Time of the last scan of the manifests, changed or not";

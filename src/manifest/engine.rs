@@ -397,7 +397,6 @@ impl Engine {
         }
         self.changes.changed.extend(changes.changed);
         self.changes.removed.extend(changes.removed);
-        self.changes.approvals = changes.approvals.or(self.changes.approvals.take());
         // Only if there is something new: a thousand invalid files must not delay an edit of another one.
         if self.troubles != self.store.troubles() {
             self.troubles = self.store.troubles();
@@ -431,6 +430,7 @@ impl Engine {
             others: self.store.schedules().count() + self.store.approvals().count(),
             errors: self.errors,
             warnings: self.problems.len() - self.errors,
+            approvals: self.store.approvals().map(|document| document.approval.clone()).collect(),
             problems: self.lines.clone(),
         }
     }

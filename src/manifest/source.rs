@@ -646,8 +646,8 @@ impl<F: FnMut(Update)> Work<F> {
             }
         }
         self.reported = Some(report.clone());
-        let Changes { changed, removed, approvals, .. } = changes;
-        (self.deliver)(Update { changed, removed, texts, approvals, source: report });
+        let Changes { changed, removed, .. } = changes;
+        (self.deliver)(Update { changed, removed, texts, source: report });
     }
 }
 

@@ -17,7 +17,6 @@ use super::schema::Reference;
 use crate::printable::escape;
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::desired::{Declared, Object, Place, Standing};
-use crate::reconcile::max_changes::Approval;
 use crate::reconcile::reason::Reason;
 
 /// Number of places that a conflict lists: a thousand copies of one file must not write a thousand lines of a thousand.
@@ -43,8 +42,6 @@ pub struct Changes {
     pub removed: Vec<AppName>,
     /// Those of the changed objects that had a spec and have another one now.
     pub respecified: Vec<AppName>,
-    /// All approvals, if any of them changed.
-    pub approvals: Option<Arc<[Approval]>>,
 }
 
 /// Everything the manifests declare.
@@ -186,16 +183,14 @@ impl Store {
     /// move. Each file is in it once. `at`: when the files were read.
     pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
         let mut touched = BTreeSet::new();
-        let mut approvals = false;
         for (file, state) in batch {
-            approvals |= self.place_approvals(&file, &state);
+            self.place_approvals(&file, &state);
             self.place(&file, state, &mut touched);
         }
         self.resolve(&mut touched);
         let rivals = self.reclaim(&touched);
         touched.extend(rivals);
-        let approvals = approvals.then(|| self.approvals().map(|document| document.approval.clone()).collect());
-        let mut changes = Changes { approvals, ..Changes::default() };
+        let mut changes = Changes::default();
         for name in &touched {
             self.judge(name, at, &mut changes);
         }
@@ -207,17 +202,16 @@ impl Store {
         self.approvals.values().flatten()
     }
 
-    /// Replaces the approvals of a file. Returns whether they changed.
-    fn place_approvals(&mut self, file: &Arc<str>, state: &FileState) -> bool {
+    /// Replaces the approvals of a file.
+    fn place_approvals(&mut self, file: &Arc<str>, state: &FileState) {
         let now = match state {
             FileState::Read(parsed) => &parsed.approvals[..],
             FileState::Unreadable(_) | FileState::Gone => &[],
         };
-        let before = self.approvals.remove(file).unwrap_or_default();
+        self.approvals.remove(file);
         if !now.is_empty() {
             self.approvals.insert(file.clone(), now.to_vec());
         }
-        before != now
     }
 
     /// Resolves the references of the touched apps, and of those that refer to a Schedule that changed.
@@ -745,20 +739,24 @@ mod tests {
     #[test]
     fn approvals_follow_their_files() {
         let mut store = Store::new();
-        let mut plans = |file: &str, text: Option<&str>| -> Option<Vec<String>> {
-            let state = text.map_or_else(|| gone(file), |text| read(file, text));
-            let approvals = store.apply([state]).approvals?;
-            Some(approvals.iter().map(|approval| format!("{} {}", approval.plan, approval.place)).collect())
+        let mut plans = |file: &str, text: Option<&str>| -> Vec<String> {
+            store.apply([text.map_or_else(|| gone(file), |text| read(file, text))]);
+            let approvals = store.approvals().map(|document| &document.approval);
+            approvals.map(|approval| format!("{} {}", approval.plan, approval.place)).collect()
         };
         let (one, two) = (approval("x", "7f3a9c01b2d4"), approval("x", "000000000000"));
-        assert_eq!(plans("a.yaml", Some(&good("a", "1a", "Running"))), None);
-        let first = "7f3a9c01b2d4 one.yaml:1".to_owned();
-        assert_eq!(plans("one.yaml", Some(&one)), Some(vec![first.clone()]));
-        assert_eq!(plans("one.yaml", Some(&format!("{one}# a comment\n"))), None);
-        assert_eq!(plans("two.yaml", Some(&two)), Some(vec![first.clone(), "000000000000 two.yaml:1".to_owned()]));
-        assert_eq!(plans("two.yaml", Some(&format!("{two}---\nkind: [\n"))), None, "only the other document is bad");
-        assert_eq!(plans("two.yaml", Some(&two.replace("plan", "plans"))), Some(vec![first]));
-        assert_eq!(plans("one.yaml", None), Some(vec![]));
+        assert_eq!(plans("a.yaml", Some(&good("a", "1a", "Running"))), [""; 0]);
+        let (first, second) = ("7f3a9c01b2d4 one.yaml:1", "000000000000 two.yaml:1");
+        assert_eq!(plans("one.yaml", Some(&one)), [first]);
+        assert_eq!(plans("one.yaml", Some(&format!("{one}# a comment\n"))), [first]);
+        assert_eq!(plans("two.yaml", Some(&two)), [first, second]);
+        assert_eq!(
+            plans("two.yaml", Some(&format!("{two}---\nkind: [\n"))),
+            [first, second],
+            "the other document is bad"
+        );
+        assert_eq!(plans("two.yaml", Some(&two.replace("plan", "plans"))), [first]);
+        assert_eq!(plans("one.yaml", None), [""; 0]);
         assert_eq!((store.count(), problems(&store).len()), (1, 1));
     }
 

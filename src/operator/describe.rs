@@ -153,6 +153,7 @@ pub fn daemon(
             next_probe_at: gates.probe_at.filter(|_| gates.paused_until.is_none()).map(|at| when.wall_at(at)),
             requests,
         },
+        max_changes: None,
         dry_run: gates.dry_run,
         policy: gates.policy.as_str(),
     }
@@ -229,9 +230,7 @@ fn message(
         }
         Reason::NotObserved => "no fresh reading of the app yet: nothing is called before there is one".into(),
         Reason::BeingCreated => "the platform is still creating the app".into(),
-        Reason::SuspendedByPlatform => {
-            format!("the platform has suspended the app (asked for: {desired}); see its dashboard").into()
-        }
+        Reason::SuspendedByPlatform => format!("the platform suspended the app (declared: {desired})").into(),
         Reason::AppNotFound => {
             "the platform knows no app with this appId: check spec.appId, and that the token's account owns it".into()
         }
@@ -278,5 +277,8 @@ fn message(
         Reason::ClockDoubtful => "what is asked depends on the time, and this machine's clock differs from the server's: \
             nothing is called until they agree"
             .into(),
+        Reason::TooManyChanges => format!(
+            "edits cause more calls than the limit, so the {instead} is held: revert them, or commit an Approval"
+        ).into(),
     }
 }

@@ -21,8 +21,9 @@ use crate::platform::{Answered, Seen};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, Sighting, Turn};
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Declared, Spec, Standing, Target, Text};
+use crate::reconcile::desired::{Declared, Policy, Spec, Standing, Target, Text};
 use crate::reconcile::doubt::Trust;
+use crate::reconcile::max_changes::{self, Need, PlanId};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Receipt, Verdict};
 use crate::reconcile::plan::{Entry, Subject, plan};
@@ -54,6 +55,9 @@ pub struct Object {
     kept: Option<Target>,
     pub notes: Notes,
     order: Order,
+    /// Whether an edit causes its next call: since then it was neither settled, called nor approved, and its schedule did
+    /// not turn.
+    is_edited: bool,
 }
 
 /// Facts about the account and the settings when an answer arrives.
@@ -167,6 +171,7 @@ impl Fleet {
             if spec_changed {
                 object.order.spec_changed(trigger == Trigger::Edit, edit, now);
                 (object.kept, object.desired_before) = (None, desired);
+                object.is_edited = true;
             } else {
                 object.order.spec_unchanged();
             }
@@ -386,6 +391,7 @@ impl Fleet {
                 // Its schedule turned: as good as an edit.
                 known.past.target_changed(desired, now);
                 object.order.schedule_turned();
+                object.is_edited = false;
             }
             object.desired_before = Some(desired);
             let observed = known.observed();
@@ -406,8 +412,49 @@ impl Fleet {
         turns
     }
 
+    /// The call that an object needs because of an edit, and that counts for the limit of changes.
+    pub fn counted_call(&self, name: &AppName, gates: Gates, wall: Timestamp) -> Option<Need> {
+        let object = self.objects.get(name).filter(|object| object.is_edited)?;
+        let known = object.app_id().and_then(|id| self.apps.get(id))?;
+        let goal = self.goal(object, wall);
+        let need = match known.sighting {
+            Some(_) => Need::Certain(max_changes::needed(goal, known.observed(), gates)?),
+            // It may need the call: only a reading shows.
+            None => Need::Possible(max_changes::needed(goal, max_changes::opposite(goal)?, gates)?),
+        };
+        let is_transition = object.declared.spec().is_some_and(|spec| max_changes::is_transition(spec, wall));
+        (!is_transition).then_some(need)
+    }
+
+    /// A person approved the call of an object: it does not count any more.
+    pub fn approve(&mut self, name: &AppName, now: Moment) {
+        if let Some(object) = self.objects.get_mut(name) {
+            object.is_edited = false;
+            self.due.push(name, now);
+        }
+    }
+
+    /// The number of objects whose apps may be called.
+    pub fn callable(&self, gates: Gates, wall: Timestamp) -> usize {
+        let is_callable = |object: &Object| match self.goal(object, wall) {
+            Goal::Known(target) => !target.suspended && target.policy.min(gates.policy) != Policy::ObserveOnly,
+            Goal::Unknown(_) => false,
+        };
+        self.objects.values().filter(|object| is_callable(object)).count()
+    }
+
+    /// The id of the plan that the objects in force make.
+    pub fn plan_id(&self) -> PlanId {
+        PlanId::of(self.objects.values().filter_map(|object| object.declared.spec()))
+    }
+
     /// The inputs of a plan for `names`.
-    pub fn subjects<'a>(&'a self, names: &'a [AppName], wall: Timestamp) -> impl Iterator<Item = Subject<'a>> {
+    pub fn subjects<'a>(
+        &'a self,
+        names: &'a [AppName],
+        gates: Gates,
+        wall: Timestamp,
+    ) -> impl Iterator<Item = Subject<'a>> {
         names.iter().filter_map(move |name| {
             let object = self.objects.get(name)?;
             let known = object.app_id().and_then(|id| self.apps.get(id));
@@ -418,6 +465,7 @@ impl Fleet {
                 observed: known.map_or(Observed::Unknown, |known| known.observed()),
                 past: self.past(object),
                 text: self.text(name),
+                counts: (gates.stops_held || gates.starts_held) && self.counted_call(name, gates, wall).is_some(),
             })
         })
     }
@@ -444,6 +492,7 @@ impl Fleet {
             }
             Decision::Settled(_) => {
                 object.order.settled();
+                object.is_edited = false;
                 None
             }
             Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => None,
@@ -495,7 +544,7 @@ impl Fleet {
         wall: Timestamp,
     ) -> Option<Job> {
         let names: Vec<AppName> = self.objects.keys().cloned().collect();
-        let plan = plan(self.subjects(&names, wall), gates, now);
+        let plan = plan(self.subjects(&names, gates, wall), gates, now);
         let known = |entry: &Entry| entry.app_id.as_ref().is_none_or(&refused);
         let (action, entry) = plan.actions().min_by_key(|(_, entry)| known(entry))?;
         self.begin(action, &entry.name.clone(), now, wall).map(|(job, _)| job)
@@ -522,6 +571,7 @@ impl Fleet {
     fn begin(&mut self, action: Action, name: &AppName, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
         let object = self.objects.get_mut(name)?;
         let edited_at = object.order.begin();
+        object.is_edited = false;
         object.notes.call_begins();
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
@@ -669,6 +719,7 @@ impl Object {
             kept: None,
             notes: Notes::default(),
             order: Order::default(),
+            is_edited: false,
         }
     }
 
@@ -684,7 +735,7 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::desired::{Object as Valid, Place, Policy, Suspension};
+    use crate::reconcile::desired::{Object as Valid, Place, Suspension};
     use crate::reconcile::labels::Labels;
     use crate::reconcile::outcome::Limits;
 
@@ -759,7 +810,7 @@ mod tests {
     fn decide(fleet: &mut Fleet, now: u64, wall: Timestamp) {
         let due = fleet.take_due(at(now));
         fleet.note(&due, at(now), wall);
-        for entry in plan(fleet.subjects(&due, wall), Gates::OPEN, at(now)).entries {
+        for entry in plan(fleet.subjects(&due, Gates::OPEN, wall), Gates::OPEN, at(now)).entries {
             fleet.decided(&entry, at(now), wall);
         }
     }

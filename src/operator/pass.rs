@@ -4,8 +4,10 @@ use jiff::Timestamp;
 
 use crate::operator::{Operator, describe, journal, report};
 use crate::platform::Platform;
+use crate::reconcile::app::AppName;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::plan;
+use crate::status::Daemon;
 
 impl<P: Platform> Operator<P> {
     pub(super) fn when(&self, now: Moment, wall: Timestamp) -> describe::When {
@@ -17,15 +19,25 @@ impl<P: Platform> Operator<P> {
     /// Decides for every app that is due. The cost is proportional to those, not to the fleet.
     pub(super) fn pass(&mut self, now: Moment) {
         self.check_clock(now);
-        let due = self.fleet.take_due(now);
-        if due.is_empty() {
-            return;
+        loop {
+            let due = self.fleet.take_due(now);
+            if !due.is_empty() {
+                self.decide(&due, now);
+            }
+            // The limit of changes may hold or release what was just decided.
+            let is_checked = !due.is_empty() || self.changes.wants_check(now);
+            if !is_checked || !self.limit_changes(&due, now, self.clock.wall()) {
+                break;
+            }
         }
+    }
+
+    fn decide(&mut self, due: &[AppName], now: Moment) {
         let (began, wall) = (self.clock.now(), self.clock.wall());
-        for (name, id, turn) in self.fleet.note(&due, now, wall) {
+        for (name, id, turn) in self.fleet.note(due, now, wall) {
             report::turn(&name, &id, turn, self.fleet.retry_in(&id, now));
         }
-        let plan = plan(self.fleet.subjects(&due, wall), self.gates, now);
+        let plan = plan(self.fleet.subjects(due, self.gates, wall), self.gates, now);
         let source_available = self.source.as_ref().is_none_or(|source| source.available);
         let revision = self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone());
         let when = self.when(now, wall);
@@ -74,7 +86,7 @@ impl<P: Platform> Operator<P> {
             Some(_) => {}
         }
         let interval = self.limiter.list_interval(self.resync.pages(), self.settings.interval);
-        self.board.set_daemon(describe::daemon(
+        let daemon = describe::daemon(
             self.source.as_ref(),
             &self.resync,
             &self.limiter,
@@ -82,6 +94,7 @@ impl<P: Platform> Operator<P> {
             self.requests,
             (self.gates, &self.doubt),
             self.when(now, self.clock.wall()),
-        ));
+        );
+        self.board.set_daemon(Daemon { max_changes: self.changes.shown(), ..daemon });
     }
 }

@@ -17,6 +17,7 @@ use crate::reconcile::decide::Decision;
 use crate::reconcile::doubt;
 use crate::reconcile::outcome::{Failure, Receipt};
 use crate::reconcile::plan::Entry;
+use crate::reconcile::reason::Reason;
 use crate::reconcile::state::Action;
 use crate::reconcile::state::Desired;
 use crate::source::SourceReport;
@@ -123,6 +124,8 @@ pub fn decision(entry: &Entry, before: Option<Decision>) {
         // The source logs errors in the text with their place.
         Decision::Stalled(_) if desired.is_none() => debug!(app, app_id, reason, "in error"),
         Decision::Stalled(_) => warn!(app, app_id, desired, observed, reason, "app stalled"),
+        // One line for all of them is logged.
+        Decision::Held { reason: Reason::TooManyChanges, .. } => debug!(app, app_id, desired, observed, reason, "held"),
         Decision::Held { instead_of, .. } => {
             info!(app, app_id, desired, observed, reason, "would {instead_of}");
         }

@@ -50,6 +50,8 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool, tex
             reason: Reason::NotObserved | Reason::ObservationIncomplete | Reason::ClockDoubtful, ..
         } => (Truth::Unknown, true, false),
         Decision::Wait { .. } => (Truth::False, true, false),
+        // An approval or a revert is needed; every other hold is as a person wants it.
+        Decision::Held { reason: Reason::TooManyChanges, .. } => (Truth::False, false, true),
         Decision::Held { .. } => (Truth::False, false, false),
         Decision::Stalled(_) => (Truth::False, false, true),
     };

@@ -41,6 +41,10 @@ pub struct Gates {
     pub policy: Policy,
     /// The wall clock is in doubt: goals that depend on the time are held.
     pub clock_doubtful: bool,
+    /// Edits cause more stops than `--max-stops` allows: none of those that count is sent.
+    pub stops_held: bool,
+    /// The same for starts.
+    pub starts_held: bool,
     /// The server refuses the token.
     pub account_blocked: bool,
     /// The account may not make the necessary requests.
@@ -63,6 +67,8 @@ impl Gates {
     pub const OPEN: Self = Self {
         policy: Policy::Full,
         clock_doubtful: false,
+        stops_held: false,
+        starts_held: false,
         account_blocked: false,
         account_forbidden: false,
         breaker_open: false,
@@ -72,6 +78,14 @@ impl Gates {
         probe_at: None,
         dry_run: false,
     };
+
+    /// Whether the limit of changes holds an action.
+    pub const fn holds(&self, action: Action) -> bool {
+        match action {
+            Action::Stop => self.stops_held,
+            Action::Start => self.starts_held,
+        }
+    }
 
     /// The first gate of the account that is closed, and the end of its wait.
     fn account(&self) -> Option<Decision> {
@@ -185,6 +199,9 @@ fn gate(action: Action, target: Target, past: &Attempts, gates: Gates, now: Mome
     }
     if gates.clock_doubtful && target.timed {
         return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
+    }
+    if gates.holds(action) {
+        return Decision::Held { reason: Reason::TooManyChanges, instead_of: action };
     }
     if past.verifying() == Some(action) {
         // Accepted and not yet visible: telemetry lags.
@@ -302,6 +319,7 @@ mod tests {
                         &accepted,
                         Gates { clock_doubtful: true, account_blocked: true, ..open },
                     ),
+                    ("too many stops", plain, &fresh, Gates { stops_held: true, account_blocked: true, ..open }),
                     ("account blocked", plain, &fresh, Gates { account_blocked: true, ..open }),
                     ("account forbidden", plain, &fresh, Gates { account_forbidden: true, ..open }),
                     ("breaker open", plain, &fresh, Gates { breaker_open: true, ..open }),
@@ -324,6 +342,8 @@ mod tests {
                         Gates {
                             policy: Policy::ObserveOnly,
                             clock_doubtful: true,
+                            stops_held: true,
+                            starts_held: true,
                             account_blocked: true,
                             account_forbidden: true,
                             breaker_open: true,

@@ -24,6 +24,8 @@ pub struct Subject<'a> {
     pub observed: Observed,
     pub past: &'a Attempts,
     pub text: Text,
+    /// Whether its call counts for the limit of changes.
+    pub counts: bool,
 }
 
 /// The line of a plan about one app.
@@ -71,11 +73,19 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
             } else {
                 subject.observed
             },
-            decision: held(decide(subject.goal, subject.observed, subject.past, gates, now), subject.text),
+            decision: held(
+                decide(subject.goal, subject.observed, subject.past, gates_of(&subject, gates), now),
+                subject.text,
+            ),
         })
         .collect();
     entries.sort_by(|a, b| (rank(a.decision), &a.name).cmp(&(rank(b.decision), &b.name)));
     Plan { entries }
+}
+
+/// The limit of changes holds only the calls that count.
+fn gates_of(subject: &Subject<'_>, gates: Gates) -> Gates {
+    if subject.counts { gates } else { Gates { stops_held: false, starts_held: false, ..gates } }
 }
 
 /// Holds a call while a newer text is pending: it may declare the opposite.
@@ -114,6 +124,7 @@ mod tests {
             observed: *observed,
             past: &past,
             text: Text::Stable,
+            counts: true,
         });
         plan(subjects, gates, Moment::START)
     }
@@ -129,7 +140,7 @@ mod tests {
             policy: Policy::Full,
         };
         let goal = Goal::Known(target);
-        let subject = Subject { name: &name, app_id: None, goal, observed, past: &past, text };
+        let subject = Subject { name: &name, app_id: None, goal, observed, past: &past, text, counts: true };
         plan([subject], gates, Moment::START).entries.remove(0)
     }
 

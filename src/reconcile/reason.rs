@@ -112,6 +112,9 @@ reasons! {
     ClockDoubtful:
         "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
          --trust-clock.",
+    /// More calls follow from edits than --max-stops or --max-starts allows.
+    TooManyChanges:
+        "Revert the edits, or commit an Approval of the plan that /api/v1/status names; `campos-operator plan` prints it.",
 }
 
 impl Reason {

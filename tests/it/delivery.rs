@@ -259,7 +259,8 @@ fn the_command_line_of_the_unit_works() {
     std::fs::write(credentials.path().join("token"), format!("{TOKEN}\n")).unwrap();
     let manifests_path = manifests.path().to_str().unwrap();
     let unit = unit.replace("%d", credentials.path().to_str().unwrap()).replace("%S", state.path().to_str().unwrap());
-    let unit = unit.replace("/etc/campos-operator/manifests", manifests_path);
+    // systemd reads `%%` as a percent sign.
+    let unit = unit.replace("/etc/campos-operator/manifests", manifests_path).replace("%%", "%");
     let values = |key: &str| -> Vec<String> {
         let lines = unit.lines().filter_map(|line| line.strip_prefix(key)).flat_map(|value| value.split(' '));
         lines.map(str::to_owned).collect()

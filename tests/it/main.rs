@@ -14,6 +14,7 @@ mod hostile;
 mod import;
 mod log;
 mod losing;
+mod mass_edits;
 mod notifications;
 mod pipes;
 mod port;

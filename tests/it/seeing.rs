@@ -550,7 +550,7 @@ fn messages_name_the_time_of_the_next_step() {
 }
 
 /// The names of design section 8.
-const METRICS: [&str; 21] = [
+const METRICS: [&str; 22] = [
     "app_info",
     "app_condition",
     "actions_total",
@@ -569,6 +569,7 @@ const METRICS: [&str; 21] = [
     "last_scan_timestamp_seconds",
     "last_observation_timestamp_seconds",
     "edit_to_action_seconds_count",
+    "held_calls",
     "workqueue_depth",
     "build_info",
     "apps",
@@ -651,9 +652,7 @@ async fn a_stalled_loop_is_not_alive() {
     let (updates, inbox) = tokio::sync::mpsc::unbounded_channel();
     let (_stopper, signals) = shutdown::pair();
     let source = SourceReport { available: true, loaded: true, revision: "r".into(), ..SourceReport::default() };
-    updates
-        .send(Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), approvals: None, source })
-        .unwrap();
+    updates.send(Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source }).unwrap();
     let router = routes(board, clock, true);
     let get = async |path: &str| {
         let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();

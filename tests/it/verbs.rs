@@ -425,7 +425,7 @@ fn plan_writes_a_comment_for_a_pull_request() {
     | **stop** | `down` | Running | Stopped | state (edit or drift) |
     | held | `held` | Running | Stopped | Suspended: `release: \| @team <b>*night*` |
 
-    1 to stop, 0 to start, 0 stuck, 0 settled, 1 other.
+    1 to stop, 0 to start, 0 stuck, 0 settled, 1 other (plan 5b0b05660831).
     About 2 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
     ");
     let (code, coloured, _) = plan(&["--color", "always"]);

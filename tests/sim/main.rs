@@ -15,6 +15,7 @@ mod chaos;
 mod clocks;
 mod dice;
 mod lists;
+mod mass;
 mod model;
 mod refusals;
 mod trial;

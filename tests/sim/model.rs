@@ -74,21 +74,21 @@ impl Files {
             })
             .collect();
         let changes = self.store.apply(batch);
-        Update { changed: changes.changed, removed: changes.removed, texts, approvals: None, source: self.report(true) }
+        Update { changed: changes.changed, removed: changes.removed, texts, source: self.report(true) }
     }
 
     /// A process begins to write to a file, in place: its text is half written until the next change of the file.
     pub(crate) fn begin_write(&mut self, name: &str) -> Update {
         self.writing.insert(name.to_owned());
         let texts = self.store.members(name).map(|app| (app.clone(), Text::BeingWritten)).collect();
-        Update { changed: Vec::new(), removed: Vec::new(), texts, approvals: None, source: self.report(true) }
+        Update { changed: Vec::new(), removed: Vec::new(), texts, source: self.report(true) }
     }
 
     /// Every file is closed as it was.
     pub(crate) fn end_writes(&mut self) -> Update {
         let names: Vec<String> = self.writing.iter().cloned().collect();
         let texts = names.iter().flat_map(|name| self.end_write(name)).collect();
-        Update { changed: Vec::new(), removed: Vec::new(), texts, approvals: None, source: self.report(true) }
+        Update { changed: Vec::new(), removed: Vec::new(), texts, source: self.report(true) }
     }
 
     fn end_write(&mut self, name: &str) -> Vec<(AppName, Text)> {
@@ -98,13 +98,7 @@ impl Files {
 
     /// The directory went away, or came back.
     pub(crate) fn available(&self, available: bool) -> Update {
-        Update {
-            changed: Vec::new(),
-            removed: Vec::new(),
-            texts: Vec::new(),
-            approvals: None,
-            source: self.report(available),
-        }
+        Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: self.report(available) }
     }
 
     /// What a source says that has just begun to look: what was last good before is not known to it.
@@ -115,6 +109,10 @@ impl Files {
         let mut update = self.change(texts);
         update.changed = self.store.declared();
         update
+    }
+
+    pub(crate) fn declared(&self) -> Vec<Arc<Declared>> {
+        self.store.declared()
     }
 
     /// The calls that the manifests justify, derived from the specs and not by the operator's own decision.

@@ -95,7 +95,7 @@ const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
 /** Reasons of apps that are reconciling but in trouble, not "in progress". */
 const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "Contested", "AccountBlocked",
   "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten",
-  "ClockDoubtful"]);
+  "ClockDoubtful", "TooManyChanges"]);
 
 const STATES = ["Running", "Stopped", "Creating", "Suspended", "Missing", "Unknown"];
 
