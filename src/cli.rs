@@ -153,6 +153,13 @@ pub enum Command {
         2026-12-24T02:00 --next 10"
     )]
     Explain(ExplainArgs),
+    /// Forecast the stops and starts that the manifests cause in the next days
+    #[command(
+        after_help = "Works offline. With a token, the memory of the apps is read, too, for the MB hours that schedules save.\n\n\
+        Examples:\n  campos-operator forecast\n  campos-operator forecast --days 30 -o json\n  campos-operator forecast -o ics > \
+        fleet.ics    # for a calendar"
+    )]
+    Forecast(ForecastArgs),
     /// Set another desired state for a while, by an edit of the manifest
     #[command(
         after_help = "The file is edited in place: everything outside `spec.override` stays as it is, and the change is printed. \
@@ -228,6 +235,33 @@ pub struct ManifestArgs {
     pub manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub rules: RulesArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ForecastArgs {
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Number of days
+    #[arg(long, env = "CAMPOS_OPERATOR_DAYS", default_value = "7", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=366))]
+    pub days: u16,
+    /// Allowed calls; a manifest can only be stricter
+    #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
+    pub policy: PolicyArg,
+    /// Format of the forecast
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: ForecastOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForecastOutput {
+    /// A table for people
+    Text,
+    /// One JSON object
+    Json,
+    /// An iCalendar file with one event for each bulk of calls
+    Ics,
 }
 
 /// The app whose manifest is edited.

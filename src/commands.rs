@@ -5,6 +5,7 @@ mod demo;
 mod describe;
 mod edit;
 mod explain;
+mod forecast;
 mod get;
 mod health;
 mod history;
@@ -92,6 +93,7 @@ fn meant(word: &str) -> Option<&'static str> {
         "logs" | "log" | "events" | "audit" => "history",
         "pause" | "hold" | "ignore" => "suspend",
         "unsuspend" | "unpause" | "continue" => "resume",
+        "predict" | "upcoming" | "savings" | "timers" => "forecast",
         "ping" | "healthcheck" | "ready" | "live" => "health",
         "completion" => "completions",
         "mock" | "fake" => "simulate",
@@ -153,6 +155,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Simulate(args) => simulate::simulate(args),
         Command::Demo(args) => demo::demo(args),
         Command::Explain(args) => explain::explain(args),
+        Command::Forecast(args) => forecast::forecast(args),
         Command::Override(args) => edit::override_(args),
         Command::Suspend(args) => edit::suspend(args),
         Command::Resume(args) => edit::resume(args),

@@ -28,6 +28,8 @@ pub struct Seen {
     pub id: AppId,
     pub name: Option<Redacted>,
     pub reading: Reading,
+    /// Memory that is allocated to it.
+    pub memory_mb: Option<u32>,
 }
 
 /// The id of a team.

@@ -7,6 +7,7 @@ pub mod condition;
 pub mod decide;
 pub mod desired;
 pub mod doubt;
+pub mod forecast;
 pub mod labels;
 pub mod max_changes;
 pub mod moment;

@@ -27,7 +27,7 @@ impl Pick {
             // The vendor's file has it inside each item, too.
             (Self::App, "pagination") => Some(Self::Pagination),
             (Self::App, "currentResourceMetrics") => Some(Self::Metrics),
-            (Self::App, "_id" | "status" | "name")
+            (Self::App, "_id" | "status" | "name" | "allocatedMemoryMB")
             | (Self::Metrics, "online" | "timestamp")
             | (Self::Message, "error" | "message")
             | (Self::Pagination, "totalItems" | "totalPages" | "hasNextPage") => Some(Self::Leaf),

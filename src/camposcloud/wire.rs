@@ -143,7 +143,9 @@ fn seen(fields: &Map<String, Value>, secrets: &Secrets) -> Option<Seen> {
     let taken_at = metrics.get("timestamp").and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
     // The decision needs the original word; only the redacted one is kept.
     let observed = observed(text("status"), metrics);
-    Some(Seen { id, name: word("name"), reading: Reading { observed, status: word("status"), online, taken_at } })
+    let memory_mb = fields.get("allocatedMemoryMB").and_then(Value::as_u64).and_then(|memory| memory.try_into().ok());
+    let reading = Reading { observed, status: word("status"), online, taken_at };
+    Some(Seen { id, name: word("name"), reading, memory_mb })
 }
 
 /// The state of an app: `online` decides whether it runs. `status` is a lifecycle word (`active`, `creating`,
@@ -406,6 +408,7 @@ mod tests {
             ("_id", text("[a-z0-9]{1,3}")),
             ("status", text("active|creating|suspended|odd")),
             ("name", text("[a-z ]{0,5}")),
+            ("allocatedMemoryMB", number()),
             ("currentResourceMetrics", metrics),
             ("pagination", object(vec![("totalItems", number())])),
             ("environmentVariables", any_json().boxed()),

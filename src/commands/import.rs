@@ -262,7 +262,12 @@ mod tests {
 
     fn seen(id: &str, name: Option<&str>, observed: Observed) -> Seen {
         let reading = Reading { observed, status: Some("active".into()), online: None, taken_at: None };
-        Seen { id: id.parse().unwrap(), name: name.map(|name| Secrets::default().redact(name)), reading }
+        Seen {
+            id: id.parse().unwrap(),
+            name: name.map(|name| Secrets::default().redact(name)),
+            reading,
+            memory_mb: None,
+        }
     }
 
     #[track_caller]

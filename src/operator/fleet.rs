@@ -786,13 +786,13 @@ mod tests {
 
     /// A page of the list shows an app, in answer to a request sent at `requested_at`.
     fn list(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
-        let seen = Seen { id: id(app), name: None, reading: reading(observed) };
+        let seen = Seen { id: id(app), name: None, reading: reading(observed), memory_mb: None };
         fleet.see_listed(&seen, at(requested_at), at(requested_at), wall(0));
     }
 
     /// A single read shows an app, in answer to a request sent at `requested_at`.
     fn read(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
-        let value = Seen { id: id(app), name: None, reading: reading(observed) };
+        let value = Seen { id: id(app), name: None, reading: reading(observed), memory_mb: None };
         let answered = Answered { value, limits: Limits::default(), repeats: 0 };
         fleet.take_read_answer(&id(app), Ok(answered), SETTING, at(requested_at), at(requested_at), wall(0));
     }

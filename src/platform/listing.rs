@@ -46,7 +46,7 @@ struct Part {
 }
 
 /// The apps of the pages so far: state (to compare with later pages), index of the list, and the rest if it is kept.
-type Apps = BTreeMap<AppId, (Observed, u16, Option<Box<(Option<Redacted>, Reading)>>)>;
+type Apps = BTreeMap<AppId, (Observed, u16, Option<Box<(Option<Redacted>, Reading, Option<u32>)>>)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
@@ -145,13 +145,13 @@ impl Listing {
         }
         let empty = page.apps.is_empty();
         let (mut fresh, mut again) = (0_u64, false);
-        for Seen { id, name, reading } in page.apps {
+        for Seen { id, name, reading, memory_mb } in page.apps {
             if self.seen.len() >= MAX_ITEMS && !self.seen.contains_key(&id) {
                 page.cut = true;
                 continue;
             }
             let observed = reading.observed;
-            let rest = self.whole.then(|| Box::new((name, reading)));
+            let rest = self.whole.then(|| Box::new((name, reading, memory_mb)));
             match self.seen.insert(id, (observed, self.part.number, rest)) {
                 Some((_, list, _)) if list == self.part.number => again = true,
                 Some(_) | None => fresh += 1,
@@ -236,8 +236,8 @@ impl Listing {
     pub fn finish(self) -> Listed<Vec<Seen>> {
         self.into_listed(|seen| {
             let seen = seen.into_iter().filter_map(|(id, (_, _, rest))| {
-                let (name, reading) = *rest?;
-                Some(Seen { id, name, reading })
+                let (name, reading, memory_mb) = *rest?;
+                Some(Seen { id, name, reading, memory_mb })
             });
             seen.collect()
         })
@@ -265,8 +265,10 @@ mod tests {
 
     fn page(ids: &[&str], total: Option<u64>, has_next: Option<bool>) -> Page {
         let reading = Reading { observed: Observed::Running, status: None, online: Some(true), taken_at: None };
-        let apps =
-            ids.iter().map(|id| Seen { id: id.parse().unwrap(), name: None, reading: reading.clone() }).collect();
+        let apps = ids
+            .iter()
+            .map(|id| Seen { id: id.parse().unwrap(), name: None, reading: reading.clone(), memory_mb: None })
+            .collect();
         let pagination = (total.is_some() || has_next.is_some()).then_some(Pagination {
             total_items: total,
             has_next_page: has_next,

@@ -8,6 +8,7 @@ mod daemon;
 mod delivery;
 mod docs;
 mod edits;
+mod forecast;
 mod foreign;
 mod harness;
 mod hostile;
