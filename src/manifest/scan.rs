@@ -27,7 +27,7 @@ pub(super) use self::layout::{Layout, Outside, links_on};
 pub(super) use self::print::{FileId, Print};
 pub(super) use self::read::{Bytes, read};
 use self::read::{exhausted, kind, reason};
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Severity};
 
 /// Limit for nested directories: more is a loop that the other checks missed, or a mistake.
 const MAX_DEPTH: usize = 64;
@@ -118,7 +118,10 @@ impl Listing {
     pub(super) fn is_local(&self) -> bool {
         let mut devices = HashSet::new();
         let mut local = |(path, device): &(PathBuf, u64)| !devices.insert(*device) || is_local_directory(path);
-        let plain = !self.linked && !self.apart && self.oddities.is_empty() && self.unlisted.is_empty();
+        let plain = !self.linked
+            && !self.apart
+            && self.unlisted.is_empty()
+            && !self.oddities.values().any(Diagnostic::is_error);
         plain && !self.directories.is_empty() && self.directories.iter().all(&mut local)
     }
 }
@@ -333,6 +336,11 @@ impl Walk<'_> {
             }
         } else {
             self.listing.skipped += 1;
+            if let Some(ending) = misspelt_ending(plain) {
+                self.odd(&format!("not read: the name ends in .{ending}"), Some("rename it to .yaml, .yml or .json"));
+                let oddity = self.listing.oddities.get_mut(self.name.as_str());
+                oddity.expect("it was just added").severity = Severity::Warning;
+            }
         }
     }
 
@@ -444,6 +452,12 @@ pub(super) fn hidden(name: &str) -> bool {
 }
 
 /// Whether a name is that of a manifest, or of a calendar that a manifest may name.
+/// The ending of a name that would be a manifest's in lower-case letters.
+fn misspelt_ending(name: &str) -> Option<&str> {
+    let ending = Path::new(name).extension()?.to_str()?;
+    (!is_manifest(name) && is_manifest(&name.to_lowercase())).then_some(ending)
+}
+
 pub(super) fn is_manifest(name: &str) -> bool {
     const ENDINGS: [&str; 4] = ["yaml", "yml", "json", "ics"];
     !hidden(name) && Path::new(name).extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
@@ -634,6 +648,20 @@ mod tests {
         out.yaml: the link leads out of the directory of manifests (copy what it leads to, give that as another --manifests, or --follow-links)
         self: the link leads to a directory above itself (remove the link)
         socket.yaml: this is a socket, not a file (a manifest is a regular file)
+        ");
+    }
+
+    #[test]
+    fn a_name_in_capitals_is_reported() {
+        let (files, odd, skipped) = tree(|dir| {
+            for name in ["a.YAML", "b.Yml", "c.yaml", "README.MD", ".d.YAML"] {
+                touch(&dir.join(name));
+            }
+        });
+        assert_eq!((files, skipped), (vec!["c.yaml".to_owned()], 4));
+        insta::assert_snapshot!(odd.join("\n"), @r"
+        a.YAML: not read: the name ends in .YAML (rename it to .yaml, .yml or .json)
+        b.Yml: not read: the name ends in .Yml (rename it to .yaml, .yml or .json)
         ");
     }
 
