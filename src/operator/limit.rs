@@ -21,6 +21,8 @@ pub struct Changes {
     counted: Counted,
     /// The id of the plan, once it was asked for since the last edit.
     plan: Option<PlanId>,
+    /// The plan whose approval was logged.
+    approved: Option<PlanId>,
     /// Whether the manifests changed since the last check.
     is_edited: bool,
     /// What is held, in words; `None` if nothing is.
@@ -139,8 +141,10 @@ impl<P: Platform> Operator<P> {
         }
         let plan = self.plan_id();
         let Some(approval) = approvals.iter().find(|approval| approval.releases(&plan, wall)) else { return false };
-        let by = approval.by.as_deref();
-        info!(%plan, approval = approval.name.as_str(), by, "the held calls are approved");
+        if self.changes.approved.replace(plan) != Some(plan) {
+            let by = approval.by.as_deref();
+            info!(%plan, approval = approval.name.as_str(), by, "the held calls are approved");
+        }
         true
     }
 

@@ -38,12 +38,15 @@ pub(crate) struct Rule {
     window: Option<(Timestamp, Timestamp, Desired)>,
     /// The state of the Schedule that it refers to, whose window has no end.
     shared: Option<Desired>,
+    /// The override: its state and its end.
+    over: Option<(Desired, Timestamp)>,
 }
 
 impl Rule {
     pub(crate) fn at(&self, wall: Timestamp) -> Option<Action> {
         let window = self.window.filter(|(from, to, _)| *from <= wall && wall < *to);
-        let desired = window.map(|(.., state)| state).or(self.shared).unwrap_or(self.state);
+        let over = self.over.filter(|(_, until)| wall < *until).map(|(state, _)| state);
+        let desired = over.or(window.map(|(.., state)| state)).or(self.shared).unwrap_or(self.state);
         let suspended = self.suspended_until.is_some_and(|until| wall < until);
         let allowed = match self.policy {
             Policy::Full => true,
@@ -132,7 +135,8 @@ impl Files {
             let policy = spec.policy.unwrap_or(Policy::Full);
             let shared = spec.schedule.as_ref().filter(|schedule| schedule.shared.is_some());
             let shared = shared.map(|schedule| schedule.windows[0].state);
-            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended_until, window, shared }))
+            let over = spec.override_.as_ref().map(|over| (over.state, over.until));
+            Some((spec.app_id.clone(), Rule { state: spec.state, policy, suspended_until, window, shared, over }))
         };
         self.store.declared().iter().filter_map(rule).collect()
     }

@@ -206,7 +206,7 @@ impl Trial {
     fn step(&mut self) {
         let index = usize::try_from(self.dice.below(self.ids.len() as u64)).unwrap();
         let id = self.ids[index].clone();
-        match self.dice.below(31) {
+        match self.dice.below(34) {
             26..=28 => {
                 let state = *self.dice.pick(&["Running", "Stopped"]);
                 self.edit(vec![self.file(index, state, "  scheduleRef: office\n")]);
@@ -216,6 +216,14 @@ impl Trial {
                 self.edit(vec![("office.yaml".to_owned(), Some(schedule(state)))]);
             }
             30 => self.break_schedule(),
+            31..=33 => {
+                let until = self.whole_second(120);
+                let (state, other) = *self.dice.pick(&[("Running", "Stopped"), ("Stopped", "Running")]);
+                let more = *self.dice.pick(&["", "  scheduleRef: office\n"]);
+                let over = format!("{more}  override: {{state: {other}, until: \"{until}\"}}\n");
+                self.edit(vec![self.file(index, state, &over)]);
+                self.cause(index, until);
+            }
             22 | 23 => self.edit_timed(index),
             24 | 25 => {
                 let until = self.whole_second(120);
