@@ -656,6 +656,9 @@ pub struct GetArgs {
     #[arg(short = 'l', long, env = "CAMPOS_OPERATOR_SELECTOR", value_name = "LABEL", value_delimiter = ',')]
     #[arg(conflicts_with = "names")]
     pub selector: Vec<Selector>,
+    /// Show the apps of the account that no manifest declares
+    #[arg(long, env = "CAMPOS_OPERATOR_UNDECLARED", conflicts_with_all = ["names", "selector", "watch"])]
+    pub undeclared: bool,
     /// Follow changes: on a terminal, redraw the table; otherwise, print one line for each change
     #[arg(short, long, env = "CAMPOS_OPERATOR_WATCH")]
     pub watch: bool,

@@ -29,6 +29,7 @@ pub mod report;
 pub mod resync;
 mod scans;
 pub mod shutdown;
+pub mod undeclared;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ use crate::platform::{Platform, Team};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::SINGLE_READS;
 use crate::reconcile::decide::Gates;
-use crate::reconcile::desired::Policy;
+use crate::reconcile::desired::{Declared, Policy};
 use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
 use crate::reconcile::max_changes::Limits;
 use crate::reconcile::moment::Moment;
@@ -155,6 +156,7 @@ pub struct Operator<P> {
     doubt: Doubt,
     gates: Gates,
     changes: Changes,
+    undeclared: undeclared::Names,
     source: Option<SourceReport>,
     /// The last report of the source itself; `source` differs from it while no scan finishes.
     last_report: Option<SourceReport>,
@@ -193,6 +195,7 @@ impl<P: Platform> Operator<P> {
             limiter,
             gates,
             changes: Changes::new(settings.limits),
+            undeclared: undeclared::Names::default(),
             platform,
             settings,
             clock,
@@ -374,6 +377,13 @@ impl<P: Platform> Operator<P> {
         self.last_report = Some(update.source);
         self.take_report(now);
         let trigger = if first { Trigger::Start } else { Trigger::Edit };
+        let is_other_app = |declared: &Arc<Declared>| {
+            let before = self.fleet.object(&declared.name).and_then(fleet::Object::app_id);
+            before != declared.spec().map(|spec| &spec.app_id)
+        };
+        if !update.removed.is_empty() || update.changed.iter().any(is_other_app) {
+            self.undeclared.declared();
+        }
         self.fleet.take_update(update.changed, &update.removed, self.resync.finished_any(), trigger, now, wall);
         self.fleet.take_texts(update.texts, now);
         self.changes.edited();
@@ -693,6 +703,8 @@ impl<P: Platform> Operator<P> {
                     let (id, settled) = self.fleet.see_listed(seen, sent_at, now, wall);
                     // One text for each id, however many lists it comes with.
                     seen.id = id;
+                    let is_declared = self.fleet.known(&seen.id).is_some_and(|known| known.owner.is_some());
+                    self.undeclared.see(seen, is_declared);
                     unchanged.extend(settled);
                 }
                 let when = self.when(now, wall);
@@ -706,6 +718,7 @@ impl<P: Platform> Operator<P> {
         self.resync.schedule(interval, self.settings.salt, now);
         report::resync(&finished, interval, self.settings.interval);
         if let Some(ids) = finished.complete {
+            self.undeclared.listed(&ids);
             self.fleet.take_complete_list(&ids, now);
         } else if finished.incomplete_in_a_row >= resync::GIVE_UP_WAITING && !self.resync.absent() {
             self.fleet.request_reads_of_unseen(now);
@@ -776,7 +789,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::reconcile::desired::{Declared, Object, Place, Spec, Standing, Suspension};
+    use crate::reconcile::desired::{Object, Place, Spec, Standing, Suspension};
     use crate::reconcile::labels::Labels;
     use crate::reconcile::state::Desired;
     use crate::simulator::faults::Endpoint;

@@ -42,6 +42,8 @@ pub struct Daemon {
     /// Null before the first comparison.
     pub clock_ahead_seconds: Option<i64>,
     pub conditions: Vec<Condition>,
+    /// Apps that no manifest declares; null before the first complete list.
+    pub undeclared: Option<Arc<Undeclared>>,
     /// Null without `--max-stops` and `--max-starts`.
     pub max_changes: Option<MaxChanges>,
     pub dry_run: bool,
@@ -113,6 +115,21 @@ pub struct LimiterStatus {
     pub next_probe_at: Option<Timestamp>,
     /// Requests sent since the start.
     pub requests: u64,
+}
+
+/// The apps of the account that no manifest declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct Undeclared {
+    pub count: usize,
+    /// The first of them.
+    pub apps: Vec<UndeclaredApp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndeclaredApp {
+    pub app_id: Arc<str>,
+    pub name: Option<Arc<str>>,
 }
 
 /// The limit of calls that edits cause.

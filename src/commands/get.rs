@@ -10,8 +10,8 @@ use terminal_size::{Height, Width, terminal_size};
 
 use super::client::{App, Daemon, Follow, NOT_LOADED, unknown};
 use super::text::{
-    Cell, Closed, Layout, clip, escape, json, json_pretty, lines, print_error, print_live, print_note, render, span,
-    widths, yaml,
+    Cell, Closed, Layout, clip, escape, json, json_pretty, lines, print, print_data, print_error, print_live,
+    print_note, render, span, widths, yaml,
 };
 use super::{Exit, runtime};
 use crate::cli::{Color, GetArgs, GetOutput};
@@ -34,6 +34,9 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
         terminal: io::stdout().is_terminal() && !telemetry::is_dumb(),
     };
     runtime()?.block_on(async {
+        if args.undeclared {
+            return undeclared(&daemon, args.output).await;
+        }
         if args.watch {
             return watch(args, view, Follow::start(daemon).await?).await;
         }
@@ -52,9 +55,42 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
                 (true, true) => "no manifest declares an app",
                 (false, _) => "no app has these labels",
             });
+            if let Some(count) = daemon.status().await?["undeclared"]["count"].as_u64().filter(|count| *count > 0) {
+                print_note(&format!("{count} apps of the account are not declared: campos-operator import"));
+            }
         }
         missing_names(missing, &all)
     })
+}
+
+/// Prints the apps that no manifest declares.
+async fn undeclared(daemon: &Daemon, output: Option<GetOutput>) -> anyhow::Result<Exit> {
+    let status = daemon.status().await?;
+    let undeclared = &status["undeclared"];
+    let Some(count) = undeclared["count"].as_u64() else {
+        print_note("the list of apps is not complete yet");
+        return Ok(Exit::Done);
+    };
+    match output {
+        Some(GetOutput::Json) => return print_data(&json_pretty(undeclared)?).map(|()| Exit::Done),
+        Some(GetOutput::Yaml) => return print_data(&yaml(undeclared)?).map(|()| Exit::Done),
+        None | Some(GetOutput::Wide | GetOutput::Name) => {}
+    }
+    let apps = undeclared["apps"].as_array().map_or(&[][..], Vec::as_slice);
+    if count == 0 {
+        print_note("every app of the account is declared");
+        return Ok(Exit::Done);
+    }
+    let text = |value: &serde_json::Value| Cell::from(value.as_str().unwrap_or("-"));
+    let rows = std::iter::once(vec!["APP-ID".into(), "NAME".into()]);
+    let rows: Vec<_> = rows.chain(apps.iter().map(|app| vec![text(&app["appId"]), text(&app["name"])])).collect();
+    print(&lines(render(&rows, Layout { colour: false, width: None })))?;
+    let more = count.saturating_sub(apps.len() as u64);
+    if more > 0 {
+        print_note(&format!("and {more} more"));
+    }
+    print_note("to write their manifests: campos-operator import");
+    Ok(Exit::Done)
 }
 
 /// The apps that match the arguments, and the names that no app has.

@@ -1,6 +1,6 @@
 //! `plan`: the actions that `run` would take now. Reads and prints, changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +89,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         plan,
         errors,
         held,
+        undeclared: undeclared(&declared, &observation),
     };
     match args.output {
         PlanOutput::Text => print(&page.text(telemetry::colour(color, &std::io::stdout())))?,
@@ -143,6 +144,13 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
         }
     });
     make(subjects, gates, Moment::START)
+}
+
+/// The apps of the account that no manifest declares: their names, otherwise their ids.
+fn undeclared(declared: &[Arc<Declared>], observation: &Observation) -> Vec<String> {
+    let ids: HashSet<&AppId> = declared.iter().filter_map(|declared| Some(&declared.spec()?.app_id)).collect();
+    let others = observation.seen.iter().filter(|seen| !ids.contains(&seen.id));
+    others.map(|seen| seen.name.as_deref().unwrap_or(seen.id.as_str()).to_owned()).collect()
 }
 
 type Readings = HashMap<AppId, Reading>;
@@ -338,9 +346,26 @@ struct Page {
     /// The invalid manifests, a line each.
     errors: Vec<String>,
     held: Held,
+    /// Apps of the account that no manifest declares, by name or id.
+    undeclared: Vec<String>,
 }
 
+/// Undeclared apps that are named.
+const NAMED: usize = 5;
+
 impl Page {
+    /// `3 apps are not declared (a, b, c): campos-operator import`; empty if there are none.
+    fn undeclared(&self) -> String {
+        let count = self.undeclared.len();
+        if count == 0 {
+            return String::new();
+        }
+        let verb = if count == 1 { "app of the account is" } else { "apps of the account are" };
+        let named: Vec<_> = self.undeclared.iter().take(NAMED).map(|name| escape(name)).collect();
+        let more = if count > NAMED { format!(", and {} more", thousands(count - NAMED)) } else { String::new() };
+        format!("{} {verb} not declared ({}{more}): campos-operator import", thousands(count), named.join(", "))
+    }
+
     fn cause(&self, entry: &Entry) -> Option<&Cause> {
         self.causes.get(&entry.name)
     }
@@ -402,6 +427,9 @@ impl Page {
         if self.held.words().next().is_some() {
             let _ = write!(page, "To release them, commit this to the manifests:\n{}", self.held.approval());
         }
+        if !self.undeclared.is_empty() {
+            let _ = writeln!(page, "{}", self.undeclared());
+        }
         let _ = writeln!(page, "Plan id: {}.", self.held.plan);
         let _ = writeln!(
             page,
@@ -453,6 +481,9 @@ impl Page {
             (false, _) => "Watching takes".into(),
         };
         let _ = writeln!(page, "{calls} {requests_per_minute:.1} a minute.");
+        if !self.undeclared.is_empty() {
+            let _ = writeln!(page, "\n{}.", code(&self.undeclared()));
+        }
         page
     }
 
@@ -495,6 +526,7 @@ impl Page {
         Ok(json_pretty(&json!({
             "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps,
             "errors": self.errors, "summary": self.summary, "planId": self.held.plan.to_string(),
+            "undeclared": self.undeclared,
             "held": self.held.words().collect::<Vec<_>>(), "approval": self.held.approval(),
         }))?)
     }
@@ -547,7 +579,8 @@ mod tests {
             words: Words::default(),
             until: "2026-11-28T00:00:00Z".parse().unwrap(),
         };
-        Page { plan, summary, causes, errors: errors.iter().map(|&error| error.to_owned()).collect(), held }
+        let undeclared = vec!["Old bot".to_owned(), "x".to_owned()];
+        Page { plan, summary, causes, errors: errors.iter().map(|&error| error.to_owned()).collect(), held, undeclared }
     }
 
     fn example() -> Page {
@@ -570,11 +603,13 @@ mod tests {
         ! stuck gone   Running -> Stopped  AppNotFound
         ! error a.yaml:1:1: what is `sate`?
         Plan: 2 to stop, 0 to start, 1 stuck, 1 settled, 1 other, 1 error in the manifests; about 1 s at 120/min.
+        2 apps of the account are not declared (Old bot, x): campos-operator import
         Plan id: 7f3a9c01b2d4.
         Requests: about 3 to carry it out, then 1.0 a minute to watch.
         ");
         insta::assert_snapshot!(page(vec![], &[]).text(false), @r"
         No changes. Plan: 0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
+        2 apps of the account are not declared (Old bot, x): campos-operator import
         Plan id: 7f3a9c01b2d4.
         Requests: about 0 to carry it out, then 1.0 a minute to watch.
         ");
@@ -598,12 +633,16 @@ mod tests {
 
         2 to stop, 0 to start, 1 stuck, 1 settled, 1 other (plan 7f3a9c01b2d4).
         About 3 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
+
+        `2 apps of the account are not declared (Old bot, x): campos-operator import`.
         ");
         insta::assert_snapshot!(page(vec![], &[]).markdown(), @r"
         ### campos-operator plan: no changes
 
         0 to stop, 0 to start, 0 stuck, 0 settled, 0 other (plan 7f3a9c01b2d4).
         Watching takes 1.0 a minute.
+
+        `2 apps of the account are not declared (Old bot, x): campos-operator import`.
         ");
     }
 

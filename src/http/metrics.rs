@@ -220,6 +220,11 @@ impl Snapshot {
         let problems = source.errors as f64;
         gauge(encoder, "manifest_errors", "Problems with the manifests", None, problems)?;
         self.held_calls(encoder)?;
+        if let Some(undeclared) = &self.daemon.undeclared {
+            #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 apps")]
+            let count = undeclared.count as f64;
+            gauge(encoder, "undeclared_apps", "Apps of the account that no manifest declares", None, count)?;
+        }
         let seconds = Unit::Seconds;
         if let Some(at) = self.scanned_at {
             let help = "Time of the last scan of the manifests, changed or not";

@@ -153,6 +153,7 @@ pub fn daemon(
             next_probe_at: gates.probe_at.filter(|_| gates.paused_until.is_none()).map(|at| when.wall_at(at)),
             requests,
         },
+        undeclared: None,
         max_changes: None,
         dry_run: gates.dry_run,
         policy: gates.policy.as_str(),

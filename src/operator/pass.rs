@@ -95,6 +95,7 @@ impl<P: Platform> Operator<P> {
             (self.gates, &self.doubt),
             self.when(now, self.clock.wall()),
         );
-        self.board.set_daemon(Daemon { max_changes: self.changes.shown(), ..daemon });
+        let undeclared = self.undeclared.shown(&self.fleet).filter(|_| self.resync.complete_once());
+        self.board.set_daemon(Daemon { max_changes: self.changes.shown(), undeclared, ..daemon });
     }
 }

@@ -550,7 +550,7 @@ fn messages_name_the_time_of_the_next_step() {
 }
 
 /// The names of design section 8.
-const METRICS: [&str; 22] = [
+const METRICS: [&str; 23] = [
     "app_info",
     "app_condition",
     "actions_total",
@@ -570,6 +570,7 @@ const METRICS: [&str; 22] = [
     "last_observation_timestamp_seconds",
     "edit_to_action_seconds_count",
     "held_calls",
+    "undeclared_apps",
     "workqueue_depth",
     "build_info",
     "apps",

@@ -17,7 +17,9 @@ use campos_operator::status::{Board, SourceStatus};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::harness::{A, B, Daemon, Manifests, Simulator, Watch, assert_no_secrets, binary, http, manifest};
+use crate::harness::{
+    A, B, Daemon, Manifests, Simulator, Watch, assert_no_secrets, binary, http, manifest, output, wait_until,
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -435,4 +437,27 @@ fn plan_writes_a_comment_for_a_pull_request() {
     let (code, comment, _) = plan(&["-o", "markdown", "--detailed-exitcode"]);
     assert!(code == 1 && comment.contains("this plan is incomplete"), "{comment}");
     assert!(simulator.calls().is_empty());
+}
+
+#[test]
+fn apps_that_no_manifest_declares_are_named() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let manifests = Manifests::new(&[("bot", A, "Running")]);
+    let daemon = Daemon::start(&simulator, &manifests, &["--interval", "1s"]);
+    daemon.wait_for("apps are as declared");
+    let server = format!("http://{}", daemon.address());
+    let get = || {
+        let output = output(&["get", "--undeclared", "--server", &server]);
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    wait_until("the other app is named", || get().contains(B), get);
+    assert!(!get().contains(A) && get().contains("campos-operator import"), "{}", get());
+    let plan = output(&["plan", "--api-url", &simulator.url(), "--manifests", manifests.path().to_str().unwrap()]);
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(plan.contains("1 app of the account is not declared ("), "{plan}");
+    // As soon as a manifest declares it, it is not one of them any more.
+    manifests.set("other", B, "Running");
+    wait_until("all are declared", || get().contains("every app of the account is declared"), get);
+    std::fs::remove_file(manifests.file("bot")).unwrap();
+    wait_until("a released app is undeclared", || get().contains(A), get);
 }

@@ -474,7 +474,7 @@ function showBlank() {
   const source = daemon?.source;
   const kind = !loaded ? "loading" : rows.size > 0 ? "filtered" : !source ? "loading"
     : source.available === false && source.trouble ? `gone ${source.trouble}` : !source.loaded ? "reading"
-      : source.problems?.length ? "broken" : "empty";
+      : source.problems?.length ? "broken" : `empty ${daemon.undeclared?.count ?? 0}`;
   if (blank.dataset.kind === kind) return;
   blank.dataset.kind = kind;
   const blankPage = (title, ...rest) => blank.replaceChildren(make("h3", {}, title), ...rest);
@@ -484,7 +484,8 @@ function showBlank() {
   else if (kind === "reading") blankPage("The manifests are being read.", make("p", {}, "Please wait."));
   else if (kind === "broken") blankPage("No manifest is valid.", make("p", {}, "Every file has an error; the panel “Operator” lists them. Nothing is called for these apps."));
   else {
-    blankPage("No manifests yet.",
+    const count = daemon.undeclared?.count ?? 0;
+    blankPage(count > 0 ? `${plural(count, "app is", "apps are")} not declared.` : "No manifests yet.",
       make("p", {}, `The directory was read (revision ${source.revision || "none"}) and declares no app, so the operator calls nothing. Add a file such as this one; its app appears here.`),
       make("pre", { tabindex: "0", "aria-label": "An example of a manifest" }, EXAMPLE),
       make("p", {}, make("code", {}, "campos-operator import"), " writes one for each app that the account has."));
@@ -521,6 +522,7 @@ const sub = (...children) => make("span", { class: "sub" }, ...children);
 function showDaemon() {
   if (!daemon) return;
   const { source = {}, observation = {}, governor = {} } = daemon;
+  const undeclared = daemon.undeclared ?? { count: 0, apps: [] };
   say(byId("daemon_version"), daemon.version ?? "");
   const directories = [source.directories ?? source.directory ?? []].flat();
   const problems = source.problems ?? [];
@@ -536,6 +538,9 @@ function showDaemon() {
       observation.incomplete && sub(observation.incomplete)].filter(Boolean), observation.incomplete ? "warn" : ""],
     ["CamposCloud", [api[0], governor.pausedUntil && sub("until ", when(governor.pausedUntil, "in")), governor.pauseCause && sub(sentence(governor.pauseCause)), governor.breakerOpen && sub(...probe), typeof governor.remaining === "number" && sub(`${governor.remaining} requests left`)].filter(Boolean), api[1]],
     ["Token", [token[0], (governor.accountBlocked || governor.accountForbidden) && sub(...probe)].filter(Boolean), token[1]],
+    ...(undeclared.count > 0 ? [["Undeclared", [plural(undeclared.count, "app", "apps"),
+      sub(undeclared.apps.slice(0, 5).map((app) => app.name ?? app.appId).join(", "), undeclared.count > 5 && ", …"),
+      sub(make("code", {}, "campos-operator import"))], ""]] : []),
     ["Policy", [daemon.policy || "Full", daemon.dryRun && ", dry run"].filter(Boolean), daemon.dryRun ? "warn" : ""],
   ]);
   const details = byId("problem_details");
@@ -553,6 +558,7 @@ function showDaemon() {
   showNotices([
     governor.accountBlocked && ["bad", "The token is refused.", "No app is called. Provide a valid token."],
     governor.accountForbidden && ["bad", "The account is refused.", "No app is called; check its plan, the token's scopes and the teams' permissions."],
+    daemon.maxChanges?.message && ["bad", "Calls are held.", sentence(daemon.maxChanges.message)],
     governor.breakerOpen && ["bad", "CamposCloud does not answer.", "The operator sends one probe at a time until it does."],
     source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${sentence(source.trouble)} The last valid manifests stay in force.`],
     observation.incomplete && ["warn", "The last list of apps was incomplete.", sentence(observation.incomplete)],
