@@ -279,11 +279,13 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
         let detail = Some(message);
         troubles.insert(Reason::TooManyChanges, Trouble { detail, ..new(Reason::TooManyChanges) });
     }
-    // While the first list is arriving, an app that was not seen yet is no trouble.
+    // While the first list is arriving, an app that was not seen yet is no trouble, and neither is a call that waits for
+    // the readings of others before it is known to be one of too many.
     let is_early = !daemon.observation.complete_once && daemon.observation.incomplete.is_none();
     for app in apps {
         let reason = app.reason();
-        let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete);
+        let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete)
+            || (reason == Reason::TooManyChanges && !troubles.contains_key(&reason));
         let is_stalled = app.conditions.stalled == Truth::True;
         if QUIET.contains(&reason) || (is_unseen && is_early) || (app.conditions.ready == Truth::True && !is_stalled) {
             continue;
@@ -338,7 +340,7 @@ mod tests {
     use crate::reconcile::labels::Labels;
     use crate::reconcile::schedule::{Schedule, Span, Window};
     use crate::status::app::LastAction;
-    use crate::status::{Daemon, Observation, SourceStatus};
+    use crate::status::{Daemon, MaxChanges, Observation, SourceStatus};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -441,15 +443,19 @@ mod tests {
 
     #[test]
     fn apps_that_the_first_list_has_not_shown_yet_are_no_trouble() {
-        let board = board(vec![app("a", Reason::NotObserved, false)]);
+        let board = board(vec![app("a", Reason::NotObserved, false), app("b", Reason::TooManyChanges, true)]);
         let mut daemon = board.daemon();
         daemon.observation.complete_once = false;
         board.set_daemon(daemon.clone());
         let mut watcher = Watcher::new(Some(Causes::default()), at(0));
         assert_eq!(looks(&mut watcher, &board, &[0, 30, 300]), [""; 0]);
+        // Calls that are known to be too many are trouble at once.
+        daemon.max_changes = Some(MaxChanges { message: Some("held".into()), ..MaxChanges::default() });
+        board.set_daemon(daemon.clone());
+        assert_eq!(looks(&mut watcher, &board, &[300, 330]), ["330: began TooManyChanges 1 person"]);
         daemon.observation.complete_once = true;
         board.set_daemon(daemon);
-        assert_eq!(looks(&mut watcher, &board, &[300, 330]), ["330: began NotObserved 1 warning"]);
+        assert_eq!(looks(&mut watcher, &board, &[330, 360]), ["360: began NotObserved 1 warning"]);
     }
 
     #[test]

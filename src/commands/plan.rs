@@ -188,7 +188,8 @@ impl Held {
         wall: Timestamp,
     ) -> Self {
         let plan = PlanId::of(declared.iter().filter_map(|declared| declared.spec()));
-        let is_approved = approvals.iter().any(|approval| approval.releases(&plan, wall));
+        // As in `run`: a clock in doubt does not tell whether an approval is over.
+        let is_approved = !gates.clock_doubtful && approvals.iter().any(|approval| approval.releases(&plan, wall));
         let is_callable = |declared: &&Arc<Declared>| match Goal::of(declared, wall) {
             Goal::Known(target) => !target.suspended && target.policy.min(gates.policy) != Policy::ObserveOnly,
             Goal::Unknown(_) => false,

@@ -51,12 +51,14 @@ pub struct Object {
     pub last_action: Option<Arc<LastAction>>,
     /// The desired state of the last pass.
     desired_before: Option<Desired>,
+    /// Whether the last pass found it suspended.
+    suspended_before: bool,
     /// The target by a confirmed clock, where it depends on the time: it stays while the clock is in doubt.
     kept: Option<Target>,
     pub notes: Notes,
     order: Order,
-    /// Whether an edit causes its next call: since then it was neither settled, called nor approved, and its schedule did
-    /// not turn.
+    /// Whether an edit causes its next call: since then it was neither settled, called nor approved, its schedule did not
+    /// turn, and no suspension ended.
     is_edited: bool,
 }
 
@@ -163,7 +165,8 @@ impl Fleet {
             let name = declared.name.clone();
             let before = self.objects.remove(&name);
             let spec_changed = before.as_ref().is_none_or(|before| before.declared.spec() != declared.spec());
-            let desired = declared.spec().map(|spec| spec.target(wall).desired);
+            let target = declared.spec().map(|spec| spec.target(wall));
+            let desired = target.map(|target| target.desired);
             let mut object = before.unwrap_or_else(|| Box::new(Object::new(declared.clone())));
             object.generation += u64::from(spec_changed);
             object.notes.triggered(trigger);
@@ -171,6 +174,7 @@ impl Fleet {
             if spec_changed {
                 object.order.spec_changed(trigger == Trigger::Edit, edit, now);
                 (object.kept, object.desired_before) = (None, desired);
+                object.suspended_before = target.is_some_and(|target| target.suspended);
                 object.is_edited = true;
             } else {
                 object.order.spec_unchanged();
@@ -394,6 +398,11 @@ impl Fleet {
                 object.is_edited = false;
             }
             object.desired_before = Some(desired);
+            if !in_doubt {
+                // A suspension ended by time: no edit causes what follows.
+                object.is_edited &= target.suspended || !object.suspended_before;
+                object.suspended_before = target.suspended;
+            }
             let observed = known.observed();
             let Some(turn) = known.past.note(desired, observed, now) else { continue };
             if let (Turn::Verified(_), Some(proof)) = (turn, known.sighting.clone()) {
@@ -419,6 +428,8 @@ impl Fleet {
         let goal = self.goal(object, wall);
         let need = match known.sighting {
             Some(_) => Need::Certain(max_changes::needed(goal, known.observed(), gates)?),
+            // A read was refused: there is nothing to wait for, and nothing is called.
+            None if known.past.because().is_some() => return None,
             // It may need the call: only a reading shows.
             None => Need::Possible(max_changes::needed(goal, max_changes::opposite(goal)?, gates)?),
         };
@@ -716,6 +727,7 @@ impl Object {
             observed: Observed::Unknown,
             last_action: None,
             desired_before: None,
+            suspended_before: false,
             kept: None,
             notes: Notes::default(),
             order: Order::default(),
@@ -735,7 +747,7 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::desired::{Object as Valid, Place, Suspension};
+    use crate::reconcile::desired::{Object as Valid, Override, Place, Suspension};
     use crate::reconcile::labels::Labels;
     use crate::reconcile::outcome::Limits;
 
@@ -768,8 +780,17 @@ mod tests {
     }
 
     fn declared(object: &str, app: &str, state: Desired, suspend: Option<Suspension>) -> Arc<Declared> {
-        let spec =
-            Spec { app_id: id(app), state, policy: Some(Policy::Full), suspend, override_: None, schedule: None };
+        declared_with(object, app, state, suspend, None)
+    }
+
+    fn declared_with(
+        object: &str,
+        app: &str,
+        state: Desired,
+        suspend: Option<Suspension>,
+        override_: Option<Override>,
+    ) -> Arc<Declared> {
+        let spec = Spec { app_id: id(app), state, policy: Some(Policy::Full), suspend, override_, schedule: None };
         let (labels, annotations) = (Labels::default(), Labels::default());
         let valid = Valid { name: name(object), labels, annotations, spec };
         let place = Place { file: "x.yaml".into(), line: 1 };
@@ -904,6 +925,45 @@ mod tests {
         assert_eq!((fleet.object(&name("a")).unwrap().decision, fleet.next_due()), (Some(held), Some(at(100))));
         decide(&mut fleet, 100, wall(100));
         assert_eq!(fleet.object(&name("a")).unwrap().decision, Some(Decision::Act(Action::Stop)));
+    }
+
+    /// The limit of changes: transitions that the process saw begin never count, also long after they began.
+    #[test]
+    fn a_transition_that_was_seen_to_begin_does_not_count_later() {
+        let until = wall(100);
+        let suspended = Suspension { reason: None, until: Some(until) };
+        let over = Override { state: Desired::Running, until, reason: None, by: None };
+        for (suspend, override_) in [(Some(suspended), None), (None, Some(over))] {
+            for (first_pass, counts) in [(1, false), (7_000, true)] {
+                let mut fleet = Fleet::new(7);
+                let object = declared_with("a", "a", Desired::Stopped, suspend.clone(), override_.clone());
+                fleet.take_update(vec![object], &[], false, Trigger::Start, at(0), wall(first_pass));
+                list(&mut fleet, "a", Observed::Running, 1);
+                for (moment, second) in [(1, first_pass), (2, 7_000)] {
+                    fleet.all_due(at(moment));
+                    let due = fleet.take_due(at(moment));
+                    fleet.note(&due, at(moment), wall(second));
+                }
+                let counted = fleet.counted_call(&name("a"), Gates::OPEN, wall(7_000));
+                let expected = counts.then_some(Need::Certain(Action::Stop));
+                assert_eq!(counted, expected, "{suspend:?} {override_:?} {first_pass}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_edit_that_ends_a_suspension_counts() {
+        let mut fleet = Fleet::new(7);
+        let suspended = declared("a", "a", Desired::Stopped, Some(Suspension::default()));
+        fleet.take_update(vec![suspended], &[], false, Trigger::Start, at(0), wall(0));
+        list(&mut fleet, "a", Observed::Running, 1);
+        decide(&mut fleet, 1, wall(0));
+        assert_eq!(fleet.counted_call(&name("a"), Gates::OPEN, wall(0)), None);
+        let resumed = declared("a", "a", Desired::Stopped, None);
+        fleet.take_update(vec![resumed], &[], true, Trigger::Edit, at(2), wall(0));
+        let due = fleet.take_due(at(2));
+        fleet.note(&due, at(2), wall(0));
+        assert_eq!(fleet.counted_call(&name("a"), Gates::OPEN, wall(0)), Some(Need::Certain(Action::Stop)));
     }
 
     /// Failed single reads and calls: whether the app is read singly again at once, later or not at all.

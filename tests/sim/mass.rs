@@ -8,7 +8,7 @@ use campos_operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::reconcile::desired::{Declared, Place};
 use campos_operator::reconcile::max_changes::{Approval, Limit, Limits, PlanId};
-use campos_operator::simulator::faults::{Endpoint, Faults};
+use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Rule};
 use campos_operator::simulator::port::{InProcess, SharedWorld, lock};
 use campos_operator::simulator::world::{Config, World};
 use campos_operator::source::Update;
@@ -38,18 +38,24 @@ struct Account {
     clock: Clock,
     files: Files,
     approvals: Arc<[Approval]>,
+    limit: Limit,
     process: Option<Process>,
 }
 
 impl Account {
     fn begin(config: Config) -> Self {
+        Self::begin_with(config, Limit::Percent(25))
+    }
+
+    fn begin_with(config: Config, limit: Limit) -> Self {
         let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
         let mut world = World::new(config, clock.wall());
         for index in 0..APPS {
             world.add(id(index).parse().unwrap(), &id(index), clock.wall());
         }
         let world = SharedWorld::new(world.into());
-        let mut account = Self { world, clock, files: Files::default(), approvals: Arc::default(), process: None };
+        let mut account =
+            Self { world, clock, files: Files::default(), approvals: Arc::default(), limit, process: None };
         account.files.change((0..APPS).map(|index| file(index, "Running")).collect());
         account.restart();
         account
@@ -62,7 +68,7 @@ impl Account {
         }
         let token = lock(&self.world).config().token.clone();
         let platform = InProcess::new(self.world.clone(), self.clock, token);
-        let limits = Limits { stops: Some(Limit::Percent(25)), starts: None };
+        let limits = Limits { stops: Some(self.limit), starts: None };
         let settings = Settings { limits, ..Settings::default() };
         let operator = Operator::new(Arc::new(platform), settings, self.clock, Board::default());
         let (updates, inbox) = unbounded_channel();
@@ -208,5 +214,24 @@ fn drift_and_transitions_that_the_process_saw_are_not_held() {
         account.restart();
         tokio::time::sleep(Duration::from_mins(10)).await;
         assert_eq!((account.stops() - before, account.online()), (0, APPS), "it is held");
+    });
+}
+
+/// An app that no read can show is never called, so it holds no other app's call.
+#[test]
+fn an_app_that_cannot_be_read_holds_no_other_call() {
+    on_a_paused_clock(async {
+        let mut account = Account::begin_with(Config::default(), Limit::Count(1));
+        let unreadable = id(0).parse().unwrap();
+        lock(&account.world).remove(&unreadable);
+        let refusal = Fault { status: Some(403), ..Fault::default() };
+        let rule = Rule { app: Some(unreadable), ..Faults::always(Endpoint::Get, refusal).rules.remove(0) };
+        lock(&account.world).set_faults(Faults { rules: vec![rule], ..Faults::default() });
+        account.edit(vec![file(0, "Stopped")]);
+        account.restart();
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        account.edit(vec![file(1, "Stopped")]);
+        tokio::time::sleep(Duration::from_mins(20)).await;
+        assert_eq!(account.stops(), 1);
     });
 }
