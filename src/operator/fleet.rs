@@ -303,7 +303,9 @@ impl Fleet {
     pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>, now: Moment) {
         self.apps.retain(|id, known| {
             known.listed = ids.contains(id);
-            known.listed || known.owner.is_some() || known.past.in_flight().is_some()
+            // A manifest may declare it again before its pause ends.
+            let is_busy = known.past.in_flight().is_some() || known.past.is_held(now);
+            known.listed || known.owner.is_some() || is_busy
         });
         let unseen: Vec<AppId> = self.owned().filter(|(_, known)| !known.listed).map(|(id, _)| id.clone()).collect();
         for id in unseen {
@@ -908,6 +910,23 @@ mod tests {
         fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(3), wall(0));
         fleet.take_complete_list(&BTreeSet::new(), at(5));
         assert!(fleet.known(&id("a")).is_none(), "without a call in flight it is forgotten");
+    }
+
+    #[test]
+    fn a_pause_of_an_app_outlives_its_manifest() {
+        let mut fleet = fleet(&["a"]);
+        let limits = Limits { retry_after: Some(Duration::from_secs(60)), ..Limits::default() };
+        let refused = Failure { limits, ..failure(Verdict::Retry) };
+        fleet.take_read_answer(&id("a"), Err(refused), SETTING, at(1), at(1), wall(0));
+        fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(2), wall(0));
+        fleet.take_complete_list(&BTreeSet::new(), at(3));
+        let again = declared("a", "a", Desired::Stopped, None);
+        fleet.take_update(vec![again], &[], true, Trigger::Edit, at(4), wall(0));
+        decide(&mut fleet, 4, wall(0));
+        assert_eq!(fleet.reads().next(), Some(at(61)));
+        fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(5), wall(0));
+        fleet.take_complete_list(&BTreeSet::new(), at(61));
+        assert!(fleet.known(&id("a")).is_none(), "its pause is over");
     }
 
     #[test]

@@ -258,6 +258,11 @@ impl Attempts {
         self.read_at = self.read_at.map(|at| at.max(until));
     }
 
+    /// Whether a pause that the server requested for this app goes on.
+    pub fn is_held(&self, now: Moment) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
     /// The call was abandoned without an answer (shutdown, a caught panic): its result is unknown.
     pub fn lost(&mut self, now: Moment) {
         self.failed(Verdict::LostAnswer, Duration::ZERO, now);
