@@ -530,10 +530,8 @@ fn not_a_manifest(root: &Node) -> Option<Finding> {
             let Value::Scalar { text, .. } = &kind.value else { return None };
             let hint = if kind.says("List") {
                 documents.to_owned()
-            } else if let Some(meant) =
-                [SCHEDULE_KIND, APPROVAL_KIND].iter().find(|ours| text.eq_ignore_ascii_case(ours))
-            {
-                format!("write `kind: {meant}`")
+            } else if let Some(meant) = nearest(text, [KIND, SCHEDULE_KIND, APPROVAL_KIND]) {
+                format!("did you mean `{meant}`?")
             } else {
                 format!("write `kind: {KIND}`, or leave the document out")
             };
