@@ -122,10 +122,11 @@ pub enum Command {
     Import(ImportArgs),
     /// Print the JSON Schema of the manifest, for editors
     #[command(
-        after_help = "Example:\n  campos-operator schema > manifests/.schema.json\n\nThen begin each manifest with this line:\n  \
-        # yaml-language-server: $schema=.schema.json"
+        after_help = "Example:\n  campos-operator schema > manifests/.schema\n\nThen begin each manifest with this line:\n  \
+        # yaml-language-server: $schema=.schema\n\nCustomResourceDefinitions for Kubernetes:\n  \
+        campos-operator schema --crd | kubectl apply --server-side -f -"
     )]
-    Schema,
+    Schema(SchemaArgs),
     /// Serve a simulated CamposCloud API on a loopback address, for tests and rehearsals
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
@@ -472,6 +473,13 @@ pub enum LevelArg {
     Warning,
     /// Only what needs a person
     Person,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// Print CustomResourceDefinitions of App, Schedule and Approval instead, as YAML
+    #[arg(long, env = "CAMPOS_OPERATOR_CRD")]
+    pub crd: bool,
 }
 
 #[derive(Debug, Clone, Args)]

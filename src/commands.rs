@@ -26,6 +26,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command};
+use crate::kubernetes::crd::crds;
 use crate::manifest::diagnostic::nearest;
 use crate::manifest::json_schema::json_schema;
 use crate::{environment, settings, telemetry};
@@ -148,8 +149,8 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Plan(args) => plan::plan(args, cli.log.color),
         Command::Validate(args) => validate::validate(args, cli.log.color),
         Command::Import(args) => import::import(args),
-        Command::Schema => {
-            print_data(&json_schema())?;
+        Command::Schema(args) => {
+            print_data(&if args.crd { crds()? } else { json_schema() })?;
             Ok(Exit::Done)
         }
         Command::Simulate(args) => simulate::simulate(args),

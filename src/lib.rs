@@ -16,6 +16,7 @@
 //! | [`reconcile`] | the core: the decision for each app, without I/O, clock or randomness |
 //! | [`source`] | the port of a source of manifests: updates, and the source's report |
 //! | [`manifest`] | a directory as a source: YAML to `Declared`, diagnostics, watching |
+//! | [`kubernetes`] | custom resources: the CRDs |
 //! | [`platform`] | the port of a platform: list, get, stop, start; completeness of a list |
 //! | [`budget`] | the rate limiter of the account: budget, lanes, pauses, circuit breaker, refused account |
 //! | [`camposcloud`] | the real API: wire, client, verdicts, token |
@@ -50,6 +51,7 @@ pub mod clock;
 pub mod commands;
 pub mod environment;
 pub mod http;
+pub mod kubernetes;
 pub mod manifest;
 pub mod notifications;
 pub mod operator;

@@ -28,8 +28,9 @@ use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
 use crate::reconcile::state::Observed;
 use crate::settings;
 
-/// The schema for editors. A hidden file, so that it is not read as a manifest.
-const SCHEMA: &str = ".schema.json";
+/// The schema for editors. A hidden file, so that it is not read as a manifest; without `.json`, so that `kubectl apply -R`
+/// does not read it either.
+const SCHEMA: &str = ".schema";
 /// Characters of a display name in a comment.
 const SHOWN_NAME: usize = 100;
 
@@ -333,7 +334,7 @@ mod tests {
         let drafted = |app: Seen| drafts(&[app], &Known::default(), false).unwrap().remove(0).text;
         let plain = drafted(seen("60c72b2f9b1e8d001c8e4f3a", Some("Ticket \"Bot\""), Observed::Stopped));
         insta::assert_snapshot!(plain, @r#"
-        # yaml-language-server: $schema=.schema.json
+        # yaml-language-server: $schema=.schema
         # Imported from CamposCloud: "Ticket "Bot"", observed Stopped (status active).
         apiVersion: campos-operator.dev/v1
         kind: App
@@ -345,7 +346,7 @@ mod tests {
         "#);
         let unknown = drafted(seen("123", Some("null"), Observed::Creating));
         insta::assert_snapshot!(unknown, @r#"
-        # yaml-language-server: $schema=.schema.json
+        # yaml-language-server: $schema=.schema
         # Imported from CamposCloud: "null", observed Creating (status active).
         apiVersion: campos-operator.dev/v1
         kind: App

@@ -9,6 +9,7 @@ use super::load::ApprovalDocument;
 use super::store::Store;
 use super::windows::{Draft, DraftExcept};
 use crate::reconcile::desired::{Declared, Policy, Spec};
+use crate::reconcile::labels::refused_by_kubernetes;
 use crate::reconcile::schedule::{Schedule, Span};
 use crate::reconcile::state::Desired;
 
@@ -69,6 +70,12 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
         warning
     };
     let mut warnings = Vec::new();
+    for (key, value) in declared.object.iter().flat_map(|object| object.labels.iter()) {
+        if let Some(cause) = refused_by_kubernetes(key, value) {
+            let message = format!("Kubernetes would refuse the label `{key}: {value}` of {}", declared.name);
+            warnings.push(warning(None, message, cause));
+        }
+    }
     if spec.suspend.as_ref().and_then(|suspend| suspend.until).is_some_and(|until| until <= at) {
         let message = format!("the suspension of {} is over", declared.name);
         warnings.push(warning(suspend_at.as_ref(), message, "remove it when it is no longer needed"));
@@ -175,6 +182,16 @@ mod tests {
 
     const WEEKEND: &str = "state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\"";
     const NIGHT: &str = "state: Stopped, from: \"20:00\", to: \"08:00\"";
+
+    #[test]
+    fn labels_that_kubernetes_refuses_are_reported() {
+        let text = "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: a, labels: {team: Ana & Bob, x: ok}}\nspec: {appId: a1, state: Running}\n";
+        let mut store = Store::new();
+        store.apply([("a.yaml".into(), FileState::Read(load::parse(&"a.yaml".into(), text.as_bytes()).into()))]);
+        let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+        let messages: Vec<_> = doubts.iter().map(|doubt| &*doubt.message).collect();
+        assert_eq!(messages, ["Kubernetes would refuse the label `team: Ana & Bob` of a"]);
+    }
 
     #[test]
     fn windows_without_effect_are_reported_at_their_line() {

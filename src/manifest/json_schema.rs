@@ -14,13 +14,8 @@ use super::schema::{
 
 /// The JSON Schema of one document, pretty-printed.
 pub fn json_schema() -> String {
-    let kinds = [
-        (KIND, of::<Manifest>()),
-        (SCHEDULE_KIND, of::<ScheduleManifest>()),
-        (APPROVAL_KIND, of::<ApprovalManifest>()),
-        (LIST_KIND, with_items(of::<ManifestList>())),
-        ("List", with_items(of::<KubernetesList>())),
-    ];
+    let lists = [(LIST_KIND, with_items(of::<ManifestList>())), ("List", with_items(of::<KubernetesList>()))];
+    let kinds: Vec<(&str, Value)> = resources().into_iter().chain(lists).collect();
     // The kind decides before anything else, so that an editor explains the mistakes of one kind only.
     let one_of = |kind: &str| json!({"required": ["kind"], "properties": {"kind": {"const": kind}}});
     let then = |kind: &str| json!({"$ref": format!("#/definitions/{kind}")});
@@ -39,6 +34,11 @@ pub fn json_schema() -> String {
         "definitions": kinds.iter().map(|(kind, schema)| ((*kind).to_owned(), schema.clone())).collect::<serde_json::Map<_, _>>(),
     });
     format!("{schema:#}\n")
+}
+
+/// The kinds that can be stored as custom resources, with the schema of each.
+pub fn resources() -> [(&'static str, Value); 3] {
+    [(KIND, of::<Manifest>()), (SCHEDULE_KIND, of::<ScheduleManifest>()), (APPROVAL_KIND, of::<ApprovalManifest>())]
 }
 
 /// The schema of one type.
@@ -443,11 +443,71 @@ mod tests {
         }
     }
 
+    fn custom_resource(document: &Value) -> Option<&'static jsonschema::Validator> {
+        static VALIDATORS: std::sync::OnceLock<Vec<(String, jsonschema::Validator)>> = std::sync::OnceLock::new();
+        let all = VALIDATORS.get_or_init(|| {
+            let definitions = crate::kubernetes::crd::definitions();
+            let validator = |crd: &Value| {
+                let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+                let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+                (kind.to_owned(), jsonschema::validator_for(schema).unwrap())
+            };
+            definitions.iter().map(validator).collect()
+        });
+        all.iter().find(|(kind, _)| document["kind"] == **kind).map(|(_, validator)| validator)
+    }
+
+    /// The API server accepts what the reader accepts. `status` is not compared: a subresource is ignored.
+    fn fits_custom_resource(document: &Value) -> Result<(), String> {
+        let mut document = document.clone();
+        document.as_object_mut().into_iter().for_each(|fields| drop(fields.remove("status")));
+        let Some(validator) = custom_resource(&document) else { return Ok(()) };
+        let problems: Vec<String> =
+            validator.iter_errors(&document).map(|error| format!("{} at {}", error, error.instance_path)).collect();
+        if problems.is_empty() || !mistakes(&document).is_empty() {
+            return Ok(());
+        }
+        Err(format!("only the CRD refuses {document:#}\n{problems:#?}"))
+    }
+
+    #[test]
+    fn the_crd_refuses_mistakes() {
+        let with = |pointer: &str, value: Value| {
+            let mut document = app();
+            *document.pointer_mut(pointer).unwrap() = value;
+            document
+        };
+        let is_valid = |document: &Value| custom_resource(document).unwrap().is_valid(document);
+        for value in [json!(true), json!(false), json!({"reason": "x"}), json!({"until": "2026-12-24T02:00:00Z"})] {
+            assert!(is_valid(&with("/spec/suspend", value.clone())), "{value}");
+        }
+        for (pointer, value) in [
+            ("/spec/suspend", json!("true")),
+            ("/spec/suspend", json!({})),
+            ("/spec/suspend", json!([])),
+            ("/spec/suspend", json!(1)),
+            ("/spec/state", json!("stopped")),
+            ("/spec/appId", json!("a b")),
+            ("/spec/schedule/timeZone", json!("Mars/Olympus")),
+            ("/spec/schedule/windows/1/from", json!("Friday")),
+            ("/spec/schedule/windows/2/days", json!("Monday")),
+            ("/spec/schedule/windows/2/days", json!(true)),
+            (
+                "/spec/schedule/windows/1",
+                json!({"state": "Stopped", "from": "Fri 21:00", "to": "Mon 06:00", "days": "Mon"}),
+            ),
+            ("/metadata/name", json!("A")),
+        ] {
+            assert!(!is_valid(&with(pointer, value.clone())), "{pointer} = {value}");
+        }
+    }
+
     #[test]
     fn the_bases_are_valid() {
         for base in bases() {
             assert_eq!(mistakes(&base), [""; 0]);
             assert!(validator().is_valid(&base), "{base}");
+            fits_custom_resource(&base).unwrap();
         }
     }
 
@@ -459,7 +519,7 @@ mod tests {
             for (at, change) in changes {
                 apply(&mut document, at, change);
             }
-            if let Err(difference) = agree(&document) {
+            if let Err(difference) = agree(&document).and_then(|()| fits_custom_resource(&document)) {
                 return Err(TestCaseError::fail(difference));
             }
         }

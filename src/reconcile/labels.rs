@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use super::app::AppName;
+
 /// Immutable words by key, in the order of the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Labels(Box<[(Box<str>, Box<str>)]>);
@@ -23,6 +25,27 @@ impl Labels {
     /// Key and word, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, word)| (&**key, &**word))
+    }
+}
+
+/// The cause why Kubernetes refuses a label, if it does.
+pub fn refused_by_kubernetes(key: &str, value: &str) -> Option<&'static str> {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let bounded = |text: &str, most: usize, inner: &[u8]| {
+        let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        text.len() <= most
+            && (end(text.as_bytes().first()) && end(text.as_bytes().last()))
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || inner.contains(&byte))
+    };
+    let domain = |text: &str| text.len() <= 253 && text.split('.').all(|part| part.parse::<AppName>().is_ok());
+    if !bounded(name, 63, b"-_.") {
+        Some("a key is at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends")
+    } else if prefix.is_some_and(|prefix| !domain(prefix)) {
+        Some("the part of a key before `/` is a DNS name in lower case")
+    } else if !value.is_empty() && !bounded(value, 63, b"-_.") {
+        Some("a value is at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends")
+    } else {
+        None
     }
 }
 
@@ -101,6 +124,30 @@ mod tests {
         }
         for selector in ["team=shop", "team!=support", "none", "!team"] {
             assert!(!matches(selector), "{selector}");
+        }
+    }
+
+    #[test]
+    fn labels_that_kubernetes_refuses() {
+        let long = "a".repeat(64);
+        for (key, value) in [("team", "support"), ("a.b/c_D", ""), ("example.com/tier", "1.0-rc"), ("x", "A")] {
+            assert_eq!(refused_by_kubernetes(key, value), None, "{key}={value}");
+        }
+        for (key, value) in [
+            ("", ""),
+            ("a b", ""),
+            ("-a", ""),
+            ("a/b/c", ""),
+            ("/a", ""),
+            ("A.b/c", ""),
+            (&*long, ""),
+            ("team", "Ana & Bob"),
+            ("team", "-a"),
+            ("team", "a."),
+            ("team", "équipe"),
+            ("team", &*long),
+        ] {
+            assert!(refused_by_kubernetes(key, value).is_some(), "{key}={value}");
         }
     }
 

@@ -125,14 +125,14 @@ fn import_never_overwrites_unless_forced() {
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("a1.yaml exists already; --force"), "{}", said(&refused));
     assert_eq!(fs::read_to_string(out.join("a1.yaml")).unwrap(), "# a note to self\n");
-    assert_eq!(files(out), [".schema.json", "a1.yaml", "b2.yaml"]);
+    assert_eq!(files(out), [".schema", "a1.yaml", "b2.yaml"]);
     // With --force, the file is overwritten with the present state.
     let now = simulator.clock.wall();
     lock(&simulator.world).set_online(&"b2".parse().unwrap(), false, now);
     let forced = import(&simulator, out, &["--force"]);
     assert_eq!(forced.status.code(), Some(0), "{}", said(&forced));
     assert!(fs::read_to_string(out.join("b2.yaml")).unwrap().contains("state: Stopped"));
-    assert_eq!(files(out), [".schema.json", "a1.yaml", "b2.yaml"]);
+    assert_eq!(files(out), [".schema", "a1.yaml", "b2.yaml"]);
     no_changes(&simulator, out);
     // An unreadable manifest might declare the app already.
     fs::write(out.join("b2.yaml"), "nonsense: [\n").unwrap();
@@ -153,7 +153,7 @@ fn import_of_a_team() {
     assert!(import(&simulator, &team, &["--team", TEAM]).status.success());
     assert_eq!(
         (files(&own), files(&team)),
-        (vec![".schema.json".into(), "a1.yaml".into()], vec![".schema.json".to_owned(), "b2.yaml".to_owned()])
+        (vec![".schema".into(), "a1.yaml".into()], vec![".schema".to_owned(), "b2.yaml".to_owned()])
     );
     // The plain list does not show a team's app: `plan` reads it singly.
     no_changes(&simulator, &team);

@@ -53,7 +53,7 @@ fn every_example_fits_and_says_where_the_schema_is() {
         if path.extension().is_some_and(|ending| ending != "json") {
             let named = text.lines().next().unwrap().strip_prefix("# yaml-language-server: $schema=").unwrap();
             let named = path.parent().unwrap().join(named).canonicalize().unwrap();
-            assert_eq!(named, manifests().join(".schema.json").canonicalize().unwrap(), "{}", path.display());
+            assert_eq!(named, manifests().join(".schema").canonicalize().unwrap(), "{}", path.display());
         }
     }
     assert!(found.len() >= 8 && documents >= 9, "{} files, {documents} documents", found.len());
@@ -61,8 +61,8 @@ fn every_example_fits_and_says_where_the_schema_is() {
 
 #[test]
 fn the_bundled_schema_is_the_printed_one() {
-    let bundled = fs::read_to_string(manifests().join(".schema.json")).unwrap();
-    assert_eq!(bundled, printed(), "cargo run -- schema > manifests/.schema.json");
+    let bundled = fs::read_to_string(manifests().join(".schema")).unwrap();
+    assert_eq!(bundled, printed(), "cargo run -- schema > manifests/.schema");
 }
 
 #[test]
@@ -137,4 +137,48 @@ fn a_schema_refuses_the_mistakes_that_it_can_express() {
         assert!(!schema.is_valid(&manifest), "without {missing}");
     }
     assert!(!schema.is_valid(&json!([good.clone()])));
+}
+
+/// `kubectl apply -R -f manifests` reads each file with one of these endings, hidden ones too.
+fn read_by_kubectl(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_by_kubectl(&path, found);
+        } else if path.extension().is_some_and(|ending| ["json", "yaml", "yml"].iter().any(|one| ending == *one)) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn kubectl_reads_only_custom_resources_of_ours() {
+    let printed = output(&["schema", "--crd"]);
+    assert!(printed.status.success());
+    let mut validators = Vec::new();
+    for crd in serde_yaml::Deserializer::from_slice(&printed.stdout) {
+        let crd = Value::deserialize(crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        validators.push((crd["spec"]["names"]["kind"].clone(), jsonschema::validator_for(schema).unwrap()));
+    }
+    let mut files = Vec::new();
+    read_by_kubectl(&manifests(), &mut files);
+    let mut names = Vec::new();
+    for path in &files {
+        for document in serde_yaml::Deserializer::from_str(&fs::read_to_string(path).unwrap()) {
+            let document = Value::deserialize(document).unwrap();
+            let items = document["items"].as_array().cloned().unwrap_or_else(|| vec![document]);
+            for item in items {
+                assert_eq!(item["apiVersion"], "campos-operator.dev/v1", "{}", path.display());
+                let (_, validator) = validators.iter().find(|(kind, _)| *kind == item["kind"]).unwrap();
+                let problems: Vec<String> = validator.iter_errors(&item).map(|error| error.to_string()).collect();
+                assert_eq!(problems, [""; 0], "{}", path.display());
+                names.push((item["kind"].to_string(), item["metadata"]["name"].to_string()));
+            }
+        }
+    }
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert!(all == names.len() && files.len() >= 14, "{names:?} in {files:?}");
 }

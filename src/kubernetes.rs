@@ -1,0 +1,3 @@
+//! Kubernetes: manifests as custom resources.
+
+pub mod crd;
