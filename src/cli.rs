@@ -427,6 +427,25 @@ pub struct RunArgs {
     /// Directory for the history (history.jsonl); without it, only the newest 1,000 entries are kept, in memory
     #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub leader: LeaderArgs,
+}
+
+/// Leader election between replicas.
+#[derive(Debug, Clone, Args)]
+pub struct LeaderArgs {
+    /// Send requests to CamposCloud only while this process holds a Lease in Kubernetes; for two or more replicas
+    #[arg(long, env = "CAMPOS_OPERATOR_LEADER_ELECT", conflicts_with = "once")]
+    pub leader_elect: bool,
+    /// Name of the Lease
+    #[arg(long, env = "CAMPOS_OPERATOR_LEASE_NAME", default_value = "campos-operator", value_name = "NAME")]
+    pub lease_name: String,
+    /// Time after which another replica takes over from a leader that does not renew the Lease; 15s or more
+    #[arg(long, env = "CAMPOS_OPERATOR_LEASE_DURATION", default_value = "30s", value_name = "TIME", value_parser = duration)]
+    pub lease_duration: Duration,
+    /// Namespace of the Lease [default: that of the pod, or of the current context]
+    #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
+    pub namespace: Option<String>,
 }
 
 /// Limits of the calls that edits cause.

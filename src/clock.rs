@@ -4,8 +4,10 @@
 //! a simulation the virtual clock's offset from a fixed date.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use crate::reconcile::moment::Moment;
@@ -14,6 +16,8 @@ use crate::reconcile::moment::Moment;
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
+    /// The time since boot at `start`.
+    booted: Option<Duration>,
     /// In a simulation: the wall time at `start`.
     simulated: Option<Timestamp>,
     /// In a simulation: seconds by which the wall clock was set forward.
@@ -23,12 +27,12 @@ pub struct Clock {
 impl Clock {
     /// The machine's clocks; `START` is now. Needs no runtime.
     pub fn system() -> Self {
-        Self { start: Instant::now(), simulated: None, set_forward: None }
+        Self { start: Instant::now(), booted: boottime(), simulated: None, set_forward: None }
     }
 
     /// A wall clock that begins at `wall` and runs as tokio's clock does.
     pub fn simulated(wall: Timestamp) -> Self {
-        Self { start: Instant::now(), simulated: Some(wall), set_forward: None }
+        Self { start: Instant::now(), booted: None, simulated: Some(wall), set_forward: None }
     }
 
     /// Sets the wall time ahead by a number of seconds that may change.
@@ -39,6 +43,12 @@ impl Clock {
 
     pub fn now(&self) -> Moment {
         Moment::after_start(self.start.elapsed())
+    }
+
+    /// Like [`now`](Self::now), but on the machine's clocks this time goes on while the machine sleeps: leases end then.
+    pub fn with_sleep(&self) -> Moment {
+        let (Some(origin), None) = (self.booted, self.simulated) else { return self.now() };
+        boottime().map_or_else(|| self.now(), |now| Moment::after_start(now.saturating_sub(origin)))
     }
 
     pub fn wall(&self) -> Timestamp {
@@ -60,6 +70,11 @@ impl Clock {
     pub fn instant(&self, moment: Moment) -> Instant {
         self.start + moment.since_start()
     }
+}
+
+/// Time since boot, with the time that the machine slept.
+fn boottime() -> Option<Duration> {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "deadlines of the source's own thread; no decision reads this")]

@@ -264,10 +264,14 @@ async fn live(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     checks(&[("loop", port.board.alive(port.clock.now()))], query)
 }
 
-/// Ready: a complete set of manifests was loaded and can still be read, and a complete list was observed.
+/// Ready: a complete set of manifests was loaded and can still be read, and a complete list was observed. A standby reads
+/// the Lease instead of the list.
 async fn ready(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
-    let Daemon { source, observation, .. } = port.board.daemon();
+    let Daemon { source, observation, leader, .. } = port.board.daemon();
     let source_ok = source.loaded && source.available;
+    if let Some(standby) = leader.filter(|leader| !leader.leading) {
+        return checks(&[("source", source_ok), ("lease", standby.readable)], query);
+    }
     checks(&[("source", source_ok), ("observation", observation.complete_once)], query)
 }
 

@@ -224,7 +224,7 @@ impl Watcher {
 }
 
 /// Reasons that are no trouble: all is well, work is going on, or a person wants it so.
-const QUIET: [Reason; 8] = [
+const QUIET: [Reason; 9] = [
     Reason::Settled,
     Reason::Stopping,
     Reason::Starting,
@@ -233,6 +233,7 @@ const QUIET: [Reason; 8] = [
     Reason::Suspended,
     Reason::PolicyForbids,
     Reason::DryRun,
+    Reason::Standby,
 ];
 
 /// Reasons that only a person can end, although the operator keeps trying.

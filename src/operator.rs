@@ -19,6 +19,7 @@ pub mod execute;
 pub mod fleet;
 pub mod journal;
 pub mod known;
+pub mod lead;
 pub mod limit;
 pub mod observe;
 pub mod order;
@@ -37,6 +38,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, error};
 
@@ -58,6 +60,7 @@ use crate::status::history::{self, Trigger};
 use crate::status::meters;
 use execute::{Job, Outcome, Result as Answer};
 use fleet::Fleet;
+use lead::Lead;
 use limit::Changes;
 use resync::Resync;
 use scans::Scans;
@@ -161,6 +164,12 @@ pub struct Operator<P> {
     /// The last report of the source itself; `source` differs from it while no scan finishes.
     last_report: Option<SourceReport>,
     scans: Option<Scans>,
+    /// Leader election, where there is one.
+    lead: Option<watch::Receiver<Lead>>,
+    /// The standing that the last turn took in.
+    standing: Lead,
+    /// Beginning of the last term: readings that were requested before prove nothing.
+    led_since: Moment,
     /// Why the source counts as unavailable, while no scan finishes.
     stalled: Option<Arc<str>>,
     jobs: JoinSet<Outcome>,
@@ -205,6 +214,9 @@ impl<P: Platform> Operator<P> {
             source: None,
             last_report: None,
             scans: None,
+            lead: None,
+            standing: Lead::default(),
+            led_since: Moment::START,
             stalled: None,
             jobs: JoinSet::new(),
             tasks: HashMap::new(),
@@ -226,6 +238,41 @@ impl<P: Platform> Operator<P> {
     pub fn follow_scans(mut self, finished: Arc<AtomicU64>, interval: Duration) -> Self {
         self.scans = Some(Scans::new(finished, interval));
         self
+    }
+
+    /// Sends requests only while this process leads.
+    #[must_use]
+    pub fn follow_leader(mut self, lead: watch::Receiver<Lead>) -> Self {
+        self.gates.standby = true;
+        self.lead = Some(lead);
+        self
+    }
+
+    /// The published form of the standing.
+    fn leader(&self) -> Option<crate::status::Leader> {
+        self.lead.as_ref().map(|_| self.standing.shown())
+    }
+
+    /// Takes the standing of this process. A new leader starts from readings that it requests itself.
+    fn check_leader(&mut self, now: Moment) {
+        let Some(lead) = self.lead.as_ref().map(|lead| lead.borrow().clone()) else { return };
+        if lead == self.standing {
+            return;
+        }
+        let is_new_term = lead.term != self.standing.term;
+        if is_new_term {
+            self.led_since = now;
+            self.resync.start_now(now);
+        }
+        if is_new_term || lead.is_standby() {
+            self.fleet.forget_readings(now);
+        }
+        if self.gates.standby == lead.may_send {
+            self.gates.standby = !lead.may_send;
+            self.fleet.all_due(now);
+        }
+        self.reported = false;
+        self.standing = lead;
     }
 
     /// Reconciles until a signal comes, or with `once` until nothing is left to do.
@@ -257,6 +304,7 @@ impl<P: Platform> Operator<P> {
                     Some(update) => self.take_update(update),
                     None => source_open = false,
                 },
+                () = lead::changed(&mut self.lead) => {}
                 Some(done) = self.jobs.join_next_with_id() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
             }
@@ -331,6 +379,7 @@ impl<P: Platform> Operator<P> {
     fn begin_turn(&mut self) -> Sent {
         let (now, before) = (self.clock.now(), self.requests);
         self.check_scans(now);
+        self.check_leader(now);
         let gates = Gates {
             account_blocked: self.limiter.account_blocked(),
             account_forbidden: self.limiter.account_forbidden().is_some(),
@@ -392,6 +441,9 @@ impl<P: Platform> Operator<P> {
 
     /// Sends requests until none waits or the rate limiter admits no more. Returns when to try again.
     fn dispatch(&mut self, now: Moment) -> Option<Moment> {
+        if self.gates.standby {
+            return None;
+        }
         loop {
             if self.limiter.account_blocked() {
                 if self.platform.token_changed() {
@@ -597,10 +649,13 @@ impl<P: Platform> Operator<P> {
                 let Some(job) = self.tasks.remove(&error.id()) else { return };
                 // Failures are isolated per app: the call may have been made.
                 error!(?job, "a task panicked; treated as a lost answer");
-                execute::lost(job, self.clock.now())
+                execute::lost(job, "the task that made the request panicked", self.clock.now())
             }
         };
         let now = self.clock.now();
+        if outcome.sent_at < self.led_since && !matches!(outcome.job, Job::Act { .. }) {
+            outcome = execute::lost(outcome.job, "requested before this process became the leader", now);
+        }
         let wall = self.clock.wall();
         let call = match &outcome.job {
             Job::Act { id, .. } => Call::Act(id.clone()),

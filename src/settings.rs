@@ -15,8 +15,9 @@ use secrecy::SecretString;
 
 use crate::budget::Budget;
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, LevelArg, LimitArgs, PolicyArg, RulesArgs, RunArgs, WatchArg};
+use crate::cli::{ApiArgs, Cli, LeaderArgs, LevelArg, LimitArgs, PolicyArg, RulesArgs, RunArgs, WatchArg};
 use crate::http;
+use crate::kubernetes;
 use crate::manifest::diagnostic::nearest;
 use crate::manifest::source::{Options, Rules, STDIN};
 use crate::notifications;
@@ -58,6 +59,12 @@ pub enum SettingsError {
     TwoTokens,
     #[error("--token-file {path}: could not read the token from the pipe: {why}")]
     TokenPipe { path: PathBuf, why: String },
+    #[error("--lease-duration must be at least {} s: a call starts only with 10 s of the lease left", kubernetes::SHORTEST_LEASE.as_secs())]
+    ShortLease,
+    #[error(
+        "--leader-elect: this build has no support for Kubernetes; build it with `cargo build --features kubernetes`"
+    )]
+    NoKubernetes,
     #[error("--manifests {path}: {why}")]
     Manifests { path: PathBuf, why: String },
 }
@@ -226,6 +233,27 @@ pub fn notifications(args: &RunArgs) -> Result<notifications::Settings, HookErro
 
 pub fn rules(args: &RulesArgs) -> Rules {
     Rules { follow_links: args.follow_links, exclude: args.exclude.clone() }
+}
+
+/// The settings of leader election, if it is on.
+///
+/// # Errors
+/// If the lease is too short for a call, or this build has no support for Kubernetes.
+pub fn leader(args: &LeaderArgs) -> Result<Option<kubernetes::Settings>, SettingsError> {
+    if !args.leader_elect {
+        return Ok(None);
+    }
+    if !kubernetes::SUPPORTED {
+        return Err(SettingsError::NoKubernetes);
+    }
+    if args.lease_duration < kubernetes::SHORTEST_LEASE {
+        return Err(SettingsError::ShortLease);
+    }
+    Ok(Some(kubernetes::Settings {
+        namespace: args.namespace.clone(),
+        lease: args.lease_name.clone(),
+        duration: args.lease_duration,
+    }))
 }
 
 /// The teams to list, without duplicates.

@@ -46,8 +46,23 @@ pub struct Daemon {
     pub undeclared: Option<Arc<Undeclared>>,
     /// Null without `--max-stops` and `--max-starts`.
     pub max_changes: Option<MaxChanges>,
+    /// Null without `--leader-elect`.
+    pub leader: Option<Leader>,
     pub dry_run: bool,
     pub policy: &'static str,
+}
+
+/// `leader` of `/api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leader {
+    /// This process.
+    pub identity: Arc<str>,
+    /// The process that leads; null while that is not known.
+    pub holder: Option<Arc<str>>,
+    pub leading: bool,
+    /// Whether the Lease can be read.
+    pub readable: bool,
 }
 
 /// One condition of the daemon.

@@ -14,6 +14,7 @@ use crate::camposcloud::client::Client;
 use crate::cli::{Listen, RunArgs};
 use crate::clock::Clock;
 use crate::http;
+use crate::kubernetes;
 use crate::manifest::source::{Options, Source};
 use crate::notifications;
 use crate::operator::shutdown::{self, Hangup};
@@ -34,6 +35,8 @@ pub(super) struct Start {
     pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) notifications: Option<notifications::Settings>,
+    /// Leader election between replicas.
+    pub(super) leader: Option<kubernetes::Settings>,
     /// Whether SIGHUP reloads.
     pub(super) reloads: bool,
 }
@@ -58,6 +61,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         allowed: args.allow_host.clone(),
         state_dir: args.state_dir.clone(),
         notifications: Some(settings::notifications(args)?),
+        leader: settings::leader(&args.leader)?,
         reloads: true,
     };
     runtime()?.block_on(operate(start))
@@ -65,7 +69,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, reloads } = start;
+    let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, leader, reloads } =
+        start;
     let (stopper, shutdown) = shutdown::pair();
     let (reload, mut reloaded) = watch::channel(0);
     let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
@@ -118,8 +123,22 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
             rescan();
         }
     });
-    let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
-    let ended = operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await;
+    let ended = match leader {
+        #[cfg(feature = "kubernetes")]
+        Some(leader) => {
+            let election = kubernetes::elect(&leader, settings.salt, clock).await;
+            let election = election.context("--leader-elect: could not set up the client of the Kubernetes API")?;
+            let operator = Operator::new(Arc::new(election.fence(client)), settings, clock, board.clone());
+            let operator = operator.follow_leader(election.lead.clone());
+            let ended = operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await;
+            election.release().await;
+            ended
+        }
+        _ => {
+            let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
+            operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await
+        }
+    };
     drop(source);
     board.close_history();
     Ok(match ended {

@@ -155,6 +155,7 @@ pub fn daemon(
         },
         undeclared: None,
         max_changes: None,
+        leader: None,
         dry_run: gates.dry_run,
         policy: gates.policy.as_str(),
     }
@@ -258,6 +259,7 @@ fn message(
             Standing::Conflicting { message, .. } => message.to_string().into(),
             Standing::Sound => reason.as_str().into(),
         },
+        Reason::Standby => "another replica leads, or the Lease cannot be renewed: nothing is sent".into(),
         Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),
         Reason::BeingWritten => {
             "a process has the manifest's file open for writing; the last complete text stays in force until it is closed".into()

@@ -120,12 +120,12 @@ pub async fn carry_out<P: Platform>(platform: Arc<P>, job: Job, clock: Clock, ad
     Outcome { job, result, sent_at }
 }
 
-/// Outcome of a request after its task panicked: a lost answer.
-pub fn lost(job: Job, now: Moment) -> Outcome {
+/// Outcome of a request whose answer is not to be had, or not to be trusted: a lost answer.
+pub fn lost(job: Job, why: &'static str, now: Moment) -> Outcome {
     let failure = Failure {
         verdict: Verdict::LostAnswer,
         http_status: None,
-        message: "the task that made the request panicked".into(),
+        message: why.into(),
         limits: Limits::default(),
         repeats: 0,
     };

@@ -532,6 +532,14 @@ impl Fleet {
         self.due.next()
     }
 
+    /// Forgets all readings.
+    pub fn forget_readings(&mut self, now: Moment) {
+        for known in self.apps.values_mut() {
+            known.sighting = None;
+        }
+        self.all_due(now);
+    }
+
     pub fn all_due(&mut self, now: Moment) {
         for name in self.objects.keys() {
             self.due.push(name, now);

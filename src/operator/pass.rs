@@ -96,6 +96,11 @@ impl<P: Platform> Operator<P> {
             self.when(now, self.clock.wall()),
         );
         let undeclared = self.undeclared.shown(&self.fleet).filter(|_| self.resync.complete_once());
-        self.board.set_daemon(Daemon { max_changes: self.changes.shown(), undeclared, ..daemon });
+        self.board.set_daemon(Daemon {
+            max_changes: self.changes.shown(),
+            leader: self.leader(),
+            undeclared,
+            ..daemon
+        });
     }
 }

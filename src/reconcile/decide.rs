@@ -39,6 +39,8 @@ impl Goal {
 pub struct Gates {
     /// The daemon's policy; the stricter of this and the manifest's applies.
     pub policy: Policy,
+    /// Another process leads, or this one cannot renew its lease: nothing is sent.
+    pub standby: bool,
     /// The wall clock is in doubt: goals that depend on the time are held.
     pub clock_doubtful: bool,
     /// Edits cause more stops than `--max-stops` allows: none of those that count is sent.
@@ -66,6 +68,7 @@ pub struct Gates {
 impl Gates {
     pub const OPEN: Self = Self {
         policy: Policy::Full,
+        standby: false,
         clock_doubtful: false,
         stops_held: false,
         starts_held: false,
@@ -90,6 +93,7 @@ impl Gates {
     /// The first gate of the account that is closed, and the end of its wait.
     fn account(&self) -> Option<Decision> {
         let (reason, until) = match () {
+            () if self.standby => (Reason::Standby, None),
             () if self.account_blocked => (Reason::AccountBlocked, self.probe_at),
             () if self.account_forbidden => (Reason::AccountForbidden, self.probe_at),
             () if self.paused_until.is_some() => (Reason::RateLimited, self.paused_until),
@@ -335,12 +339,14 @@ mod tests {
                     ("list unreadable, after a 404", plain, &missing, Gates { list_unreadable: true, ..open }),
                     ("list incomplete", plain, &fresh, Gates { list_incomplete: true, ..open }),
                     ("dry run", plain, &fresh, Gates { dry_run: true, ..open }),
+                    ("standby", plain, &fresh, Gates { standby: true, account_blocked: true, ..open }),
                     (
                         "all of them",
                         Target { suspended: true, policy: Policy::ObserveOnly, ..plain },
                         &failed,
                         Gates {
                             policy: Policy::ObserveOnly,
+                            standby: false,
                             clock_doubtful: true,
                             stops_held: true,
                             starts_held: true,

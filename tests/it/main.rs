@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod cli;
+#[cfg(feature = "kubernetes")]
+mod cluster;
 mod daemon;
 mod delivery;
 mod docs;
@@ -21,6 +23,8 @@ mod pipes;
 mod port;
 mod process;
 mod reference;
+#[cfg(feature = "kubernetes")]
+mod replicas;
 mod schedules;
 mod schema;
 mod seeing;

@@ -1,0 +1,372 @@
+//! Leader election over one Lease, as a state machine: which request goes next, and who holds the lease.
+//!
+//! Pure. All times are those of this process, by a clock that goes on while the machine sleeps; times in the record are
+//! never compared with it. The holder counts its lease from sending a renewal, another process from receiving it, so the
+//! holder always ends first. A standby counts only time between two reads that both succeeded: an API server that does
+//! not answer changes no leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SHORTEST_LEASE as SHORTEST;
+use crate::reconcile::moment::Moment;
+
+/// A call starts only with this much of the lease left.
+pub const TO_START: Duration = Duration::from_secs(10);
+/// A call is cut off this long before the lease ends.
+pub const MARGIN: Duration = Duration::from_secs(1);
+/// Time between reads of a standby, and before a failed request is sent again.
+pub const RETRY: Duration = Duration::from_secs(2);
+
+/// The parts of a Lease that the election needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Record {
+    /// `None`: released.
+    pub holder: Option<Arc<str>>,
+    pub duration: Duration,
+    /// Number of changes of the holder.
+    pub transitions: u32,
+    /// `resourceVersion`; a write with an older one is refused.
+    pub version: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    Read,
+    /// Creates the record, as nobody has.
+    Create(Record),
+    /// Replaces the version that the record names.
+    Replace(Record),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The record as it is stored now.
+    Stored(Record),
+    /// There is none.
+    Absent,
+    /// Another process wrote first.
+    Conflict,
+    /// No answer, or an error: a write may have been made.
+    Failed,
+}
+
+/// What is known of the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    Absent,
+    Stored(Record),
+}
+
+#[derive(Debug)]
+pub struct Elector {
+    identity: Arc<str>,
+    duration: Duration,
+    known: Known,
+    /// Time for which reads have shown the same record.
+    unchanged: Duration,
+    /// The last answer, if it was good.
+    answered_at: Option<Moment>,
+    /// End of the lease that this process holds.
+    until: Option<Moment>,
+    /// Number of times that this process acquired the lease.
+    term: u64,
+}
+
+impl Elector {
+    pub fn new(identity: Arc<str>, duration: Duration) -> Self {
+        let known = Known::Nothing;
+        Self { identity, duration, known, unchanged: Duration::ZERO, answered_at: None, until: None, term: 0 }
+    }
+
+    pub fn identity(&self) -> &Arc<str> {
+        &self.identity
+    }
+
+    /// The process that holds the lease by the newest record.
+    pub fn holder(&self) -> Option<&Arc<str>> {
+        match &self.known {
+            Known::Stored(record) => record.holder.as_ref(),
+            Known::Nothing | Known::Absent => None,
+        }
+    }
+
+    /// Whether the last request was answered.
+    pub fn is_readable(&self) -> bool {
+        self.answered_at.is_some()
+    }
+
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// End of the lease that this process holds, also where that has passed.
+    pub fn until(&self) -> Option<Moment> {
+        self.until
+    }
+
+    /// The request to send now.
+    pub fn request(&self) -> Request {
+        let mut mine =
+            Record { holder: Some(self.identity.clone()), duration: self.duration, transitions: 0, version: "".into() };
+        match &self.known {
+            Known::Nothing => Request::Read,
+            Known::Absent => Request::Create(mine),
+            Known::Stored(record) if self.may_take(record) => {
+                let same = record.holder.as_ref() == Some(&self.identity);
+                mine.transitions = record.transitions.saturating_add(u32::from(!same));
+                mine.version = record.version.clone();
+                Request::Replace(mine)
+            }
+            Known::Stored(_) => Request::Read,
+        }
+    }
+
+    /// The request that lets another process take over at once, if this one holds the lease.
+    pub fn release(&mut self) -> Option<Request> {
+        self.until.take()?;
+        match &self.known {
+            Known::Stored(record) if record.holder.as_ref() == Some(&self.identity) => {
+                Some(Request::Replace(Record { holder: None, ..record.clone() }))
+            }
+            Known::Nothing | Known::Absent | Known::Stored(_) => None,
+        }
+    }
+
+    fn may_take(&self, record: &Record) -> bool {
+        match &record.holder {
+            None => true,
+            Some(holder) if *holder == self.identity => true,
+            Some(_) => self.unchanged >= record.duration.max(SHORTEST),
+        }
+    }
+
+    /// Takes the answer to `request`, sent at `sent` and received at `now`. Returns the time until the next request.
+    pub fn answered(&mut self, request: &Request, answer: Answer, sent: Moment, now: Moment) -> Duration {
+        let wrote = !matches!(request, Request::Read);
+        match answer {
+            Answer::Stored(record) => {
+                let same = matches!(&self.known, Known::Stored(known) if known.version == record.version);
+                self.unchanged = match self.answered_at {
+                    Some(before) if same => self.unchanged.saturating_add(now.since(before)),
+                    // The record did not change, but time without answers does not count.
+                    None if same => self.unchanged,
+                    Some(_) | None => Duration::ZERO,
+                };
+                if record.holder.as_ref() != Some(&self.identity) {
+                    self.until = None;
+                } else if wrote {
+                    if self.until.is_none_or(|until| until <= sent) {
+                        self.term += 1;
+                    }
+                    self.until = Some(sent + self.duration);
+                }
+                self.known = Known::Stored(record);
+                self.answered_at = Some(now);
+                let mine = self.holder() == Some(&self.identity);
+                match (mine, wrote) {
+                    (true, true) => self.duration / 3,
+                    // It was this process's own write whose answer was lost, or the lease is free.
+                    (true, false) => Duration::ZERO,
+                    (false, _) => self.next_read(),
+                }
+            }
+            Answer::Absent => {
+                (self.known, self.until, self.answered_at) = (Known::Absent, None, Some(now));
+                Duration::ZERO
+            }
+            Answer::Conflict => {
+                (self.known, self.answered_at) = (Known::Nothing, Some(now));
+                self.unchanged = Duration::ZERO;
+                Duration::ZERO
+            }
+            Answer::Failed => {
+                self.answered_at = None;
+                RETRY
+            }
+        }
+    }
+
+    /// Sooner where the record ends sooner.
+    fn next_read(&self) -> Duration {
+        match &self.known {
+            Known::Stored(record) if self.may_take(record) => Duration::ZERO,
+            Known::Stored(record) => RETRY.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
+            Known::Nothing | Known::Absent => RETRY,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_secs(seconds)
+    }
+
+    /// The stored record, as an API server keeps it.
+    #[derive(Default)]
+    struct Server {
+        record: Option<Record>,
+        writes: u32,
+    }
+
+    impl Server {
+        fn handle(&mut self, request: &Request) -> Answer {
+            let new = match (request, &self.record) {
+                (Request::Read, None) => return Answer::Absent,
+                (Request::Read, Some(record)) => return Answer::Stored(record.clone()),
+                (Request::Create(_), Some(_)) => return Answer::Conflict,
+                (Request::Replace(new), Some(record)) if new.version != record.version => return Answer::Conflict,
+                (Request::Replace(_), None) => return Answer::Absent,
+                (Request::Create(new) | Request::Replace(new), _) => new.clone(),
+            };
+            self.writes += 1;
+            let record = Record { version: self.writes.to_string().into(), ..new };
+            self.record = Some(record.clone());
+            Answer::Stored(record)
+        }
+    }
+
+    fn elector(name: &str) -> Elector {
+        Elector::new(name.into(), LEASE)
+    }
+
+    /// One request whose answer takes no time.
+    fn step(elector: &mut Elector, server: &mut Server, now: Moment) -> Duration {
+        let request = elector.request();
+        let answer = server.handle(&request);
+        elector.answered(&request, answer, now, now)
+    }
+
+    fn fail(elector: &mut Elector, now: Moment) -> Duration {
+        let request = elector.request();
+        elector.answered(&request, Answer::Failed, now, now)
+    }
+
+    fn holds(elector: &Elector, now: Moment) -> bool {
+        elector.until().is_some_and(|until| now < until)
+    }
+
+    #[test]
+    fn the_first_process_creates_the_lease_and_renews_it_each_third() {
+        let (mut server, mut a) = (Server::default(), elector("a"));
+        assert_eq!(step(&mut a, &mut server, at(0)), Duration::ZERO);
+        assert_eq!(step(&mut a, &mut server, at(0)), LEASE / 3);
+        assert_eq!((a.until(), a.term()), (Some(at(30)), 1));
+        assert_eq!(step(&mut a, &mut server, at(10)), LEASE / 3);
+        assert_eq!((a.until(), a.term()), (Some(at(40)), 1));
+        assert_eq!(server.record.as_ref().unwrap().transitions, 0);
+    }
+
+    #[test]
+    fn what_is_left_counts_from_sending_the_renewal() {
+        let (mut server, mut a) = (Server::default(), elector("a"));
+        step(&mut a, &mut server, at(0));
+        let request = a.request();
+        let answer = server.handle(&request);
+        a.answered(&request, answer, at(1), at(5));
+        assert_eq!(a.until(), Some(at(31)));
+    }
+
+    #[test]
+    fn a_standby_takes_over_a_lease_that_did_not_change_for_its_length() {
+        let (mut server, mut a, mut b) = (Server::default(), elector("a"), elector("b"));
+        step(&mut a, &mut server, at(0));
+        step(&mut a, &mut server, at(0));
+        let mut now = at(3);
+        while !holds(&b, now) {
+            now = now + step(&mut b, &mut server, now);
+            assert!(now < at(100));
+            assert!(!(holds(&a, now) && holds(&b, now)), "two holders at {now:?}");
+        }
+        assert!(now >= at(33), "{now:?}");
+        assert_eq!(server.record.as_ref().unwrap().transitions, 1);
+        // The old holder wakes up.
+        step(&mut a, &mut server, now);
+        step(&mut a, &mut server, now);
+        assert_eq!((a.until(), a.holder().map(|holder| &**holder)), (None, Some("b")));
+    }
+
+    #[test]
+    fn an_api_server_without_answers_changes_no_leader() {
+        let (mut server, mut a, mut b) = (Server::default(), elector("a"), elector("b"));
+        step(&mut a, &mut server, at(0));
+        step(&mut a, &mut server, at(0));
+        step(&mut b, &mut server, at(5));
+        step(&mut b, &mut server, at(7));
+        for second in (8..70).step_by(2) {
+            assert_eq!(fail(&mut a, at(second)), RETRY);
+            assert_eq!(fail(&mut b, at(second)), RETRY);
+        }
+        assert!(!holds(&a, at(70)), "its lease has ended meanwhile");
+        step(&mut b, &mut server, at(70));
+        assert_eq!(b.request(), Request::Read);
+        step(&mut a, &mut server, at(71));
+        assert_eq!((a.until(), a.term()), (Some(at(101)), 2), "the same leader, in a new term");
+        step(&mut b, &mut server, at(72));
+        assert_eq!(b.holder().map(|holder| &**holder), Some("a"));
+    }
+
+    #[test]
+    fn a_lost_answer_to_a_renewal_costs_a_read_and_no_lease() {
+        let (mut server, mut a) = (Server::default(), elector("a"));
+        step(&mut a, &mut server, at(0));
+        step(&mut a, &mut server, at(0));
+        let request = a.request();
+        server.handle(&request);
+        a.answered(&request, Answer::Failed, at(10), at(12));
+        assert_eq!(a.until(), Some(at(30)), "only an answer renews");
+        assert_eq!(step(&mut a, &mut server, at(14)), Duration::ZERO, "a conflict");
+        assert_eq!(a.until(), Some(at(30)));
+        assert_eq!(step(&mut a, &mut server, at(14)), Duration::ZERO, "a read");
+        assert_eq!(step(&mut a, &mut server, at(14)), LEASE / 3);
+        assert_eq!((a.until(), a.term()), (Some(at(44)), 1));
+    }
+
+    #[test]
+    fn a_released_lease_is_taken_at_once() {
+        let (mut server, mut a, mut b) = (Server::default(), elector("a"), elector("b"));
+        step(&mut a, &mut server, at(0));
+        step(&mut a, &mut server, at(0));
+        step(&mut b, &mut server, at(1));
+        let release = a.release().unwrap();
+        server.handle(&release);
+        assert_eq!((a.until(), a.release()), (None, None));
+        assert_eq!(step(&mut b, &mut server, at(3)), Duration::ZERO);
+        step(&mut b, &mut server, at(3));
+        assert_eq!(b.until(), Some(at(33)));
+    }
+
+    #[test]
+    fn of_two_that_take_over_at_once_one_gets_it() {
+        let (mut server, mut b, mut c) = (Server::default(), elector("b"), elector("c"));
+        server.record = Some(Record { version: "x".into(), ..Record::default() });
+        for elector in [&mut b, &mut c] {
+            step(elector, &mut server, at(0));
+        }
+        let late = c.request();
+        step(&mut b, &mut server, at(0));
+        let answer = server.handle(&late);
+        assert_eq!(answer, Answer::Conflict);
+        c.answered(&late, answer, at(0), at(0));
+        step(&mut c, &mut server, at(0));
+        assert!(holds(&b, at(1)) && !holds(&c, at(1)));
+    }
+
+    #[test]
+    fn a_deleted_lease_is_lost_and_created_again() {
+        let (mut server, mut a) = (Server::default(), elector("a"));
+        step(&mut a, &mut server, at(0));
+        step(&mut a, &mut server, at(0));
+        server.record = None;
+        step(&mut a, &mut server, at(10));
+        assert_eq!(a.until(), None);
+        step(&mut a, &mut server, at(10));
+        assert_eq!((a.until(), a.term()), (Some(at(40)), 2));
+    }
+}
