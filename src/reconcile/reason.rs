@@ -112,11 +112,11 @@ reasons! {
     ClockDoubtful:
         "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
          --trust-clock.",
-    /// Another replica leads, and only the leader sends requests.
-    Standby: "Nothing: read the status of the leader, which /api/v1/status names.",
     /// More calls follow from edits than --max-stops or --max-starts allows.
     TooManyChanges:
         "Revert the edits, or commit an Approval of the plan that /api/v1/status names; `campos-operator plan` prints it.",
+    /// Another replica leads, and only the leader sends requests.
+    Standby: "Nothing: read the status of the leader, which /api/v1/status names.",
 }
 
 impl Reason {
