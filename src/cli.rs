@@ -229,10 +229,13 @@ pub enum Command {
     Version,
 }
 
+/// The default of --manifests.
+pub const MANIFESTS: &str = "./manifests";
+
 #[derive(Debug, Clone, Args)]
 pub struct ManifestArgs {
     /// Directory of manifests, read recursively; repeatable
-    #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "DIR")]
+    #[arg(long = "manifests", env = "CAMPOS_OPERATOR_MANIFESTS", default_value = MANIFESTS, value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub rules: RulesArgs,
@@ -428,12 +431,23 @@ pub struct RunArgs {
     #[arg(long, env = "CAMPOS_OPERATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     #[command(flatten)]
-    pub leader: LeaderArgs,
+    pub kubernetes: KubernetesArgs,
 }
 
-/// Leader election between replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SourceArg {
+    /// The directories of --manifests
+    Directory,
+    /// Custom resources of --namespace
+    Kubernetes,
+}
+
+/// The Kubernetes API.
 #[derive(Debug, Clone, Args)]
-pub struct LeaderArgs {
+pub struct KubernetesArgs {
+    /// Where the manifests are
+    #[arg(long, env = "CAMPOS_OPERATOR_SOURCE", default_value = "directory", value_name = "WHERE")]
+    pub source: SourceArg,
     /// Send requests to CamposCloud only while this process holds a Lease in Kubernetes; for two or more replicas
     #[arg(long, env = "CAMPOS_OPERATOR_LEADER_ELECT", conflicts_with = "once")]
     pub leader_elect: bool,
@@ -443,7 +457,7 @@ pub struct LeaderArgs {
     /// Time after which another replica takes over from a leader that does not renew the Lease; 15s or more
     #[arg(long, env = "CAMPOS_OPERATOR_LEASE_DURATION", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub lease_duration: Duration,
-    /// Namespace of the Lease [default: that of the pod, or of the current context]
+    /// Namespace of the custom resources and of the Lease [default: that of the pod, or of the current context]
     #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
     pub namespace: Option<String>,
 }
@@ -540,7 +554,7 @@ pub enum PlanOutput {
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
     /// Files, directories and pipes; "-" reads stdin
-    #[arg(env = "CAMPOS_OPERATOR_MANIFESTS", default_value = "./manifests", value_name = "PATH")]
+    #[arg(env = "CAMPOS_OPERATOR_MANIFESTS", default_value = MANIFESTS, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub rules: RulesArgs,

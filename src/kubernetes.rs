@@ -1,4 +1,4 @@
-//! Kubernetes: manifests as custom resources, and leader election over a Lease.
+//! Kubernetes: custom resources as a source of manifests, and leader election over a Lease.
 //!
 //! Everything but the CRDs needs the cargo feature `kubernetes`.
 
@@ -9,37 +9,76 @@ pub mod crd;
 pub mod elector;
 #[cfg(feature = "kubernetes")]
 pub mod lease;
+#[cfg(feature = "kubernetes")]
+pub mod source;
 
 /// Whether this build can reach a Kubernetes API.
 pub const SUPPORTED: bool = cfg!(feature = "kubernetes");
 /// The shortest lease that is accepted: a call needs 10 s of it, and renewals come every third.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(15);
 
-/// Settings of leader election.
+/// Settings of everything that needs a Kubernetes API.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `None`: that of the pod, or of the current context.
     pub namespace: Option<String>,
-    /// Name of the Lease.
-    pub lease: String,
+    pub election: Option<Lease>,
+    /// Whether custom resources are the source of manifests.
+    pub source: bool,
+}
+
+/// The Lease of leader election.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub name: String,
     pub duration: Duration,
 }
 
-/// Starts to take part in the election of a leader.
-///
-/// # Errors
-/// If there is neither a service account nor a kubeconfig that can be used.
+/// A namespace of a Kubernetes API.
 #[cfg(feature = "kubernetes")]
-pub async fn elect(settings: &Settings, salt: u64, clock: crate::clock::Clock) -> Result<lease::Election, kube::Error> {
-    let client = kube::Client::try_default().await?;
-    let namespace = settings.namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
-    let elector = elector::Elector::new(lease::identity(salt), settings.duration);
-    tracing::info!(
-        namespace,
-        lease = settings.lease,
-        identity = &**elector.identity(),
-        "taking part in the election of a leader"
-    );
-    let leases = lease::KubernetesLeases::new(client, &namespace, &settings.lease, clock);
-    Ok(lease::Election::start(leases, elector, clock))
+pub struct Cluster {
+    client: kube::Client,
+    pub namespace: String,
+}
+
+#[cfg(feature = "kubernetes")]
+impl Cluster {
+    /// Reads the service account of the pod, or the kubeconfig.
+    ///
+    /// # Errors
+    /// If there is neither, or it cannot be used.
+    pub async fn connect(settings: &Settings) -> Result<Self, kube::Error> {
+        let client = kube::Client::try_default().await?;
+        let namespace = settings.namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
+        Ok(Self { client, namespace })
+    }
+
+    /// Starts to take part in the election of a leader.
+    pub fn elect(&self, lease: &Lease, salt: u64, clock: crate::clock::Clock) -> lease::Election {
+        let elector = elector::Elector::new(lease::identity(salt), lease.duration);
+        let (namespace, identity) = (&*self.namespace, &**elector.identity());
+        tracing::info!(namespace, lease = lease.name, identity, "taking part in the election of a leader");
+        let leases = lease::KubernetesLeases::new(self.client.clone(), namespace, &lease.name, clock);
+        lease::Election::start(leases, elector, clock)
+    }
+
+    /// Follows the custom resources, and passes each change to `deliver`.
+    pub fn follow(&self, allow_empty: bool, deliver: impl FnMut(crate::source::Update) + Send + 'static) {
+        source::start(&self.client, &self.namespace, allow_empty, deliver);
+    }
+}
+
+/// An error with its causes, on one line. A cause that the text repeats already is left out.
+#[cfg(feature = "kubernetes")]
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -9,7 +9,7 @@
 //! marked tree of each, and `reader` fills the types of `schema` and `windows` from it, with `hints` for mistakes; these,
 //! `diagnostic` and `store` are pure. `scan`, `watch` and `writers` read the disk. `engine` passes what they find through
 //! all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints what `schema` reads.
-//! `schedules` resolves the names of Schedules, and `calendar` reads the calendars that these name.
+//! `objects` reads objects of an API in place of files. `schedules` resolves the names of Schedules, and `calendar` reads the calendars that these name.
 //! Invariant of the module: what cannot be read is never taken for "not declared".
 
 mod calendar;
@@ -24,6 +24,7 @@ pub mod json_schema;
 pub mod load;
 #[cfg(test)]
 mod mistakes;
+pub mod objects;
 mod reader;
 mod recognize;
 mod scan;

@@ -15,7 +15,9 @@ use secrecy::SecretString;
 
 use crate::budget::Budget;
 use crate::camposcloud::token::TokenSource;
-use crate::cli::{ApiArgs, Cli, LeaderArgs, LevelArg, LimitArgs, PolicyArg, RulesArgs, RunArgs, WatchArg};
+use crate::cli::{
+    ApiArgs, Cli, KubernetesArgs, LevelArg, LimitArgs, MANIFESTS, PolicyArg, RulesArgs, RunArgs, SourceArg, WatchArg,
+};
 use crate::http;
 use crate::kubernetes;
 use crate::manifest::diagnostic::nearest;
@@ -61,10 +63,10 @@ pub enum SettingsError {
     TokenPipe { path: PathBuf, why: String },
     #[error("--lease-duration must be at least {} s: a call starts only with 10 s of the lease left", kubernetes::SHORTEST_LEASE.as_secs())]
     ShortLease,
-    #[error(
-        "--leader-elect: this build has no support for Kubernetes; build it with `cargo build --features kubernetes`"
-    )]
-    NoKubernetes,
+    #[error("{0}: this build has no support for Kubernetes; build it with `cargo build --features kubernetes`")]
+    NoKubernetes(&'static str),
+    #[error("two sources: both --source kubernetes and --manifests are set; keep one")]
+    TwoSources,
     #[error("--manifests {path}: {why}")]
     Manifests { path: PathBuf, why: String },
 }
@@ -235,25 +237,27 @@ pub fn rules(args: &RulesArgs) -> Rules {
     Rules { follow_links: args.follow_links, exclude: args.exclude.clone() }
 }
 
-/// The settings of leader election, if it is on.
+/// The settings of what needs a Kubernetes API, if anything does.
 ///
 /// # Errors
-/// If the lease is too short for a call, or this build has no support for Kubernetes.
-pub fn leader(args: &LeaderArgs) -> Result<Option<kubernetes::Settings>, SettingsError> {
-    if !args.leader_elect {
+/// If the lease is too short for a call, there are two sources, or this build has no support for Kubernetes.
+pub fn kubernetes(args: &RunArgs) -> Result<Option<kubernetes::Settings>, SettingsError> {
+    let KubernetesArgs { source, leader_elect, lease_name, lease_duration, namespace } = &args.kubernetes;
+    let source = *source == SourceArg::Kubernetes;
+    if !source && !leader_elect {
         return Ok(None);
     }
     if !kubernetes::SUPPORTED {
-        return Err(SettingsError::NoKubernetes);
+        return Err(SettingsError::NoKubernetes(if source { "--source kubernetes" } else { "--leader-elect" }));
     }
-    if args.lease_duration < kubernetes::SHORTEST_LEASE {
+    if *lease_duration < kubernetes::SHORTEST_LEASE {
         return Err(SettingsError::ShortLease);
     }
-    Ok(Some(kubernetes::Settings {
-        namespace: args.namespace.clone(),
-        lease: args.lease_name.clone(),
-        duration: args.lease_duration,
-    }))
+    if source && args.manifests.manifests != [Path::new(MANIFESTS)] {
+        return Err(SettingsError::TwoSources);
+    }
+    let lease = kubernetes::Lease { name: lease_name.clone(), duration: *lease_duration };
+    Ok(Some(kubernetes::Settings { namespace: namespace.clone(), election: leader_elect.then_some(lease), source }))
 }
 
 /// The teams to list, without duplicates.

@@ -1,6 +1,6 @@
 //! The port of a source of manifests: the updates that it sends, and its report of itself.
 //!
-//! A directory is one implementation (`manifest`).
+//! A directory (`manifest`) and custom resources (`kubernetes`) are its implementations.
 
 use std::sync::Arc;
 

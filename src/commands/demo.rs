@@ -63,7 +63,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
             allowed: Vec::new(),
             state_dir: None,
             notifications: None,
-            leader: None,
+            kubernetes: None,
             reloads: false,
         })
         .await

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc::unbounded_channel;
@@ -15,10 +17,11 @@ use crate::cli::{Listen, RunArgs};
 use crate::clock::Clock;
 use crate::http;
 use crate::kubernetes;
-use crate::manifest::source::{Options, Source};
+use crate::manifest::source::{Options, Source, SourceHandle};
 use crate::notifications;
 use crate::operator::shutdown::{self, Hangup};
 use crate::operator::{Ended, Operator, Settings};
+use crate::platform::Platform;
 use crate::service;
 use crate::settings::{self, Api};
 use crate::status::Board;
@@ -35,8 +38,8 @@ pub(super) struct Start {
     pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) notifications: Option<notifications::Settings>,
-    /// Leader election between replicas.
-    pub(super) leader: Option<kubernetes::Settings>,
+    /// The Kubernetes API, where it is used.
+    pub(super) kubernetes: Option<kubernetes::Settings>,
     /// Whether SIGHUP reloads.
     pub(super) reloads: bool,
 }
@@ -44,7 +47,10 @@ pub(super) struct Start {
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, variable)?;
     // A directory that is missing at the start is a typing error. One that disappears later is waited for.
-    settings::existing_directories(&args.manifests.manifests)?;
+    let kubernetes = settings::kubernetes(args)?;
+    if kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.source) {
+        settings::existing_directories(&args.manifests.manifests)?;
+    }
     let listener = match args.listen {
         Listen::Off => None,
         Listen::On(address) => Some(listen(address)?),
@@ -61,7 +67,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         allowed: args.allow_host.clone(),
         state_dir: args.state_dir.clone(),
         notifications: Some(settings::notifications(args)?),
-        leader: settings::leader(&args.leader)?,
+        kubernetes,
         reloads: true,
     };
     runtime()?.block_on(operate(start))
@@ -69,7 +75,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, leader, reloads } =
+    let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, kubernetes, reloads } =
         start;
     let (stopper, shutdown) = shutdown::pair();
     let (reload, mut reloaded) = watch::channel(0);
@@ -101,6 +107,69 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
         dry_run = settings.dry_run,
         "started"
     );
+    warn_of_open_port(listen);
+    let once = settings.once.is_some();
+    let (sender, updates) = unbounded_channel();
+    let deliver = move |update| drop(sender.send(update));
+    #[cfg(feature = "kubernetes")]
+    let cluster = match &kubernetes {
+        Some(settings) => {
+            let cluster = kubernetes::Cluster::connect(settings).await;
+            Some(cluster.context("could not set up the client of the Kubernetes API")?)
+        }
+        None => None,
+    };
+    let scan_interval = source.scan_interval;
+    let files = if kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.source) {
+        #[cfg(feature = "kubernetes")]
+        if let Some(cluster) = &cluster {
+            cluster.follow(source.allow_empty, deliver);
+        }
+        None
+    } else {
+        let files = Source::start(manifests, source, deliver).context("could not start to watch the manifests")?;
+        board.meters().follow_scans(files.scanned());
+        Some(files)
+    };
+    let rescan = files.as_ref().map(SourceHandle::rescanner);
+    tokio::spawn(async move {
+        while reloaded.changed().await.is_ok() {
+            info!("SIGHUP: scanning the manifests and reading the token again");
+            token.reload();
+            if let Some(rescan) = &rescan {
+                rescan();
+            }
+        }
+    });
+    let scans = files.as_ref().map(|files| (files.scans(), scan_interval));
+    #[cfg(feature = "kubernetes")]
+    let election = cluster.as_ref().zip(kubernetes.and_then(|kubernetes| kubernetes.election));
+    #[cfg(feature = "kubernetes")]
+    let election = election.map(|(cluster, lease)| cluster.elect(&lease, settings.salt, clock));
+    #[cfg(not(feature = "kubernetes"))]
+    let election: Option<std::convert::Infallible> = None;
+    let ended = match election {
+        #[cfg(feature = "kubernetes")]
+        Some(election) => {
+            let operator = Operator::new(Arc::new(election.fence(client)), settings, clock, board.clone());
+            let operator = operator.follow_leader(election.lead.clone());
+            let ended = following(operator, scans).run(updates, shutdown).await;
+            election.release().await;
+            ended
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        Some(never) => match never {},
+        None => {
+            let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
+            following(operator, scans).run(updates, shutdown).await
+        }
+    };
+    drop(files);
+    board.close_history();
+    Ok(exit(ended, once))
+}
+
+fn warn_of_open_port(listen: Option<SocketAddr>) {
     if let Some(address) = listen.filter(|address| !http::is_loopback(*address)) {
         warn!(
             listen = %address,
@@ -109,39 +178,11 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
              127.0.0.1"
         );
     }
-    let once = settings.once.is_some();
-    let (sender, updates) = unbounded_channel();
-    let scan_interval = source.scan_interval;
-    let source = Source::start(manifests, source, move |update| drop(sender.send(update)))
-        .context("could not start to watch the manifests")?;
-    board.meters().follow_scans(source.scanned());
-    let rescan = source.rescanner();
-    tokio::spawn(async move {
-        while reloaded.changed().await.is_ok() {
-            info!("SIGHUP: scanning the manifests and reading the token again");
-            token.reload();
-            rescan();
-        }
-    });
-    let ended = match leader {
-        #[cfg(feature = "kubernetes")]
-        Some(leader) => {
-            let election = kubernetes::elect(&leader, settings.salt, clock).await;
-            let election = election.context("--leader-elect: could not set up the client of the Kubernetes API")?;
-            let operator = Operator::new(Arc::new(election.fence(client)), settings, clock, board.clone());
-            let operator = operator.follow_leader(election.lead.clone());
-            let ended = operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await;
-            election.release().await;
-            ended
-        }
-        _ => {
-            let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
-            operator.follow_scans(source.scans(), scan_interval).run(updates, shutdown).await
-        }
-    };
-    drop(source);
-    board.close_history();
-    Ok(match ended {
+}
+
+/// Reports the end of a run. Returns the exit code.
+fn exit(ended: Ended, once: bool) -> Exit {
+    match ended {
         Ended::Stopped if once => Exit::Failed,
         Ended::Stopped => Exit::Done,
         Ended::Settled => {
@@ -156,7 +197,15 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
             error!("not settled within --timeout");
             Exit::Failed
         }
-    })
+    }
+}
+
+/// The operator, which checks that the scans of its source go on, if there are any.
+fn following<P: Platform>(operator: Operator<P>, scans: Option<(Arc<AtomicU64>, Duration)>) -> Operator<P> {
+    match scans {
+        Some((finished, interval)) => operator.follow_scans(finished, interval),
+        None => operator,
+    }
 }
 
 /// Binds the read-only port.

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::chain;
 use super::elector::{Answer, Elector, MARGIN, Record, Request, TO_START};
 use crate::clock::Clock;
 use crate::operator::lead::Lead;
@@ -90,17 +91,6 @@ impl Leases for KubernetesLeases {
             Err(error) => Err(chain(&error)),
         }
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// End of the lease that this process holds.

@@ -95,8 +95,11 @@ impl Bearer {
                     Ok(object.into())
                 }
                 Err(trouble) => {
-                    let at = reference.at;
-                    Err(format!("{}:{}:{}: {trouble}", escape(&self.place.file), at.line, at.column).into())
+                    let (file, at) = (escape(&self.place.file), reference.at);
+                    Err(match at.line {
+                        0 => format!("{file}: spec.scheduleRef: {trouble}").into(),
+                        line => format!("{file}:{line}:{}: {trouble}", at.column).into(),
+                    })
                 }
             },
         };

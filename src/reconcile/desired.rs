@@ -218,15 +218,15 @@ impl Spec {
 /// Place of a declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Path below the manifest directory.
+    /// Path below the manifest directory, or the resource and name of an object of an API.
     pub file: Arc<str>,
-    /// Line of the document's first key, counted from 1.
+    /// Line of the document's first key, counted from 1; 0 where there are no lines.
     pub line: u32,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        if self.line == 0 { f.write_str(&self.file) } else { write!(f, "{}:{}", self.file, self.line) }
     }
 }
 

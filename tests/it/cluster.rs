@@ -32,6 +32,8 @@ struct Objects {
     compacted: u64,
     /// Each request, as `GET apps`.
     log: Vec<String>,
+    /// Counts the times that all watches were cut.
+    cuts: u64,
     /// Plurals whose watches are refused.
     unwatchable: Vec<String>,
 }
@@ -96,6 +98,59 @@ impl Cluster {
 
     pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.shared.objects.lock().unwrap().stored.get(&(plural.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Stores an object, as `kubectl apply` does. The generation counts changes of the spec.
+    pub(crate) fn put(&self, plural: &str, object: Value) {
+        let mut object = object;
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        self.change(|objects| {
+            let old = objects.stored.get(&(plural.to_owned(), name)).cloned();
+            let generation = old.as_ref().map_or(0, |old| old["metadata"]["generation"].as_u64().unwrap());
+            let same = old.as_ref().is_some_and(|old| old["spec"] == object["spec"]);
+            object["metadata"]["generation"] = (generation + u64::from(!same)).into();
+            if let Some(old) = &old {
+                object["status"] = old["status"].clone();
+            }
+            objects.store(plural, object, if old.is_some() { "MODIFIED" } else { "ADDED" });
+        });
+    }
+
+    pub(crate) fn delete(&self, plural: &str, name: &str) {
+        self.change(|objects| {
+            let object = objects.stored.get(&(plural.to_owned(), name.to_owned())).unwrap().clone();
+            let object = objects.store(plural, object, "DELETED");
+            objects.stored.remove(&(plural.to_owned(), object["metadata"]["name"].as_str().unwrap().to_owned()));
+        });
+    }
+
+    /// Deletes all objects of a resource and forgets the events: the next watch has to list again.
+    pub(crate) fn lose_all(&self, plural: &str) {
+        self.change(|objects| {
+            objects.stored.retain(|(of, _), _| of != plural);
+            objects.version += 1;
+            objects.compacted = objects.version;
+            objects.events.clear();
+        });
+    }
+
+    /// Refuses watches of a resource, and ends those that run.
+    pub(crate) fn refuse_watches(&self, plural: &str, refused: bool) {
+        self.change(|objects| {
+            objects.unwatchable.clear();
+            objects.unwatchable.extend(refused.then(|| plural.to_owned()));
+            objects.cuts += 1;
+        });
+    }
+
+    /// Cuts all watches.
+    pub(crate) fn cut(&self) {
+        self.change(|objects| objects.cuts += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Objects)) {
+        change(&mut self.shared.objects.lock().unwrap());
+        self.shared.changed.send_modify(|changes| *changes += 1);
     }
 
     /// How often a request was made, as `PUT leases`.
@@ -173,9 +228,8 @@ async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, body: By
         }
         _ => problem(StatusCode::NOT_FOUND, "NotFound"),
     };
-    let version = objects.version;
     drop(objects);
-    shared.changed.send_replace(version);
+    shared.changed.send_modify(|changes| *changes += 1);
     response
 }
 
@@ -200,6 +254,7 @@ fn watch_events(shared: Shared, plural: String, mut since: u64) -> Response {
     let (lines, stream) = mpsc::channel::<Result<String, Infallible>>(16);
     tokio::spawn(async move {
         let mut changed = shared.changed.subscribe();
+        let cuts = shared.objects.lock().unwrap().cuts;
         loop {
             let (expired, new, version) = {
                 let objects = shared.objects.lock().unwrap();
@@ -209,6 +264,9 @@ fn watch_events(shared: Shared, plural: String, mut since: u64) -> Response {
                     .filter(|(version, of, _)| *version > since && *of == plural)
                     .map(|(_, _, event)| event.clone())
                     .collect();
+                if objects.cuts != cuts {
+                    return;
+                }
                 (since < objects.compacted, new, objects.version)
             };
             if expired {
@@ -220,6 +278,12 @@ fn watch_events(shared: Shared, plural: String, mut since: u64) -> Response {
                 if lines.send(Ok(format!("{event}\n"))).await.is_err() {
                     return;
                 }
+            }
+            if version > since {
+                let metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+                let object = json!({"apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": metadata});
+                let bookmark = json!({"type": "BOOKMARK", "object": object});
+                let _ = lines.send(Ok(format!("{bookmark}\n"))).await;
             }
             since = version;
             tokio::select! {

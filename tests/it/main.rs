@@ -6,6 +6,8 @@
 mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
+#[cfg(feature = "kubernetes")]
+mod custom_resources;
 mod daemon;
 mod delivery;
 mod docs;

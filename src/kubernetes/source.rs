@@ -1,0 +1,378 @@
+//! Custom resources of one namespace as a source: list and watch, without a store of their own.
+//!
+//! One task for each resource lists, watches, and lists again when its version has expired. Another task passes what they
+//! send to `manifest::objects`. A watch ends after [`WATCH`], so that an API server that no longer answers is noticed. A
+//! deletion releases at once; a list that is empty where there were apps before releases nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::chain;
+use super::crd::{GROUP, VERSION};
+use crate::clock;
+use crate::manifest::objects::{Objects, RESOURCES};
+use crate::source::{SourceReport, Update};
+
+/// Objects of one page of a list.
+const PAGE: u32 = 500;
+/// Deadline of one request.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Time after which the server ends a watch.
+const WATCH: Duration = Duration::from_secs(60);
+/// First and longest wait after a failure.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// What a task of a resource sends.
+#[derive(Debug)]
+enum Event {
+    /// All objects, and the version of the list.
+    Listed(Vec<DynamicObject>, String),
+    Applied(Box<DynamicObject>),
+    Deleted(Box<DynamicObject>),
+    /// The server answers, and allows the watch.
+    Watching,
+    /// It does not.
+    Trouble(String),
+}
+
+type Sender = UnboundedSender<(&'static str, Event)>;
+
+/// Follows the resources of a namespace from now on, and passes each change to `deliver`, in order.
+pub fn start(client: &Client, namespace: &str, allow_empty: bool, deliver: impl FnMut(Update) + Send + 'static) {
+    let (sender, events) = unbounded_channel();
+    for (resource, kind) in RESOURCES {
+        let mut described = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind));
+        resource.clone_into(&mut described.plural);
+        let api = Api::namespaced_with(client.clone(), namespace, &described);
+        tokio::spawn(follow(api, resource, sender.clone()));
+    }
+    tokio::spawn(collect(events, allow_empty, deliver));
+}
+
+/// Lists and watches one resource until nobody listens.
+async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender) {
+    let mut wait = BACKOFF[0];
+    while !sender.is_closed() {
+        match list(&api).await {
+            Ok((objects, version)) => {
+                if sender.send((resource, Event::Listed(objects, version.clone()))).is_err() {
+                    return;
+                }
+                watch(&api, resource, version, &sender, &mut wait).await;
+            }
+            Err(cause) => {
+                let trouble = format!("could not list {resource}: {cause}");
+                let _ = sender.send((resource, Event::Trouble(trouble)));
+                pause(&mut wait).await;
+            }
+        }
+    }
+}
+
+async fn pause(wait: &mut Duration) {
+    sleep(*wait).await;
+    *wait = (*wait * 2).min(BACKOFF[1]);
+}
+
+async fn list(api: &Api<DynamicObject>) -> Result<(Vec<DynamicObject>, String), String> {
+    let mut objects = Vec::new();
+    let mut parameters = ListParams::default().limit(PAGE);
+    loop {
+        let page = timeout(DEADLINE, api.list(&parameters)).await.map_err(|_| silent(DEADLINE))?;
+        let page = page.map_err(|error| chain(&error))?;
+        objects.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok((objects, page.metadata.resource_version.unwrap_or_default())),
+        }
+    }
+}
+
+fn silent(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+/// Watches from `version` until that has expired.
+async fn watch(
+    api: &Api<DynamicObject>,
+    resource: &'static str,
+    mut version: String,
+    sender: &Sender,
+    wait: &mut Duration,
+) {
+    let parameters = WatchParams::default().timeout(u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX));
+    while !sender.is_closed() {
+        let trouble = match timeout(DEADLINE, api.watch(&parameters, &version)).await {
+            Err(_) => silent(DEADLINE),
+            Ok(Err(kube::Error::Api(status))) if status.code == 410 => return,
+            Ok(Err(error)) => chain(&error),
+            Ok(Ok(stream)) => {
+                let _ = sender.send((resource, Event::Watching));
+                match read(pin!(stream), resource, &mut version, sender, wait).await {
+                    End::Expired => return,
+                    End::Closed => {
+                        // A server that closes each watch at once must not be flooded.
+                        sleep(BACKOFF[0]).await;
+                        continue;
+                    }
+                    End::Trouble(cause) => cause,
+                }
+            }
+        };
+        let _ = sender.send((resource, Event::Trouble(format!("could not watch {resource}: {trouble}"))));
+        pause(wait).await;
+    }
+}
+
+/// How a watch ended.
+enum End {
+    /// Its version is too old: the resource must be listed again.
+    Expired,
+    /// The server, or the network, ended it.
+    Closed,
+    Trouble(String),
+}
+
+async fn read(
+    mut stream: std::pin::Pin<&mut impl futures_util::Stream<Item = kube::Result<WatchEvent<DynamicObject>>>>,
+    resource: &'static str,
+    version: &mut String,
+    sender: &Sender,
+    wait: &mut Duration,
+) -> End {
+    let silence = WATCH + DEADLINE;
+    loop {
+        let event = match timeout(silence, stream.next()).await {
+            Err(_) => return End::Trouble(silent(silence)),
+            Ok(None) => return End::Closed,
+            Ok(Some(Err(error))) => {
+                debug!(resource, error = chain(&error), "a watch broke off");
+                return End::Closed;
+            }
+            Ok(Some(Ok(event))) => event,
+        };
+        *wait = BACKOFF[0];
+        let event = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                *version = object.resource_version().unwrap_or_default();
+                Event::Applied(Box::new(object))
+            }
+            WatchEvent::Deleted(object) => {
+                *version = object.resource_version().unwrap_or_default();
+                Event::Deleted(Box::new(object))
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                *version = bookmark.metadata.resource_version;
+                continue;
+            }
+            WatchEvent::Error(status) if status.code == 410 => return End::Expired,
+            WatchEvent::Error(status) => return End::Trouble(status.message.clone()),
+        };
+        if sender.send((resource, event)).is_err() {
+            return End::Closed;
+        }
+    }
+}
+
+/// Passes on what the tasks send.
+async fn collect(
+    mut events: UnboundedReceiver<(&'static str, Event)>,
+    allow_empty: bool,
+    mut deliver: impl FnMut(Update) + Send,
+) {
+    let mut state = Collected { allow_empty, ..Collected::default() };
+    while let Some((resource, event)) = events.recv().await {
+        state.take(resource, event);
+        // What came meanwhile is one change.
+        while let Ok((resource, event)) = events.try_recv() {
+            state.take(resource, event);
+        }
+        if let Some(update) = state.update() {
+            deliver(update);
+        }
+    }
+}
+
+/// What the tasks sent so far. Pure.
+#[derive(Debug, Default)]
+struct Collected {
+    allow_empty: bool,
+    objects: Objects,
+    /// The resources that were listed at least once, with the newest version of each.
+    versions: BTreeMap<&'static str, String>,
+    troubles: BTreeMap<&'static str, String>,
+    /// Number of apps that an empty list did not show, and that stay in force.
+    lost: usize,
+    reported: Option<SourceReport>,
+}
+
+impl Collected {
+    fn take(&mut self, resource: &'static str, event: Event) {
+        match event {
+            Event::Listed(objects, version) => {
+                self.troubles.remove(resource);
+                self.versions.insert(resource, version);
+                let before = self.objects.count(resource);
+                if resource == "apps" && objects.is_empty() && before > 0 && !self.allow_empty {
+                    self.lost = before;
+                    return;
+                }
+                let names: BTreeSet<Arc<str>> = objects.iter().map(|object| object.name_any().into()).collect();
+                for object in objects {
+                    self.put(resource, object);
+                }
+                self.keep(resource, &names);
+            }
+            Event::Applied(object) => {
+                if let Some(version) = object.resource_version() {
+                    self.versions.insert(resource, version);
+                }
+                let name = object.name_any();
+                self.put(resource, *object);
+                if resource == "apps" && self.lost > 0 {
+                    // The list was right: there are apps again, and the others are not among them.
+                    self.keep(resource, &BTreeSet::from([name.into()]));
+                }
+            }
+            Event::Deleted(object) => self.objects.remove(resource, &object.name_any()),
+            Event::Watching => drop(self.troubles.remove(resource)),
+            Event::Trouble(cause) => drop(self.troubles.insert(resource, cause)),
+        }
+    }
+
+    fn put(&mut self, resource: &'static str, object: DynamicObject) {
+        let name = object.name_any();
+        let (labels, annotations) = (object.metadata.labels, object.metadata.annotations);
+        let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+        let mut data = object.data;
+        let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
+        self.objects.put(resource, &name, &json!({"metadata": metadata, "spec": spec}));
+    }
+
+    fn keep(&mut self, resource: &'static str, names: &BTreeSet<Arc<str>>) {
+        self.objects.retain(resource, names);
+        if resource == "apps" {
+            self.lost = 0;
+        }
+    }
+
+    /// The change since the last update, if there is one. Before everything was listed once, only trouble is one.
+    fn update(&mut self) -> Option<Update> {
+        let loaded = self.versions.len() == RESOURCES.len();
+        let lost = (self.lost > 0).then(|| {
+            let all = if self.lost == 1 { "the only App".to_owned() } else { format!("all {} Apps", self.lost) };
+            format!(
+                "{all} disappeared from the Kubernetes API; if that is intended, restart, or run with --allow-empty"
+            )
+        });
+        let trouble: Vec<String> = self.troubles.values().cloned().chain(lost).collect();
+        if !loaded && trouble.is_empty() {
+            return None;
+        }
+        let mut update = if loaded {
+            self.objects.update(clock::timestamp())
+        } else {
+            Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: SourceReport::default() }
+        };
+        update.source = SourceReport {
+            available: trouble.is_empty(),
+            trouble: (!trouble.is_empty()).then(|| trouble.join("; ").into()),
+            loaded,
+            revision: self.versions.get("apps").map(|version| Arc::from(version.as_str())).unwrap_or_default(),
+            ..update.source
+        };
+        // A new version alone changes nothing.
+        let same = self.reported.as_ref().is_some_and(|reported| {
+            SourceReport { revision: update.source.revision.clone(), ..reported.clone() } == update.source
+        });
+        if same && update.changed.is_empty() && update.removed.is_empty() {
+            return None;
+        }
+        self.reported = Some(update.source.clone());
+        Some(update)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::app::AppName;
+
+    fn app(name: &str) -> DynamicObject {
+        let object = json!({
+            "apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": {"name": name, "resourceVersion": "7"},
+            "spec": {"appId": name, "state": "Stopped"}, "status": {"observed": "Running"},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn loaded(apps: &[&str]) -> (Collected, Update) {
+        let mut state = Collected::default();
+        state.take("apps", Event::Listed(apps.iter().map(|name| app(name)).collect(), "5".into()));
+        assert_eq!(state.update(), None, "not everything is listed");
+        state.take("schedules", Event::Listed(vec![], "5".into()));
+        state.take("approvals", Event::Listed(vec![], "5".into()));
+        let update = state.update().unwrap();
+        (state, update)
+    }
+
+    fn removed(update: &Update) -> Vec<&str> {
+        update.removed.iter().map(AppName::as_str).collect()
+    }
+
+    #[test]
+    fn the_first_update_has_everything() {
+        let (mut state, update) = loaded(&["a", "b"]);
+        assert!(update.source.loaded && update.source.available);
+        assert_eq!((update.changed.len(), &*update.source.revision), (2, "5"));
+        state.take("apps", Event::Applied(Box::new(app("a"))));
+        assert_eq!(state.update(), None, "the status alone changed");
+    }
+
+    #[test]
+    fn a_deletion_releases_at_once_and_an_empty_list_does_not() {
+        let (mut state, _) = loaded(&["a", "b"]);
+        state.take("apps", Event::Deleted(Box::new(app("a"))));
+        assert_eq!(removed(&state.update().unwrap()), ["a"]);
+        state.take("apps", Event::Listed(vec![], "9".into()));
+        let held = state.update().unwrap();
+        assert!(held.removed.is_empty() && !held.source.available, "{:?}", held.source);
+        assert!(held.source.trouble.unwrap().starts_with("the only App disappeared"));
+        state.take("apps", Event::Applied(Box::new(app("c"))));
+        let update = state.update().unwrap();
+        assert_eq!((removed(&update), update.source.available), (vec!["b"], true));
+        state.take("apps", Event::Deleted(Box::new(app("c"))));
+        assert_eq!(removed(&state.update().unwrap()), ["c"], "the last one, too");
+    }
+
+    #[test]
+    fn a_list_releases_what_it_does_not_show() {
+        let (mut state, _) = loaded(&["a", "b"]);
+        state.take("apps", Event::Listed(vec![app("b")], "9".into()));
+        assert_eq!(removed(&state.update().unwrap()), ["a"]);
+    }
+
+    #[test]
+    fn trouble_keeps_everything_until_the_watch_works_again() {
+        let (mut state, _) = loaded(&["a"]);
+        state.take("schedules", Event::Trouble("could not watch schedules: forbidden".into()));
+        let update = state.update().unwrap();
+        assert!(!update.source.available && update.source.loaded && update.removed.is_empty());
+        state.take("schedules", Event::Watching);
+        assert!(state.update().unwrap().source.available);
+        let mut early = Collected::default();
+        early.take("apps", Event::Trouble("x".into()));
+        assert!(!early.update().unwrap().source.loaded);
+    }
+}

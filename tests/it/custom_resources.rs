@@ -1,0 +1,124 @@
+//! `run --source kubernetes` against a fake Kubernetes API server.
+
+use campos_operator::simulator::world::Config;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::harness::{A, B, Daemon, Simulator, binary, http, wait_until};
+
+fn run(cluster: &Cluster, simulator: &Simulator, flags: &[&str]) -> Daemon {
+    let mut command = binary();
+    command.args(["run", "--source", "kubernetes", "--listen", "127.0.0.1:0", "--api-url", &simulator.url()]);
+    command.args(flags).env("KUBECONFIG", cluster.config());
+    Daemon::spawn(command)
+}
+
+fn app(name: &str, id: &str, spec: &Value) -> Value {
+    let mut app = json!({
+        "apiVersion": "campos-operator.dev/v1", "kind": "App", "metadata": {"name": name, "labels": {"team": "a"}},
+        "spec": {"appId": id},
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        app["spec"][field] = value.clone();
+    }
+    app
+}
+
+fn stopped() -> Value {
+    json!({"state": "Stopped"})
+}
+
+fn running() -> Value {
+    json!({"state": "Running"})
+}
+
+fn shown(daemon: &Daemon, path: &str) -> Value {
+    serde_json::from_str(&http(daemon.address(), "GET", path).1).unwrap()
+}
+
+fn reason(daemon: &Daemon, name: &str) -> Value {
+    shown(daemon, &format!("/api/v1/apps/{name}"))["status"]["conditions"][0]["reason"].clone()
+}
+
+#[test]
+fn apps_schedules_and_edits_are_followed() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &stopped()));
+    let daemon = run(&cluster, &simulator, &[]);
+    wait_until("the first app is stopped", || !simulator.online(A), || daemon.log());
+    let always = json!([{"state": "Stopped", "from": "2020-01-01T00:00:00"}]);
+    cluster.put("apps", app("b", B, &json!({"state": "Running", "scheduleRef": "always"})));
+    wait_until("the reference means nothing", || reason(&daemon, "b") == "InvalidManifest", || daemon.log());
+    assert!(simulator.online(B));
+    cluster.put(
+        "schedules",
+        json!({
+            "apiVersion": "campos-operator.dev/v1", "kind": "Schedule", "metadata": {"name": "always"},
+            "spec": {"timeZone": "UTC", "windows": always},
+        }),
+    );
+    wait_until("the window stops the app", || !simulator.online(B), || daemon.log());
+    // An invalid edit, which names its field, and the last good version in force.
+    cluster.put("apps", app("a", A, &json!({"state": "Stopped", "suspend": "yes"})));
+    wait_until("the edit is refused", || reason(&daemon, "a") == "InvalidManifest", || daemon.log());
+    let text = shown(&daemon, "/api/v1/apps/a").to_string();
+    assert!(text.contains("apps/a: spec.suspend: "), "{text}");
+    // Connections break, and changes meanwhile are not lost.
+    cluster.cut();
+    cluster.put("apps", app("a", A, &running()));
+    wait_until("the app is started", || simulator.online(A), || daemon.log());
+    cluster.delete("apps", "a");
+    let released = || http(daemon.address(), "GET", "/api/v1/apps/a").0 == 404;
+    wait_until("the app is released", released, || daemon.log());
+    assert!(simulator.online(A));
+}
+
+#[test]
+fn lists_have_pages_and_an_empty_one_releases_nothing() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let cluster = Cluster::start();
+    for number in 0..1_100 {
+        cluster.put("apps", app(&format!("app-{number}"), &format!("id-{number}"), &running()));
+    }
+    cluster.put("apps", app("a", A, &stopped()));
+    let daemon = run(&cluster, &simulator, &[]);
+    wait_until("the app is stopped", || !simulator.online(A), || daemon.log());
+    assert_eq!(cluster.count("GET apps"), 3);
+    let declared = |daemon: &Daemon| shown(daemon, "/api/v1/apps?limit=1")["metadata"]["remainingItemCount"].clone();
+    let before = declared(&daemon);
+    cluster.lose_all("apps");
+    daemon.wait_for("all 1101 Apps disappeared from the Kubernetes API");
+    let available = || shown(&daemon, "/api/v1/status")["source"]["available"] == true;
+    wait_until("the source counts as unavailable", || !available(), || daemon.log());
+    assert_eq!(declared(&daemon), before);
+    // One that comes shows that the list was right.
+    cluster.put("apps", app("b", B, &stopped()));
+    wait_until("the new app is stopped", || !simulator.online(B), || daemon.log());
+    let released = || http(daemon.address(), "GET", "/api/v1/apps/a").0 == 404;
+    wait_until("the others are released", released, || daemon.log());
+}
+
+#[test]
+fn a_refused_watch_is_trouble_with_the_last_specs_in_force() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &running()));
+    let daemon = run(&cluster, &simulator, &[]);
+    let available = || shown(&daemon, "/api/v1/status")["source"]["available"] == true;
+    wait_until("the objects are loaded", || available() && reason(&daemon, "a") == "Settled", || daemon.log());
+    cluster.refuse_watches("apps", true);
+    daemon.wait_for("could not watch apps: ");
+    wait_until("the source counts as unavailable", || !available(), || daemon.log());
+    assert_eq!(http(daemon.address(), "GET", "/api/v1/apps/a").0, 200);
+    cluster.put("apps", app("a", A, &stopped()));
+    cluster.refuse_watches("apps", false);
+    wait_until("the watch goes on where it was", || !simulator.online(A) && available(), || daemon.log());
+}
+
+#[test]
+fn two_sources_are_refused() {
+    let output = binary().args(["run", "--source", "kubernetes", "--manifests", "elsewhere"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("two sources"), "{error}");
+}
