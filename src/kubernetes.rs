@@ -11,6 +11,8 @@ pub mod elector;
 pub mod lease;
 #[cfg(feature = "kubernetes")]
 pub mod source;
+#[cfg(feature = "kubernetes")]
+pub mod status;
 
 /// Whether this build can reach a Kubernetes API.
 pub const SUPPORTED: bool = cfg!(feature = "kubernetes");
@@ -62,9 +64,25 @@ impl Cluster {
         lease::Election::start(leases, elector, clock)
     }
 
-    /// Follows the custom resources, and passes each change to `deliver`.
-    pub fn follow(&self, allow_empty: bool, deliver: impl FnMut(crate::source::Update) + Send + 'static) {
-        source::start(&self.client, &self.namespace, allow_empty, deliver);
+    /// Follows the custom resources, and passes each change to `deliver`. Returns what is known of them.
+    pub fn follow(
+        &self,
+        allow_empty: bool,
+        deliver: impl FnMut(crate::source::Update) + Send + 'static,
+    ) -> std::sync::Arc<status::Registry> {
+        let registry = std::sync::Arc::default();
+        source::start(&self.client, &self.namespace, allow_empty, std::sync::Arc::clone(&registry), deliver);
+        registry
+    }
+
+    /// Writes the status of each App that changes from now on, while this process leads.
+    pub fn write_status(
+        &self,
+        registry: std::sync::Arc<status::Registry>,
+        board: crate::status::Board,
+        lead: Option<tokio::sync::watch::Receiver<crate::operator::lead::Lead>>,
+    ) {
+        drop(status::start(source::api(&self.client, &self.namespace, "apps", "App"), registry, board, lead));
     }
 }
 

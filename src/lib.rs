@@ -16,7 +16,7 @@
 //! | [`reconcile`] | the core: the decision for each app, without I/O, clock or randomness |
 //! | [`source`] | the port of a source of manifests: updates, and the source's report |
 //! | [`manifest`] | a directory as a source: YAML to `Declared`, diagnostics, watching; objects of an API by the same reader |
-//! | [`kubernetes`] | custom resources: the CRDs, and a source of them; leader election over a Lease |
+//! | [`kubernetes`] | custom resources: the CRDs, a source of them, their status; leader election over a Lease |
 //! | [`platform`] | the port of a platform: list, get, stop, start; completeness of a list |
 //! | [`budget`] | the rate limiter of the account: budget, lanes, pauses, circuit breaker, refused account |
 //! | [`camposcloud`] | the real API: wire, client, verdicts, token |

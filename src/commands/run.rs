@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{Exit, runtime, variable};
 use crate::camposcloud::client::Client;
+use crate::camposcloud::token::TokenSource;
 use crate::cli::{Listen, RunArgs};
 use crate::clock::Clock;
 use crate::http;
@@ -78,7 +79,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, kubernetes, reloads } =
         start;
     let (stopper, shutdown) = shutdown::pair();
-    let (reload, mut reloaded) = watch::channel(0);
+    let (reload, reloaded) = watch::channel(0);
     let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
     stopper.on_signals(hangup).context("could not set up the signal handlers")?;
     let clock = Clock::system();
@@ -120,10 +121,12 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
         None => None,
     };
     let scan_interval = source.scan_interval;
+    #[cfg(feature = "kubernetes")]
+    let mut registry = None;
     let files = if kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.source) {
         #[cfg(feature = "kubernetes")]
         if let Some(cluster) = &cluster {
-            cluster.follow(source.allow_empty, deliver);
+            registry = Some(cluster.follow(source.allow_empty, deliver));
         }
         None
     } else {
@@ -131,21 +134,16 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
         board.meters().follow_scans(files.scanned());
         Some(files)
     };
-    let rescan = files.as_ref().map(SourceHandle::rescanner);
-    tokio::spawn(async move {
-        while reloaded.changed().await.is_ok() {
-            info!("SIGHUP: scanning the manifests and reading the token again");
-            token.reload();
-            if let Some(rescan) = &rescan {
-                rescan();
-            }
-        }
-    });
+    reload_on_hangup(token, reloaded, files.as_ref().map(SourceHandle::rescanner));
     let scans = files.as_ref().map(|files| (files.scans(), scan_interval));
     #[cfg(feature = "kubernetes")]
     let election = cluster.as_ref().zip(kubernetes.and_then(|kubernetes| kubernetes.election));
     #[cfg(feature = "kubernetes")]
     let election = election.map(|(cluster, lease)| cluster.elect(&lease, settings.salt, clock));
+    #[cfg(feature = "kubernetes")]
+    if let (Some(cluster), Some(registry)) = (&cluster, registry) {
+        cluster.write_status(registry, board.clone(), election.as_ref().map(|election| election.lead.clone()));
+    }
     #[cfg(not(feature = "kubernetes"))]
     let election: Option<std::convert::Infallible> = None;
     let ended = match election {
@@ -167,6 +165,22 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     drop(files);
     board.close_history();
     Ok(exit(ended, once))
+}
+
+fn reload_on_hangup(
+    token: Arc<TokenSource>,
+    mut reloaded: watch::Receiver<u64>,
+    rescan: Option<impl Fn() + Send + 'static>,
+) {
+    tokio::spawn(async move {
+        while reloaded.changed().await.is_ok() {
+            info!("SIGHUP: scanning the manifests and reading the token again");
+            token.reload();
+            if let Some(rescan) = &rescan {
+                rescan();
+            }
+        }
+    });
 }
 
 fn warn_of_open_port(listen: Option<SocketAddr>) {

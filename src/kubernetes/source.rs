@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::chain;
 use super::crd::{GROUP, VERSION};
+use super::status::{Registry, Taken};
 use crate::clock;
 use crate::manifest::objects::{Objects, RESOURCES};
 use crate::source::{SourceReport, Update};
@@ -49,15 +50,25 @@ enum Event {
 type Sender = UnboundedSender<(&'static str, Event)>;
 
 /// Follows the resources of a namespace from now on, and passes each change to `deliver`, in order.
-pub fn start(client: &Client, namespace: &str, allow_empty: bool, deliver: impl FnMut(Update) + Send + 'static) {
+/// Notes the Apps in `registry`.
+pub fn start(
+    client: &Client,
+    namespace: &str,
+    allow_empty: bool,
+    registry: Arc<Registry>,
+    deliver: impl FnMut(Update) + Send + 'static,
+) {
     let (sender, events) = unbounded_channel();
     for (resource, kind) in RESOURCES {
-        let mut described = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind));
-        resource.clone_into(&mut described.plural);
-        let api = Api::namespaced_with(client.clone(), namespace, &described);
-        tokio::spawn(follow(api, resource, sender.clone()));
+        tokio::spawn(follow(api(client, namespace, resource, kind), resource, sender.clone()));
     }
-    tokio::spawn(collect(events, allow_empty, deliver));
+    tokio::spawn(collect(events, allow_empty, registry, deliver));
+}
+
+pub fn api(client: &Client, namespace: &str, resource: &str, kind: &str) -> Api<DynamicObject> {
+    let mut described = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind));
+    resource.clone_into(&mut described.plural);
+    Api::namespaced_with(client.clone(), namespace, &described)
 }
 
 /// Lists and watches one resource until nobody listens.
@@ -189,9 +200,10 @@ async fn read(
 async fn collect(
     mut events: UnboundedReceiver<(&'static str, Event)>,
     allow_empty: bool,
+    registry: Arc<Registry>,
     mut deliver: impl FnMut(Update) + Send,
 ) {
-    let mut state = Collected { allow_empty, ..Collected::default() };
+    let mut state = Collected { allow_empty, registry, ..Collected::default() };
     while let Some((resource, event)) = events.recv().await {
         state.take(resource, event);
         // What came meanwhile is one change.
@@ -209,6 +221,9 @@ async fn collect(
 struct Collected {
     allow_empty: bool,
     objects: Objects,
+    registry: Arc<Registry>,
+    /// Apps that were taken since the last update.
+    taken: Vec<Taken>,
     /// The resources that were listed at least once, with the newest version of each.
     versions: BTreeMap<&'static str, String>,
     troubles: BTreeMap<&'static str, String>,
@@ -256,6 +271,11 @@ impl Collected {
         let (labels, annotations) = (object.metadata.labels, object.metadata.annotations);
         let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
         let mut data = object.data;
+        if resource == "apps" {
+            let generation = object.metadata.generation.unwrap_or_default();
+            let status = data.get_mut("status").map(Value::take).unwrap_or_default();
+            self.taken.push(Taken { name: name.as_str().into(), generation, status });
+        }
         let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
         self.objects.put(resource, &name, &json!({"metadata": metadata, "spec": spec}));
     }
@@ -281,7 +301,9 @@ impl Collected {
             return None;
         }
         let mut update = if loaded {
-            self.objects.update(clock::timestamp())
+            let update = self.objects.update(clock::timestamp());
+            self.registry.take(std::mem::take(&mut self.taken), &update.changed, &update.removed);
+            update
         } else {
             Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: SourceReport::default() }
         };

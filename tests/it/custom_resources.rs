@@ -1,5 +1,6 @@
 //! `run --source kubernetes` against a fake Kubernetes API server.
 
+use campos_operator::simulator::faults::Endpoint;
 use campos_operator::simulator::world::Config;
 use serde_json::{Value, json};
 
@@ -114,6 +115,68 @@ fn a_refused_watch_is_trouble_with_the_last_specs_in_force() {
     cluster.put("apps", app("a", A, &stopped()));
     cluster.refuse_watches("apps", false);
     wait_until("the watch goes on where it was", || !simulator.online(A) && available(), || daemon.log());
+}
+
+fn ready(object: &Value) -> &Value {
+    let conditions = object["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|one| one["type"] == "Ready").unwrap()
+}
+
+#[test]
+fn the_status_is_written_where_it_differs() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &stopped()));
+    let daemon = run(&cluster, &simulator, &["--interval", "1s"]);
+    let stored = || cluster.get("apps", "a").unwrap();
+    let is_ready = |generation: u64| {
+        let object = stored();
+        object["status"]["observedGeneration"] == generation
+            && ready(&object)["status"] == "True"
+            && object["status"]["lastAction"]["result"] == "Verified"
+    };
+    wait_until("the status says so", || is_ready(1), || daemon.log() + &stored().to_string());
+    let object = stored();
+    assert_eq!((&object["status"]["desired"], &object["status"]["observed"]), (&"Stopped".into(), &"Stopped".into()));
+    assert!(!object["status"].to_string().contains("null"), "{object:#}");
+    assert_eq!(object["status"].get("observedAt"), None);
+    // Lists that show the same write nothing.
+    let (writes, lists) = (cluster.count("PATCH apps/status"), simulator.count(Endpoint::List));
+    wait_until("more lists are read", || simulator.count(Endpoint::List) >= lists + 3, || daemon.log());
+    assert_eq!(cluster.count("PATCH apps/status"), writes);
+    // An invalid edit is observed, too: tools that wait for a generation do not wait forever.
+    cluster.put("apps", app("a", A, &json!({"state": "Stopped", "policy": "None"})));
+    let refused = || stored()["status"]["observedGeneration"] == 2 && ready(&stored())["reason"] == "InvalidManifest";
+    wait_until("the edit is refused", refused, || daemon.log() + &stored().to_string());
+    // A generation with the same effect.
+    cluster.put("apps", app("a", A, &stopped()));
+    wait_until("the status says so again", || is_ready(3), || daemon.log() + &stored().to_string());
+    let since = ready(&stored())["lastTransitionTime"].clone();
+    // Another process goes on where this one ended.
+    drop(daemon);
+    let daemon = run(&cluster, &simulator, &[]);
+    wait_until("it is settled", || reason(&daemon, "a") == "Settled", || daemon.log());
+    cluster.put("apps", app("a", A, &json!({"state": "Stopped", "policy": "StopOnly"})));
+    let seen = || stored()["status"]["observedGeneration"] == 4;
+    wait_until("the next generation is observed", seen, || daemon.log() + &stored().to_string());
+    assert_eq!(ready(&stored())["lastTransitionTime"], since);
+}
+
+#[test]
+fn only_the_leader_writes_the_status() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &running()));
+    let first = run(&cluster, &simulator, &["--leader-elect"]);
+    let stored = || cluster.get("apps", "a").unwrap();
+    let written = || stored()["status"]["observedGeneration"] == 1;
+    wait_until("the leader writes", written, || first.log());
+    let second = run(&cluster, &simulator, &["--leader-elect"]);
+    wait_until("the standby knows the app", || reason(&second, "a") == "Standby", || second.log());
+    cluster.put("apps", app("a", A, &stopped()));
+    let settled = || stored()["status"]["observed"] == "Stopped";
+    wait_until("the leader writes again", settled, || first.log());
+    assert!(!stored().to_string().contains("Standby"), "{:#}", stored());
 }
 
 #[test]

@@ -1,0 +1,336 @@
+//! `status` of the custom resources: written by the leader, by server-side apply, where it differs.
+//!
+//! The API server's copy is the memory: the time of a condition's last transition is continued from the object, so that a
+//! new leader does not change it. Fields that change with each list of apps are left out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use serde_json::{Map, Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::chain;
+use super::crd::{GROUP, VERSION};
+use crate::operator::lead::Lead;
+use crate::reconcile::app::AppName;
+use crate::reconcile::desired::Declared;
+use crate::reconcile::reason::Reason;
+use crate::status::app::App;
+use crate::status::{Board, Change};
+
+/// Owner of the fields that are applied.
+const MANAGER: &str = "campos-operator";
+/// Requests in flight at once: 10,000 objects within a minute.
+const AT_ONCE: usize = 8;
+/// Deadline of one request.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Changes that come within this time are written at once.
+const GATHER: Duration = Duration::from_millis(100);
+/// First and longest wait after a failure.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// Changes that are taken from the board at once.
+const MOST: usize = 10_000;
+/// The fields that are written.
+const FIELDS: [&str; 7] =
+    ["observedGeneration", "desired", "desiredBecause", "observed", "conditions", "lastAction", "nextTransition"];
+/// The conditions that are written.
+const CONDITIONS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+
+/// What the API server has of each App.
+#[derive(Debug, Default)]
+pub struct Registry {
+    stored: Mutex<Known>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    apps: HashMap<Arc<str>, Stored>,
+    /// Apps whose object changed since the last write.
+    changed: BTreeSet<Arc<str>>,
+}
+
+/// One App as it is stored.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    generation: i64,
+    /// What this generation declares.
+    declared: Option<Arc<Declared>>,
+    /// Status and last transition of each condition.
+    transitions: BTreeMap<String, (String, String)>,
+    /// Hash of the fields of its status that are ours.
+    status: u64,
+    /// Hash of the last status that was sent: it is not sent twice, whatever the server made of it.
+    sent: Option<u64>,
+}
+
+/// A version of an App that the source has taken.
+#[derive(Debug)]
+pub struct Taken {
+    pub name: Arc<str>,
+    pub generation: i64,
+    pub status: Value,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the versions that the source has taken, and what changed in what they declare.
+    pub fn take(&self, taken: Vec<Taken>, changed: &[Arc<Declared>], removed: &[AppName]) {
+        let mut known = self.lock();
+        for Taken { name, generation, status } in taken {
+            let stored = known.apps.entry(name.clone()).or_default();
+            stored.generation = generation;
+            stored.status = hash(&ours(&status));
+            let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+            let conditions = status["conditions"].as_array().into_iter().flatten();
+            stored.transitions = conditions
+                .map(|one| (text(one, "type"), (text(one, "status"), text(one, "lastTransitionTime"))))
+                .collect();
+            known.changed.insert(name);
+        }
+        for declared in changed {
+            if let Some(stored) = known.apps.get_mut(declared.name.as_str()) {
+                stored.declared = Some(declared.clone());
+            }
+        }
+        for name in removed {
+            known.apps.remove(name.as_str());
+        }
+        drop(known);
+        self.changed.notify_one();
+    }
+
+    fn take_changed(&self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.lock().changed)
+    }
+
+    /// The status to write for an app, and its hash; `None` if the object has it, or if the operator has not taken in the
+    /// newest version of the object yet.
+    fn due(&self, app: &App) -> Option<(Value, u64)> {
+        let known = self.lock();
+        let stored = known.apps.get(app.name().as_str())?;
+        if stored.declared.as_ref() != Some(&app.declared) {
+            return None;
+        }
+        let status = content(app, stored);
+        let hash = hash(&status);
+        (hash != stored.status && Some(hash) != stored.sent).then_some((status, hash))
+    }
+
+    fn sent(&self, name: &str, hash: Option<u64>) {
+        if let Some(stored) = self.lock().apps.get_mut(name) {
+            stored.sent = hash;
+        }
+    }
+}
+
+/// The fields of a status that this process writes.
+fn ours(status: &Value) -> Value {
+    let mut fields = Map::new();
+    for field in FIELDS {
+        if let Some(value) = status.get(field) {
+            fields.insert(field.to_owned(), value.clone());
+        }
+    }
+    if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
+        conditions.retain(|one| CONDITIONS.iter().any(|kind| one["type"] == *kind));
+    }
+    fields.into()
+}
+
+/// The status of an app, as it is written.
+fn content(app: &App, stored: &Stored) -> Value {
+    let shown = app.shown().status;
+    let conditions = shown.conditions.iter().map(|one| {
+        let since =
+            stored.transitions.get(&*one.kind).filter(|(status, since)| *status == one.status && !since.is_empty());
+        let since = since.map(|(_, since)| since.clone());
+        let since = since.or_else(|| one.last_transition_time.map(|time| format!("{time:.0}")));
+        json!({
+            "type": one.kind, "status": one.status, "reason": one.reason, "message": one.message,
+            "lastTransitionTime": since, "observedGeneration": stored.generation,
+        })
+    });
+    let mut status = json!({
+        "observedGeneration": stored.generation,
+        "desired": shown.desired,
+        "desiredBecause": shown.desired_because,
+        "observed": shown.observed,
+        "conditions": conditions.collect::<Vec<_>>(),
+        "lastAction": shown.last_action,
+        "nextTransition": shown.next_transition,
+    });
+    remove_nulls(&mut status);
+    status
+}
+
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A hash that does not depend on the order of fields.
+fn hash(value: &Value) -> u64 {
+    fn feed(value: &Value, hasher: &mut DefaultHasher) {
+        match value {
+            Value::Object(fields) => {
+                let sorted: BTreeMap<_, _> = fields.iter().collect();
+                sorted.len().hash(hasher);
+                for (name, value) in sorted {
+                    name.hash(hasher);
+                    feed(value, hasher);
+                }
+            }
+            Value::Array(items) => {
+                items.len().hash(hasher);
+                for item in items {
+                    feed(item, hasher);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string().hash(hasher),
+        }
+    }
+    let mut hasher = DefaultHasher::new();
+    feed(value, &mut hasher);
+    hasher.finish()
+}
+
+/// Writes the status of each App that changes from now on, while this process leads.
+pub fn start(
+    api: Api<DynamicObject>,
+    registry: Arc<Registry>,
+    board: Board,
+    lead: Option<watch::Receiver<Lead>>,
+) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(write(api, registry, board, lead))
+}
+
+async fn write(
+    api: Api<DynamicObject>,
+    registry: Arc<Registry>,
+    board: Board,
+    mut lead: Option<watch::Receiver<Lead>>,
+) {
+    let mut changes = board.changes();
+    let mut version = 0;
+    let mut pending: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut wait = BACKOFF[0];
+    loop {
+        while let Some(lead) = lead.as_mut().filter(|lead| !lead.borrow().may_send) {
+            if lead.changed().await.is_err() {
+                return;
+            }
+        }
+        let newest = *changes.borrow_and_update();
+        if let Some(some) = board.since(version, MOST) {
+            if some.len() < MOST {
+                version = newest;
+            }
+            for (at, change) in some {
+                version = version.max(at);
+                if let Change::App(app) = change {
+                    pending.insert(app.name().as_str().into());
+                }
+            }
+        } else {
+            version = board.versions().board;
+            pending.extend(board.apps().iter().map(|app| Arc::from(app.name().as_str())));
+        }
+        pending.extend(registry.take_changed());
+        let failed = write_all(&api, &registry, &board, std::mem::take(&mut pending)).await;
+        if failed.is_empty() {
+            wait = BACKOFF[0];
+        } else {
+            sleep(wait).await;
+            wait = (wait * 2).min(BACKOFF[1]);
+            pending = failed;
+            continue;
+        }
+        tokio::select! {
+            newer = changes.wait_for(|now| *now > version) => if newer.is_err() { return },
+            () = registry.changed.notified() => {}
+        }
+        sleep(GATHER).await;
+    }
+}
+
+/// Writes what is due. Returns the apps whose status could not be written.
+async fn write_all(
+    api: &Api<DynamicObject>,
+    registry: &Registry,
+    board: &Board,
+    names: BTreeSet<Arc<str>>,
+) -> BTreeSet<Arc<str>> {
+    let observed = board.daemon().observation.complete_once;
+    let due = names.into_iter().filter_map(|name| {
+        let app = board.app(&name)?;
+        // After a start, the object says more than "not observed yet".
+        let is_early = !observed && app.reason() == Reason::NotObserved;
+        let (status, hash) = registry.due(&app).filter(|_| !is_early)?;
+        Some((name, status, hash))
+    });
+    let requests = due.map(|(name, status, hash)| async move {
+        registry.sent(&name, Some(hash));
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "App", "metadata": {"name": &*name}, "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(object);
+        let failure = match timeout(DEADLINE, api.patch_status(&name, &parameters, &patch)).await {
+            Ok(Ok(_)) => return None,
+            // It was deleted meanwhile.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return None,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
+        };
+        registry.sent(&name, None);
+        Some((name, failure))
+    });
+    let failures: Vec<(Arc<str>, String)> =
+        stream::iter(requests).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    if let Some((app, cause)) = failures.first() {
+        warn!(app = &**app, count = failures.len(), cause, "could not write the status of Apps; retrying");
+    }
+    failures.into_iter().map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_does_not_depend_on_the_order() {
+        let one: Value = serde_json::from_str(r#"{"a": 1, "b": [{"x": "1", "y": 2}]}"#).unwrap();
+        let two: Value = serde_json::from_str(r#"{"b": [{"y": 2, "x": "1"}], "a": 1}"#).unwrap();
+        assert_eq!(hash(&one), hash(&two));
+        assert_ne!(hash(&one), hash(&json!({"a": 1, "b": [{"x": 1, "y": 2}]})));
+    }
+
+    #[test]
+    fn fields_of_others_are_not_compared() {
+        let status = json!({
+            "observed": "Running", "note": "of another tool", "observedAt": "x",
+            "conditions": [{"type": "Ready"}, {"type": "Synced"}],
+        });
+        assert_eq!(ours(&status), json!({"observed": "Running", "conditions": [{"type": "Ready"}]}));
+        let mut nulls = json!({"a": null, "b": [{"c": null, "d": 1}]});
+        remove_nulls(&mut nulls);
+        assert_eq!(nulls, json!({"b": [{"d": 1}]}));
+    }
+}
