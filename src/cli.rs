@@ -457,6 +457,9 @@ pub struct KubernetesArgs {
     /// Time after which another replica takes over from a leader that does not renew the Lease; 15s or more
     #[arg(long, env = "CAMPOS_OPERATOR_LEASE_DURATION", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub lease_duration: Duration,
+    /// With --leader-elect: the pod of this process, which gets the label campos-operator.dev/leader
+    #[arg(long, env = "CAMPOS_OPERATOR_POD_NAME", value_name = "NAME", requires = "leader_elect")]
+    pub pod_name: Option<String>,
     /// Namespace of the custom resources and of the Lease [default: that of the pod, or of the current context]
     #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
     pub namespace: Option<String>,

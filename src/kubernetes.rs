@@ -10,6 +10,8 @@ pub mod elector;
 #[cfg(feature = "kubernetes")]
 pub mod lease;
 #[cfg(feature = "kubernetes")]
+pub mod pod;
+#[cfg(feature = "kubernetes")]
 pub mod source;
 #[cfg(feature = "kubernetes")]
 pub mod status;
@@ -34,6 +36,8 @@ pub struct Settings {
 pub struct Lease {
     pub name: String,
     pub duration: Duration,
+    /// The pod of this process, to be labelled as the leader.
+    pub pod: Option<String>,
 }
 
 /// A namespace of a Kubernetes API.
@@ -61,7 +65,12 @@ impl Cluster {
         let (namespace, identity) = (&*self.namespace, &**elector.identity());
         tracing::info!(namespace, lease = lease.name, identity, "taking part in the election of a leader");
         let leases = lease::KubernetesLeases::new(self.client.clone(), namespace, &lease.name, clock);
-        lease::Election::start(leases, elector, clock)
+        let election = lease::Election::start(leases, elector, clock);
+        if let Some(pod) = &lease.pod {
+            let api = kube::Api::namespaced(self.client.clone(), self.client.default_namespace());
+            pod::start(api, pod.clone(), election.lead.clone());
+        }
+        election
     }
 
     /// Follows the custom resources, and passes each change to `deliver`. Returns what is known of them.

@@ -242,7 +242,7 @@ pub fn rules(args: &RulesArgs) -> Rules {
 /// # Errors
 /// If the lease is too short for a call, there are two sources, or this build has no support for Kubernetes.
 pub fn kubernetes(args: &RunArgs) -> Result<Option<kubernetes::Settings>, SettingsError> {
-    let KubernetesArgs { source, leader_elect, lease_name, lease_duration, namespace } = &args.kubernetes;
+    let KubernetesArgs { source, leader_elect, lease_name, lease_duration, namespace, pod_name } = &args.kubernetes;
     let source = *source == SourceArg::Kubernetes;
     if !source && !leader_elect {
         return Ok(None);
@@ -256,7 +256,8 @@ pub fn kubernetes(args: &RunArgs) -> Result<Option<kubernetes::Settings>, Settin
     if source && args.manifests.manifests != [Path::new(MANIFESTS)] {
         return Err(SettingsError::TwoSources);
     }
-    let lease = kubernetes::Lease { name: lease_name.clone(), duration: *lease_duration };
+    let (name, pod) = (lease_name.clone(), pod_name.clone());
+    let lease = kubernetes::Lease { name, duration: *lease_duration, pod };
     Ok(Some(kubernetes::Settings { namespace: namespace.clone(), election: leader_elect.then_some(lease), source }))
 }
 

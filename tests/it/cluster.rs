@@ -179,8 +179,12 @@ fn answer(code: StatusCode, object: &Value) -> Response {
 async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, body: Bytes) -> Response {
     shared.frozen.subscribe().wait_for(|frozen| !frozen).await.unwrap();
     let parts: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
-    let ["apis", group, version, "namespaces", namespace, plural, rest @ ..] = &parts[..] else {
-        return problem(StatusCode::NOT_FOUND, "NotFound");
+    let (group, version, namespace, plural, rest) = match &parts[..] {
+        ["apis", group, version, "namespaces", namespace, plural, rest @ ..] => {
+            (group, version, namespace, plural, rest)
+        }
+        ["api", version, "namespaces", namespace, plural, rest @ ..] => (&"core", version, namespace, plural, rest),
+        _ => return problem(StatusCode::NOT_FOUND, "NotFound"),
     };
     assert_eq!(*namespace, NAMESPACE);
     let query: BTreeMap<String, String> = uri
@@ -221,6 +225,12 @@ async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, body: By
                 return problem(StatusCode::CONFLICT, "Conflict");
             }
             answer(StatusCode::OK, &objects.store(plural, sent, "MODIFIED"))
+        }
+        ("PATCH", [_], Some(mut old)) => {
+            for (label, value) in sent["metadata"]["labels"].as_object().unwrap() {
+                old["metadata"]["labels"][label] = value.clone();
+            }
+            answer(StatusCode::OK, &objects.store(plural, old, "MODIFIED"))
         }
         ("PATCH", [_, "status"], Some(mut old)) => {
             old["status"] = sent["status"].clone();

@@ -15,6 +15,34 @@ fn replica(cluster: &Cluster, simulator: &Simulator, manifests: &Manifests) -> D
     Daemon::spawn(command)
 }
 
+fn labelled(cluster: &Cluster, pod: &str) -> Value {
+    cluster.get("pods", pod).unwrap()["metadata"]["labels"]["campos-operator.dev/leader"].clone()
+}
+
+#[test]
+fn the_leader_labels_its_pod() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let manifests = Manifests::new(&[("a", A, "Running")]);
+    let cluster = Cluster::start();
+    let start = |pod: &str| {
+        let label = serde_json::json!({"campos-operator.dev/leader": "true"});
+        cluster.put("pods", serde_json::json!({"metadata": {"name": pod, "labels": label}}));
+        let mut command = binary();
+        command.args(["run", "--leader-elect", "--pod-name", pod, "--listen", "127.0.0.1:0"]);
+        command.args(["--api-url", &simulator.url(), "--manifests"]).arg(manifests.path());
+        command.env("KUBECONFIG", cluster.config());
+        Daemon::spawn(command)
+    };
+    let mut first = start("one");
+    wait_until("the first leads", || leads(&first), || first.log());
+    let second = start("two");
+    wait_until("the label of the standby is removed", || labelled(&cluster, "two") == "false", || second.log());
+    assert_eq!(labelled(&cluster, "one"), "true");
+    first.signal("-TERM");
+    assert!(first.ends().success());
+    wait_until("the second has the label", || labelled(&cluster, "two") == "true", || second.log());
+}
+
 fn json(daemon: &Daemon, path: &str) -> Value {
     serde_json::from_str(&http(daemon.address(), "GET", path).1).unwrap()
 }
