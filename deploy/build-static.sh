@@ -23,5 +23,5 @@ export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_
 # Fix the build time.
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}"
 
-cargo build --release --locked --target "$target" --bin campos-operator >&2
+cargo build --release --locked --features kubernetes --target "$target" --bin campos-operator >&2
 printf '%s\n' "${CARGO_TARGET_DIR:-target}/$target/release/campos-operator"

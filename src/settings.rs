@@ -241,7 +241,10 @@ pub fn rules(args: &RulesArgs) -> Rules {
 ///
 /// # Errors
 /// If the lease is too short for a call, there are two sources, or this build has no support for Kubernetes.
-pub fn kubernetes(args: &RunArgs) -> Result<Option<kubernetes::Settings>, SettingsError> {
+pub fn kubernetes(
+    args: &RunArgs,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Option<kubernetes::Settings>, SettingsError> {
     let KubernetesArgs { source, leader_elect, lease_name, lease_duration, namespace, pod_name } = &args.kubernetes;
     let source = *source == SourceArg::Kubernetes;
     if !source && !leader_elect {
@@ -253,7 +256,11 @@ pub fn kubernetes(args: &RunArgs) -> Result<Option<kubernetes::Settings>, Settin
     if *lease_duration < kubernetes::SHORTEST_LEASE {
         return Err(SettingsError::ShortLease);
     }
-    if source && args.manifests.manifests != [Path::new(MANIFESTS)] {
+    // The image sets a directory; only one that a person names is a mistake.
+    let given = &args.manifests.manifests;
+    let from_image =
+        environment("CAMPOS_OPERATOR_MANIFESTS").is_some_and(|directory| *given == [Path::new(&directory)]);
+    if source && !from_image && *given != [Path::new(MANIFESTS)] {
         return Err(SettingsError::TwoSources);
     }
     let (name, pod) = (lease_name.clone(), pod_name.clone());

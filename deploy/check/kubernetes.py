@@ -21,14 +21,16 @@ def must(holds, what):
         sys.exit(f"{sys.argv[1]}: {what}")
 
 
-must(len({o["metadata"].get("namespace") for o in objects}) == 1, "the objects are in several namespaces")
+must(len({o["metadata"].get("namespace") for o in objects if o["kind"] != "CustomResourceDefinition"}) == 1, "the objects are in several namespaces")
 must(not of_kind("Secret"), "a Secret is in it; secrets are referred to only")
 (deployment,) = of_kind("Deployment")
 spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
-must(spec["replicas"] == 1 and spec["strategy"] == {"type": "Recreate"}, "two operators could run at once")
+(environment,) = [c["env"] for c in pod["containers"] if c["name"] == "operator"]
+elects = {"name": "CAMPOS_OPERATOR_LEADER_ELECT", "value": "true"} in environment
+must(elects or (spec["replicas"] == 1 and spec["strategy"] == {"type": "Recreate"}), "two operators could run at once")
 must(pod["terminationGracePeriodSeconds"] > 20, "killed before calls on the wire can end")
 must(pod["enableServiceLinks"] is False, "service links bring CAMPOS_OPERATOR_* variables that nobody reads")
-must(pod["automountServiceAccountToken"] is False, "has a token for the cluster's API")
+must(pod["automountServiceAccountToken"] is elects, "has a token for the cluster's API, or needs one")
 must(pod["securityContext"]["runAsNonRoot"] is True, "may run as root")
 must(pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, "has no seccomp profile")
 volumes = {v["name"] for v in pod["volumes"]}
@@ -47,6 +49,10 @@ labels = spec["template"]["metadata"]["labels"]
 selectors = [s["spec"]["selector"] for s in of_kind("Service")]
 selectors += [p["spec"]["selector"]["matchLabels"] for p in of_kind("PodDisruptionBudget")]
 selectors += [p["spec"]["podSelector"]["matchLabels"] for p in of_kind("NetworkPolicy")]
+if elects:
+    # The leader sets this label on its own pod.
+    labels = labels | {"campos-operator.dev/leader": "true"}
+    must(all("campos-operator.dev/leader" in s["spec"]["selector"] for s in of_kind("Service")), "a Service selects standbys")
 must(all(selector.items() <= labels.items() for selector in selectors), "a selector does not select the pod")
 for monitor in of_kind("ServiceMonitor"):
     (service,) = of_kind("Service")

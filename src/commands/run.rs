@@ -48,7 +48,7 @@ pub(super) struct Start {
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, variable)?;
     // A directory that is missing at the start is a typing error. One that disappears later is waited for.
-    let kubernetes = settings::kubernetes(args)?;
+    let kubernetes = settings::kubernetes(args, variable)?;
     if kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.source) {
         settings::existing_directories(&args.manifests.manifests)?;
     }

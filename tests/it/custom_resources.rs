@@ -184,4 +184,9 @@ fn two_sources_are_refused() {
     let output = binary().args(["run", "--source", "kubernetes", "--manifests", "elsewhere"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("two sources"), "{error}");
+    let mut command = binary();
+    command.args(["run", "--source", "kubernetes", "--listen", "off"]).env("CAMPOS_OPERATOR_MANIFESTS", "/manifests");
+    let output = command.env("KUBECONFIG", "/nonexistent").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("could not set up the client of the Kubernetes API"), "{error}");
 }

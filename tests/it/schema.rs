@@ -152,6 +152,13 @@ fn read_by_kubectl(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
+fn the_overlay_has_the_printed_definitions() {
+    let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/overlays/custom-resources/crds.yaml");
+    let printed = String::from_utf8(output(&["schema", "--crd"]).stdout).unwrap();
+    assert_eq!(fs::read_to_string(&overlay).unwrap(), printed, "cargo run -- schema --crd > {}", overlay.display());
+}
+
+#[test]
 fn kubectl_reads_only_custom_resources_of_ours() {
     let printed = output(&["schema", "--crd"]);
     assert!(printed.status.success());
