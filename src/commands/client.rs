@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::manifest::diagnostic::nearest;
+use crate::printable::escape;
 use crate::proxy::Proxy;
 use crate::status::API_VERSION;
 use crate::status::app::{Condition, Shown};
@@ -239,6 +240,14 @@ impl Daemon {
         Ok(self.fetch(&["status"], &[]).await?.unwrap_or_default())
     }
 
+    /// A note for people if the daemon is a standby, which does not know the state of the apps.
+    pub(super) async fn standby(&self) -> anyhow::Result<Option<String>> {
+        let leader = &self.status().await?["leader"];
+        let holder =
+            leader["holder"].as_str().map_or_else(|| "not known".to_owned(), |holder| escape(holder).into_owned());
+        Ok((leader["leading"] == false).then(|| format!("this is a standby; the leader is {holder}")))
+    }
+
     /// Whether the daemon has read its manifests. Before that, an app that it does not list may be declared.
     pub(super) async fn loaded(&self) -> anyhow::Result<bool> {
         Ok(self.status().await?.pointer("/source/loaded").and_then(Value::as_bool).unwrap_or(true))
@@ -293,6 +302,11 @@ pub(super) struct Follow {
 }
 
 impl Follow {
+    /// [`Daemon::standby`].
+    pub(super) async fn standby(&self) -> anyhow::Result<Option<String>> {
+        self.daemon.standby().await
+    }
+
     /// Waits until a daemon answers; calls `report` with the cause of the first failure.
     ///
     /// # Errors

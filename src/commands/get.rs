@@ -49,6 +49,11 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
         if !chosen.is_empty() || missing.is_empty() {
             view.print(&view.page(&chosen, Clock::wall_now())?)?;
         }
+        if chosen.iter().any(|app| app.reason() == Reason::Standby.as_str())
+            && let Some(note) = daemon.standby().await?
+        {
+            print_note(&note);
+        }
         if chosen.is_empty() && missing.is_empty() && view.is_table() {
             print_note(match (all.is_empty(), daemon.loaded().await?) {
                 (true, false) => NOT_LOADED,

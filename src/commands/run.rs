@@ -126,7 +126,9 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let files = if kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.source) {
         #[cfg(feature = "kubernetes")]
         if let Some(cluster) = &cluster {
-            registry = Some(cluster.follow(source.allow_empty, deliver));
+            let followed = cluster.follow(source.allow_empty, deliver);
+            board.meters().follow_scans(followed.answered.clone());
+            registry = Some(followed);
         }
         None
     } else {

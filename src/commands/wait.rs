@@ -1,6 +1,7 @@
 //! `wait`: waits until a condition holds for every chosen app. Text and exit code come from the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::client::{App, Daemon, Follow, NOT_LOADED};
 use super::get::missing_names;
@@ -36,6 +37,10 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
             Awaited::Delete => "a manifest still declares:".to_owned(),
         };
         print_note(&format!("error: after {:?} {what}{}", args.timeout, list(&late)));
+        // The time is up: not for a daemon that does not answer.
+        if let Ok(Ok(Some(note))) = tokio::time::timeout(Duration::from_secs(1), follow.standby()).await {
+            print_note(&note);
+        }
         Ok(Exit::Failed)
     })
 }

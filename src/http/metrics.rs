@@ -209,6 +209,10 @@ impl Snapshot {
         flag(encoder, "breaker_open", help, governor.breaker_open)?;
         flag(encoder, "account_blocked", "1 while the token is not accepted", governor.account_blocked)?;
         flag(encoder, "source_up", "Whether the manifests can be read", source.available)?;
+        if let Some(leader) = &self.daemon.leader {
+            let help = "1 while this process leads, 0 on a standby; absent without --leader-elect";
+            flag(encoder, "leader", help, leader.leading)?;
+        }
         if let Some(ahead) = self.daemon.clock_ahead_seconds {
             let help = "How far this machine's clock is ahead of the server's; absent before the first comparison";
             #[expect(clippy::cast_precision_loss, reason = "clocks differ by less than 2^53 seconds")]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -234,6 +235,10 @@ struct Collected {
 
 impl Collected {
     fn take(&mut self, resource: &'static str, event: Event) {
+        if !matches!(event, Event::Trouble(_)) {
+            let now = u64::try_from(clock::timestamp().as_millisecond()).unwrap_or_default();
+            self.registry.answered.store(now, Ordering::Relaxed);
+        }
         match event {
             Event::Listed(objects, version) => {
                 self.troubles.remove(resource);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ const CONDITIONS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 pub struct Registry {
     stored: Mutex<Known>,
     changed: Notify,
+    /// Time of the last answer of the API server to a list or a watch, in milliseconds since the epoch.
+    pub answered: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]

@@ -69,6 +69,16 @@ fn only_the_leader_sends_and_a_standby_takes_over_after_sigterm() {
     let lease = cluster.get("leases", "campos-operator").unwrap();
     assert_eq!((&leader["leading"], &leader["holder"]), (&false.into(), &lease["spec"]["holderIdentity"]));
     assert_ne!(leader["identity"], leader["holder"]);
+    let output = binary().args(["get", "--server", &format!("http://{}", second.address())]).output().unwrap();
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        note.contains(&format!("this is a standby; the leader is {}", leader["holder"].as_str().unwrap())),
+        "{note}"
+    );
+    let metrics = |daemon: &Daemon| http(daemon.address(), "GET", "/metrics").1;
+    assert!(
+        metrics(&first).contains("campos_operator_leader 1") && metrics(&second).contains("campos_operator_leader 0")
+    );
     let lists = simulator.count(Endpoint::List);
 
     manifests.set("b", B, "Stopped");
