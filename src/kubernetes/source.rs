@@ -38,8 +38,10 @@ const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)]
 /// What a task of a resource sends.
 #[derive(Debug)]
 enum Event {
-    /// All objects, and the version of the list.
-    Listed(Vec<DynamicObject>, String),
+    /// A part of a list.
+    Page(Vec<DynamicObject>),
+    /// The end of a list: the names of all objects, and its version.
+    Listed(BTreeSet<Arc<str>>, String),
     Applied(Box<DynamicObject>),
     Deleted(Box<DynamicObject>),
     /// The server answers, and allows the watch.
@@ -76,11 +78,8 @@ pub fn api(client: &Client, namespace: &str, resource: &str, kind: &str) -> Api<
 async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender) {
     let mut wait = BACKOFF[0];
     while !sender.is_closed() {
-        match list(&api).await {
-            Ok((objects, version)) => {
-                if sender.send((resource, Event::Listed(objects, version.clone()))).is_err() {
-                    return;
-                }
+        match list(&api, resource, &sender).await {
+            Ok(version) => {
                 watch(&api, resource, version, &sender, &mut wait).await;
             }
             Err(cause) => {
@@ -97,16 +96,22 @@ async fn pause(wait: &mut Duration) {
     *wait = (*wait * 2).min(BACKOFF[1]);
 }
 
-async fn list(api: &Api<DynamicObject>) -> Result<(Vec<DynamicObject>, String), String> {
-    let mut objects = Vec::new();
+/// Sends the objects page by page, so that no list is held as a whole. Returns the version.
+async fn list(api: &Api<DynamicObject>, resource: &'static str, sender: &Sender) -> Result<String, String> {
+    let mut names = BTreeSet::new();
     let mut parameters = ListParams::default().limit(PAGE);
     loop {
         let page = timeout(DEADLINE, api.list(&parameters)).await.map_err(|_| silent(DEADLINE))?;
         let page = page.map_err(|error| chain(&error))?;
-        objects.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok((objects, page.metadata.resource_version.unwrap_or_default())),
+        names.extend(page.items.iter().map(|object| Arc::from(object.name_any())));
+        // Fails if nobody listens any more, which the caller checks.
+        let _ = sender.send((resource, Event::Page(page.items)));
+        if let Some(token) = page.metadata.continue_.filter(|token| !token.is_empty()) {
+            parameters = parameters.continue_token(&token);
+        } else {
+            let version = page.metadata.resource_version.unwrap_or_default();
+            let _ = sender.send((resource, Event::Listed(names, version.clone())));
+            return Ok(version);
         }
     }
 }
@@ -240,17 +245,14 @@ impl Collected {
             self.registry.answered.store(now, Ordering::Relaxed);
         }
         match event {
-            Event::Listed(objects, version) => {
+            Event::Page(objects) => objects.into_iter().for_each(|object| self.put(resource, object)),
+            Event::Listed(names, version) => {
                 self.troubles.remove(resource);
                 self.versions.insert(resource, version);
                 let before = self.objects.count(resource);
-                if resource == "apps" && objects.is_empty() && before > 0 && !self.allow_empty {
+                if resource == "apps" && names.is_empty() && before > 0 && !self.allow_empty {
                     self.lost = before;
                     return;
-                }
-                let names: BTreeSet<Arc<str>> = objects.iter().map(|object| object.name_any().into()).collect();
-                for object in objects {
-                    self.put(resource, object);
                 }
                 self.keep(resource, &names);
             }
@@ -344,12 +346,17 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
+    fn list(state: &mut Collected, resource: &'static str, names: &[&str], version: &str) {
+        state.take(resource, Event::Page(names.iter().map(|name| app(name)).collect()));
+        state.take(resource, Event::Listed(names.iter().map(|name| Arc::from(*name)).collect(), version.into()));
+    }
+
     fn loaded(apps: &[&str]) -> (Collected, Update) {
         let mut state = Collected::default();
-        state.take("apps", Event::Listed(apps.iter().map(|name| app(name)).collect(), "5".into()));
+        list(&mut state, "apps", apps, "5");
         assert_eq!(state.update(), None, "not everything is listed");
-        state.take("schedules", Event::Listed(vec![], "5".into()));
-        state.take("approvals", Event::Listed(vec![], "5".into()));
+        list(&mut state, "schedules", &[], "5");
+        list(&mut state, "approvals", &[], "5");
         let update = state.update().unwrap();
         (state, update)
     }
@@ -372,7 +379,7 @@ mod tests {
         let (mut state, _) = loaded(&["a", "b"]);
         state.take("apps", Event::Deleted(Box::new(app("a"))));
         assert_eq!(removed(&state.update().unwrap()), ["a"]);
-        state.take("apps", Event::Listed(vec![], "9".into()));
+        list(&mut state, "apps", &[], "9");
         let held = state.update().unwrap();
         assert!(held.removed.is_empty() && !held.source.available, "{:?}", held.source);
         assert!(held.source.trouble.unwrap().starts_with("the only App disappeared"));
@@ -386,7 +393,7 @@ mod tests {
     #[test]
     fn a_list_releases_what_it_does_not_show() {
         let (mut state, _) = loaded(&["a", "b"]);
-        state.take("apps", Event::Listed(vec![app("b")], "9".into()));
+        list(&mut state, "apps", &["b"], "9");
         assert_eq!(removed(&state.update().unwrap()), ["a"]);
     }
 
