@@ -17,6 +17,7 @@ use campos_operator::reconcile::moment::Moment;
 use campos_operator::reconcile::outcome::Limits;
 use campos_operator::reconcile::plan::{Subject, plan};
 use campos_operator::reconcile::redacted::Secrets;
+use campos_operator::reconcile::restart::Need;
 use campos_operator::reconcile::state::Desired;
 use campos_operator::reconcile::state::Observed;
 use divan::Bencher;
@@ -73,7 +74,9 @@ fn parse(bencher: Bencher<'_, '_>, text: &str) {
 fn decision(bencher: Bencher<'_, '_>) {
     let past = Attempts::new(0);
     let goal = Goal::Known(target(Desired::Stopped));
-    bencher.bench(|| decide(black_box(goal), Observed::Running, black_box(&past), Gates::OPEN, Moment::START));
+    bencher.bench(|| {
+        decide(black_box(goal), Observed::Running, Need::Nothing, black_box(&past), Gates::OPEN, Moment::START)
+    });
 }
 
 /// A plan of all apps, one in a hundred of which is not as declared.
@@ -92,6 +95,7 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
             app_id: Some(app_id),
             goal: Goal::Known(target(if app % 100 == 0 { Desired::Stopped } else { Desired::Running })),
             observed: Observed::Running,
+            need: Need::Nothing,
             past: &past,
             text: Text::Stable,
             counts: false,

@@ -177,6 +177,9 @@ pub enum Command {
     /// Remove `suspend` from the manifest of an app
     #[command(after_help = "Example:\n  campos-operator resume ticket-bot")]
     Resume(ResumeArgs),
+    /// Write a restart of an app, due now, into its manifest
+    #[command(after_help = "Example:\n  campos-operator restart ticket-bot")]
+    Restart(RestartArgs),
     /// Print shell completions
     #[command(after_help = "Examples:\n  campos-operator completions bash > \
         ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
@@ -321,6 +324,12 @@ pub struct SuspendArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
+    #[command(flatten)]
+    pub edit: EditArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RestartArgs {
     #[command(flatten)]
     pub edit: EditArgs,
 }

@@ -94,6 +94,7 @@ fn meant(word: &str) -> Option<&'static str> {
         "logs" | "log" | "events" | "audit" => "history",
         "pause" | "hold" | "ignore" => "suspend",
         "unsuspend" | "unpause" | "continue" => "resume",
+        "reboot" | "rollout" | "bounce" | "recycle" => "restart",
         "predict" | "upcoming" | "savings" | "timers" => "forecast",
         "ping" | "healthcheck" | "ready" | "live" => "health",
         "completion" => "completions",
@@ -160,6 +161,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Override(args) => edit::override_(args),
         Command::Suspend(args) => edit::suspend(args),
         Command::Resume(args) => edit::resume(args),
+        Command::Restart(args) => edit::restart(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);

@@ -6,7 +6,7 @@
 //! disk --scan--> bytes of changed files --load--> documents --store--> objects in force --source--> Update
 //! ```
 //! A scan of the tree is the truth; the watch only makes it prompt. `load` cuts a file into documents, `yaml` makes a
-//! marked tree of each, and `reader` fills the types of `schema` and `windows` from it, with `hints` for mistakes; these,
+//! marked tree of each, and `reader` fills the types of `schema`, `windows` and `restarts` from it, with `hints` for mistakes; these,
 //! `diagnostic` and `store` are pure. `scan`, `watch` and `writers` read the disk. `engine` passes what they find through
 //! all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints what `schema` reads.
 //! `objects` reads objects of an API in place of files. `schedules` resolves the names of Schedules, and `calendar` reads the calendars that these name.
@@ -27,6 +27,7 @@ mod mistakes;
 pub mod objects;
 mod reader;
 mod recognize;
+mod restarts;
 mod scan;
 mod schedules;
 pub mod schema;

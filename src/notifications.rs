@@ -490,6 +490,7 @@ mod tests {
             app_id: "a".parse().unwrap(),
             state: Desired::Running,
             override_: None,
+            restart: None,
             policy: None,
             suspend: None,
             schedule: Some(Arc::new(Schedule::new("UTC", vec![window]).unwrap())),

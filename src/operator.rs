@@ -53,6 +53,7 @@ use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
 use crate::reconcile::max_changes::Limits;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Verdict};
+use crate::reconcile::restart::ServerTime;
 use crate::reconcile::state::Action;
 use crate::source::{SourceReport, Update};
 use crate::status::Board;
@@ -323,6 +324,11 @@ impl<P: Platform> Operator<P> {
             self.doubt.set_forward(by);
             self.request_server_time(now);
         }
+        let server = self
+            .doubt
+            .dates()
+            .map(|(first, last)| ServerTime { now: last, trusted_from: first + self.settings.confirm_timeout });
+        self.fleet.set_server_time(server);
         let trust = self.doubt.trust();
         self.gates.clock_doubtful = trust == Trust::Doubtful;
         self.fleet.trust_clock(trust, now);
@@ -855,7 +861,15 @@ mod tests {
     fn suspended(until: Timestamp) -> Update {
         let suspend = Some(Suspension { reason: None, until: Some(until) });
         let app_id = "id".parse().unwrap();
-        let spec = Spec { app_id, state: Desired::Stopped, policy: None, suspend, override_: None, schedule: None };
+        let spec = Spec {
+            app_id,
+            state: Desired::Stopped,
+            policy: None,
+            suspend,
+            override_: None,
+            schedule: None,
+            restart: None,
+        };
         let name: AppName = "app".parse().unwrap();
         let (labels, annotations) = (Labels::default(), Labels::default());
         let object = Some(Arc::new(Object { name: name.clone(), labels, annotations, spec }));

@@ -16,5 +16,6 @@ pub mod plan;
 pub mod reading;
 pub mod reason;
 pub mod redacted;
+pub mod restart;
 pub mod schedule;
 pub mod state;

@@ -113,6 +113,7 @@ impl Platform for Client {
         let doing = match action {
             Action::Stop => format!("stopping app {id}"),
             Action::Start => format!("starting app {id}"),
+            Action::Restart => format!("restarting app {id}"),
         };
         let answer = self.send(Method::POST, action.is_idempotent(), url, &doing, ACT_DEADLINE, APP_CAP).await?;
         error::receipt(&answer, &doing, id)

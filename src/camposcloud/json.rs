@@ -27,8 +27,8 @@ impl Pick {
             // The vendor's file has it inside each item, too.
             (Self::App, "pagination") => Some(Self::Pagination),
             (Self::App, "currentResourceMetrics") => Some(Self::Metrics),
-            (Self::App, "_id" | "status" | "name" | "allocatedMemoryMB")
-            | (Self::Metrics, "online" | "timestamp")
+            (Self::App, "_id" | "status" | "name" | "allocatedMemoryMB" | "restartRequired")
+            | (Self::Metrics, "online" | "timestamp" | "startedAt" | "uptime")
             | (Self::Message, "error" | "message")
             | (Self::Pagination, "totalItems" | "totalPages" | "hasNextPage") => Some(Self::Leaf),
             (Self::Message | Self::App | Self::Metrics | Self::Pagination | Self::Leaf, _) => None,

@@ -4,7 +4,7 @@
 //! `required` list), strict on those that decide: `online` counts only as a JSON boolean. The rest of a body, with its
 //! environment variables and invite codes, is dropped.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::json::{self, Broken, NoPage, Pick};
@@ -140,11 +140,19 @@ fn seen(fields: &Map<String, Value>, secrets: &Secrets) -> Option<Seen> {
     let word = |key: &str| text(key).map(|text| word(text, secrets));
     let metrics = fields.get("currentResourceMetrics").unwrap_or(&Value::Null);
     let online = metrics.get("online").and_then(Value::as_bool);
-    let taken_at = metrics.get("timestamp").and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let time = |key: &str| metrics.get(key).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let taken_at = time("timestamp");
+    let uptime = metrics
+        .get("uptime")
+        .and_then(Value::as_f64)
+        .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok());
+    let by_uptime = taken_at.zip(uptime).and_then(|(taken, uptime)| taken.checked_sub(uptime).ok());
+    let running_since = time("startedAt").or(by_uptime);
+    let restart_required = fields.get("restartRequired").and_then(Value::as_bool);
     // The decision needs the original word; only the redacted one is kept.
     let observed = observed(text("status"), metrics);
     let memory_mb = fields.get("allocatedMemoryMB").and_then(Value::as_u64).and_then(|memory| memory.try_into().ok());
-    let reading = Reading { observed, status: word("status"), online, taken_at };
+    let reading = Reading { observed, status: word("status"), online, taken_at, running_since, restart_required };
     Some(Seen { id, name: word("name"), reading, memory_mb })
 }
 

@@ -1,4 +1,4 @@
-//! `override`, `suspend` and `resume`: edits of a manifest, without a daemon or a token.
+//! `override`, `suspend`, `resume` and `restart`: edits of a manifest, without a daemon or a token.
 //!
 //! The file is replaced as a whole, by a temporary file and a rename, so that no reader sees half of it.
 
@@ -10,18 +10,18 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use similar::TextDiff;
 
 use super::text::{escape, print};
 use super::{Exit, variable};
-use crate::cli::{EditArgs, OverrideArgs, ResumeArgs, SuspendArgs};
+use crate::cli::{EditArgs, OverrideArgs, RestartArgs, ResumeArgs, SuspendArgs};
 use crate::clock;
 use crate::manifest::diagnostic::nearest;
 use crate::manifest::edit::{Change, Refusal, Written, by_hand, edit};
 use crate::manifest::source;
 use crate::reconcile::app::AppName;
-use crate::reconcile::desired::{Declared, Policy, Spec, Standing};
+use crate::reconcile::desired::{Declared, Policy, Spec, Standing, Target};
 use crate::reconcile::state::Desired;
 use crate::settings;
 
@@ -52,6 +52,14 @@ pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<Exit> {
     Place::find(&args.edit)?.change(&Change { field: "suspend", value: None })
 }
 
+pub(super) fn restart(args: &RestartArgs) -> anyhow::Result<Exit> {
+    let place = Place::find(&args.edit)?;
+    let now = clock::timestamp();
+    may_restart(&place, now)?;
+    let due = now.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(now);
+    place.change(&Change { field: "restart", value: Some(Written::Field("requestedAt", due.to_string())) })
+}
+
 /// The end that the flags name.
 fn end(length: Option<SignedDuration>, until: Option<Timestamp>, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
     let end = match (length, until) {
@@ -70,11 +78,7 @@ fn end(length: Option<SignedDuration>, until: Option<Timestamp>, now: Timestamp)
 /// Refuses a change that would have no effect: nothing is called for a suspended app, or against its policy.
 fn may_call(place: &Place, state: Desired, now: Timestamp) -> anyhow::Result<()> {
     let (name, target) = (&place.name, place.spec.target(now));
-    if target.suspended {
-        let reason = place.spec.suspend.as_ref().and_then(|suspension| suspension.reason.as_deref());
-        let reason = reason.map(|reason| format!(" ({})", escape(reason))).unwrap_or_default();
-        bail!("{name} is suspended{reason}, so an override would have no effect; first: campos-operator resume {name}");
-    }
+    refuse_suspended(place, target, "an override")?;
     let allowed = match target.policy {
         Policy::Full => true,
         Policy::StopOnly => state == Desired::Stopped,
@@ -87,6 +91,30 @@ fn may_call(place: &Place, state: Desired, now: Timestamp) -> anyhow::Result<()>
         );
     }
     Ok(())
+}
+
+/// Refuses a restart that would have no effect.
+fn may_restart(place: &Place, now: Timestamp) -> anyhow::Result<()> {
+    let (name, target) = (&place.name, place.spec.target(now));
+    refuse_suspended(place, target, "a restart")?;
+    if target.policy != Policy::Full {
+        bail!("{name} has the policy {}, so the operator would not restart it; change `policy` first", target.policy);
+    }
+    if target.desired == Desired::Stopped {
+        let because = place.spec.explain(target);
+        bail!("{name} is declared Stopped by {because}; only an app that is declared Running is restarted");
+    }
+    Ok(())
+}
+
+fn refuse_suspended(place: &Place, target: Target, what: &str) -> anyhow::Result<()> {
+    if !target.suspended {
+        return Ok(());
+    }
+    let name = &place.name;
+    let reason = place.spec.suspend.as_ref().and_then(|suspension| suspension.reason.as_deref());
+    let reason = reason.map(|reason| format!(" ({})", escape(reason))).unwrap_or_default();
+    bail!("{name} is suspended{reason}, so {what} would have no effect; first: campos-operator resume {name}")
 }
 
 /// The person who edits: as git knows them, otherwise as the system does.

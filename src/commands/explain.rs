@@ -142,6 +142,10 @@ impl<'a> Explained<'a> {
         let held = if self.target.suspended { ", but suspended: nothing is called" } else { "" };
         let _ = writeln!(text, "desired: {}{held}", self.target.desired);
         let _ = writeln!(text, "decided by: {}", self.why(self.target));
+        if let Some(restart) = &spec.restart {
+            let next = spec.next_restart(self.at).map(|at| format!("; next: {}", shown(at))).unwrap_or_default();
+            let _ = writeln!(text, "restart: {restart}{next}");
+        }
         if let Some(schedule) = &spec.schedule {
             if let Some(shared) = &schedule.shared {
                 let _ = writeln!(text, "schedule: {} ({})", shared.name, escape(&shared.file));

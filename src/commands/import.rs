@@ -262,7 +262,7 @@ mod tests {
     use crate::reconcile::redacted::Secrets;
 
     fn seen(id: &str, name: Option<&str>, observed: Observed) -> Seen {
-        let reading = Reading { observed, status: Some("active".into()), online: None, taken_at: None };
+        let reading = Reading { status: Some("active".into()), ..Reading::new(observed) };
         Seen {
             id: id.parse().unwrap(),
             name: name.map(|name| Secrets::default().redact(name)),

@@ -23,13 +23,14 @@ use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Because, Declared, Policy, Spec, Text};
+use crate::reconcile::desired::{Because, Declared, Policy, Spec, Target, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::max_changes::{self, Approval, Limits, PlanId};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
+use crate::reconcile::restart::{self, Causes, Need, ServerTime};
 use crate::reconcile::state::{Action, Desired, Observed};
 use crate::settings;
 use crate::telemetry;
@@ -131,19 +132,35 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
     let wall = clock.wall();
     let readings = observation.readings();
     let past = Attempts::default();
+    // `run` waits for readings that no earlier process can have changed; a plan calls nothing.
+    let server = observation.doubt.dates().map(|(_, now)| ServerTime { now, trusted_from: Timestamp::MIN });
     let subjects = declared.iter().map(|declared| {
         let app_id = declared.spec().map(|spec| &spec.app_id);
+        let reading = app_id.and_then(|id| readings.get(id));
         Subject {
             name: &declared.name,
             app_id,
             goal: Goal::of(declared, wall),
-            observed: app_id.and_then(|id| readings.get(id)).map_or(Observed::Unknown, |reading| reading.observed),
+            observed: reading.map_or(Observed::Unknown, |reading| reading.observed),
+            need: restart_need(declared, reading, server, wall),
             past: &past,
             text: Text::Stable,
             counts: counted(declared, &readings, gates, wall).is_some(),
         }
     });
     make(subjects, gates, Moment::START)
+}
+
+/// What `spec.restart` of an app requires.
+fn restart_need(declared: &Declared, reading: Option<&Reading>, server: Option<ServerTime>, wall: Timestamp) -> Need {
+    let Goal::Known(Target { desired: Desired::Running, suspended: false, .. }) = Goal::of(declared, wall) else {
+        return Need::Nothing;
+    };
+    let restart = declared.spec().and_then(|spec| Some((spec.restart.as_deref()?, spec.zone())));
+    let reading = reading.filter(|reading| reading.observed == Observed::Running);
+    restart.zip(reading).map_or(Need::Nothing, |(restart, reading)| {
+        restart::need((restart.0, &restart.1), reading, &Causes::default(), server, wall)
+    })
 }
 
 /// The apps of the account that no manifest declares: their names, otherwise their ids.
@@ -233,6 +250,7 @@ impl Held {
 struct Summary {
     stop: usize,
     start: usize,
+    restart: usize,
     stuck: usize,
     /// Held by `--max-stops` or `--max-starts`.
     held_changes: usize,
@@ -259,8 +277,9 @@ impl Summary {
         budget_per_minute: Option<f64>,
     ) -> Self {
         let count = |wanted: fn(&Decision) -> bool| plan.entries.iter().filter(|entry| wanted(&entry.decision)).count();
-        let stop = plan.actions().filter(|(action, _)| action.aims_at() == Desired::Stopped).count();
-        let calls = plan.actions().count();
+        let of = |wanted: Action| plan.actions().filter(|(action, _)| *action == wanted).count();
+        let (stop, start, restart) = (of(Action::Stop), of(Action::Start), of(Action::Restart));
+        let calls = stop + start + restart;
         let settled = count(|decision| matches!(decision, Decision::Settled(_)));
         let stuck = count(|decision| matches!(decision, Decision::Stalled(_)));
         let is_held = |decision: &Decision| decision.reason() == Reason::TooManyChanges;
@@ -269,7 +288,8 @@ impl Summary {
         let verify = if calls == 0 { 0 } else { pages.min(calls) };
         Self {
             stop,
-            start: calls - stop,
+            start,
+            restart,
             stuck,
             held_changes,
             settled,
@@ -284,7 +304,7 @@ impl Summary {
     }
 
     fn changes(&self) -> bool {
-        self.stop + self.start > 0
+        self.stop + self.start + self.restart > 0
     }
 
     fn needs_person(&self) -> bool {
@@ -301,10 +321,11 @@ impl Summary {
         }
     }
 
-    /// `2 to stop, 0 to start, 1 stuck, 7 settled, 0 other`.
+    /// `2 to stop, 0 to start, 1 stuck, 7 settled, 0 other`; restarts only if there are any.
     fn counts(&self) -> String {
-        let Self { stop, start, stuck, settled, other, .. } = self;
-        format!("{stop} to stop, {start} to start, {stuck} stuck, {settled} settled, {other} other")
+        let Self { stop, start, restart, stuck, settled, other, .. } = self;
+        let restarts = if *restart > 0 { format!(", {restart} to restart") } else { String::new() };
+        format!("{stop} to stop, {start} to start{restarts}, {stuck} stuck, {settled} settled, {other} other")
     }
 
     /// `about 2 min 30 s at 120/min`; nothing without a call or a limit.
@@ -374,7 +395,8 @@ impl Page {
     /// Why an app is on the plan: for a call the deciding part of the manifest, otherwise the reason.
     fn why(&self, entry: &Entry) -> String {
         match entry.decision {
-            Decision::Act(_) => self.cause(entry).map(Cause::of_a_call).unwrap_or_default(),
+            Decision::Act(Action::Restart) => "spec.restart".into(),
+            Decision::Act(Action::Stop | Action::Start) => self.cause(entry).map(Cause::of_a_call).unwrap_or_default(),
             Decision::Held { reason: Reason::Suspended, .. } => Reason::Suspended.to_string(),
             Decision::Held { reason, instead_of } => format!("{reason} (would {instead_of})"),
             Decision::Wait { reason, .. } | Decision::Stalled(reason) | Decision::Settled(reason) => reason.to_string(),
@@ -390,8 +412,9 @@ impl Page {
         let mut page = String::new();
         for entry in &plan.entries {
             let (mark, code) = match entry.decision {
-                Decision::Act(action) if action.aims_at() == Desired::Stopped => ("- stop ", "33"),
-                Decision::Act(_) => ("+ start", "32"),
+                Decision::Act(Action::Stop) => ("- stop ", "33"),
+                Decision::Act(Action::Start) => ("+ start", "32"),
+                Decision::Act(Action::Restart) => ("~ restart", "32"),
                 Decision::Settled(_) => continue,
                 Decision::Held { .. } => ("  held ", "36"),
                 Decision::Wait { .. } => ("  wait ", "36"),

@@ -1,4 +1,7 @@
-//! Mistakes in a cron pattern: the field, its value, its range, and a pattern that fits.
+//! Cron patterns of five fields, and their mistakes: the field, its value, its range, and a pattern that fits.
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
 
 use super::diagnostic::{Mark, nearest};
 use super::reader::quoted;
@@ -25,8 +28,14 @@ const FIELDS: [Field; 5] = [
 
 const NICKNAMES: [&str; 5] = ["@yearly", "@monthly", "@weekly", "@daily", "@hourly"];
 
+/// Reads a pattern.
+pub(super) fn pattern(text: &str) -> Result<Cron, Finding> {
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    parser.parse(text).map_err(|error| mistake(text, &error))
+}
+
 /// Explains why a pattern cannot be read.
-pub(super) fn mistake(pattern: &str, error: &dyn std::fmt::Display) -> Finding {
+fn mistake(pattern: &str, error: &dyn std::fmt::Display) -> Finding {
     let fields: Vec<&str> = pattern.split_whitespace().collect();
     let about = |message: String| Finding::new(Mark::START, message);
     let write = |pattern: &str| format!("write `{pattern}`");

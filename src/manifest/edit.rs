@@ -24,8 +24,11 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     True,
+    Text(String),
     /// Names and texts.
     Map(Vec<(&'static str, String)>),
+    /// One field of a map, whose others stay.
+    Field(&'static str, String),
 }
 
 /// The reason why a file is not edited.
@@ -96,6 +99,10 @@ fn is_same_but(old: &Object, new: &Object, field: &str) -> bool {
     match field {
         "override" => old.spec.override_.clone_from(&new.spec.override_),
         "suspend" => old.spec.suspend.clone_from(&new.spec.suspend),
+        "restart" => {
+            let requested_at = new.spec.restart.as_ref().and_then(|restart| restart.requested_at);
+            Arc::make_mut(old.spec.restart.get_or_insert_default()).requested_at = requested_at;
+        }
         _ => return false,
     }
     old == *new
@@ -107,6 +114,17 @@ fn edit_body(text: &str, name: &AppName, change: &Change) -> Result<String, Refu
         let Some(object) = find(&tree.root, name) else { continue };
         let Some(Node { value: Value::Map(entries), at }) = object.get("spec") else { continue };
         let source = Source::new(text);
+        if let Some(Written::Field(name, text)) = &change.value
+            && let Some(Node { value: Value::Map(entries), at }) =
+                object.get("spec").and_then(|spec| spec.get(change.field))
+        {
+            let change = Change { field: name, value: Some(Written::Text(text.clone())) };
+            return if source.starts(*at, "{") {
+                edit_flow(&source, entries, &change)
+            } else {
+                edit_block(&source, &chunk, entries, &change)
+            };
+        }
         return if source.starts(*at, "{") {
             edit_flow(&source, entries, change)
         } else {
@@ -210,6 +228,12 @@ fn edit_block(
             let start = part.start - if cut { end.len() } else { 0 };
             Ok(source.replaced(start..part.end, ""))
         }
+        // A comment behind the value stays.
+        (Some(index), Some(Written::Text(text))) if lines(index).len() == 1 => {
+            let old = &entries[index].1;
+            let end = value_end(source, old).ok_or(Refusal::Unsafe("the end of the value is not clear"))?;
+            Ok(source.replaced(source.offset(old.at)..end, &scalar(text, false)))
+        }
         (Some(index), Some(value)) => {
             let (part, old) = (bytes(lines(index)), &entries[index].1);
             let is_block = matches!(old.value, Value::Map(_)) && !source.starts(old.at, "{");
@@ -224,7 +248,7 @@ fn edit_block(
             Ok(source.replaced(part, if ends { &new } else { new.trim_end_matches(['\r', '\n']) }))
         }
         (None, Some(value)) => {
-            let after = position("state").ok_or(Refusal::Unsafe("`spec` has no `state`"))?;
+            let after = anchor(entries).ok_or(Refusal::Unsafe("the map has no field"))?;
             let at = bytes(lines(after)).end;
             let new = written(change.field, value, &indent, None, end);
             if source.text[..at].ends_with('\n') {
@@ -234,6 +258,11 @@ fn edit_block(
             }
         }
     }
+}
+
+/// The field of a map after which a new one is written: `state` of `spec`, otherwise the last one.
+fn anchor(entries: &[(Node, Node)]) -> Option<usize> {
+    entries.iter().position(|(key, _)| key.says("state")).or(entries.len().checked_sub(1))
 }
 
 /// The indentation of the fields of a block.
@@ -254,7 +283,9 @@ fn written(field: &str, value: &Written, indent: &str, block: Option<String>, en
             }
             text
         }
-        (Written::True | Written::Map(_), _) => format!("{indent}{field}: {}{end}", flow(value, false)),
+        (Written::True | Written::Text(_) | Written::Map(_) | Written::Field(..), _) => {
+            format!("{indent}{field}: {}{end}", flow(value, false))
+        }
     }
 }
 
@@ -280,7 +311,7 @@ fn edit_flow(source: &Source<'_>, entries: &[(Node, Node)], change: &Change) -> 
         }
         (Some(index), Some(value)) => Ok(source.replaced(key(index)..value_end(index)?, &entry(value))),
         (None, Some(value)) => {
-            let after = position("state").ok_or(Refusal::Unsafe("`spec` has no `state`"))?;
+            let after = anchor(entries).ok_or(Refusal::Unsafe("the map has no field"))?;
             let at = value_end(after)?;
             Ok(source.replaced(at..at, &format!(", {}", entry(value))))
         }
@@ -321,6 +352,8 @@ fn value_end(source: &Source<'_>, node: &Node) -> Option<usize> {
 fn flow(value: &Written, is_json: bool) -> String {
     match value {
         Written::True => "true".to_owned(),
+        Written::Text(text) => scalar(text, is_json),
+        Written::Field(name, text) => flow(&Written::Map(vec![(*name, text.clone())]), is_json),
         Written::Map(fields) => {
             let quote = |name: &str| if is_json { format!("\"{name}\"") } else { name.to_owned() };
             let fields: Vec<String> =
@@ -359,6 +392,10 @@ mod tests {
 
     fn suspend() -> Change {
         Change { field: "suspend", value: Some(Written::True) }
+    }
+
+    fn restart() -> Change {
+        Change { field: "restart", value: Some(Written::Field("requestedAt", "2099-11-27T03:00:00Z".to_owned())) }
     }
 
     fn without(field: &'static str) -> Change {
@@ -434,6 +471,24 @@ mod tests {
         ]
     }
 
+    fn fields() -> Vec<(&'static str, String)> {
+        vec![
+            ("no map", block("")),
+            (
+                "a block",
+                block("  restart:\n    cron: \"0 5 * * 0\" # on Sundays\n    whenRequired: true\n  # the end\n"),
+            ),
+            (
+                "a field of a block",
+                block("  restart:\n    requestedAt: 2098-01-01T00:00:00Z # once\n    whenRequired: true\n"),
+            ),
+            ("in braces", block("  restart: {cron: \"0 5 * * 0\"} # on Sundays\n")),
+            ("a field in braces", block("  restart: {requestedAt: \"2098-01-01T00:00:00Z\", whenRequired: true}\n")),
+            ("a map in braces", app("spec: {restart: {cron: \"0 5 * * 0\"}, appId: a1, state: Stopped}\n")),
+            ("JSON", JSON.to_owned()),
+        ]
+    }
+
     #[test]
     fn edits_keep_everything_else() {
         let shown = |cases: Vec<(&str, String)>, change: &Change| {
@@ -446,6 +501,7 @@ mod tests {
         insta::assert_snapshot!("writes", shown(writes(), &override_()));
         insta::assert_snapshot!("removals", shown(removals(), &without("suspend")));
         assert_eq!(diff("a.yaml", &block("  suspend: true # why\n"), &suspend()), "unchanged\n");
+        insta::assert_snapshot!("fields", shown(fields(), &restart()));
     }
 
     const MORE: [&str; 3] = ["policy: Full", "schedule: {timeZone: UTC, windows: []}", "suspend: {reason: 'x # y'}"];

@@ -6,12 +6,13 @@ use super::diagnostic::nearest;
 use crate::reconcile::app::{AppName, MAX_APP_NAME};
 
 /// Fields by the map that they belong to, for keys at the wrong level.
-pub(super) const FIELDS: [(&str, &[&str]); 6] = [
+pub(super) const FIELDS: [(&str, &[&str]); 7] = [
     ("metadata", &["name", "labels", "annotations"]),
-    ("spec", &["appId", "state", "policy", "suspend", "override", "schedule", "scheduleRef"]),
+    ("spec", &["appId", "state", "policy", "suspend", "override", "schedule", "scheduleRef", "restart"]),
     ("suspend", &["reason", "until"]),
     ("override", &["state", "until", "reason", "by"]),
     ("schedule", &["timeZone", "windows"]),
+    ("restart", &["requestedAt", "cron", "whenRequired"]),
     ("", &["apiVersion", "kind", "metadata", "spec", "status"]),
 ];
 

@@ -126,6 +126,7 @@ mod tests {
                     {"state": "Stopped", "from": "12:00", "to": "13:00", "days": ["Mon", "Tue-Fri"]},
                     {"state": "Running", "cron": "0 9 * * 1-5", "duration": "1h30m", "warn": "15m"},
                 ]},
+                "restart": {"requestedAt": "2026-12-24T02:00:00Z", "cron": "0 5 * * 0", "whenRequired": true},
             },
             "status": {"conditions": [{"type": "Ready"}]},
         })
@@ -291,7 +292,7 @@ mod tests {
         values
     }
 
-    const KEYS: [&str; 37] = [
+    const KEYS: [&str; 39] = [
         "apiVersion",
         "kind",
         "metadata",
@@ -328,6 +329,8 @@ mod tests {
         "namespace",
         "owner",
         "restart",
+        "requestedAt",
+        "whenRequired",
         "replicas",
     ];
 
@@ -418,6 +421,7 @@ mod tests {
             "`duration` is no length of time",
             "`warn` is",
             "the window never begins",
+            "the restart is never due",
             "`duration` is not a length of time",
             "`cron`",
         ]

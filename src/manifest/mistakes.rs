@@ -258,6 +258,13 @@ fn last_mistakes() -> Vec<Mistake> {
         ("an Approval without an end", approval("{plan: 7f3a9c01b2d4}")),
         ("an Approval without a plan", approval("{until: 2026-12-24T02:00:00Z}")),
         ("an Approval of another plan", approval("{plan: 7F3A9C01B2D4, until: 2026-12-24T02:00:00Z}")),
+        ("a restart without a time", spec("  restart: {}\n")),
+        ("a restart at a local time", spec("  restart: {requestedAt: 2026-12-24T02:00:00}\n")),
+        ("a restart on no date", spec("  restart: {cron: \"0 5 30 2 *\"}\n")),
+        ("a restart with a bad pattern", spec("  restart: {cron: \"0 25 * * *\"}\n")),
+        ("a restart with a word for yes", spec("  restart: {whenRequired: yes}\n")),
+        ("a restart with a list for yes", spec("  restart: {whenRequired: [true]}\n")),
+        ("a restart with a wrong field", spec("  restart: {at: 2026-12-24T02:00:00Z}\n")),
         ("an Approval with a number", approval("{plan: 123456789012, until: 2026-12-24T02:00:00Z}")),
     ]
 }
@@ -633,7 +640,7 @@ fn hints_know_all_fields() {
         let expected = match map {
             "" => properties(schema),
             "suspend" => properties(&spec["suspend"]["oneOf"][1]),
-            map @ ("override" | "schedule") => properties(&spec[map]),
+            map @ ("override" | "schedule" | "restart") => properties(&spec[map]),
             map => properties(&top[map]),
         };
         let ignored: &[&str] = if map == "metadata" { &super::hints::IGNORED } else { &[] };

@@ -286,19 +286,43 @@ impl<'a> Place<'a> {
             }
             Value::List(_) => Finding::new(node.at, "`suspend` is neither yes nor no").found("a list"),
             Value::Scalar { text, plain } => {
-                let lower = text.trim().to_ascii_lowercase();
-                let hint = match lower.as_str() {
-                    "true" | "false" if !plain => format!("remove the quotes: `suspend: {lower}`"),
-                    "true" | "yes" | "on" | "y" => "did you mean `true`?".to_owned(),
-                    "false" | "no" | "off" | "n" => "did you mean `false`?".to_owned(),
-                    _ => "a reason is written `suspend: {reason: \"..\"}`".to_owned(),
-                };
-                let found = if *plain { format!("`{}`", clip(text)) } else { quoted(text) };
-                Finding::new(node.at, "`suspend` is neither yes nor no").found(found).hint(hint)
+                self.neither(node.at, text, *plain, "a reason is written `suspend: {reason: \"..\"}`")
             }
         };
         self.reader.report(finding.fits(fits));
         What::Missing
+    }
+
+    /// `true` or `false`; `None`, and a report, for anything else.
+    fn truth(self) -> Option<bool> {
+        let node = self.node(&["true", "false"])?;
+        let finding = match &node.value {
+            Value::Scalar { text, plain: true } if &**text == "true" => return Some(true),
+            Value::Scalar { text, plain: true } if &**text == "false" => return Some(false),
+            Value::Scalar { .. } if node.is_null() => Finding::new(node.at, format!("`{}` has no value", self.field))
+                .hint("write a value, or remove the line"),
+            Value::Scalar { text, plain } => self.neither(node.at, text, *plain, "write `true`, or remove the line"),
+            Value::List(_) | Value::Map(_) => {
+                let finding = Finding::new(node.at, format!("`{}` is neither yes nor no", self.field));
+                finding.found(node.kind()).hint("write `true`, or remove the line")
+            }
+        };
+        self.reader.report(finding.fits("`true` or `false` fits"));
+        None
+    }
+
+    /// The mistake of a text that is neither `true` nor `false`.
+    fn neither(self, at: Mark, text: &str, plain: bool, otherwise: &str) -> Finding {
+        let field = self.field;
+        let lower = text.trim().to_ascii_lowercase();
+        let hint = match lower.as_str() {
+            "true" | "false" if !plain => format!("remove the quotes: `{field}: {lower}`"),
+            "true" | "yes" | "on" | "y" => "did you mean `true`?".to_owned(),
+            "false" | "no" | "off" | "n" => "did you mean `false`?".to_owned(),
+            _ => otherwise.to_owned(),
+        };
+        let found = if plain { format!("`{}`", clip(text)) } else { quoted(text) };
+        Finding::new(at, format!("`{field}` is neither yes nor no")).found(found).hint(hint)
     }
 }
 
@@ -323,6 +347,10 @@ impl<'de> Deserializer<'de> for Place<'de> {
             return visitor.visit_none();
         }
         visitor.visit_some(Self { what, ..self })
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_bool(self.truth().unwrap_or_default())
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -356,7 +384,7 @@ impl<'de> Deserializer<'de> for Place<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct tuple
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char string bytes byte_buf unit unit_struct newtype_struct tuple
         tuple_struct identifier
     }
 }

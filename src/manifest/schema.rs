@@ -16,6 +16,7 @@ use super::foreign::{Foreign, foreign};
 use super::hints;
 pub use super::hints::as_name;
 use super::reader::{Reader, quoted};
+use super::restarts::Restart;
 use super::windows::{Draft, Schedule, SharedSchedule};
 use super::yaml::{self, Finding, Node, Value};
 use crate::reconcile::app::{AppId, AppName};
@@ -265,6 +266,10 @@ pub struct Spec<'a> {
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = NAME))]
     pub schedule_ref: Option<&'a str>,
+    /// Restarts of the app while it is running: at a time, by a pattern, or when the platform reports that it needs one.
+    #[serde(borrow, default)]
+    #[schemars(with = "Restart")]
+    pub restart: Option<Restart<'a>>,
 }
 
 /// Form of a name, for editors.
@@ -310,7 +315,7 @@ pub struct Override<'a> {
 }
 
 /// Form of a time, for editors that know patterns but not formats.
-const RFC_3339: &str = r"^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?([Zz]|[+-]([01][0-9]|2[0-5])(:?[0-5][0-9](:?[0-5][0-9])?)?)$";
+pub(super) const RFC_3339: &str = r"^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?([Zz]|[+-]([01][0-9]|2[0-5])(:?[0-5][0-9](:?[0-5][0-9])?)?)$";
 
 /// `true` means the map without entries, `false` no map; `Reader` reads them so.
 fn or_bool(schema: &mut Schema) {
@@ -443,14 +448,17 @@ fn read_object(root: &Node) -> Reading {
         let app_id = reader.check(app_id_node, app_id(spec.app_id));
         let suspend = spec.suspend.map(|suspend| Suspension {
             reason: suspend.reason.map(Into::into),
-            until: suspend.until.and_then(|until| reader.check(node("spec", "suspend")?.get("until"), moment(until))),
+            until: suspend
+                .until
+                .and_then(|until| reader.check(node("spec", "suspend")?.get("until"), moment("until", until))),
         });
         let override_ = spec.override_.and_then(|over| {
-            let until = reader.check(node("spec", "override")?.get("until"), moment(over.until))?;
+            let until = reader.check(node("spec", "override")?.get("until"), moment("until", over.until))?;
             let (reason, by) = (over.reason.map(Into::into), over.by.map(Into::into));
             Some(desired::Override { state: over.state, until, reason, by })
         });
         let schedule = spec.schedule.and_then(|schedule| schedule.read(node("spec", "schedule")?, &reader));
+        let restart = spec.restart.and_then(|restart| restart.read(node("spec", "restart")?, &reader));
         let reference = spec.schedule_ref.and_then(|name| {
             let at = node("spec", "scheduleRef");
             if node("spec", "schedule").is_some() {
@@ -480,6 +488,7 @@ fn read_object(root: &Node) -> Reading {
                 policy: spec.policy,
                 suspend,
                 schedule: schedule.map(Arc::new),
+                restart: restart.map(Arc::new),
             },
         });
         reading.item = object.map(|object| Item::App(object, reference));
@@ -506,7 +515,7 @@ fn read_approval(root: &Node) -> Reading {
         let node = |map: &str, field: &str| root.get(map)?.get(field);
         let name = reader.check(node("metadata", "name"), app_name(metadata.name));
         let plan = reader.check(node("spec", "plan"), plan(spec.plan));
-        let until = reader.check(node("spec", "until"), moment(spec.until));
+        let until = reader.check(node("spec", "until"), moment("until", spec.until));
         let place = Place { file: "".into(), line: root.at.line };
         let (reason, by) = (spec.reason.map(Into::into), spec.by.map(Into::into));
         let until_at = node("spec", "until").map_or(root.at, |node| node.at);
@@ -570,13 +579,13 @@ fn app_id(text: &str) -> Result<AppId, Finding> {
 }
 
 /// A time with its offset, in the form of RFC 3339.
-fn moment(text: &str) -> Result<Timestamp, Finding> {
+pub(super) fn moment(field: &str, text: &str) -> Result<Timestamp, Finding> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() > 13 && b"Tt ".contains(&bytes[10]) && bytes[13] == b':' && !text.contains('[');
     let parsed = text.parse::<Timestamp>();
     parsed.clone().ok().filter(|_| shaped).ok_or_else(|| {
         let local = parsed.is_err() && text.parse::<jiff::civil::DateTime>().is_ok();
-        Finding::new(Mark::START, "`until` is not a time")
+        Finding::new(Mark::START, format!("`{field}` is not a time"))
             .found(quoted(text))
             .fits("RFC 3339 fits, such as 2026-12-24T02:00:00Z")
             .hint(match (local, text.len() > 10) {

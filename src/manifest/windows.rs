@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use croner::parser::{CronParser, Seconds, Year};
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, Weekday};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -12,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::calendar::ENDING;
-use super::cron::mistake;
+use super::cron::pattern;
 use super::diagnostic::{Mark, nearest};
 use super::hints::{DURATION, fitting};
 use super::reader::{Reader, quoted};
@@ -127,7 +126,7 @@ const CLOCK: &str = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$";
 /// Form of `days`, for editors.
 const DAYS_OF_WEEK: &str = r"^\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\s*-\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?(\s*,\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(\s*-\s*(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?)*\s*$";
 /// Form of `cron`, for editors: five fields, or a nickname.
-const CRON: &str = r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$";
+pub(super) const CRON: &str = r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$";
 
 /// Form of `calendar`, for editors: a relative path without `..`.
 const CALENDAR: &str = r"^((\.|[^./\\:#]([^/\\:]*[^/\\:~])?)/)*[^./\\:#][^/\\:]*\.ics$";
@@ -319,8 +318,7 @@ impl Window<'_> {
                 return Err(trouble(field, format!("`{field}` and `cron` exclude each other"), hint));
             }
         }
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let pattern = parser.parse(cron).map_err(|error| ("cron", mistake(cron, &error)))?;
+        let pattern = pattern(cron).map_err(|finding| ("cron", finding))?;
         let text = self
             .duration
             .ok_or_else(|| trouble("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;

@@ -14,7 +14,7 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::condition::{Truth, fold};
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::Standing;
+use crate::reconcile::desired::{Declared, Standing};
 use crate::reconcile::doubt::{Doubt, Trust};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::reason::Reason;
@@ -211,8 +211,12 @@ fn message(
         },
         Reason::Stopping => "a stop was sent; waiting to see it take effect".into(),
         Reason::Starting => "a start was sent; waiting to see it take effect".into(),
+        Reason::Restarting => restarting(past, decision).into(),
+        Reason::RestartNotEffective => {
+            format!("a restart was sent, but the app still runs since before it; it is not sent again{last}").into()
+        }
         Reason::Drifted => {
-            format!("the app is {observed} and shall be {desired}: the call goes out as soon as the budget allows").into()
+            format!("the app is {observed}, declared {desired}: the call is sent as soon as the budget allows").into()
         }
         Reason::BackingOff => format!("the last call failed; try {} follows{until}{last}", past.next_attempt()).into(),
         Reason::Suspended => match object.declared.spec().and_then(|spec| spec.suspend.as_ref()) {
@@ -224,13 +228,10 @@ fn message(
             None => "suspended by the manifest: nothing is called".into(),
         },
         Reason::PolicyForbids => {
-            format!("the app is {observed} and shall be {desired}, but the policy forbids the {instead}").into()
+            format!("the app is {observed}, declared {desired}, but the policy forbids the {instead}").into()
         }
         Reason::DryRun => format!("dry run: would {instead} the app, which is {observed}").into(),
-        Reason::NotObserved if unreadable => {
-            "the platform says nothing of the app by which running and stopped are told apart: nothing is called".into()
-        }
-        Reason::NotObserved => "no fresh reading of the app yet: nothing is called before there is one".into(),
+        Reason::NotObserved => not_observed(observed, past, unreadable).into(),
         Reason::BeingCreated => "the platform is still creating the app".into(),
         Reason::SuspendedByPlatform => format!("the platform suspended the app (declared: {desired})").into(),
         Reason::AppNotFound => {
@@ -239,7 +240,7 @@ fn message(
         Reason::Forbidden => {
             format!("the token may not change this app: its team must grant canChangeStatusApplication{last}").into()
         }
-        Reason::UnexpectedAnswer => format!("the platform's answer makes no sense; tried again each interval{last}").into(),
+        Reason::UnexpectedAnswer => format!("the operator does not understand the answer of the platform; the next try follows after an interval{last}").into(),
         Reason::StopNotEffective => format!(
             "a stop was accepted, but the app was not seen stopped in time; try {} follows{until}",
             past.next_attempt()
@@ -251,14 +252,9 @@ fn message(
         Reason::Contested => {
             format!("the app keeps coming back: someone or something else changes it; next try{until}").into()
         }
-        Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => match &object.declared.standing {
-            Standing::Invalid { message, since } if object.declared.spec().is_some() => format!(
-                "the newest text of the manifest is refused since {since:.0}, the last good one stays in force: {message}"
-            ).into(),
-            Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}").into(),
-            Standing::Conflicting { message, .. } => message.to_string().into(),
-            Standing::Sound => reason.as_str().into(),
-        },
+        Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => {
+            refused(&object.declared, reason).into()
+        }
         Reason::Standby => "another replica leads, or the Lease cannot be renewed: nothing is sent".into(),
         Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),
         Reason::BeingWritten => {
@@ -283,5 +279,39 @@ fn message(
         Reason::TooManyChanges => format!(
             "edits cause more calls than the limit, so the {instead} is held: revert them, or commit an Approval"
         ).into(),
+    }
+}
+
+fn restarting(past: &Attempts, decision: Decision) -> &'static str {
+    match decision {
+        Decision::Act(_) => "a restart is due: the call is sent as soon as the budget allows",
+        _ if past.in_flight().is_some() || past.verifying().is_some() => {
+            "a restart was sent; waiting for a reading of a later start"
+        }
+        Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => {
+            "a restart is due: waiting for a reading of the app that is newer than it"
+        }
+    }
+}
+
+fn not_observed(observed: Observed, past: &Attempts, unreadable: bool) -> &'static str {
+    match (unreadable, observed) {
+        (true, _) => "the platform does not report whether the app is running: nothing is called",
+        (false, Observed::Running) if past.verifying().is_none() && past.because().is_none() => {
+            "a restart may be due, but the platform reports neither startedAt nor uptime: nothing is called"
+        }
+        (false, _) => "no fresh reading of the app yet: nothing is called before there is one",
+    }
+}
+
+/// The message of a manifest that is invalid or in conflict.
+fn refused(declared: &Declared, reason: Reason) -> String {
+    match &declared.standing {
+        Standing::Invalid { message, since } if declared.spec().is_some() => format!(
+            "the newest text of the manifest is refused since {since:.0}, the last good one stays in force: {message}"
+        ),
+        Standing::Invalid { message, since } => format!("refused since {since:.0}: {message}"),
+        Standing::Conflicting { message, .. } => message.to_string(),
+        Standing::Sound => reason.as_str().to_owned(),
     }
 }

@@ -24,6 +24,7 @@ impl Job {
         match self {
             Self::Act { action: Action::Stop, .. } => Endpoint::Stop,
             Self::Act { action: Action::Start, .. } => Endpoint::Start,
+            Self::Act { action: Action::Restart, .. } => Endpoint::Restart,
             Self::Read { .. } => Endpoint::Get,
             Self::Page { .. } => Endpoint::List,
             Self::Token => Endpoint::Me,

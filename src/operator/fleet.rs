@@ -30,6 +30,7 @@ use crate::reconcile::plan::{Entry, Subject, plan};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::redacted::Redacted;
+use crate::reconcile::restart::{self, Need as RestartNeed, ServerTime};
 use crate::reconcile::state::Action;
 use crate::reconcile::state::Desired;
 use crate::reconcile::state::Observed;
@@ -88,6 +89,8 @@ pub struct Fleet {
     texts: HashMap<AppName, Text>,
     /// How far the wall clock can be relied on.
     trust: Option<Trust>,
+    /// The server's time; absent before its first answer.
+    server: Option<ServerTime>,
     /// The memory of every object without an app.
     no_calls: Attempts,
     salt: u64,
@@ -104,6 +107,26 @@ impl Fleet {
         if self.trust.replace(trust) != Some(trust) {
             self.all_due(now);
         }
+    }
+
+    /// Sets the server's time, which decides whether a restart is due.
+    pub fn set_server_time(&mut self, server: Option<ServerTime>) {
+        self.server = server;
+    }
+
+    /// What `spec.restart` of an object requires.
+    pub fn restart_need(&self, object: &Object, wall: Timestamp) -> RestartNeed {
+        let known = object.app_id().and_then(|id| self.apps.get(id));
+        let needed = || {
+            let spec = object.declared.spec()?;
+            let (restart, known) = (spec.restart.as_ref()?, known?);
+            let reading = &known.sighting.as_ref()?.reading;
+            let Goal::Known(target) = self.goal(object, wall) else { return None };
+            let may_restart = target.desired == Desired::Running && !target.suspended;
+            (may_restart && known.observed() == Observed::Running)
+                .then(|| restart::need((restart, &spec.zone()), reading, known.past.restarted(), self.server, wall))
+        };
+        needed().unwrap_or(RestartNeed::Nothing)
     }
 
     /// The goal of an object at `wall`; while the clock is in doubt, the last one by a confirmed clock.
@@ -243,7 +266,10 @@ impl Fleet {
         let owner = known.owner.clone()?;
         let sighting = known.sighting.as_mut().filter(|last| last.requested_at <= requested_at)?;
         let object = self.objects.get(&owner)?;
-        if !matches!(object.decision, Some(Decision::Settled(_))) || object.observed != reading.observed {
+        if !matches!(object.decision, Some(Decision::Settled(_)))
+            || object.observed != reading.observed
+            || sighting.reading.restart_required != reading.restart_required
+        {
             return None;
         }
         *sighting = Sighting { reading: reading.clone(), requested_at, received_at: wall };
@@ -276,8 +302,7 @@ impl Fleet {
             Err(failure) => failure,
         };
         if failure.verdict == Verdict::NotFound && !setting.list_unreadable {
-            let missing = Reading { observed: Observed::Missing, status: None, online: None, taken_at: None };
-            return self.see(id, missing, requested_at, now, wall);
+            return self.see(id, Reading::new(Observed::Missing), requested_at, now, wall);
         }
         let (interval, pause) = (setting.interval, failure.limits.retry_after);
         let past = &mut self.known_or_new(id).past;
@@ -343,6 +368,9 @@ impl Fleet {
         let past = &mut self.known_or_new(id).past;
         match result {
             Ok(answered) => past.accepted(answered.value.date, setting.confirm_timeout, now),
+            Err(failure) if past.is_lost_restart(failure.verdict) => {
+                past.accepted(None, setting.confirm_timeout, now);
+            }
             Err(failure) => {
                 let accounts = failure.verdict == Verdict::Forbidden && setting.account_refused;
                 // Not this app's failure.
@@ -389,6 +417,7 @@ impl Fleet {
             let Goal::Known(target) = self.goal(object, wall) else { continue };
             // A clock in doubt changes no desired state.
             let in_doubt = target.timed && self.trust == Some(Trust::Doubtful);
+            let need = self.restart_need(object, wall);
             let Some(object) = self.objects.get_mut(name) else { continue };
             let desired = object.desired_before.filter(|_| in_doubt).unwrap_or(target.desired);
             let Some(id) = object.app_id().cloned() else { continue };
@@ -406,7 +435,12 @@ impl Fleet {
                 object.suspended_before = target.suspended;
             }
             let observed = known.observed();
-            let Some(turn) = known.past.note(desired, observed, now) else { continue };
+            let reading = known.sighting.as_ref().filter(|_| observed != Observed::Unknown).map(|seen| &seen.reading);
+            if reading.is_some_and(|reading| reading.restart_required == Some(false)) {
+                known.past.no_restart_required();
+            }
+            let running_since = reading.and_then(|reading| reading.running_since);
+            let Some(turn) = known.past.note(desired, observed, (running_since, need), now) else { continue };
             if let (Turn::Verified(_), Some(proof)) = (turn, known.sighting.clone()) {
                 known.past.verified_by(&proof);
             }
@@ -476,6 +510,7 @@ impl Fleet {
                 app_id: object.declared.spec().map(|spec| &spec.app_id),
                 goal: self.goal(object, wall),
                 observed: known.map_or(Observed::Unknown, |known| known.observed()),
+                need: self.restart_need(object, wall),
                 past: self.past(object),
                 text: self.text(name),
                 counts: (gates.stops_held || gates.starts_held) && self.counted_call(name, gates, wall).is_some(),
@@ -512,7 +547,8 @@ impl Fleet {
         };
         self.ready.set(&entry.name, &mut object.order, rank);
         let spec = object.declared.spec();
-        let change = spec.and_then(|spec| spec.next_change(wall)).map(|at| {
+        let changes = spec.map(|spec| [spec.next_change(wall), spec.next_restart(wall)]);
+        let change = changes.into_iter().flatten().flatten().min().map(|at| {
             let wait = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
             now + wait
         });
@@ -590,6 +626,7 @@ impl Fleet {
     }
 
     fn begin(&mut self, action: Action, name: &AppName, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
+        let need = self.objects.get(name).map(|object| self.restart_need(object, wall));
         let object = self.objects.get_mut(name)?;
         let edited_at = object.order.begin();
         object.is_edited = false;
@@ -598,7 +635,12 @@ impl Fleet {
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
         let basis = known.sighting.clone();
-        known.past.begin(action, basis.as_ref());
+        match (action, need) {
+            (Action::Restart, Some(RestartNeed::Restart(causes))) => known.past.begin_restart(causes, basis.as_ref()),
+            // Decided in the same turn of the loop, so this does not happen.
+            (Action::Restart, _) => return None,
+            (Action::Stop | Action::Start, _) => known.past.begin(action, basis.as_ref()),
+        }
         object.last_action = Some(Arc::new(LastAction {
             action: action.as_str().into(),
             at: wall,
@@ -786,7 +828,7 @@ mod tests {
     }
 
     fn reading(observed: Observed) -> Reading {
-        Reading { observed, status: None, online: None, taken_at: None }
+        Reading::new(observed)
     }
 
     fn declared(object: &str, app: &str, state: Desired, suspend: Option<Suspension>) -> Arc<Declared> {
@@ -800,7 +842,15 @@ mod tests {
         suspend: Option<Suspension>,
         override_: Option<Override>,
     ) -> Arc<Declared> {
-        let spec = Spec { app_id: id(app), state, policy: Some(Policy::Full), suspend, override_, schedule: None };
+        let spec = Spec {
+            app_id: id(app),
+            state,
+            policy: Some(Policy::Full),
+            suspend,
+            override_,
+            schedule: None,
+            restart: None,
+        };
         let (labels, annotations) = (Labels::default(), Labels::default());
         let valid = Valid { name: name(object), labels, annotations, spec };
         let place = Place { file: "x.yaml".into(), line: 1 };
@@ -918,6 +968,36 @@ mod tests {
         fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(3), wall(0));
         fleet.take_complete_list(&BTreeSet::new(), at(5));
         assert!(fleet.known(&id("a")).is_none(), "without a call in flight it is forgotten");
+    }
+
+    /// A restart without an answer counts as accepted: its effect is awaited, and it is not sent again.
+    #[test]
+    fn a_lost_restart_is_verified_and_not_repeated() {
+        // Due at 0 s; the app has been running since before.
+        let second = |second: i64| Some(wall(0) + jiff::SignedDuration::from_secs(second));
+        let mut fleet = Fleet::new(7);
+        fleet.set_server_time(Some(ServerTime { now: wall(0), trusted_from: second(-200).unwrap() }));
+        let restart = restart::Restart { requested_at: second(0), ..restart::Restart::default() };
+        let object = declared("a", "a", Desired::Running, None);
+        let mut valid = (**object.object.as_ref().unwrap()).clone();
+        valid.spec.restart = Some(Arc::new(restart));
+        let object = Declared { object: Some(valid.into()), ..(*object).clone() };
+        fleet.take_update(vec![object.into()], &[], false, Trigger::Start, at(0), wall(0));
+        let list = |fleet: &mut Fleet, since, now: u64| {
+            let (taken_at, running_since) = (second(i64::try_from(now).unwrap()), second(since));
+            let reading = Reading { taken_at, running_since, ..Reading::new(Observed::Running) };
+            let seen = Seen { id: id("a"), name: None, reading, memory_mb: None };
+            fleet.see_listed(&seen, at(now), at(now), wall(0));
+            decide(fleet, now, wall(0));
+            fleet.object(&name("a")).unwrap().decision.unwrap()
+        };
+        assert_eq!(list(&mut fleet, -100, 1), Decision::Act(Action::Restart));
+        assert_eq!(send(&mut fleet, 1), Some((name("a"), Action::Restart)));
+        fleet.take_answer(&name("a"), &id("a"), &Err(failure(Verdict::LostAnswer)), SETTING, at(2));
+        let decision = list(&mut fleet, -100, 3);
+        assert!(matches!(decision, Decision::Wait { reason: Reason::Restarting, .. }), "{decision:?}");
+        assert_eq!(list(&mut fleet, 2, 4), Decision::Settled(Reason::Settled));
+        assert_eq!(fleet.object(&name("a")).unwrap().last_action.as_ref().unwrap().result, "Verified");
     }
 
     #[test]

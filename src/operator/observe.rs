@@ -56,7 +56,7 @@ impl Observation {
 
     pub fn reading(&self, id: &AppId) -> Option<Reading> {
         if self.missing.contains(id) {
-            return Some(Reading { observed: Observed::Missing, status: None, online: None, taken_at: None });
+            return Some(Reading::new(Observed::Missing));
         }
         self.seen.iter().find(|seen| seen.id == *id).map(|seen| seen.reading.clone())
     }

@@ -45,6 +45,7 @@ pub fn call(
             let reason = match action {
                 Action::Stop => "Stopping",
                 Action::Start => "Starting",
+                Action::Restart => "Restarting",
             };
             info!(
                 app,
@@ -90,9 +91,10 @@ pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) 
     let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
     match turn {
         Turn::Verified(action) => {
-            let now = match action.aims_at() {
-                Desired::Stopped => "stopped",
-                Desired::Running => "started",
+            let now = match action {
+                Action::Stop => "stopped",
+                Action::Start => "started",
+                Action::Restart => "restarted",
             };
             info!(app, app_id, "app {now}");
         }
@@ -101,6 +103,9 @@ pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) 
         }
         Turn::NotEffective(Action::Start) => {
             warn!(app, app_id, reason = "StartNotEffective", retry_in, "start not effective");
+        }
+        Turn::NotEffective(Action::Restart) => {
+            warn!(app, app_id, reason = "RestartNotEffective", "restart not effective");
         }
         Turn::Contested(returns) => {
             warn!(app, app_id, reason = "Contested", returns, retry_in, "app keeps coming back");

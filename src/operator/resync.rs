@@ -352,7 +352,7 @@ mod tests {
 
     /// A page with the apps `ids`, out of `total`.
     fn page(ids: &[&str], total: u64) -> Page {
-        let reading = Reading { observed: Observed::Running, status: None, online: Some(true), taken_at: None };
+        let reading = Reading { online: Some(true), ..Reading::new(Observed::Running) };
         let seen = |id: &&str| Seen { id: id.parse().unwrap(), name: None, reading: reading.clone(), memory_mb: None };
         let pagination = Pagination { total_items: Some(total), ..Pagination::default() };
         Page { apps: ids.iter().map(seen).collect(), pagination: Some(pagination), ..Page::default() }

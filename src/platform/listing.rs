@@ -264,7 +264,7 @@ mod tests {
     use crate::platform::Pagination;
 
     fn page(ids: &[&str], total: Option<u64>, has_next: Option<bool>) -> Page {
-        let reading = Reading { observed: Observed::Running, status: None, online: Some(true), taken_at: None };
+        let reading = Reading { online: Some(true), ..Reading::new(Observed::Running) };
         let apps = ids
             .iter()
             .map(|id| Seen { id: id.parse().unwrap(), name: None, reading: reading.clone(), memory_mb: None })

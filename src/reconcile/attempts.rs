@@ -12,6 +12,7 @@ use super::moment::Moment;
 use super::outcome::Verdict;
 use super::reading::Reading;
 use super::reason::Reason;
+use super::restart::{Causes, Need};
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
@@ -45,6 +46,16 @@ struct LastCall {
     basis: Option<Timestamp>,
 }
 
+/// A call that was sent, and has no answer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InFlight {
+    action: Action,
+    /// Time of the metrics that caused it.
+    basis: Option<Timestamp>,
+    /// The causes of a restart.
+    causes: Causes,
+}
+
 /// A call that was accepted, or whose answer was lost, and whose effect is not visible yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verifying {
@@ -66,7 +77,9 @@ pub struct Attempts {
     held_until: Option<Moment>,
     /// Reason of the gate, if it is not a plain retry.
     because: Option<Reason>,
-    in_flight: Option<(Action, Option<Timestamp>)>,
+    in_flight: Option<InFlight>,
+    /// The causes for which a restart was sent that may have had an effect. They outlive edits.
+    restarted: Causes,
     last_call: Option<LastCall>,
     verifying: Option<Verifying>,
     read_at: Option<Moment>,
@@ -100,7 +113,7 @@ impl Attempts {
     }
 
     pub fn in_flight(&self) -> Option<Action> {
-        self.in_flight.map(|(action, _)| action)
+        self.in_flight.map(|call| call.action)
     }
 
     /// The accepted call whose effect is not visible yet.
@@ -159,7 +172,8 @@ impl Attempts {
         }
         match (sighting.reading.taken_at, call.date) {
             (Some(taken), Some(date)) if taken < date && sighting.requested_at < call.patience => {
-                let agrees = satisfies(observed, call.action.aims_at());
+                // An app is running before a restart and after it, so its state proves nothing.
+                let agrees = call.action != Action::Restart && satisfies(observed, call.action.aims_at());
                 let flipped = call.basis.is_some_and(|basis| taken >= basis);
                 if agrees && flipped { observed } else { Observed::Unknown }
             }
@@ -167,9 +181,29 @@ impl Attempts {
         }
     }
 
-    /// A call is sent now, because of `basis`.
+    /// The causes for which a restart was sent.
+    pub const fn restarted(&self) -> &Causes {
+        &self.restarted
+    }
+
+    /// The platform reports that no restart is required.
+    pub fn no_restart_required(&mut self) {
+        self.restarted.forget_required();
+    }
+
+    /// A stop or start is sent now, because of `basis`.
     pub fn begin(&mut self, action: Action, basis: Option<&Sighting>) {
-        self.in_flight = Some((action, basis.and_then(|sighting| sighting.reading.taken_at)));
+        self.begin_call(action, Causes::default(), basis);
+    }
+
+    /// A restart is sent now, for `causes`.
+    pub fn begin_restart(&mut self, causes: Causes, basis: Option<&Sighting>) {
+        self.begin_call(Action::Restart, causes, basis);
+    }
+
+    fn begin_call(&mut self, action: Action, causes: Causes, basis: Option<&Sighting>) {
+        let basis = basis.and_then(|sighting| sighting.reading.taken_at);
+        self.in_flight = Some(InFlight { action, basis, causes });
         self.settled_by_us = false;
         self.verifying = None;
         self.cancel_read();
@@ -190,9 +224,14 @@ impl Attempts {
             // Not this app's failure: the rate limiter gates all apps, and the next attempt is this one again.
             Verdict::RateLimited { .. } | Verdict::AccountBlocked => self.in_flight = None,
             Verdict::Retry | Verdict::Locked => {
-                let action = self.in_flight.take().map(|(action, _)| action);
+                let action = self.in_flight.take().map(|call| call.action).filter(|action| action.is_idempotent());
                 self.back_off(None, Duration::ZERO, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
+            }
+            // Refused, so without effect. A restart has no state in which the app may be already.
+            Verdict::LookAgain if self.in_flight() == Some(Action::Restart) => {
+                self.in_flight = None;
+                self.back_off(None, Duration::ZERO, now);
             }
             // It may have had an effect, or the app may already be in this state: read before it is repeated. Telemetry
             // lags, so a lost call waits longer.
@@ -263,13 +302,25 @@ impl Attempts {
         self.held_until.is_some_and(|until| now < until)
     }
 
+    /// Whether a restart that ended so may have had an effect. It counts as accepted: it is verified, and never sent again.
+    pub fn is_lost_restart(&self, verdict: Verdict) -> bool {
+        self.in_flight() == Some(Action::Restart) && matches!(verdict, Verdict::LostAnswer | Verdict::Unexpected)
+    }
+
     /// The call was abandoned without an answer (shutdown, a caught panic): its result is unknown.
     pub fn lost(&mut self, now: Moment) {
         self.failed(Verdict::LostAnswer, Duration::ZERO, now);
     }
 
-    /// Applies a reading or the passing of time. `observed` is the result of [`Attempts::trusted`].
-    pub fn note(&mut self, desired: Desired, observed: Observed, now: Moment) -> Option<Turn> {
+    /// Applies a reading or the passing of time. `observed` is the result of [`Attempts::trusted`]; `running_since` is that
+    /// of the same reading, and `need` what it says about `spec.restart`.
+    pub fn note(
+        &mut self,
+        desired: Desired,
+        observed: Observed,
+        (running_since, need): (Option<Timestamp>, Need),
+        now: Moment,
+    ) -> Option<Turn> {
         self.held_until = self.held_until.filter(|until| now < *until);
         if observed != Observed::Unknown {
             self.verifying = self.verifying.filter(|call| call.action.aims_at() == desired);
@@ -279,8 +330,18 @@ impl Attempts {
             if self.verifying.is_none_or(|call| !call.accepted && !lost) {
                 self.cancel_read();
             }
+            let is_restarting = self.verifying() == Some(Action::Restart);
             if satisfies(observed, desired) {
-                return self.agreed(desired);
+                match need {
+                    _ if is_restarting && self.restarted.are_met_by(running_since) => return self.agreed(desired),
+                    // The app was running all the time, as far as this reading shows.
+                    _ if is_restarting => {}
+                    // A restart is still to be sent, after the backoff of its failures.
+                    Need::Restart(_) | Need::NewerReading if self.verifying.is_none() => return None,
+                    Need::Restart(_) | Need::NewerReading | Need::Nothing | Need::RunningSince | Need::NotEffective => {
+                        return self.agreed(desired);
+                    }
+                }
             }
             if self.settled_by_us && matches!(observed, Observed::Running | Observed::Stopped) {
                 return self.came_back(now);
@@ -298,11 +359,12 @@ impl Attempts {
         }
         self.verifying = None;
         self.cancel_read();
-        let reason = match verifying.action {
-            Action::Stop => Reason::StopNotEffective,
-            Action::Start => Reason::StartNotEffective,
-        };
-        self.back_off(Some(reason), Duration::ZERO, now);
+        match verifying.action {
+            Action::Stop => self.back_off(Some(Reason::StopNotEffective), Duration::ZERO, now),
+            Action::Start => self.back_off(Some(Reason::StartNotEffective), Duration::ZERO, now),
+            // It is not sent again for the same cause, so there is nothing to wait for.
+            Action::Restart => self.forget_failures(),
+        }
         Some(Turn::NotEffective(verifying.action))
     }
 
@@ -359,7 +421,10 @@ impl Attempts {
     }
 
     fn end_call(&mut self, date: Option<Timestamp>, patience: Moment, now: Moment) -> Option<Action> {
-        let (action, basis) = self.in_flight.take()?;
+        let InFlight { action, basis, causes } = self.in_flight.take()?;
+        if action == Action::Restart {
+            self.restarted = causes;
+        }
         self.last_call = Some(LastCall { action, ended_at: now, date, patience, basis });
         Some(action)
     }
@@ -423,8 +488,12 @@ pub const fn satisfies(observed: Observed, desired: Desired) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::tz::TimeZone;
 
+    use super::*;
+    use crate::reconcile::restart::{Restart, ServerTime, need};
+
+    const NO_RESTART: (Option<Timestamp>, Need) = (None, Need::Nothing);
     const INTERVAL: Duration = Duration::from_secs(60);
 
     fn at(seconds: u64) -> Moment {
@@ -433,7 +502,7 @@ mod tests {
 
     fn sighting(observed: Observed, requested_at: u64, taken_at: Option<i64>) -> Sighting {
         let taken_at = taken_at.map(|seconds| Timestamp::from_second(seconds).unwrap());
-        let reading = Reading { observed, status: None, online: None, taken_at };
+        let reading = Reading { taken_at, ..Reading::new(observed) };
         Sighting { reading, requested_at: at(requested_at), received_at: Timestamp::UNIX_EPOCH }
     }
 
@@ -463,6 +532,88 @@ mod tests {
         }
     }
 
+    /// The causes of a restart of an app that has been running since 0, and what a reading says: when the app was started.
+    fn causes() -> Causes {
+        let restart = Restart { when_required: true, ..Restart::default() };
+        let server = ServerTime { now: second(90), trusted_from: second(0) };
+        let (zone, none) = (TimeZone::UTC, Causes::default());
+        let need = need((&restart, &zone), &running_since(0), &none, Some(server), second(90));
+        let Need::Restart(causes) = need else { panic!("{need:?}") };
+        causes
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn running_since(since: i64) -> Reading {
+        let (taken_at, running_since) = (Some(second(90)), Some(second(since)));
+        Reading { taken_at, running_since, restart_required: Some(true), ..Reading::new(Observed::Running) }
+    }
+
+    /// A restart is in flight since 10 s.
+    fn restarting() -> Attempts {
+        let mut past = Attempts::new(7);
+        past.begin_restart(causes(), Some(&sighting(Observed::Running, 9, Some(90))));
+        past
+    }
+
+    #[test]
+    fn a_restart_is_verified_only_by_a_later_start_of_the_app() {
+        let confirm = Duration::from_secs(120);
+        let old = (Some(second(0)), Need::NotEffective);
+        let mut past = restarting();
+        past.accepted(Some(second(100)), confirm, at(10));
+        // The app was running before the call, so a reading from before it proves nothing.
+        assert_eq!(past.trusted(Some(&sighting(Observed::Running, 11, Some(95)))), Observed::Unknown);
+        assert_eq!(past.note(Desired::Running, Observed::Running, old, at(20)), None);
+        assert_eq!(past.verifying(), Some(Action::Restart), "a reading without effect does not end the verification");
+        assert_eq!(past.note(Desired::Running, Observed::Stopped, (None, Need::Nothing), at(21)), None);
+        assert_eq!(past.verifying(), Some(Action::Restart), "it is down for a moment");
+        let new = (Some(second(101)), Need::Nothing);
+        let turn = past.note(Desired::Running, Observed::Running, new, at(30));
+        assert_eq!((turn, past.verifying()), (Some(Turn::Verified(Action::Restart)), None));
+
+        let mut past = restarting();
+        past.accepted(Some(second(100)), confirm, at(10));
+        let turn = past.note(Desired::Running, Observed::Running, old, at(130));
+        assert_eq!((turn, past.gate(at(130))), (Some(Turn::NotEffective(Action::Restart)), None));
+        assert_eq!(*past.restarted(), causes(), "it is not sent again for the same causes");
+    }
+
+    #[test]
+    fn a_restart_that_may_have_had_an_effect_is_never_sent_again() {
+        use Verdict as V;
+        let verdicts = [
+            (V::LostAnswer, true),
+            (V::Unexpected, true),
+            (V::LookAgain, false),
+            (V::Retry, false),
+            (V::Locked, false),
+            (V::Forbidden, false),
+            (V::NotFound, false),
+            (V::RateLimited { after: None }, false),
+            (V::AccountBlocked, false),
+        ];
+        for (verdict, may_have_had_effect) in verdicts {
+            let mut past = restarting();
+            assert_eq!(past.is_lost_restart(verdict), may_have_had_effect, "{verdict:?}");
+            if may_have_had_effect {
+                continue;
+            }
+            past.failed(verdict, INTERVAL, at(10));
+            assert_eq!((past.restarted(), past.verifying), (&Causes::default(), None), "{verdict:?}");
+            // Its failures stay: the app is running as declared all the time.
+            let gate = past.gate(at(10));
+            let pending = (Some(second(0)), Need::Restart(causes()));
+            past.note(Desired::Running, Observed::Running, pending, at(10));
+            assert_eq!(past.gate(at(10)), gate, "{verdict:?}");
+        }
+        let mut stop = Attempts::new(7);
+        stop.begin(Action::Stop, None);
+        assert!(!stop.is_lost_restart(V::LostAnswer));
+    }
+
     #[test]
     fn a_lost_stop_is_read_and_not_repeated_before_its_effect_had_time() {
         let mut past = Attempts::new(7);
@@ -470,17 +621,20 @@ mod tests {
         past.failed(Verdict::LostAnswer, INTERVAL, at(10));
         // The answer to an earlier question proves nothing, and the read stays pending.
         let before = past.trusted(Some(&sighting(Observed::Running, 9, None)));
-        assert_eq!((before, past.note(Desired::Stopped, before, at(10))), (Observed::Unknown, None));
+        assert_eq!((before, past.note(Desired::Stopped, before, NO_RESTART, at(10))), (Observed::Unknown, None));
         assert_eq!(past.read_at(), Some(at(10)));
         past.read_sent(at(10));
         // It still runs: reads go on until the stop may be repeated.
         let after = past.trusted(Some(&sighting(Observed::Running, 11, None)));
-        assert_eq!((after, past.note(Desired::Stopped, after, at(11))), (Observed::Running, None));
+        assert_eq!((after, past.note(Desired::Stopped, after, NO_RESTART, at(11))), (Observed::Running, None));
         assert_eq!((past.read_at(), past.gate(at(14)).is_some(), past.gate(at(15))), (Some(at(12)), true, None));
-        assert_eq!(past.note(Desired::Stopped, Observed::Running, at(15)), None);
+        assert_eq!(past.note(Desired::Stopped, Observed::Running, NO_RESTART, at(15)), None);
         assert_eq!(past.read_at(), None, "now the call itself is due");
         // It had an effect after all.
-        assert_eq!(past.note(Desired::Stopped, Observed::Stopped, at(16)), Some(Turn::Verified(Action::Stop)));
+        assert_eq!(
+            past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, at(16)),
+            Some(Turn::Verified(Action::Stop))
+        );
         assert_eq!((past.next_attempt(), past.read_at(), past.gate(at(16))), (1, None, None));
     }
 
@@ -517,8 +671,8 @@ mod tests {
             (past.verifying(), past.wake_at(), past.read_at()),
             (Some(Action::Start), Some(at(120)), Some(at(2)))
         );
-        assert_eq!(past.note(Desired::Running, Observed::Stopped, at(119)), None);
-        let turn = past.note(Desired::Running, Observed::Stopped, at(120));
+        assert_eq!(past.note(Desired::Running, Observed::Stopped, NO_RESTART, at(119)), None);
+        let turn = past.note(Desired::Running, Observed::Stopped, NO_RESTART, at(120));
         assert_eq!((turn, past.because()), (Some(Turn::NotEffective(Action::Start)), Some(Reason::StartNotEffective)));
         assert_eq!((past.verifying(), past.read_at(), past.next_attempt()), (None, None, 2));
     }
@@ -529,8 +683,8 @@ mod tests {
         let round = |past: &mut Attempts, now: u64| {
             past.begin(Action::Stop, None);
             past.accepted(None, Duration::from_secs(120), at(now));
-            past.note(Desired::Stopped, Observed::Stopped, at(now + 1));
-            past.note(Desired::Stopped, Observed::Running, at(now + 2))
+            past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, at(now + 1));
+            past.note(Desired::Stopped, Observed::Running, NO_RESTART, at(now + 2))
         };
         // The first of them is an hour old when the third follows.
         assert_eq!(round(&mut past, 0), None);

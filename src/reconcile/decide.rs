@@ -1,4 +1,4 @@
-//! Decision for one app: (goal, observed, attempts, gates, now) -> Decision.
+//! Decision for one app: (goal, observed, need of a restart, attempts, gates, now) -> Decision.
 //!
 //! First the table of desired and observed, then the gates in the order of docs/how-it-decides.md. An unknown state
 //! never leads to a call.
@@ -7,6 +7,7 @@ use super::attempts::Attempts;
 use super::desired::{Declared, Policy, Standing, Target};
 use super::moment::Moment;
 use super::reason::Reason;
+use super::restart::Need;
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
@@ -87,6 +88,8 @@ impl Gates {
         match action {
             Action::Stop => self.stops_held,
             Action::Start => self.starts_held,
+            // A restart changes no state for long.
+            Action::Restart => false,
         }
     }
 
@@ -130,13 +133,14 @@ impl Decision {
         match self {
             Self::Settled(reason) | Self::Stalled(reason) => reason,
             Self::Wait { reason, .. } | Self::Held { reason, .. } => reason,
-            Self::Act(_) => Reason::Drifted,
+            Self::Act(Action::Restart) => Reason::Restarting,
+            Self::Act(Action::Stop | Action::Start) => Reason::Drifted,
         }
     }
 }
 
-/// Decides for one app.
-pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+/// Decides for one app. `need`: what `spec.restart` requires, if the app is running as declared.
+pub fn decide(goal: Goal, observed: Observed, need: Need, past: &Attempts, gates: Gates, now: Moment) -> Decision {
     let target = match goal {
         Goal::Known(target) => target,
         Goal::Unknown(reason) => return Decision::Stalled(reason),
@@ -154,9 +158,8 @@ pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now
         {
             return Decision::Wait { reason: Reason::ClockDoubtful, until: None };
         }
-        (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) => {
-            return Decision::Settled(Reason::Settled);
-        }
+        (Desired::Stopped, Observed::Stopped) => return Decision::Settled(Reason::Settled),
+        (Desired::Running, Observed::Running) => return restart(need, target, past, gates, now),
         (Desired::Stopped, Observed::Suspended) => return Decision::Settled(Reason::SuspendedByPlatform),
         // The manifest says hands off, so no person has to do anything about it.
         (Desired::Running, Observed::Suspended) if target.suspended => Action::Start,
@@ -168,6 +171,23 @@ pub fn decide(goal: Goal, observed: Observed, past: &Attempts, gates: Gates, now
         (Desired::Running, Observed::Stopped) => Action::Start,
     };
     gate(action, target, past, gates, now)
+}
+
+/// Decision for an app that is running as declared: `spec.restart` may require a restart.
+fn restart(need: Need, target: Target, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+    match need {
+        // A restart that was sent for another cause goes on.
+        _ if past.verifying() == Some(Action::Restart) => under_way(Action::Restart, past.read_at()),
+        Need::Nothing => Decision::Settled(Reason::Settled),
+        Need::NewerReading => Decision::Wait { reason: Reason::Restarting, until: None },
+        Need::RunningSince => Decision::Wait { reason: Reason::NotObserved, until: None },
+        Need::NotEffective => Decision::Stalled(Reason::RestartNotEffective),
+        Need::Restart(causes) => {
+            // The moments of `spec.restart` depend on the time as windows do.
+            let target = Target { timed: target.timed || causes.are_timed(), ..target };
+            gate(Action::Restart, target, past, gates, now)
+        }
+    }
 }
 
 /// Decision for an app whose state is unknown: the reason to wait.
@@ -207,9 +227,9 @@ fn gate(action: Action, target: Target, past: &Attempts, gates: Gates, now: Mome
     if gates.holds(action) {
         return Decision::Held { reason: Reason::TooManyChanges, instead_of: action };
     }
-    if past.verifying() == Some(action) {
+    if past.verifying().is_some_and(|verifying| verifying.aims_at() == action.aims_at()) {
         // Accepted and not yet visible: telemetry lags.
-        return under_way(action, past.read_at());
+        return under_way(past.verifying().unwrap_or(action), past.read_at());
     }
     if let Some(held) = gates.account() {
         return held;
@@ -227,6 +247,7 @@ fn under_way(action: Action, until: Option<Moment>) -> Decision {
     let reason = match action {
         Action::Stop => Reason::Stopping,
         Action::Start => Reason::Starting,
+        Action::Restart => Reason::Restarting,
     };
     Decision::Wait { reason, until }
 }
@@ -255,6 +276,7 @@ mod tests {
     use crate::reconcile::outcome::Verdict;
     use crate::reconcile::reading::Reading;
 
+    const NO_RESTART: (Option<jiff::Timestamp>, Need) = (None, Need::Nothing);
     const NOW: Moment = Moment::from_secs(1_000);
     const CONFIRM: Duration = Duration::from_mins(2);
     const INTERVAL: Duration = Duration::from_mins(1);
@@ -293,7 +315,7 @@ mod tests {
         accepted.begin(Action::Stop, None);
         accepted.accepted(None, CONFIRM, NOW);
         let mut overdue = accepted.clone();
-        overdue.note(Desired::Stopped, Observed::Running, NOW + CONFIRM);
+        overdue.note(Desired::Stopped, Observed::Running, NO_RESTART, NOW + CONFIRM);
 
         let open = Gates::OPEN;
         let rows: Vec<(&str, Target, &Attempts, Gates)> = [Desired::Stopped, Desired::Running]
@@ -369,12 +391,12 @@ mod tests {
             writeln!(page, "{}{comma}{name}", target.desired).unwrap();
             for observed in Observed::ALL {
                 let now = if past == &overdue { NOW + CONFIRM } else { NOW };
-                let decision = decide(Goal::Known(target), observed, past, gates, now);
+                let decision = decide(Goal::Known(target), observed, Need::Nothing, past, gates, now);
                 writeln!(page, "    {observed:9} -> {}", word(decision)).unwrap();
             }
         }
         for reason in [Reason::DuplicateAppId, Reason::DuplicateName, Reason::InvalidManifest] {
-            let decision = decide(Goal::Unknown(reason), Observed::Running, &fresh, open, NOW);
+            let decision = decide(Goal::Unknown(reason), Observed::Running, Need::Nothing, &fresh, open, NOW);
             writeln!(page, "manifest in error: {reason}\n    Running   -> {}", word(decision)).unwrap();
         }
         insta::assert_snapshot!("matrix", page);
@@ -382,7 +404,7 @@ mod tests {
 
     fn sighting(observed: Observed, taken: Option<&str>, requested_at: Moment) -> Sighting {
         let taken_at = taken.map(|time| format!("2026-11-24T{time}Z").parse().unwrap());
-        let reading = Reading { observed, status: None, online: None, taken_at };
+        let reading = Reading { taken_at, ..Reading::new(observed) };
         Sighting { reading, requested_at, received_at: "2026-11-24T12:00:00Z".parse().unwrap() }
     }
 
@@ -419,7 +441,7 @@ mod tests {
         past.accepted(Some("2026-11-24T12:00:10Z".parse().unwrap()), CONFIRM, NOW);
         assert_eq!(past.trusted(Some(&frozen(NOW + INTERVAL))), Observed::Unknown);
         let late = NOW + CONFIRM;
-        let turn = past.note(Desired::Running, past.trusted(Some(&frozen(late))), late);
+        let turn = past.note(Desired::Running, past.trusted(Some(&frozen(late))), NO_RESTART, late);
         assert_eq!(turn, Some(Turn::NotEffective(Action::Start)));
         assert_eq!(past.trusted(Some(&frozen(late))), Observed::Stopped, "so it is started again on backoff");
     }
@@ -441,13 +463,16 @@ mod tests {
         let mut past = Attempts::new(7);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, NOW);
-        assert_eq!(past.note(Desired::Stopped, Observed::Running, NOW + INTERVAL), None);
+        assert_eq!(past.note(Desired::Stopped, Observed::Running, NO_RESTART, NOW + INTERVAL), None);
         let late = NOW + CONFIRM;
-        assert_eq!(past.note(Desired::Stopped, Observed::Running, late), Some(Turn::NotEffective(Action::Stop)));
+        assert_eq!(
+            past.note(Desired::Stopped, Observed::Running, NO_RESTART, late),
+            Some(Turn::NotEffective(Action::Stop))
+        );
         let (reason, until) = past.gate(late).unwrap();
         assert_eq!(reason, Reason::StopNotEffective);
         assert_eq!(
-            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
+            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, Need::Nothing, &past, Gates::OPEN, until),
             Decision::Act(Action::Stop)
         );
         assert_eq!(past.next_attempt(), 2);
@@ -463,12 +488,19 @@ mod tests {
         assert_eq!(past.read_at(), Some(lost));
         let long_after = lost + CONFIRM;
         let ask = |past: &Attempts, sighting: &Sighting| {
-            decide(Goal::Known(target(Desired::Stopped)), past.trusted(Some(sighting)), past, Gates::OPEN, long_after)
+            decide(
+                Goal::Known(target(Desired::Stopped)),
+                past.trusted(Some(sighting)),
+                Need::Nothing,
+                past,
+                Gates::OPEN,
+                long_after,
+            )
         };
         assert!(matches!(ask(&past, &before), Decision::Wait { .. }), "the old reading does not justify a repeat");
         past.read_sent(lost);
         let after = sighting(Observed::Running, None, lost);
-        past.note(Desired::Stopped, past.trusted(Some(&after)), long_after);
+        past.note(Desired::Stopped, past.trusted(Some(&after)), NO_RESTART, long_after);
         assert_eq!(ask(&past, &after), Decision::Act(Action::Stop));
         assert_eq!(past.read_at(), None, "one read was enough");
     }
@@ -481,13 +513,17 @@ mod tests {
             past.begin(Action::Stop, None);
             past.failed(Verdict::Retry, INTERVAL, now);
             now = past.gate(now).unwrap().1;
-            assert_eq!(past.note(Desired::Stopped, Observed::Running, now), None, "a reading is no success");
+            assert_eq!(
+                past.note(Desired::Stopped, Observed::Running, NO_RESTART, now),
+                None,
+                "a reading is no success"
+            );
         }
         assert_eq!(past.next_attempt(), 7);
         past.begin(Action::Stop, None);
         past.accepted(None, CONFIRM, now);
         assert_eq!(past.next_attempt(), 7, "accepted is no success either");
-        past.note(Desired::Stopped, Observed::Stopped, now);
+        past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, now);
         assert_eq!((past.next_attempt(), past.gate(now)), (1, None));
     }
 
@@ -498,8 +534,9 @@ mod tests {
         past.accepted(None, CONFIRM, NOW);
         past.target_changed(Desired::Running, NOW);
         assert_eq!(past.read_at(), Some(NOW), "the effect of the stop is read first");
-        past.note(Desired::Running, Observed::Stopped, NOW);
-        let decision = decide(Goal::Known(target(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
+        past.note(Desired::Running, Observed::Stopped, NO_RESTART, NOW);
+        let decision =
+            decide(Goal::Known(target(Desired::Running)), Observed::Stopped, Need::Nothing, &past, Gates::OPEN, NOW);
         assert_eq!(decision, Decision::Act(Action::Start));
 
         // The same when the edit comes while the stop is still on the wire.
@@ -507,8 +544,9 @@ mod tests {
         past.begin(Action::Stop, None);
         past.target_changed(Desired::Running, NOW);
         past.accepted(None, CONFIRM, NOW);
-        past.note(Desired::Running, Observed::Stopped, NOW);
-        let decision = decide(Goal::Known(target(Desired::Running)), Observed::Stopped, &past, Gates::OPEN, NOW);
+        past.note(Desired::Running, Observed::Stopped, NO_RESTART, NOW);
+        let decision =
+            decide(Goal::Known(target(Desired::Running)), Observed::Stopped, Need::Nothing, &past, Gates::OPEN, NOW);
         assert_eq!(decision, Decision::Act(Action::Start));
     }
 
@@ -522,13 +560,13 @@ mod tests {
         assert!(past.read_is_urgent());
         // This reading was older than the stop.
         past.read_sent(NOW);
-        past.note(Desired::Running, Observed::Unknown, NOW);
+        past.note(Desired::Running, Observed::Unknown, NO_RESTART, NOW);
         assert!(!past.read_is_urgent());
         for desired in [Desired::Stopped, Desired::Running, Desired::Stopped] {
             past.target_changed(desired, NOW);
             assert!(past.read_at().is_some(), "only a read shows the effect of the stop");
         }
-        past.note(Desired::Stopped, Observed::Stopped, NOW);
+        past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, NOW);
         assert_eq!((past.read_at(), past.read_is_urgent()), (None, false));
     }
 
@@ -540,15 +578,18 @@ mod tests {
         for _ in 0..4 {
             past.begin(Action::Stop, None);
             past.accepted(None, CONFIRM, now);
-            assert_eq!(past.note(Desired::Stopped, Observed::Stopped, now), Some(Turn::Verified(Action::Stop)));
+            assert_eq!(
+                past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, now),
+                Some(Turn::Verified(Action::Stop))
+            );
             now = now + INTERVAL;
-            turns.push(past.note(Desired::Stopped, Observed::Running, now));
+            turns.push(past.note(Desired::Stopped, Observed::Running, NO_RESTART, now));
         }
         assert_eq!(turns, [None, None, Some(Turn::Contested(3)), Some(Turn::Contested(4))]);
         let (reason, until) = past.gate(now).unwrap();
         assert_eq!(reason, Reason::Contested);
         assert_eq!(
-            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, &past, Gates::OPEN, until),
+            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, Need::Nothing, &past, Gates::OPEN, until),
             Decision::Act(Action::Stop)
         );
     }
@@ -567,7 +608,7 @@ mod tests {
                     4 => past.failed(Verdict::Retry, INTERVAL, now),
                     5 => past.target_changed(Desired::Running, now),
                     6 => past.request_read(now),
-                    _ => drop(past.note(Desired::Stopped, Observed::Running, now)),
+                    _ => drop(past.note(Desired::Stopped, Observed::Running, NO_RESTART, now)),
                 }
             }
             past
@@ -579,7 +620,7 @@ mod tests {
         fn an_unknown_state_never_causes_a_call(past in any_attempts(), running: bool, at in 0..1_000_u64, incomplete: bool) {
             let desired = if running { Desired::Running } else { Desired::Stopped };
             let gates = Gates { list_incomplete: incomplete, ..Gates::OPEN };
-            let decision = decide(Goal::Known(target(desired)), Observed::Unknown, &past, gates, Moment::from_secs(at));
+            let decision = decide(Goal::Known(target(desired)), Observed::Unknown, Need::Nothing, &past, gates, Moment::from_secs(at));
             prop_assert!(!matches!(decision, Decision::Act(_)));
         }
 
@@ -587,7 +628,7 @@ mod tests {
         fn only_a_running_app_is_stopped_and_only_if_declared(past in any_attempts(), index in 0..6_usize, at in 0..1_000_u64) {
             for desired in [Desired::Running, Desired::Stopped] {
                 let observed = Observed::ALL[index];
-                let decision = decide(Goal::Known(target(desired)), observed, &past, Gates::OPEN, Moment::from_secs(at));
+                let decision = decide(Goal::Known(target(desired)), observed, Need::Nothing, &past, Gates::OPEN, Moment::from_secs(at));
                 if decision == Decision::Act(Action::Stop) {
                     prop_assert_eq!((desired, observed), (Desired::Stopped, Observed::Running));
                     prop_assert_eq!(past.in_flight(), None);

@@ -6,12 +6,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::app::{AppId, AppName};
 use super::labels::Labels;
 use super::reason::Reason;
+use super::restart::Restart;
 use super::schedule::{Schedule, Shared};
 use super::state::Desired;
 
@@ -93,6 +95,7 @@ pub struct Spec {
     pub policy: Option<Policy>,
     pub suspend: Option<Suspension>,
     pub schedule: Option<Arc<Schedule>>,
+    pub restart: Option<Arc<Restart>>,
 }
 
 /// Part of a manifest that sets the desired state.
@@ -159,6 +162,16 @@ impl Spec {
         let over = self.override_.as_ref().map(|over| over.until);
         let window = self.schedule.as_ref().and_then(|schedule| schedule.next_boundary(wall));
         [suspension, over, window].into_iter().flatten().filter(|at| *at > wall).min()
+    }
+
+    /// The zone of the schedule, otherwise UTC.
+    pub fn zone(&self) -> TimeZone {
+        self.schedule.as_ref().map_or(TimeZone::UTC, |schedule| schedule.zone.clone())
+    }
+
+    /// The next moment after `wall` at which a restart is due.
+    pub fn next_restart(&self, wall: Timestamp) -> Option<Timestamp> {
+        self.restart.as_ref()?.next_due(&self.zone(), wall)
     }
 
     /// The next real change of the target after `wall`: windows may begin and end without one.
@@ -315,6 +328,7 @@ mod tests {
             policy: None,
             suspend: until.map(|until| Suspension { reason: None, until: Some(at(until)) }),
             schedule: Some(Arc::new(Schedule::new("UTC", windows).unwrap())),
+            restart: None,
         }
     }
 

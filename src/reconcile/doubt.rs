@@ -57,11 +57,13 @@ pub struct Doubt {
     set: bool,
     /// Lead of the clock over the server's.
     ahead: Option<SignedDuration>,
+    /// The first and the last `Date` of the server; our own time where it sends none.
+    dates: Option<(Timestamp, Timestamp)>,
 }
 
 impl Doubt {
     pub const fn new(trusted: bool) -> Self {
-        Self { trusted, differed: 0, confirmed: false, set: false, ahead: None }
+        Self { trusted, differed: 0, confirmed: false, set: false, ahead: None, dates: None }
     }
 
     /// Compares with an answer to a request that was sent at `sent` and answered at `received`, both by our clock.
@@ -73,10 +75,14 @@ impl Doubt {
                 if self.differed == 0 {
                     (self.confirmed, self.set) = (true, false);
                 }
+                if self.ahead.is_none() {
+                    self.note_date(received);
+                }
                 return None;
             }
             ServerClock::At(date) => date,
         };
+        self.note_date(date);
         // A slow answer was dated at some time between the two.
         let ahead = if date < sent { sent.duration_since(date) } else { received.min(date).duration_since(date) };
         self.ahead = Some(ahead);
@@ -87,6 +93,15 @@ impl Doubt {
         }
         (self.differed, self.confirmed, self.set) = (0, true, false);
         was.then_some(Shift::Agrees)
+    }
+
+    fn note_date(&mut self, date: Timestamp) {
+        self.dates = Some((self.dates.map_or(date, |(first, _)| first), date));
+    }
+
+    /// The first and the last time of the server that its answers showed.
+    pub const fn dates(&self) -> Option<(Timestamp, Timestamp)> {
+        self.dates
     }
 
     /// The wall clock was set forward by this, or the machine slept that long.

@@ -191,7 +191,15 @@ mod tests {
     }
 
     fn spec(state: Desired) -> Spec {
-        Spec { app_id: "a".parse().unwrap(), state, override_: None, policy: None, suspend: None, schedule: None }
+        Spec {
+            app_id: "a".parse().unwrap(),
+            state,
+            override_: None,
+            policy: None,
+            suspend: None,
+            schedule: None,
+            restart: None,
+        }
     }
 
     /// Running, and Stopped each night from 22:00 to 06:00 in a zone.

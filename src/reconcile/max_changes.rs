@@ -80,6 +80,7 @@ impl Limits {
         match action {
             Action::Stop => self.stops,
             Action::Start => self.starts,
+            Action::Restart => None,
         }
     }
 
@@ -279,14 +280,15 @@ impl Counted {
     fn of(&self, action: Action) -> &Waiting {
         match action {
             Action::Stop => &self.stops,
-            Action::Start => &self.starts,
+            // An app that is restarted is running, so it needs no start.
+            Action::Start | Action::Restart => &self.starts,
         }
     }
 
     fn of_mut(&mut self, action: Action) -> &mut Waiting {
         match action {
             Action::Stop => &mut self.stops,
-            Action::Start => &mut self.starts,
+            Action::Start | Action::Restart => &mut self.starts,
         }
     }
 
@@ -357,7 +359,15 @@ mod tests {
     }
 
     fn spec(id: &str, state: Desired) -> Spec {
-        Spec { app_id: id.parse().unwrap(), state, override_: None, policy: None, suspend: None, schedule: None }
+        Spec {
+            app_id: id.parse().unwrap(),
+            state,
+            override_: None,
+            policy: None,
+            suspend: None,
+            schedule: None,
+            restart: None,
+        }
     }
 
     /// Running, with a window of Stopped.

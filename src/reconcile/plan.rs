@@ -1,7 +1,7 @@
 //! Plan for all apps: their decisions, in the order of execution.
 //!
-//! `plan` prints exactly what `run` does. Stops come first, since they free memory; then starts, each by name. After
-//! success the next plan is empty.
+//! `plan` prints exactly what `run` does. Stops come first, since they free memory; then starts, then restarts,
+//! each by name. After success the next plan is empty.
 
 use super::app::{AppId, AppName};
 use super::attempts::Attempts;
@@ -9,6 +9,7 @@ use super::decide::{Decision, Gates, Goal, decide};
 use super::desired::Text;
 use super::moment::Moment;
 use super::reason::Reason;
+use super::restart::Need;
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
@@ -22,6 +23,8 @@ pub struct Subject<'a> {
     pub goal: Goal,
     /// The trusted part of the last reading.
     pub observed: Observed,
+    /// What `spec.restart` requires.
+    pub need: Need,
     pub past: &'a Attempts,
     pub text: Text,
     /// Whether its call counts for the limit of changes.
@@ -42,7 +45,7 @@ pub struct Entry {
 /// Decisions for all apps, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Stops, then starts, then the rest; each by name.
+    /// Stops, then starts, then restarts, then the rest; each by name.
     pub entries: Vec<Entry>,
 }
 
@@ -74,7 +77,7 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
                 subject.observed
             },
             decision: held(
-                decide(subject.goal, subject.observed, subject.past, gates_of(&subject, gates), now),
+                decide(subject.goal, subject.observed, subject.need, subject.past, gates_of(&subject, gates), now),
                 subject.text,
             ),
         })
@@ -104,7 +107,8 @@ fn rank(decision: Decision) -> u8 {
     match decision {
         Decision::Act(Action::Stop) => 0,
         Decision::Act(Action::Start) => 1,
-        Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => 2,
+        Decision::Act(Action::Restart) => 2,
+        Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => 3,
     }
 }
 
@@ -122,6 +126,7 @@ mod tests {
             app_id: None,
             goal: Goal::Known(*target),
             observed: *observed,
+            need: Need::Nothing,
             past: &past,
             text: Text::Stable,
             counts: true,
@@ -140,7 +145,8 @@ mod tests {
             policy: Policy::Full,
         };
         let goal = Goal::Known(target);
-        let subject = Subject { name: &name, app_id: None, goal, observed, past: &past, text, counts: true };
+        let subject =
+            Subject { name: &name, app_id: None, goal, observed, need: Need::Nothing, past: &past, text, counts: true };
         plan([subject], gates, Moment::START).entries.remove(0)
     }
 

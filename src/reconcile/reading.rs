@@ -18,4 +18,15 @@ pub struct Reading {
     pub online: Option<bool>,
     /// Time of the metrics, by the server's clock; absent with null metrics.
     pub taken_at: Option<Timestamp>,
+    /// When the app was started, by the server's clock: `startedAt`, otherwise the time of the metrics less `uptime`.
+    pub running_since: Option<Timestamp>,
+    /// The server's `restartRequired`.
+    pub restart_required: Option<bool>,
+}
+
+impl Reading {
+    /// A reading of a state and nothing else.
+    pub const fn new(observed: Observed) -> Self {
+        Self { observed, status: None, online: None, taken_at: None, running_since: None, restart_required: None }
+    }
 }

@@ -82,6 +82,12 @@ reasons! {
     /// A start was accepted, and no reading showed the app running in time.
     StartNotEffective:
         "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
+    /// A restart is due, or was sent and is not verified yet.
+    Restarting: "Nothing: the restart is sent once a reading shows that it is due, and then verified.",
+    /// A restart was accepted, and no reading showed a later start of the app in time.
+    RestartNotEffective:
+        "Check the app on CamposCloud's dashboard. The restart is not sent again for the same cause: to try once more, \
+         set a new `restart.requestedAt` in {file}.",
     /// The app left its desired state again and again.
     Contested:
         "Find out who else changes the app (a person, another tool, a second operator), and let only one do so.",

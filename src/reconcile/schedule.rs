@@ -271,17 +271,7 @@ impl Schedule {
 
     /// The time at `at` on a wall clock that stands still instead of going back.
     pub fn wall(&self, at: Timestamp) -> DateTime {
-        let shown = self.zone.to_datetime(at);
-        let ambiguous = self.zone.to_ambiguous_timestamp(shown).offset();
-        if let AmbiguousOffset::Fold { before, after } = ambiguous
-            && self.zone.to_offset(at) == after
-            && let Some(change) = change_at_or_before(&self.zone, at)
-        {
-            // Just short of the time at which it was put back: that itself was not shown yet.
-            let end = before.to_datetime(change);
-            return end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(end);
-        }
-        shown
+        wall(&self.zone, at)
     }
 
     /// The first moment at which the wall clock shows `wall` or a later time; `None` beyond the calendar.
@@ -297,7 +287,7 @@ impl Schedule {
             }
             Span::Cron { cron, duration } => {
                 let earliest = at.checked_sub(*duration).ok();
-                earliest.and_then(|earliest| self.start(cron, earliest)).is_some_and(|start| start <= at)
+                earliest.and_then(|earliest| next_time(cron, &self.zone, earliest)).is_some_and(|start| start <= at)
             }
         }
     }
@@ -314,26 +304,13 @@ impl Schedule {
                 self.reached(next)
             }
             Span::Cron { cron, duration } => {
-                let next = self.start(cron, after);
-                let running = self.start(cron, after.checked_sub(*duration).ok()?).filter(|start| *start <= after);
+                let next = next_time(cron, &self.zone, after);
+                let earliest = after.checked_sub(*duration).ok()?;
+                let running = next_time(cron, &self.zone, earliest).filter(|start| *start <= after);
                 let end = running.and_then(|start| start.checked_add(*duration).ok());
                 [next, end].into_iter().flatten().min()
             }
         }
-    }
-
-    /// The first time of a pattern after `after`.
-    fn start(&self, cron: &Cron, after: Timestamp) -> Option<Timestamp> {
-        let mut wall = self.wall(after);
-        // Where the clock stands still, several times on the wall are reached at one moment: an hour or two of minutes.
-        for _ in 0..1_000 {
-            wall = cron.find_next_occurrence(&wall, false).ok()?;
-            let start = self.reached(wall)?;
-            if start > after {
-                return Some(start);
-            }
-        }
-        None
     }
 
     /// Whether earlier windows contain every moment of a window after `at`, so that it never decides.
@@ -358,7 +335,7 @@ impl Schedule {
     /// Whether a cron window contains every moment from its first time on: each one begins before the last one ends.
     pub fn is_endless(&self, span: &Span, at: Timestamp) -> bool {
         let Span::Cron { cron, .. } = span else { return false };
-        let first = self.start(cron, at).unwrap_or(at);
+        let first = next_time(cron, &self.zone, at).unwrap_or(at);
         self.each_part(span, &self.without(), first, |own, _| own)
     }
 
@@ -404,6 +381,40 @@ impl Schedule {
     }
 }
 
+/// The time at `at` on a wall clock that stands still instead of going back.
+fn wall(zone: &TimeZone, at: Timestamp) -> DateTime {
+    let shown = zone.to_datetime(at);
+    let ambiguous = zone.to_ambiguous_timestamp(shown).offset();
+    if let AmbiguousOffset::Fold { before, after } = ambiguous
+        && zone.to_offset(at) == after
+        && let Some(change) = change_at_or_before(zone, at)
+    {
+        // Just short of the time at which it was put back: that itself was not shown yet.
+        let end = before.to_datetime(change);
+        return end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(end);
+    }
+    shown
+}
+
+/// The first time of a pattern after `after`.
+pub fn next_time(cron: &Cron, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    let mut wall = wall(zone, after);
+    // Where the clock stands still, several times on the wall are reached at one moment: an hour or two of minutes.
+    for _ in 0..1_000 {
+        wall = cron.find_next_occurrence(&wall, false).ok()?;
+        let start = reached(zone, wall)?;
+        if start > after {
+            return Some(start);
+        }
+    }
+    None
+}
+
+/// The last time of a pattern until `at`.
+pub fn last_time(cron: &Cron, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    reached(zone, cron.find_previous_occurrence(&wall(zone, at), true).ok()?)
+}
+
 /// The first moment at which a wall clock in a zone shows `wall` or a later time; `None` beyond the calendar.
 pub fn reached(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
     match zone.to_ambiguous_timestamp(wall).offset() {
@@ -418,15 +429,18 @@ fn change_at_or_before(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     zone.preceding(just_after).next().map(|change| change.timestamp())
 }
 
+/// Whether a pattern has no time at all.
+pub fn fits_no_date(cron: &Cron) -> bool {
+    // A leap year is never more than eight years away.
+    cron.find_next_occurrence(&jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0), true).is_err()
+}
+
 impl Span {
     /// Whether no date fits the pattern.
     pub fn never(&self) -> bool {
         match self {
             Self::Once { .. } | Self::Recurring { .. } => false,
-            // A leap year is never more than eight years away.
-            Self::Cron { cron, .. } => {
-                cron.find_next_occurrence(&jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0), true).is_err()
-            }
+            Self::Cron { cron, .. } => fits_no_date(cron),
         }
     }
 

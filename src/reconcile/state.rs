@@ -75,6 +75,8 @@ pub enum Action {
     Stop,
     /// `POST /v1/apps/{appId}/start`.
     Start,
+    /// `POST /v1/apps/{appId}/restart`.
+    Restart,
 }
 
 impl Action {
@@ -82,6 +84,7 @@ impl Action {
         match self {
             Self::Stop => "stop",
             Self::Start => "start",
+            Self::Restart => "restart",
         }
     }
 
@@ -89,6 +92,7 @@ impl Action {
     pub const fn is_idempotent(self) -> bool {
         match self {
             Self::Stop | Self::Start => true,
+            Self::Restart => false,
         }
     }
 
@@ -96,11 +100,11 @@ impl Action {
     pub const fn aims_at(self) -> Desired {
         match self {
             Self::Stop => Desired::Stopped,
-            Self::Start => Desired::Running,
+            Self::Start | Self::Restart => Desired::Running,
         }
     }
 
-    /// The call that brings an app to `desired`.
+    /// The stop or start that brings an app to `desired`.
     pub const fn toward(desired: Desired) -> Self {
         match desired {
             Desired::Stopped => Self::Stop,

@@ -134,7 +134,15 @@ struct App {
     /// Changes of the real state, newest last.
     history: VecDeque<(Timestamp, bool)>,
     /// Changes that will take effect, and when.
-    pending: Vec<(Timestamp, bool)>,
+    pending: Vec<(Timestamp, Change)>,
+    restart_required: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    Stop,
+    Start,
+    Restart,
 }
 
 #[derive(Debug, Clone)]
@@ -183,6 +191,7 @@ impl World {
             team: None,
             history: VecDeque::from([(now, true)]),
             pending: Vec::new(),
+            restart_required: false,
         };
         self.apps.insert(id, app);
     }
@@ -210,6 +219,13 @@ impl World {
         if let Some(app) = self.apps.get_mut(id) {
             app.pending.clear();
             app.history.push_back((now, online));
+        }
+    }
+
+    /// Reports from now on that an app needs a restart, until it is restarted.
+    pub fn require_restart(&mut self, id: &AppId) {
+        if let Some(app) = self.apps.get_mut(id) {
+            app.restart_required = true;
         }
     }
 
@@ -251,9 +267,9 @@ impl World {
     pub fn handle(&mut self, request: &Request, now: Timestamp) -> Response {
         self.tick(now);
         let (endpoint, id) = route(&request.method, &request.path);
-        let before = id.as_ref().and_then(|id| self.apps.get(id)).map(|app| (app.online(), app.pending.len()));
+        let before = id.as_ref().and_then(|id| self.apps.get(id)).map(|app| (app.newest(), app.pending.len()));
         let mut response = self.answer(request, endpoint, id.as_ref(), now);
-        let after = id.as_ref().and_then(|id| self.apps.get(id)).map(|app| (app.online(), app.pending.len()));
+        let after = id.as_ref().and_then(|id| self.apps.get(id)).map(|app| (app.newest(), app.pending.len()));
         response.headers.push(("date".into(), http_date(now)));
         if self.log.len() == REMEMBERED {
             self.log.pop_front();
@@ -371,8 +387,9 @@ impl World {
             (Some(Endpoint::List), _) => self.list(&request.query, fault, now),
             (Some(Endpoint::Me), _) => json_response(200, &me()),
             (Some(Endpoint::Get), Some(id)) => self.get(id, fault, now),
-            (Some(Endpoint::Stop), Some(id)) => self.change(id, false, fault, now),
-            (Some(Endpoint::Start | Endpoint::Restart), Some(id)) => self.change(id, true, fault, now),
+            (Some(Endpoint::Stop), Some(id)) => self.change(id, Change::Stop, fault, now),
+            (Some(Endpoint::Start), Some(id)) => self.change(id, Change::Start, fault, now),
+            (Some(Endpoint::Restart), Some(id)) => self.change(id, Change::Restart, fault, now),
             (Some(_) | None, _) if known_path(&request.path) => error(405, "Method not allowed"),
             (Some(_) | None, _) => error(404, "Not found"),
         }
@@ -453,7 +470,7 @@ impl World {
     }
 
     /// The response to stop, start and restart shows the state before the call, as the vendor's does.
-    fn change(&mut self, id: &AppId, online: bool, fault: &Fault, now: Timestamp) -> Response {
+    fn change(&mut self, id: &AppId, change: Change, fault: &Fault, now: Timestamp) -> Response {
         let Some(app) = self.apps.get(id) else { return error(404, "Not found") };
         let mut body = self.single(id, app, fault, now);
         body["teamId"] = app.team.as_deref().map_or(Value::Null, team);
@@ -463,7 +480,7 @@ impl World {
         if !fault.ignore
             && let Some(app) = self.apps.get_mut(id)
         {
-            app.pending.push((now + delay, online));
+            app.pending.push((now + delay, change));
             self.pending.insert(id.clone());
         }
         self.tick(now);
@@ -489,7 +506,7 @@ impl World {
         let mut body = json!({
             "_id": id.as_str(),
             "containerId": format!("container-{id}"),
-            "restartRequired": false,
+            "restartRequired": app.restart_required,
             "userId": "5f0000000000000000000001",
             "name": app.name,
             "allocatedMemoryMB": 256,
@@ -545,11 +562,13 @@ impl World {
         for id in &ids {
             let Some(app) = self.apps.get_mut(id) else { continue };
             app.pending.sort_unstable();
-            while let Some((at, online)) = app.pending.first().copied().filter(|(at, _)| *at <= now) {
+            while let Some((at, change)) = app.pending.first().copied().filter(|(at, _)| *at <= now) {
                 app.pending.remove(0);
-                if app.online() != online {
+                let online = change != Change::Stop;
+                if app.online() != online || change == Change::Restart {
                     app.history.push_back((at, online));
                 }
+                app.restart_required &= change == Change::Stop;
             }
             let revive =
                 self.config.faults.revive.iter().find(|revive| revive.app.as_ref().is_none_or(|only| only == id));

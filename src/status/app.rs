@@ -17,8 +17,8 @@ use crate::reconcile::condition::{Conditions, Truth};
 use crate::reconcile::desired::{self, Declared, Suspension, Target};
 use crate::reconcile::labels::Labels;
 use crate::reconcile::reason::Reason;
-use crate::reconcile::schedule;
 use crate::reconcile::state::{Desired, Observed};
+use crate::reconcile::{restart, schedule};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
@@ -205,6 +205,8 @@ pub struct Spec<'a> {
     pub schedule: Option<Schedule<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule_ref: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart<'a>>,
 }
 
 impl<'a> From<&'a desired::Spec> for Spec<'a> {
@@ -217,6 +219,7 @@ impl<'a> From<&'a desired::Spec> for Spec<'a> {
             override_: spec.override_.as_ref().map(Into::into),
             schedule: spec.schedule.as_deref().filter(|schedule| schedule.shared.is_none()).map(Into::into),
             schedule_ref: spec.shared().map(|shared| (*shared.name).into()),
+            restart: spec.restart.as_deref().map(Into::into),
         }
     }
 }
@@ -339,6 +342,28 @@ impl<'a> From<&'a desired::Override> for Override<'a> {
             until: over.until,
             reason: over.reason.as_deref().map(Into::into),
             by: over.by.as_deref().map(Into::into),
+        }
+    }
+}
+
+/// `spec.restart`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub when_required: bool,
+}
+
+impl<'a> From<&'a restart::Restart> for Restart<'a> {
+    fn from(restart: &'a restart::Restart) -> Self {
+        Self {
+            requested_at: restart.requested_at,
+            cron: restart.cron.as_ref().map(|cron| cron.as_str().into()),
+            when_required: restart.when_required,
         }
     }
 }

@@ -24,6 +24,7 @@ pub enum Endpoint {
     Get,
     Stop,
     Start,
+    Restart,
     /// `/v1/users/@me`, which checks the token.
     Me,
 }
@@ -35,6 +36,7 @@ impl Endpoint {
             Self::Get => "get",
             Self::Stop => "stop",
             Self::Start => "start",
+            Self::Restart => "restart",
             Self::Me => "me",
         }
     }

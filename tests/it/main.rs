@@ -27,6 +27,7 @@ mod process;
 mod reference;
 #[cfg(feature = "kubernetes")]
 mod replicas;
+mod restart;
 mod schedules;
 mod schema;
 mod seeing;

@@ -546,7 +546,7 @@ fn messages_name_the_time_of_the_next_step() {
     }
     let message = |name: &str| app(name)["status"]["conditions"][0]["message"].as_str().unwrap().to_owned();
     assert!(message("bot").contains(" follows at 20"), "{}", message("bot"));
-    assert_eq!(message("night"), "the app is Stopped and shall be Running, but the policy forbids the start");
+    assert_eq!(message("night"), "the app is Stopped, declared Running, but the policy forbids the start");
 }
 
 /// The names of design section 8.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::model::{Files, manifest};
 
-/// An operator with `count` apps, all running at first, of which the first `offline` shall be stopped.
+/// An operator with `count` apps, all running at first, of which the first `offline` are declared Stopped.
 pub(crate) struct Account {
     pub(crate) world: SharedWorld,
     pub(crate) clock: Clock,

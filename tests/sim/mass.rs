@@ -22,7 +22,7 @@ use crate::chaos;
 use crate::dice::Dice;
 use crate::model::{Files, manifest};
 
-const APPS: usize = 20;
+pub(crate) const APPS: usize = 20;
 /// A quarter of the apps.
 const LIMIT: usize = 5;
 
@@ -33,21 +33,26 @@ struct Process {
     _stopper: shutdown::Stopper,
 }
 
-struct Account {
-    world: SharedWorld,
-    clock: Clock,
+pub(crate) struct Account {
+    pub(crate) world: SharedWorld,
+    pub(crate) clock: Clock,
     files: Files,
     approvals: Arc<[Approval]>,
-    limit: Limit,
+    settings: Settings,
     process: Option<Process>,
 }
 
 impl Account {
     fn begin(config: Config) -> Self {
-        Self::begin_with(config, Limit::Percent(25))
+        Self::limited(config, Limit::Percent(25))
     }
 
-    fn begin_with(config: Config, limit: Limit) -> Self {
+    fn limited(config: Config, limit: Limit) -> Self {
+        let limits = Limits { stops: Some(limit), starts: None };
+        Self::begin_with(config, Settings { limits, ..Settings::default() })
+    }
+
+    pub(crate) fn begin_with(config: Config, settings: Settings) -> Self {
         let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
         let mut world = World::new(config, clock.wall());
         for index in 0..APPS {
@@ -55,22 +60,20 @@ impl Account {
         }
         let world = SharedWorld::new(world.into());
         let mut account =
-            Self { world, clock, files: Files::default(), approvals: Arc::default(), limit, process: None };
+            Self { world, clock, files: Files::default(), approvals: Arc::default(), settings, process: None };
         account.files.change((0..APPS).map(|index| file(index, "Running")).collect());
         account.restart();
         account
     }
 
     /// The process ends without a word, and another one begins.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         if let Some(process) = self.process.take() {
             process.task.abort();
         }
         let token = lock(&self.world).config().token.clone();
         let platform = InProcess::new(self.world.clone(), self.clock, token);
-        let limits = Limits { stops: Some(self.limit), starts: None };
-        let settings = Settings { limits, ..Settings::default() };
-        let operator = Operator::new(Arc::new(platform), settings, self.clock, Board::default());
+        let operator = Operator::new(Arc::new(platform), self.settings.clone(), self.clock, Board::default());
         let (updates, inbox) = unbounded_channel();
         let (stopper, signals) = shutdown::pair();
         let task = tokio::spawn(async move {
@@ -86,7 +89,7 @@ impl Account {
         self.process.as_ref().unwrap().updates.send(update).unwrap();
     }
 
-    fn edit(&mut self, changes: Vec<(String, Option<String>)>) {
+    pub(crate) fn edit(&mut self, changes: Vec<(String, Option<String>)>) {
         let update = self.files.change(changes);
         self.send(update);
     }
@@ -221,7 +224,7 @@ fn drift_and_transitions_that_the_process_saw_are_not_held() {
 #[test]
 fn an_app_that_cannot_be_read_holds_no_other_call() {
     on_a_paused_clock(async {
-        let mut account = Account::begin_with(Config::default(), Limit::Count(1));
+        let mut account = Account::limited(Config::default(), Limit::Count(1));
         let unreadable = id(0).parse().unwrap();
         lock(&account.world).remove(&unreadable);
         let refusal = Fault { status: Some(403), ..Fault::default() };

@@ -468,7 +468,8 @@ impl Trial {
         let action = match logged.endpoint {
             Some(Endpoint::Stop) => Action::Stop,
             Some(Endpoint::Start) => Action::Start,
-            Some(Endpoint::List | Endpoint::Get | Endpoint::Restart | Endpoint::Me | Endpoint::Any) | None => return,
+            Some(Endpoint::Restart) => panic!("S1: seed {}: a restart without a cause", self.seed),
+            Some(Endpoint::List | Endpoint::Get | Endpoint::Me | Endpoint::Any) | None => return,
         };
         let id = logged.app.as_ref().unwrap();
         // What was sent within the same millisecond as the edit crossed it on the way.

@@ -93,7 +93,7 @@ const TONES = [
 const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
 
 /** Reasons of apps that are reconciling but in trouble, not "in progress". */
-const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "Contested", "AccountBlocked",
+const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "RestartNotEffective", "Contested", "AccountBlocked",
   "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten",
   "ClockDoubtful", "TooManyChanges"]);
 
