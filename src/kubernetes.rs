@@ -97,9 +97,13 @@ impl Cluster {
 
 /// An error with its causes, on one line. A cause that the text repeats already is left out.
 #[cfg(feature = "kubernetes")]
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &kube::Error) -> String {
+    // The text of kube repeats the whole answer.
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
     let mut text = error.to_string();
-    let mut source = error.source();
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {

@@ -109,7 +109,7 @@ fn a_refused_watch_is_trouble_with_the_last_specs_in_force() {
     let available = || shown(&daemon, "/api/v1/status")["source"]["available"] == true;
     wait_until("the objects are loaded", || available() && reason(&daemon, "a") == "Settled", || daemon.log());
     cluster.refuse_watches("apps", true);
-    daemon.wait_for("could not watch apps: ");
+    daemon.wait_for("could not watch apps: Forbidden (403)");
     wait_until("the source counts as unavailable", || !available(), || daemon.log());
     assert_eq!(http(daemon.address(), "GET", "/api/v1/apps/a").0, 200);
     cluster.put("apps", app("a", A, &stopped()));
