@@ -263,6 +263,8 @@ impl<P: Platform> Operator<P> {
         let is_new_term = lead.term != self.standing.term;
         if is_new_term {
             self.led_since = now;
+            // Metrics from before may not show a restart that the last leader sent.
+            self.doubt.forget_dates();
             self.resync.start_now(now);
         }
         if is_new_term || lead.is_standby() {

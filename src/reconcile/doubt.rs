@@ -99,6 +99,11 @@ impl Doubt {
         self.dates = Some((self.dates.map_or(date, |(first, _)| first), date));
     }
 
+    /// Forgets them: the next answer is the first.
+    pub fn forget_dates(&mut self) {
+        self.dates = None;
+    }
+
     /// The first and the last time of the server that its answers showed.
     pub const fn dates(&self) -> Option<(Timestamp, Timestamp)> {
         self.dates
@@ -210,6 +215,24 @@ mod tests {
         let mut doubt = Doubt::new(false);
         doubt.compare(ServerClock::NoDate, at(0), at(0));
         assert_eq!((doubt.trust(), doubt.ahead()), (Trust::Confirmed, None));
+    }
+
+    #[test]
+    fn the_first_and_the_last_date_are_known_until_they_are_forgotten() {
+        let mut doubt = Doubt::new(false);
+        assert_eq!(doubt.dates(), None);
+        answer(&mut doubt, 30);
+        answer(&mut doubt, 20);
+        assert_eq!(doubt.dates(), Some((at(-30), at(-20))));
+        // Without a date, our own time counts only as long as the server never sent one.
+        doubt.compare(ServerClock::NoDate, at(0), at(1));
+        assert_eq!(doubt.dates(), Some((at(-30), at(-20))));
+        doubt.forget_dates();
+        answer(&mut doubt, 10);
+        assert_eq!(doubt.dates(), Some((at(-10), at(-10))));
+        let mut doubt = Doubt::new(false);
+        doubt.compare(ServerClock::NoDate, at(0), at(1));
+        assert_eq!(doubt.dates(), Some((at(1), at(1))));
     }
 
     #[test]
