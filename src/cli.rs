@@ -95,8 +95,8 @@ pub enum Command {
         campos-operator run --dry-run          # log decisions, send no stop or start\n  \
         campos-operator run --once             # exit when nothing is left to do, for cron or CI\n  \
         campos-operator run --state-dir /var/lib/campos-operator    # keep the history on disk\n\nThe \
-        port of --listen serves a status page (/), /api/v1/apps, /api/v1/status, /api/v1/history, /api/v1/events,\n\
-        /metrics, /livez and /readyz (GET and HEAD only). /openapi.json describes it."
+        port of --listen serves a status page (/), /api/v1/apps, /api/v1/status, /api/v1/history,\n\
+        /api/v1/forecast, /api/v1/events, /metrics, /livez and /readyz (GET and HEAD only). /openapi.json describes it."
     )]
     Run(Box<RunArgs>),
     /// Show the calls that `run` would send now, and send none

@@ -7,6 +7,7 @@ mod apps;
 mod conditional;
 mod connections;
 mod events;
+mod forecast;
 mod guard;
 pub mod metrics;
 pub mod page;
@@ -108,6 +109,7 @@ pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
         .route("/api/v1/apps/{name}", get(app))
         .route("/api/v1/status", get(status))
         .route("/api/v1/history", get(past))
+        .route("/api/v1/forecast", get(next_day))
         .route("/api/v1/events", get(events))
         .merge(page::routes())
         .fallback(nothing_here)
@@ -253,6 +255,18 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
         Err(error) => tracing::debug!(%error, "could not search the file of the history"),
     }
     items
+}
+
+async fn next_day(State(port): State<Port>) -> Response {
+    let (board, wall) = (port.board.clone(), port.clock.wall());
+    // A fleet of thousands takes longer than an answer may delay others.
+    match tokio::task::spawn_blocking(move || forecast::next_day(&board, wall)).await {
+        Ok(forecast) => port.room.json(&forecast),
+        Err(error) => {
+            tracing::error!(%error, "could not make the forecast");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "could not make the forecast")
+        }
+    }
 }
 
 async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {

@@ -7,6 +7,7 @@
 //! changes after it, so that a slow reader costs nothing here.
 
 pub mod app;
+pub mod forecast;
 pub mod history;
 pub mod meters;
 

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail};
 use icalendar::{Calendar, Component as _, Event};
 use jiff::{SignedDuration, Timestamp, Unit};
-use serde_json::{Value, json};
 
 use super::plan::in_words;
 use super::text::{escape, json_pretty, print, print_data, print_note, thousands};
@@ -21,7 +20,7 @@ use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::AppId;
 use crate::reconcile::forecast::{Bulk, Forecast, Subject, forecast as make};
 use crate::settings::{self, SettingsError};
-use crate::status::API_VERSION;
+use crate::status::forecast;
 
 pub(super) fn forecast(args: &ForecastArgs) -> anyhow::Result<Exit> {
     settings::existing_paths(&args.manifests.manifests)?;
@@ -46,7 +45,7 @@ pub(super) fn forecast(args: &ForecastArgs) -> anyhow::Result<Exit> {
     let forecast = make(subjects, args.policy.into(), (from, to), per_minute);
     match args.output {
         ForecastOutput::Text => print(&text(&forecast, !memory.is_empty()))?,
-        ForecastOutput::Json => print_data(&json_pretty(&value(&forecast))?)?,
+        ForecastOutput::Json => print_data(&json_pretty(&forecast::json(&forecast))?)?,
         ForecastOutput::Ics => print_data(&calendar(&forecast))?,
     }
     Ok(Exit::Done)
@@ -115,31 +114,6 @@ fn text(forecast: &Forecast, knows_memory: bool) -> String {
         let _ = writeln!(page, "Next holiday: {} {summary} ({calendar})", minute(holiday.from));
     }
     page
-}
-
-fn value(forecast: &Forecast) -> Value {
-    let Forecast { from, to, bulks, saved, holiday } = forecast;
-    let bulk = |bulk: &Bulk| {
-        json!({
-            "at": bulk.at, "stops": bulk.stops, "starts": bulk.starts, "because": bulk.because, "endsAt": bulk.ends,
-        })
-    };
-    let hours = forecast.hours();
-    let hours = hours.iter().map(|(at, (stops, starts))| json!({"at": at, "stops": stops, "starts": starts}));
-    let conflicts =
-        forecast.conflicts().map(|(bulk, next)| json!({"at": bulk.at, "endsAt": bulk.ends, "next": next.at}));
-    let holiday = holiday.as_ref().map(|holiday| {
-        json!({
-            "from": holiday.from, "to": holiday.to, "summary": &*holiday.summary, "calendar": &*holiday.calendar,
-        })
-    });
-    json!({
-        "apiVersion": API_VERSION, "kind": "Forecast", "from": from, "to": to,
-        "hours": hours.collect::<Vec<_>>(), "bulks": bulks.iter().map(bulk).collect::<Vec<_>>(),
-        "conflicts": conflicts.collect::<Vec<_>>(),
-        "saved": {"hours": saved.hours, "mbHours": saved.mb_hours, "appsOfUnknownMemory": saved.unknown_memory},
-        "nextHoliday": holiday,
-    })
 }
 
 /// One event for each bulk.

@@ -56,6 +56,13 @@ async fn the_picture_of_the_readme_is_that_of_the_demo() {
     let headline = page.ask("document.getElementById('fleet_verdict').textContent").await;
     let readme = include_str!("../../README.md");
     assert!(readme.contains(headline.as_str().unwrap()), "the text of the picture in README.md is not {headline}");
+    // The next 24 hours, as the forecast of the daemon has them.
+    page.until(
+        "document.querySelectorAll('#next_list li').length > 0 && !document.getElementById('next_section').hidden",
+    )
+    .await;
+    page.until("document.querySelectorAll('#next_chart [data-state]').length > 0").await;
+    page.axe().await;
     page.shot("status-page").await;
     page.end().await;
 }

@@ -200,6 +200,7 @@ fn every_response_matches_the_openapi_file() {
         ("/api/v1/apps?limit=x", "Error"),
         ("/api/v1/status", "DaemonStatus"),
         ("/api/v1/history", "HistoryList"),
+        ("/api/v1/forecast", "Forecast"),
     ] {
         let schema = json!({
             "$ref": format!("#/components/schemas/{schema}"),

@@ -820,6 +820,50 @@ function stripOf(entries, observed) {
   return [svg, hours, legend];
 }
 
+/** Bulks of the forecast that are listed. */
+const MOST_BULKS = 3;
+/** The forecast is read again after this time. */
+const FORECAST_AGE = 60e3;
+let forecastAt = -Infinity;
+
+/** Reads and shows the stops and starts of the next 24 hours. */
+async function loadForecast() {
+  if (performance.now() - forecastAt < FORECAST_AGE) return;
+  forecastAt = performance.now();
+  try {
+    showForecast(await get("api/v1/forecast"));
+  } catch {
+    forecastAt = -Infinity; // the connection itself is reported elsewhere
+  }
+}
+
+function showForecast({ from, to, hours, bulks }) {
+  byId("next_section").hidden = bulks.length === 0;
+  const [begin, end] = [Date.parse(from), Date.parse(to)];
+  const x = (at) => Math.round(((at - begin) / (end - begin)) * 14400) / 10;
+  const most = Math.max(1, ...hours.map(({ stops, starts }) => stops + starts));
+  const bars = hours.flatMap(({ at, stops, starts }) => {
+    const left = Math.max(0, x(Date.parse(at)));
+    const [low, high] = [(stops / most) * 50, (starts / most) * 50];
+    return [
+      stops > 0 && draw("rect", { "data-state": "Stopped", x: left, y: 50 - low, width: 56, height: Math.max(2, low) }),
+      starts > 0 && draw("rect", { "data-state": "Running", x: left, y: 50 - low - high, width: 56, height: Math.max(2, high) }),
+    ].filter(Boolean);
+  });
+  const calls = ({ stops, starts }) => [stops > 0 && plural(stops, "stop", "stops"), starts > 0 && plural(starts, "start", "starts")].filter(Boolean).join(", ");
+  const words = bulks.map((bulk) => `${calls(bulk)} at ${moment(Date.parse(bulk.at))}`).slice(0, MOST_BULKS).join("; ");
+  byId("next_chart").replaceChildren(
+    draw("svg", { class: "strip next", viewBox: "0 0 1440 52", preserveAspectRatio: "none", role: "img", "aria-label": `By hour: ${words}` },
+      draw("rect", { class: "ground", x: 0, y: 50, width: 1440, height: 2 }), ...bars),
+    make("div", { class: "hours", "aria-hidden": "true" }, ...["now", "6 h", "12 h", "18 h", "in 24 h"].map((text) => make("span", {}, text))));
+  byId("next_list").replaceChildren(
+    ...bulks.slice(0, MOST_BULKS).map((bulk) => {
+      const takes = Date.parse(bulk.endsAt) - Date.parse(bulk.at);
+      return make("li", {}, make("b", {}, moment(Date.parse(bulk.at))), ` ${calls(bulk)}`, takes >= 1000 && `, takes ${span(takes)}`, sub(bulk.because));
+    }),
+    ...(bulks.length > MOST_BULKS ? [make("li", { class: "faint" }, `and ${bulks.length - MOST_BULKS} more: campos-operator forecast`)] : []));
+}
+
 function wrapStrip(svg) {
   svg.classList.add("strip");
   svg.classList.add("small");
@@ -911,6 +955,7 @@ function loadAll() {
     loaded = true;
     noteAnswer();
     refresh();
+    loadForecast();
     if (open) loadPast();
   })().finally(() => {
     loading = null;
@@ -1090,7 +1135,7 @@ readAddress();
 search.value = viewOptions.words;
 buildHead();
 if (matchMedia("(max-width: 720px)").matches) byId("daemon_details").open = false;
-setInterval(() => { tickTimes(); showBudget(); }, 1000);
+setInterval(() => { tickTimes(); showBudget(); if (loaded && !document.hidden) loadForecast(); }, 1000);
 setInterval(pulse, 10000);
 readHash();
 connect();
