@@ -84,6 +84,7 @@ impl Pretend {
             .route("/api/v1/apps", get(apps_route))
             .route("/api/v1/status", get(async || Json(status())))
             .route("/api/v1/history", get(history))
+            .route("/api/v1/forecast", get(async || Json(forecast())))
             .route("/api/v1/events", get(events))
             .route("/livez", get(live))
             .merge(page::routes())
@@ -149,6 +150,11 @@ async fn live(State(inside): State<Shared>) -> StatusCode {
 }
 
 /// The same for every app: a call an hour ago, confirmed a minute later.
+fn forecast() -> Value {
+    let at = "2026-11-24T12:00:00Z";
+    json!({"from": at, "to": "2026-11-25T12:00:00Z", "hours": [], "bulks": []})
+}
+
 async fn history() -> Json<Value> {
     let now = campos_operator::clock::Clock::system().wall();
     let ago = |minutes: i64| (now - jiff::SignedDuration::from_mins(minutes)).to_string();

@@ -859,7 +859,7 @@ function showForecast({ from, to, hours, bulks }) {
   byId("next_list").replaceChildren(
     ...bulks.slice(0, MOST_BULKS).map((bulk) => {
       const takes = Date.parse(bulk.endsAt) - Date.parse(bulk.at);
-      return make("li", {}, make("b", {}, moment(Date.parse(bulk.at))), ` ${calls(bulk)}`, takes >= 1000 && `, takes ${span(takes)}`, sub(bulk.because));
+      return make("li", {}, make("b", {}, moment(Date.parse(bulk.at))), ` ${calls(bulk)}`, takes >= 1000 && `, takes ${span(takes)}`, `: ${bulk.because}`);
     }),
     ...(bulks.length > MOST_BULKS ? [make("li", { class: "faint" }, `and ${bulks.length - MOST_BULKS} more: campos-operator forecast`)] : []));
 }
