@@ -275,6 +275,7 @@ mod tests {
     use crate::reconcile::desired::Because;
     use crate::reconcile::outcome::Verdict;
     use crate::reconcile::reading::Reading;
+    use crate::reconcile::restart::Causes;
 
     const NO_RESTART: (Option<jiff::Timestamp>, Need) = (None, Need::Nothing);
     const NOW: Moment = Moment::from_secs(1_000);
@@ -293,6 +294,45 @@ mod tests {
             Decision::Wait { reason, .. } => format!("wait {reason}"),
             Decision::Held { reason, instead_of } => format!("held {reason} (would {instead_of})"),
             Decision::Stalled(reason) => format!("stalled {reason}"),
+        }
+    }
+
+    /// A restart passes the gates of a call, needs the policy `Full`, and does not count for the limit of changes.
+    #[test]
+    fn a_restart_has_its_own_row() {
+        let (fresh, plain, open) = (Attempts::new(0), target(Desired::Running), Gates::OPEN);
+        let restart = |due| Need::Restart(Causes::of(due));
+        let policy = |policy| Target { policy, ..plain };
+        let doubtful = Gates { clock_doubtful: true, ..open };
+        let held = Gates { stops_held: true, starts_held: true, ..open };
+        for (need, target, gates, expected) in [
+            (Need::Nothing, plain, open, "settled"),
+            (Need::NewerReading, plain, open, "wait Restarting"),
+            (Need::RunningSince, plain, open, "wait NotObserved"),
+            (Need::NotEffective, plain, open, "stalled RestartNotEffective"),
+            (restart(true), plain, open, "RESTART"),
+            (restart(true), plain, held, "RESTART"),
+            (restart(true), Target { suspended: true, ..plain }, open, "settled (Suspended)"),
+            (restart(true), policy(Policy::StopOnly), open, "held PolicyForbids (would restart)"),
+            (restart(true), plain, Gates { policy: Policy::ObserveOnly, ..open }, "held PolicyForbids (would restart)"),
+            (restart(true), plain, doubtful, "wait ClockDoubtful"),
+            (restart(false), plain, doubtful, "RESTART"),
+            (restart(true), plain, Gates { account_blocked: true, ..open }, "wait AccountBlocked"),
+            (restart(true), plain, Gates { standby: true, ..open }, "wait Standby"),
+            (restart(true), plain, Gates { dry_run: true, ..open }, "held DryRun (would restart)"),
+        ] {
+            let decision = decide(Goal::Known(target), Observed::Running, need, &fresh, gates, NOW);
+            assert_eq!(word(decision), expected, "{need:?} {target:?} {gates:?}");
+        }
+        let mut sent = Attempts::new(0);
+        sent.begin_restart(Causes::of(true), None);
+        let of =
+            |past: &Attempts, observed| word(decide(Goal::Known(plain), observed, Need::NotEffective, past, open, NOW));
+        assert_eq!(of(&sent, Observed::Running), "wait Restarting");
+        sent.accepted(None, CONFIRM, NOW);
+        // It is down for a moment: no start is needed.
+        for observed in [Observed::Running, Observed::Stopped, Observed::Unknown] {
+            assert_eq!(of(&sent, observed), "wait Restarting", "{observed}");
         }
     }
 

@@ -71,6 +71,12 @@ pub struct Causes {
 }
 
 impl Causes {
+    /// A moment, or a report of the platform.
+    #[cfg(test)]
+    pub fn of(is_moment: bool) -> Self {
+        Self { due: is_moment.then_some(Timestamp::UNIX_EPOCH), required: !is_moment, running_since: None }
+    }
+
     /// Whether an app that has been running since then was restarted.
     pub fn are_met_by(&self, running_since: Option<Timestamp>) -> bool {
         running_since.zip(self.running_since).is_some_and(|(now, before)| now > later(before, TOLERANCE))
