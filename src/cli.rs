@@ -92,7 +92,7 @@ pub enum Command {
     /// Run the operator: watch the manifests, and keep the apps in the declared state
     #[command(
         after_help = "Examples:\n  campos-operator run --manifests ./manifests --token-file /run/secrets/token\n  \
-        campos-operator run --dry-run          # log decisions, send no stop or start\n  \
+        campos-operator run --dry-run          # log decisions, send no call\n  \
         campos-operator run --once             # exit when nothing is left to do, for cron or CI\n  \
         campos-operator run --state-dir /var/lib/campos-operator    # keep the history on disk\n\nThe \
         port of --listen serves a status page (/), /api/v1/apps, /api/v1/status, /api/v1/history,\n\
@@ -382,11 +382,11 @@ pub struct ApiArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PolicyArg {
-    /// Stop and start
+    /// Stop, start and restart
     Full,
     /// Stop, never start
     StopOnly,
-    /// Observe and report, never stop or start
+    /// Observe and report, never call
     ObserveOnly,
 }
 
@@ -416,7 +416,7 @@ pub struct RunArgs {
     pub policy: PolicyArg,
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Decide and report, but send no stop or start
+    /// Decide and report, but send no call
     #[arg(long, env = "CAMPOS_OPERATOR_DRY_RUN")]
     pub dry_run: bool,
     /// Exit when nothing is left to do: 0 if all apps are settled or held, 1 if not

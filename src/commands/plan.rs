@@ -23,14 +23,14 @@ use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Attempts;
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Because, Declared, Policy, Spec, Target, Text};
+use crate::reconcile::desired::{Because, Declared, Policy, Spec, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::max_changes::{self, Approval, Limits, PlanId};
 use crate::reconcile::moment::Moment;
-use crate::reconcile::plan::{Entry, Plan, Subject, plan as make};
+use crate::reconcile::plan::{Entry, Plan, Subject, plan as make, restart_need};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
-use crate::reconcile::restart::{self, Causes, Need, ServerTime};
+use crate::reconcile::restart::{Causes, ServerTime};
 use crate::reconcile::state::{Action, Desired, Observed};
 use crate::settings;
 use crate::telemetry;
@@ -137,30 +137,20 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
     let subjects = declared.iter().map(|declared| {
         let app_id = declared.spec().map(|spec| &spec.app_id);
         let reading = app_id.and_then(|id| readings.get(id));
+        let observed = reading.map_or(Observed::Unknown, |reading| reading.observed);
+        let goal = Goal::of(declared, wall);
         Subject {
             name: &declared.name,
             app_id,
-            goal: Goal::of(declared, wall),
-            observed: reading.map_or(Observed::Unknown, |reading| reading.observed),
-            need: restart_need(declared, reading, server, wall),
+            goal,
+            observed,
+            need: restart_need(declared.spec(), goal, (observed, reading), &Causes::default(), server, wall),
             past: &past,
             text: Text::Stable,
             counts: counted(declared, &readings, gates, wall).is_some(),
         }
     });
     make(subjects, gates, Moment::START)
-}
-
-/// What `spec.restart` of an app requires.
-fn restart_need(declared: &Declared, reading: Option<&Reading>, server: Option<ServerTime>, wall: Timestamp) -> Need {
-    let Goal::Known(Target { desired: Desired::Running, suspended: false, .. }) = Goal::of(declared, wall) else {
-        return Need::Nothing;
-    };
-    let restart = declared.spec().and_then(|spec| Some((spec.restart.as_deref()?, spec.zone())));
-    let reading = reading.filter(|reading| reading.observed == Observed::Running);
-    restart.zip(reading).map_or(Need::Nothing, |(restart, reading)| {
-        restart::need((restart.0, &restart.1), reading, &Causes::default(), server, wall)
-    })
 }
 
 /// The apps of the account that no manifest declares: their names, otherwise their ids.

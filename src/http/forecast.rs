@@ -14,8 +14,8 @@ const LENGTH: SignedDuration = SignedDuration::from_hours(24);
 pub(super) fn next_day(board: &Board, wall: Timestamp) -> Value {
     let (apps, daemon) = (board.apps(), board.daemon());
     let subjects = apps.iter().filter_map(|app| app.declared.spec()).map(|spec| Subject { spec, memory_mb: None });
-    let policy = [Policy::ObserveOnly, Policy::StopOnly, Policy::Full].into_iter();
-    let policy = policy.into_iter().find(|policy| policy.as_str() == daemon.policy).unwrap_or(Policy::Full);
+    let policies = [Policy::ObserveOnly, Policy::StopOnly, Policy::Full];
+    let policy = policies.into_iter().find(|policy| policy.as_str() == daemon.policy).unwrap_or(Policy::Full);
     let from = wall.round(Unit::Minute).unwrap_or(wall);
     let to = from.saturating_add(LENGTH).unwrap_or(Timestamp::MAX);
     json(&forecast(subjects, policy, (from, to), daemon.governor.requests_per_minute))

@@ -26,11 +26,11 @@ use crate::reconcile::doubt::Trust;
 use crate::reconcile::max_changes::{self, Need, PlanId};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Receipt, Verdict};
-use crate::reconcile::plan::{Entry, Subject, plan};
+use crate::reconcile::plan::{Entry, Subject, plan, restart_need};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::redacted::Redacted;
-use crate::reconcile::restart::{self, Need as RestartNeed, ServerTime};
+use crate::reconcile::restart::{Need as RestartNeed, ServerTime};
 use crate::reconcile::state::Action;
 use crate::reconcile::state::Desired;
 use crate::reconcile::state::Observed;
@@ -115,18 +115,11 @@ impl Fleet {
     }
 
     /// What `spec.restart` of an object requires.
-    pub fn restart_need(&self, object: &Object, wall: Timestamp) -> RestartNeed {
-        let known = object.app_id().and_then(|id| self.apps.get(id));
-        let needed = || {
-            let spec = object.declared.spec()?;
-            let (restart, known) = (spec.restart.as_ref()?, known?);
-            let reading = &known.sighting.as_ref()?.reading;
-            let Goal::Known(target) = self.goal(object, wall) else { return None };
-            let may_restart = target.desired == Desired::Running && !target.suspended;
-            (may_restart && known.observed() == Observed::Running)
-                .then(|| restart::need((restart, &spec.zone()), reading, known.past.restarted(), self.server, wall))
-        };
-        needed().unwrap_or(RestartNeed::Nothing)
+    fn restart_need(&self, object: &Object, wall: Timestamp) -> RestartNeed {
+        let (spec, goal) = (object.declared.spec(), self.goal(object, wall));
+        let Some(known) = object.app_id().and_then(|id| self.apps.get(id)) else { return RestartNeed::Nothing };
+        let reading = (known.observed(), known.sighting.as_ref().map(|sighting| &sighting.reading));
+        restart_need(spec, goal, reading, known.past.restarted(), self.server, wall)
     }
 
     /// The goal of an object at `wall`; while the clock is in doubt, the last one by a confirmed clock.
@@ -802,6 +795,7 @@ mod tests {
     use crate::reconcile::desired::{Object as Valid, Override, Place, Suspension};
     use crate::reconcile::labels::Labels;
     use crate::reconcile::outcome::Limits;
+    use crate::reconcile::restart::Restart;
 
     const SETTING: Setting = Setting {
         confirm_timeout: Duration::from_secs(120),
@@ -977,7 +971,7 @@ mod tests {
         let second = |second: i64| Some(wall(0) + jiff::SignedDuration::from_secs(second));
         let mut fleet = Fleet::new(7);
         fleet.set_server_time(Some(ServerTime { now: wall(0), trusted_from: second(-200).unwrap() }));
-        let restart = restart::Restart { requested_at: second(0), ..restart::Restart::default() };
+        let restart = Restart { requested_at: second(0), ..Restart::default() };
         let object = declared("a", "a", Desired::Running, None);
         let mut valid = (**object.object.as_ref().unwrap()).clone();
         valid.spec.restart = Some(Arc::new(restart));

@@ -20,9 +20,9 @@ use super::state::Desired;
 /// Which calls are allowed. Ordered: the stricter is the smaller, so of two policies `min` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
 pub enum Policy {
-    /// Stop and start.
+    /// Stop, start and restart.
     Full = 2,
-    /// Stop, but never start.
+    /// Stop, but never start or restart.
     StopOnly = 1,
     /// Read and report; never call.
     ObserveOnly = 0,

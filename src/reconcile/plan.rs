@@ -3,13 +3,16 @@
 //! `plan` prints exactly what `run` does. Stops come first, since they free memory; then starts, then restarts,
 //! each by name. After success the next plan is empty.
 
+use jiff::Timestamp;
+
 use super::app::{AppId, AppName};
 use super::attempts::Attempts;
 use super::decide::{Decision, Gates, Goal, decide};
-use super::desired::Text;
+use super::desired::{Spec, Target, Text};
 use super::moment::Moment;
+use super::reading::Reading;
 use super::reason::Reason;
-use super::restart::Need;
+use super::restart::{self, Causes, Need, ServerTime};
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
@@ -57,6 +60,24 @@ impl Plan {
             Decision::Settled(_) | Decision::Wait { .. } | Decision::Held { .. } | Decision::Stalled(_) => None,
         })
     }
+}
+
+/// What `spec.restart` requires by a reading, of which `observed` is the trusted part. An app is restarted only while it is
+/// running as declared.
+pub fn restart_need(
+    spec: Option<&Spec>,
+    goal: Goal,
+    (observed, reading): (Observed, Option<&Reading>),
+    sent: &Causes,
+    server: Option<ServerTime>,
+    wall: Timestamp,
+) -> Need {
+    let Goal::Known(Target { desired: Desired::Running, suspended: false, .. }) = goal else { return Need::Nothing };
+    let reading = reading.filter(|_| observed == Observed::Running);
+    let restart = spec.and_then(|spec| Some((spec.restart.as_deref()?, spec.zone())));
+    restart.zip(reading).map_or(Need::Nothing, |((restart, zone), reading)| {
+        restart::need((restart, &zone), reading, sent, server, wall)
+    })
 }
 
 /// Plans for all `subjects` at `now`.
@@ -117,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reconcile::desired::{Because, Policy, Target};
+    use crate::reconcile::desired::{Because, Policy};
 
     fn made(fleet: &[(AppName, Target, Observed)], gates: Gates) -> Plan {
         let past = Attempts::new(0);

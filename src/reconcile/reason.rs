@@ -155,6 +155,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::reconcile::state::Action;
 
     #[test]
     fn the_http_port_describes_every_reason() {
@@ -166,6 +167,15 @@ mod tests {
         let found =
             lists(schemas).into_iter().filter(|list| list.last() == Some(&Value::Null) && list.contains(&words[0]));
         assert_eq!(found.collect::<Vec<_>>(), [&[words.clone(), vec![Value::Null]].concat()]);
+    }
+
+    #[test]
+    fn the_http_port_describes_every_action() {
+        let described: Value = serde_json::from_str(include_str!("../http/openapi.json")).unwrap();
+        let actions = [Action::Stop, Action::Start, Action::Restart].map(|action| Value::from(action.as_str()));
+        let found: Vec<_> =
+            lists(&described["components"]).into_iter().filter(|list| list.contains(&actions[0])).collect();
+        assert!(found.len() >= 2 && found.iter().all(|list| list.starts_with(&actions)), "{found:?}");
     }
 
     fn lists(value: &Value) -> Vec<&Vec<Value>> {

@@ -42,7 +42,7 @@ pub struct App {
     pub next_transition: Option<(Timestamp, Desired)>,
 }
 
-/// `status.lastAction`: the last stop or start that was sent.
+/// `status.lastAction`: the last call that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastAction {

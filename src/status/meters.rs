@@ -81,7 +81,7 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Counts an answered stop or start.
+    /// Counts an answered stop, start or restart.
     pub fn acted(&self, action: &'static str, result: &'static str) {
         self.actions.get_or_create(&[("action", action), ("result", result)]).inc();
     }
