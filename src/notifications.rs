@@ -486,15 +486,8 @@ mod tests {
         let span = Span::Once { from: wall(stop), to: None };
         let warn = Some(SignedDuration::from_mins(10));
         let window = Window { state: Desired::Stopped, span, reason: Some("night".into()), warn };
-        let spec = Spec {
-            app_id: "a".parse().unwrap(),
-            state: Desired::Running,
-            override_: None,
-            restart: None,
-            policy: None,
-            suspend: None,
-            schedule: Some(Arc::new(Schedule::new("UTC", vec![window]).unwrap())),
-        };
+        let schedule = Some(Arc::new(Schedule::new("UTC", vec![window]).unwrap()));
+        let spec = Spec { schedule, ..Spec::new("a".parse().unwrap(), Desired::Running) };
         let due = |name: &str| {
             let mut app = app(name, Reason::Settled, false);
             let (labels, annotations) = (Labels::default(), Labels::default());

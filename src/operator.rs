@@ -862,16 +862,7 @@ mod tests {
     /// An app that is to be stopped when its suspension ends an hour after the start.
     fn suspended(until: Timestamp) -> Update {
         let suspend = Some(Suspension { reason: None, until: Some(until) });
-        let app_id = "id".parse().unwrap();
-        let spec = Spec {
-            app_id,
-            state: Desired::Stopped,
-            policy: None,
-            suspend,
-            override_: None,
-            schedule: None,
-            restart: None,
-        };
+        let spec = Spec { suspend, ..Spec::new("id".parse().unwrap(), Desired::Stopped) };
         let name: AppName = "app".parse().unwrap();
         let (labels, annotations) = (Labels::default(), Labels::default());
         let object = Some(Arc::new(Object { name: name.clone(), labels, annotations, spec }));

@@ -199,7 +199,7 @@ impl Elector {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(30);
@@ -210,13 +210,13 @@ mod tests {
 
     /// The stored record, as an API server keeps it.
     #[derive(Default)]
-    struct Server {
-        record: Option<Record>,
+    pub(crate) struct Server {
+        pub(crate) record: Option<Record>,
         writes: u32,
     }
 
     impl Server {
-        fn handle(&mut self, request: &Request) -> Answer {
+        pub(crate) fn handle(&mut self, request: &Request) -> Answer {
             let new = match (request, &self.record) {
                 (Request::Read, None) => return Answer::Absent,
                 (Request::Read, Some(record)) => return Answer::Stored(record.clone()),

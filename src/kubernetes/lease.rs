@@ -290,6 +290,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+    use super::super::elector;
     use super::*;
     use crate::reconcile::outcome::Receipt;
 
@@ -298,8 +299,7 @@ mod tests {
     /// The record as an API server keeps it. It may be frozen, so that no request is answered.
     #[derive(Clone, Default)]
     struct Server {
-        record: Arc<Mutex<Option<Record>>>,
-        writes: Arc<AtomicU32>,
+        record: Arc<Mutex<elector::tests::Server>>,
         frozen: Arc<AtomicBool>,
     }
 
@@ -308,17 +308,7 @@ mod tests {
             if self.frozen.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
-            let mut stored = self.record.lock().unwrap();
-            let new = match (request, &*stored) {
-                (Request::Read, None) => return Ok(Answer::Absent),
-                (Request::Read, Some(record)) => return Ok(Answer::Stored(record.clone())),
-                (Request::Create(_), Some(_)) => return Ok(Answer::Conflict),
-                (Request::Replace(new), Some(record)) if new.version != record.version => return Ok(Answer::Conflict),
-                (Request::Replace(_), None) => return Ok(Answer::Absent),
-                (Request::Create(new) | Request::Replace(new), _) => new.clone(),
-            };
-            let version = (self.writes.fetch_add(1, Ordering::Relaxed) + 1).to_string().into();
-            Ok(Answer::Stored(stored.insert(Record { version, ..new }).clone()))
+            Ok(self.record.lock().unwrap().handle(request))
         }
     }
 

@@ -836,15 +836,7 @@ mod tests {
         suspend: Option<Suspension>,
         override_: Option<Override>,
     ) -> Arc<Declared> {
-        let spec = Spec {
-            app_id: id(app),
-            state,
-            policy: Some(Policy::Full),
-            suspend,
-            override_,
-            schedule: None,
-            restart: None,
-        };
+        let spec = Spec { policy: Some(Policy::Full), suspend, override_, ..Spec::new(id(app), state) };
         let (labels, annotations) = (Labels::default(), Labels::default());
         let valid = Valid { name: name(object), labels, annotations, spec };
         let place = Place { file: "x.yaml".into(), line: 1 };

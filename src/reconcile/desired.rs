@@ -125,6 +125,11 @@ pub struct Target {
 }
 
 impl Spec {
+    /// A state, and nothing else.
+    pub const fn new(app_id: AppId, state: Desired) -> Self {
+        Self { app_id, state, override_: None, policy: None, suspend: None, schedule: None, restart: None }
+    }
+
     /// The target at `wall`: a function of the spec and the moment alone.
     pub fn target(&self, wall: Timestamp) -> Target {
         let scheduled = || {
@@ -322,13 +327,9 @@ mod tests {
         let windows =
             Vec::from_iter(window.then_some(Window { state: Desired::Running, span, reason: None, warn: None }));
         Spec {
-            app_id: "a".parse().unwrap(),
-            state: Desired::Stopped,
-            override_: None,
-            policy: None,
             suspend: until.map(|until| Suspension { reason: None, until: Some(at(until)) }),
             schedule: Some(Arc::new(Schedule::new("UTC", windows).unwrap())),
-            restart: None,
+            ..Spec::new("a".parse().unwrap(), Desired::Stopped)
         }
     }
 

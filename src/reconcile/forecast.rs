@@ -191,15 +191,7 @@ mod tests {
     }
 
     fn spec(state: Desired) -> Spec {
-        Spec {
-            app_id: "a".parse().unwrap(),
-            state,
-            override_: None,
-            policy: None,
-            suspend: None,
-            schedule: None,
-            restart: None,
-        }
+        Spec::new("a".parse().unwrap(), state)
     }
 
     /// Running, and Stopped each night from 22:00 to 06:00 in a zone.

@@ -359,15 +359,7 @@ mod tests {
     }
 
     fn spec(id: &str, state: Desired) -> Spec {
-        Spec {
-            app_id: id.parse().unwrap(),
-            state,
-            override_: None,
-            policy: None,
-            suspend: None,
-            schedule: None,
-            restart: None,
-        }
+        Spec::new(id.parse().unwrap(), state)
     }
 
     /// Running, with a window of Stopped.
