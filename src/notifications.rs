@@ -141,6 +141,8 @@ struct Watcher {
     announced: BTreeSet<(Timestamp, AppName)>,
     /// When the next scheduled stop is to be announced.
     announce_at: Option<Timestamp>,
+    /// Another process leads and sends the messages.
+    is_standby: bool,
 }
 
 impl Watcher {
@@ -153,10 +155,15 @@ impl Watcher {
             done: BTreeMap::new(),
             announced: BTreeSet::new(),
             announce_at: None,
+            is_standby: false,
         }
     }
 
     fn look(&mut self, board: &Board, now: Timestamp) -> Vec<Message> {
+        self.is_standby = board.daemon().leader.is_some_and(|leader| !leader.leading);
+        if self.is_standby {
+            return Vec::new();
+        }
         let apps = board.apps();
         let mut reports = self.causes.observe(present(board, apps.iter().map(AsRef::as_ref)), now);
         let mut messages = Vec::new();
@@ -219,22 +226,48 @@ impl Watcher {
     }
 
     fn next(&self) -> Option<Timestamp> {
-        self.done.values().map(|(at, _)| *at).chain(self.causes.next()).chain(self.announce_at).min()
+        let next = self.done.values().map(|(at, _)| *at).chain(self.causes.next()).chain(self.announce_at).min();
+        next.filter(|_| !self.is_standby)
     }
 }
 
-/// Reasons that are no trouble: all is well, work is going on, or a person wants it so.
-const QUIET: [Reason; 9] = [
-    Reason::Settled,
-    Reason::Stopping,
-    Reason::Starting,
-    Reason::Drifted,
-    Reason::BeingCreated,
-    Reason::Suspended,
-    Reason::PolicyForbids,
-    Reason::DryRun,
-    Reason::Standby,
-];
+/// Whether a reason is no trouble: all is well, work is going on, or a person wants it so. Each new reason has to decide.
+const fn is_quiet(reason: Reason) -> bool {
+    match reason {
+        Reason::Settled
+        | Reason::Stopping
+        | Reason::Starting
+        | Reason::Restarting
+        | Reason::Drifted
+        | Reason::BeingCreated
+        | Reason::Suspended
+        | Reason::PolicyForbids
+        | Reason::DryRun
+        | Reason::Standby => true,
+        Reason::BackingOff
+        | Reason::NotObserved
+        | Reason::SuspendedByPlatform
+        | Reason::AppNotFound
+        | Reason::Forbidden
+        | Reason::UnexpectedAnswer
+        | Reason::StopNotEffective
+        | Reason::StartNotEffective
+        | Reason::RestartNotEffective
+        | Reason::Contested
+        | Reason::InvalidManifest
+        | Reason::DuplicateAppId
+        | Reason::DuplicateName
+        | Reason::SourceUnavailable
+        | Reason::BeingWritten
+        | Reason::ObservationIncomplete
+        | Reason::AccountBlocked
+        | Reason::AccountForbidden
+        | Reason::ApiUnavailable
+        | Reason::RateLimited
+        | Reason::ClockDoubtful
+        | Reason::TooManyChanges => false,
+    }
+}
 
 /// Reasons that only a person can end, although the operator keeps trying.
 const NEEDS_PERSON: [Reason; 5] = [
@@ -288,7 +321,7 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
         let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete)
             || (reason == Reason::TooManyChanges && !troubles.contains_key(&reason));
         let is_stalled = app.conditions.stalled == Truth::True;
-        if QUIET.contains(&reason) || (is_unseen && is_early) || (app.conditions.ready == Truth::True && !is_stalled) {
+        if is_quiet(reason) || (is_unseen && is_early) || (app.conditions.ready == Truth::True && !is_stalled) {
             continue;
         }
         let trouble = troubles.entry(reason).or_insert_with(|| new(reason));
@@ -341,7 +374,7 @@ mod tests {
     use crate::reconcile::labels::Labels;
     use crate::reconcile::schedule::{Schedule, Span, Window};
     use crate::status::app::LastAction;
-    use crate::status::{Daemon, MaxChanges, Observation, SourceStatus};
+    use crate::status::{Daemon, Leader, MaxChanges, Observation, SourceStatus};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -440,6 +473,28 @@ mod tests {
         let mut watcher = Watcher::new(Some(Causes::default()), at(0));
         let told = looks(&mut watcher, &board, &[0, 30]);
         assert_eq!(told, ["30: began SourceUnavailable 0 person", "30: began AccountBlocked 0 person"]);
+    }
+
+    #[test]
+    fn a_restart_in_progress_is_no_trouble() {
+        let board = board(vec![app("a", Reason::Restarting, false)]);
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        assert_eq!(looks(&mut watcher, &board, &[0, 30, 600]), [""; 0]);
+    }
+
+    #[test]
+    fn only_the_leader_sends() {
+        let board = board(vec![app("a", Reason::Forbidden, true)]);
+        let lead = |leading| {
+            let leader = Leader { identity: "a".into(), holder: None, leading, readable: true };
+            board.set_daemon(Daemon { leader: Some(leader), ..board.daemon() });
+        };
+        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        lead(false);
+        assert_eq!(looks(&mut watcher, &board, &[0, 40]), [""; 0]);
+        assert_eq!(watcher.next(), None);
+        lead(true);
+        assert_eq!(looks(&mut watcher, &board, &[50, 81]), ["81: began Forbidden 1 person"]);
     }
 
     #[test]

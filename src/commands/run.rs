@@ -98,10 +98,12 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     if let Some(notifications) = notifications {
         notifications::start(board.clone(), clock, notifications).context("could not start the notifications")?;
     }
+    let directories = manifests.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let has_files = kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.source);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         api_url = %api.url,
-        manifests = %manifests.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+        manifests = %if has_files { &*directories } else { "kubernetes" },
         listen = listen.map(|address| address.to_string()),
         interval_s = settings.interval.as_secs_f64(),
         policy = settings.policy.as_str(),
