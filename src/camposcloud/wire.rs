@@ -142,10 +142,7 @@ fn seen(fields: &Map<String, Value>, secrets: &Secrets) -> Option<Seen> {
     let online = metrics.get("online").and_then(Value::as_bool);
     let time = |key: &str| metrics.get(key).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
     let taken_at = time("timestamp");
-    let uptime = metrics
-        .get("uptime")
-        .and_then(Value::as_f64)
-        .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok());
+    let uptime = metrics.get("uptime").and_then(seconds);
     let by_uptime = taken_at.zip(uptime).and_then(|(taken, uptime)| taken.checked_sub(uptime).ok());
     let running_since = time("startedAt").or(by_uptime);
     let restart_required = fields.get("restartRequired").and_then(Value::as_bool);
@@ -189,6 +186,12 @@ fn pagination(value: &Value) -> Option<Pagination> {
         total_pages: number("totalPages"),
         has_next_page: fields.get("hasNextPage").and_then(truth),
     })
+}
+
+/// A length of time in seconds, also as text.
+fn seconds(value: &Value) -> Option<SignedDuration> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    SignedDuration::try_from_secs_f64(number).ok().filter(|length| !length.is_negative())
 }
 
 /// A count, also as `45.0` or `"45"`: without the count, a list could look complete.
@@ -265,6 +268,32 @@ mod tests {
         assert_eq!(seen.reading.status.as_deref(), Some("active"));
         assert_eq!(seen.reading.online, Some(true));
         assert_eq!(seen.reading.taken_at, Some("2026-07-19T17:57:05.069Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_start_of_an_app_is_that_of_the_server_or_computed_from_its_uptime() {
+        let since = |fields: &str| {
+            let metrics =
+                format!(r#""currentResourceMetrics":{{"online":true,"timestamp":"2026-07-19T18:00:00Z"{fields}}}"#);
+            let body = format!(r#"{{"_id":"a1","restartRequired":true,{metrics}}}"#);
+            let reading = app(body.as_bytes(), &NONE).unwrap().reading;
+            assert_eq!(reading.restart_required, Some(true));
+            reading.running_since.map(|since| since.to_string())
+        };
+        let (started, computed) = (Some("2026-07-19T12:00:00Z".to_owned()), Some("2026-07-19T17:00:00Z".to_owned()));
+        assert_eq!(since(r#","uptime":3600,"startedAt":"2026-07-19T12:00:00Z""#), started);
+        for uptime in
+            [r#","uptime":3600"#, r#","uptime":"3600","startedAt":null"#, r#","uptime":3600.0,"startedAt":"soon""#]
+        {
+            assert_eq!(since(uptime), computed, "{uptime}");
+        }
+        for unknown in ["", r#","uptime":null"#, r#","uptime":-1"#, r#","uptime":"long""#, r#","uptime":1e300"#] {
+            assert_eq!(since(unknown), None, "{unknown}");
+        }
+        let body = br#"{"_id":"a1","restartRequired":"true","currentResourceMetrics":{"online":true,"uptime":5}}"#;
+        let reading = app(body, &NONE).unwrap().reading;
+        // What causes a call counts only as a JSON boolean; without the time of the metrics an uptime says nothing.
+        assert_eq!((reading.restart_required, reading.running_since), (None, None));
     }
 
     #[test]
