@@ -25,6 +25,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
+use jiff::{Timestamp, Unit};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -36,8 +37,11 @@ use self::metrics::Format;
 use self::room::{Large, Room};
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
+use crate::status::activity::stories;
 use crate::status::history::{self, Entry, Health};
-use crate::status::{API_VERSION, Board, Daemon};
+use crate::status::trend::trend;
+use crate::status::week::week;
+use crate::status::{API_VERSION, Board, Daemon, Groups};
 
 const OPENAPI: &str = include_str!("http/openapi.json");
 
@@ -52,6 +56,10 @@ struct Port {
 }
 
 const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
+/// Default number of stories.
+const ACTIVITY: usize = 100;
+/// Default length of the list of transitions.
+const TRANSITIONS: usize = 20;
 /// Deadline of a search in the files of the history. If the disk does not answer, older entries are left out.
 const SEARCH: Duration = Duration::from_secs(5);
 
@@ -107,9 +115,13 @@ pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
         .route("/openapi.json", get(openapi))
         .route("/api/v1/apps", get(list))
         .route("/api/v1/apps/{name}", get(app))
+        .route("/api/v1/apps/{name}/schedule", get(schedule))
         .route("/api/v1/status", get(status))
         .route("/api/v1/history", get(past))
+        .route("/api/v1/activity", get(activity))
         .route("/api/v1/forecast", get(next_day))
+        .route("/api/v1/transitions", get(transitions))
+        .route("/api/v1/trend", get(trend_of_groups))
         .route("/api/v1/events", get(events))
         .merge(page::routes())
         .fallback(nothing_here)
@@ -173,25 +185,42 @@ struct DaemonStatus {
     api_version: &'static str,
     kind: &'static str,
     version: &'static str,
+    /// Start of the process.
+    started_at: Timestamp,
+    /// Number of apps of each group.
+    apps: Groups,
+    /// Requests to CamposCloud within the last minute.
+    requests_last_minute: u32,
+    /// `--source-link`.
+    source_link: Option<String>,
     #[serde(flatten)]
     daemon: Daemon,
     history: Health,
 }
 
 /// The object of `/api/v1/status`.
-fn daemon_status(board: &Board) -> impl Serialize {
+fn daemon_status(board: &Board, clock: Clock) -> impl Serialize {
+    let (now, wall) = (clock.now(), clock.wall());
+    let started_at = wall - now.since_start();
     DaemonStatus {
         api_version: API_VERSION,
         kind: "DaemonStatus",
         version: env!("CARGO_PKG_VERSION"),
+        // To the second, since it is computed from two clocks.
+        started_at: started_at.round(Unit::Second).unwrap_or(started_at),
+        apps: board.groups(),
+        requests_last_minute: board.meters().sent_last_minute(now),
+        source_link: board.source_link().map(str::to_owned),
         daemon: board.daemon(),
         history: board.history_health(),
     }
 }
 
 async fn status(State(port): State<Port>, headers: HeaderMap) -> Response {
-    let version = port.board.versions().daemon;
-    tagged(&headers, version, || port.room.json(&daemon_status(&port.board)))
+    // The number of requests changes with the time alone.
+    let requests = port.board.meters().sent_last_minute(port.clock.now());
+    let version = port.board.versions().board.wrapping_mul(10_000).wrapping_add(requests.into());
+    tagged(&headers, version, || port.room.json(&daemon_status(&port.board, port.clock)))
 }
 
 #[derive(Debug, Serialize)]
@@ -202,27 +231,40 @@ struct HistoryList {
     items: Vec<Arc<Entry>>,
 }
 
-async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
-    let Ok(Query(parameters)) = parameters else { return unreadable_query() };
-    let (mut app, mut most) = (None, history::KEPT);
-    for (name, value) in &parameters {
+/// The parameters `app` and `limit`.
+fn of_history(parameters: &[(String, String)], default: usize) -> Result<(Option<&str>, usize), String> {
+    let (mut app, mut most) = (None, default);
+    for (name, value) in parameters {
         match name.as_str() {
             "app" => app = Some(value.as_str()),
-            "limit" => match apps::limit(value) {
-                Ok(limit) => most = limit.unwrap_or(history::KEPT),
-                Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
-            },
-            other => {
-                return problem(
-                    StatusCode::BAD_REQUEST,
-                    &format!("unknown parameter {other:?}; expected app or limit"),
-                );
-            }
+            "limit" => most = apps::limit(value)?.unwrap_or(history::KEPT),
+            other => return Err(format!("unknown parameter {other:?}; expected app or limit")),
         }
     }
+    Ok((app, most))
+}
+
+async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
+    let Ok(Query(parameters)) = parameters else { return unreadable_query() };
+    let (app, most) = match of_history(&parameters, history::KEPT) {
+        Ok(query) => query,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
+    };
     let version = port.board.versions().history;
     let items = if conditional::has(&headers, version) { Vec::new() } else { remembered(&port, app, most).await };
     tagged(&headers, version, || port.room.json(&HistoryList { api_version: API_VERSION, kind: "HistoryList", items }))
+}
+
+/// The history as stories, newest first.
+async fn activity(State(port): State<Port>, parameters: Parameters) -> Response {
+    let Ok(Query(parameters)) = parameters else { return unreadable_query() };
+    let (app, most) = match of_history(&parameters, ACTIVITY) {
+        Ok(query) => query,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
+    };
+    let mut items = stories(&remembered(&port, app, history::KEPT).await);
+    items.truncate(most);
+    port.room.json(&json!({"apiVersion": API_VERSION, "kind": "ActivityList", "items": items}))
 }
 
 /// The newest entries, newest first. For one app also entries that only the file has: in a fleet of thousands, one bulk
@@ -269,8 +311,61 @@ async fn next_day(State(port): State<Port>) -> Response {
     }
 }
 
+/// The schedule of one app, evaluated: seven days and the next changes.
+async fn schedule(State(port): State<Port>, name: Result<Path<String>, PathRejection>) -> Response {
+    let Some(app) = name.ok().and_then(|Path(name)| port.board.app(&name)) else {
+        return problem(StatusCode::NOT_FOUND, "no manifest declares an app of this name");
+    };
+    match app.declared.spec() {
+        Some(spec) => port.room.json(&week(spec, port.clock.wall())),
+        None => problem(StatusCode::NOT_FOUND, "no valid manifest of this app was read yet"),
+    }
+}
+
+/// The number of apps of each group over the last 24 hours.
+async fn trend_of_groups(State(port): State<Port>) -> Response {
+    let now = port.clock.wall();
+    let since = port.board.history_complete_since(now - port.clock.now().since_start());
+    let entries = port.board.history(None, history::KEPT);
+    port.room.json(&trend(port.board.groups(), &entries, since, now))
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Transition {
+    at: Timestamp,
+    app: String,
+    app_id: String,
+    state: &'static str,
+    /// The part of the manifest that decides from then on.
+    because: Option<String>,
+}
+
+/// The next changes of desired states, earliest first.
+async fn transitions(State(port): State<Port>, parameters: Parameters) -> Response {
+    let Ok(Query(parameters)) = parameters else { return unreadable_query() };
+    let mut most = TRANSITIONS;
+    for (name, value) in &parameters {
+        match (name.as_str(), apps::limit(value)) {
+            ("limit", Ok(limit)) => most = limit.unwrap_or(usize::MAX),
+            ("limit", Err(why)) => return problem(StatusCode::BAD_REQUEST, &why),
+            (other, _) => {
+                return problem(StatusCode::BAD_REQUEST, &format!("unknown parameter {other:?}; expected limit"));
+            }
+        }
+    }
+    let items = port.board.transitions(most).into_iter().filter_map(|(at, app)| {
+        let because = app.declared.spec().map(|spec| spec.explain(spec.target(at)));
+        let state = app.next_transition?.1.as_str();
+        Some(Transition { at, app: app.name().to_string(), app_id: app.app_id().to_owned(), state, because })
+    });
+    port.room.json(&json!({
+        "apiVersion": API_VERSION, "kind": "TransitionList", "items": items.collect::<Vec<_>>(),
+    }))
+}
+
 async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {
-    events::stream(port.board, &headers, port.readers, port.room)
+    events::stream((port.board, port.clock), &headers, port.readers, port.room)
 }
 
 /// Alive: the loop has made progress within three intervals, whatever CamposCloud does.

@@ -25,6 +25,7 @@ use self::message::Message;
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Truth;
+use crate::reconcile::group::Group;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::state::{Desired, Observed};
 use crate::status::Board;
@@ -231,59 +232,23 @@ impl Watcher {
     }
 }
 
-/// Whether a reason is no trouble: all is well, work is going on, or a person wants it so. Each new reason has to decide.
-const fn is_quiet(reason: Reason) -> bool {
-    match reason {
-        Reason::Settled
-        | Reason::Stopping
-        | Reason::Starting
-        | Reason::Restarting
-        | Reason::Drifted
-        | Reason::BeingCreated
-        | Reason::Suspended
-        | Reason::PolicyForbids
-        | Reason::DryRun
-        | Reason::Standby => true,
-        Reason::BackingOff
-        | Reason::NotObserved
-        | Reason::SuspendedByPlatform
-        | Reason::AppNotFound
-        | Reason::Forbidden
-        | Reason::UnexpectedAnswer
-        | Reason::StopNotEffective
-        | Reason::StartNotEffective
-        | Reason::RestartNotEffective
-        | Reason::Contested
-        | Reason::InvalidManifest
-        | Reason::DuplicateAppId
-        | Reason::DuplicateName
-        | Reason::SourceUnavailable
-        | Reason::BeingWritten
-        | Reason::ObservationIncomplete
-        | Reason::AccountBlocked
-        | Reason::AccountForbidden
-        | Reason::ApiUnavailable
-        | Reason::RateLimited
-        | Reason::ClockDoubtful
-        | Reason::TooManyChanges => false,
+/// Whether an app is no trouble: settled, in progress, held on purpose, or the concern of another replica.
+fn is_quiet(app: &App) -> bool {
+    match app.conditions.group() {
+        Group::Settled | Group::Held => true,
+        // A pause of all requests is reported if it lasts.
+        Group::InProgress => app.reason() != Reason::RateLimited,
+        Group::Unknown => app.reason() == Reason::Standby,
+        Group::NeedsPerson | Group::InTrouble => false,
     }
 }
-
-/// Reasons that only a person can end, although the operator keeps trying.
-const NEEDS_PERSON: [Reason; 5] = [
-    Reason::AccountBlocked,
-    Reason::AccountForbidden,
-    Reason::SourceUnavailable,
-    Reason::ClockDoubtful,
-    Reason::TooManyChanges,
-];
 
 /// What the board shows to be wrong.
 fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
     let daemon = board.daemon();
     let mut troubles: BTreeMap<Reason, Trouble> = BTreeMap::new();
     let new = |reason: Reason| {
-        let level = if NEEDS_PERSON.contains(&reason) { Level::Person } else { Level::Warning };
+        let level = if reason.group() == Group::NeedsPerson { Level::Person } else { Level::Warning };
         Trouble { level, apps: Vec::new(), detail: None }
     };
     let limiter = &daemon.governor;
@@ -321,7 +286,7 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
         let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete)
             || (reason == Reason::TooManyChanges && !troubles.contains_key(&reason));
         let is_stalled = app.conditions.stalled == Truth::True;
-        if is_quiet(reason) || (is_unseen && is_early) || (app.conditions.ready == Truth::True && !is_stalled) {
+        if is_quiet(app) || (is_unseen && is_early) {
             continue;
         }
         let trouble = troubles.entry(reason).or_insert_with(|| new(reason));
@@ -397,6 +362,7 @@ mod tests {
             message: "a message".into(),
             last_action: None,
             next_look_at: None,
+            next_attempt_at: None,
             next_transition: None,
         }
     }

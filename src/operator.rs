@@ -24,6 +24,7 @@ pub mod limit;
 pub mod observe;
 pub mod order;
 pub mod pass;
+pub mod progress;
 pub mod queue;
 pub mod reads;
 pub mod report;
@@ -160,6 +161,7 @@ pub struct Operator<P> {
     doubt: Doubt,
     gates: Gates,
     changes: Changes,
+    progress: progress::Progress,
     undeclared: undeclared::Names,
     source: Option<SourceReport>,
     /// The last report of the source itself; `source` differs from it while no scan finishes.
@@ -205,6 +207,7 @@ impl<P: Platform> Operator<P> {
             limiter,
             gates,
             changes: Changes::new(settings.limits),
+            progress: progress::Progress::default(),
             undeclared: undeclared::Names::default(),
             platform,
             settings,
@@ -635,6 +638,7 @@ impl<P: Platform> Operator<P> {
     fn send(&mut self, job: Job, now: Moment) {
         debug!(?job, "request");
         self.requests += 1;
+        self.board.meters().sent(1, now);
         match &job {
             Job::Act { name, action, .. } => {
                 self.calls += 1;
@@ -676,6 +680,7 @@ impl<P: Platform> Operator<P> {
         self.board.meters().requested(outcome.job.endpoint(), meters::code(outcome.result.http_status()), took);
         let repeats = outcome.result.repeats();
         self.requests += u64::from(repeats);
+        self.board.meters().sent(repeats, now);
         self.limiter.charge(repeats, now);
         let server_clock = outcome.result.server_clock();
         if let Some(failure) = outcome.result.failure_mut() {

@@ -6,20 +6,24 @@
 //! Every change has a version, and the board remembers which app it was about. A follower keeps one number and reads the
 //! changes after it, so that a slow reader costs nothing here.
 
+pub mod activity;
 pub mod app;
 pub mod forecast;
 pub mod history;
 pub mod meters;
+pub mod trend;
+pub mod week;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use self::app::App;
@@ -27,6 +31,7 @@ use self::history::{Entry, Handle, Health};
 use self::meters::Meters;
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
+use crate::reconcile::group::Group;
 use crate::reconcile::moment::Moment;
 
 pub const API_VERSION: &str = "campos-operator.dev/v1";
@@ -43,6 +48,8 @@ pub struct Daemon {
     /// Null before the first comparison.
     pub clock_ahead_seconds: Option<i64>,
     pub conditions: Vec<Condition>,
+    /// Work that takes minutes.
+    pub progress: Vec<Progress>,
     /// Apps that no manifest declares; null before the first complete list.
     pub undeclared: Option<Arc<Undeclared>>,
     /// Null without `--max-stops` and `--max-starts`.
@@ -51,6 +58,19 @@ pub struct Daemon {
     pub leader: Option<Leader>,
     pub dry_run: bool,
     pub policy: &'static str,
+}
+
+/// Progress of a bulk of calls, or of the first list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// `stop`, `start`, `restart`, `calls` for a mix of them, or `list`.
+    pub task: &'static str,
+    /// Calls whose effect was read back; for a list, apps that were listed.
+    pub done: usize,
+    pub total: usize,
+    /// When it will be done, by the present budget; null if unknown.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// `leader` of `/api/v1/status`.
@@ -162,6 +182,46 @@ pub struct MaxChanges {
     pub message: Option<Arc<str>>,
 }
 
+/// Number of apps of each group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Groups([usize; Group::ALL.len()]);
+
+impl Groups {
+    fn moved(&mut self, from: Option<Group>, to: Option<Group>) {
+        if let Some(from) = from {
+            self.0[from as usize] -= 1;
+        }
+        if let Some(to) = to {
+            self.0[to as usize] += 1;
+        }
+    }
+
+    /// As [`Self::moved`], for a past of which parts may be unknown.
+    fn moved_back(&mut self, from: Option<Group>, to: Option<Group>) {
+        if let Some(from) = from {
+            self.0[from as usize] = self.0[from as usize].saturating_sub(1);
+        }
+        self.moved(None, to);
+    }
+
+    pub fn get(&self, group: Group) -> usize {
+        self.0[group as usize]
+    }
+}
+
+impl Serialize for Groups {
+    /// As `{"declared": 3, "needsPerson": 0, ..}`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1 + self.0.len()))?;
+        map.serialize_entry("declared", &self.0.iter().sum::<usize>())?;
+        for group in Group::ALL {
+            let (first, rest) = group.as_str().split_at(1);
+            map.serialize_entry(&(first.to_lowercase() + rest), &self.get(group))?;
+        }
+        map.end()
+    }
+}
+
 /// Changes of apps that are remembered for followers: at least this many, and one per app in a larger fleet.
 const RECENT: usize = 1_024;
 
@@ -181,6 +241,8 @@ struct Published {
     /// Version of the last change.
     version: u64,
     apps: BTreeMap<AppName, Placed>,
+    /// Number of apps of each group.
+    groups: Groups,
     /// The app of each of the latest versions.
     recent: VecDeque<(u64, AppName)>,
     /// `recent` has every change of an app after this version.
@@ -225,6 +287,7 @@ pub struct Board {
     version: watch::Sender<u64>,
     started: watch::Sender<bool>,
     meters: Arc<Meters>,
+    source_link: Arc<OnceLock<String>>,
 }
 
 impl Default for Board {
@@ -235,6 +298,7 @@ impl Default for Board {
         let published = Published {
             version,
             apps: BTreeMap::new(),
+            groups: Groups::default(),
             recent: VecDeque::new(),
             recent_after: version,
             removed: VecDeque::new(),
@@ -250,7 +314,13 @@ impl Default for Board {
             interval: Duration::ZERO,
         };
         let (version, started) = (watch::channel(version).0, watch::channel(false).0);
-        Self { published: Arc::new(RwLock::new(published)), version, started, meters: Arc::default() }
+        Self {
+            published: Arc::new(RwLock::new(published)),
+            version,
+            started,
+            meters: Arc::default(),
+            source_link: Arc::default(),
+        }
     }
 }
 
@@ -262,6 +332,8 @@ impl Board {
             if before.is_some_and(|before| *before.app == app) {
                 return (before.map(|before| before.app.clone()), false);
             }
+            let group = |app: &App| app.conditions.group();
+            state.groups.moved(before.map(|before| group(&before.app)), Some(group(&app)));
             let app = Arc::new(app);
             let before = match state.apps.get_mut(name) {
                 Some(placed) => Some(std::mem::replace(placed, Placed { app, version }).app),
@@ -281,7 +353,9 @@ impl Board {
         for name in names {
             let Some(placed) = state.apps.get_mut(name) else { continue };
             version += 1;
+            let before = placed.app.conditions.group();
             change(Arc::make_mut(&mut placed.app));
+            state.groups.moved(Some(before), Some(placed.app.conditions.group()));
             placed.version = version;
             state.note_recent(version, name);
             (state.version, state.apps_version) = (version, version);
@@ -291,9 +365,8 @@ impl Board {
 
     pub fn remove_app(&self, name: &AppName) {
         self.write(|state, version| {
-            if state.apps.remove(name).is_none() {
-                return ((), false);
-            }
+            let Some(gone) = state.apps.remove(name) else { return ((), false) };
+            state.groups.moved(Some(gone.app.conditions.group()), None);
             state.removed.push_back((version, name.clone()));
             if state.removed.len() > REMOVALS
                 && let Some((forgotten, _)) = state.removed.pop_front()
@@ -401,6 +474,20 @@ impl Board {
         self.read().daemon.clone()
     }
 
+    /// Number of apps of each group.
+    pub fn groups(&self) -> Groups {
+        self.read().groups
+    }
+
+    /// The next `limit` changes of desired states that schedules, suspensions and overrides cause, earliest first.
+    pub fn transitions(&self, limit: usize) -> Vec<(Timestamp, Arc<App>)> {
+        let apps = self.apps();
+        let mut next: Vec<_> = apps.into_iter().filter_map(|app| Some((app.next_transition?.0, app))).collect();
+        next.sort_by(|(at, one), (then, other)| (at, one.name()).cmp(&(then, other.name())));
+        next.truncate(limit);
+        next
+    }
+
     /// The newest `limit` entries, newest first; only those of `app` if it is given.
     pub fn history(&self, app: Option<&str>, limit: usize) -> Vec<Arc<Entry>> {
         let state = self.read();
@@ -415,8 +502,25 @@ impl Board {
         Some((state.writer.as_ref()?.directory(), oldest.1.time))
     }
 
+    /// The time since which the history in memory is complete; `started` is the start of the process.
+    pub fn history_complete_since(&self, started: Timestamp) -> Timestamp {
+        let state = self.read();
+        let oldest = state.history.front().map_or(started, |(_, entry)| entry.time);
+        if state.history.len() >= history::KEPT { oldest } else { oldest.min(started) }
+    }
+
     pub fn history_health(&self) -> Health {
         self.read().health
+    }
+
+    /// Sets the address of a manifest, with `{revision}`, `{file}` and `{line}` to fill in.
+    pub fn link_sources(&self, template: String) {
+        // A process has one template; only the first counts.
+        let _ = self.source_link.set(template);
+    }
+
+    pub fn source_link(&self) -> Option<&str> {
+        self.source_link.get().map(String::as_str)
     }
 
     pub fn meters(&self) -> &Meters {
@@ -542,6 +646,7 @@ mod tests {
             message: "m".into(),
             last_action: None,
             next_look_at: None,
+            next_attempt_at: None,
             next_transition: None,
         }
     }
@@ -620,6 +725,11 @@ mod tests {
             let there: BTreeMap<String, u64> =
                 board.apps().iter().map(|app| (app.name().as_str().to_owned(), app.generation)).collect();
             prop_assert_eq!(known, there);
+            let mut groups = Groups::default();
+            for app in board.apps() {
+                groups.moved(None, Some(app.conditions.group()));
+            }
+            prop_assert_eq!(board.groups(), groups);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Query of `/api/v1/apps`: filters by label and reason, and pages, as in Kubernetes.
+//! Query of `/api/v1/apps`: filters by label, reason and group, and pages, as in Kubernetes.
 
 use serde::Serialize;
 use serde_json::json;
 
 use crate::reconcile::app::AppName;
+use crate::reconcile::group::Group;
 use crate::reconcile::labels::Selector;
 use crate::reconcile::reason::Reason;
 use crate::status::app::App;
@@ -13,6 +14,7 @@ use crate::status::{API_VERSION, Board};
 pub(super) struct Query {
     labels: Vec<Selector>,
     reasons: Vec<Reason>,
+    groups: Vec<Group>,
     limit: Option<usize>,
     after: Option<AppName>,
 }
@@ -39,6 +41,10 @@ impl Query {
                     let unknown = |_| format!("reason={value:?}: not one of the closed list");
                     query.reasons.push(value.parse().map_err(unknown)?);
                 }
+                "group" => {
+                    let unknown = |_| format!("group={value:?}: expected {}", Group::ALL.map(Group::as_str).join(", "));
+                    query.groups.push(value.parse().map_err(unknown)?);
+                }
                 "limit" => query.limit = limit(value)?,
                 "continue" if value.is_empty() => query.after = None,
                 "continue" => {
@@ -46,7 +52,7 @@ impl Query {
                     query.after = Some(value.parse().map_err(unknown)?);
                 }
                 other => {
-                    let known = "label, labelSelector, reason, limit or continue";
+                    let known = "label, labelSelector, reason, group, limit or continue";
                     return Err(format!("unknown parameter {other:?}; expected {known}"));
                 }
             }
@@ -100,6 +106,7 @@ impl Query {
     fn matches(&self, app: &App) -> bool {
         self.labels.iter().all(|selector| selector.matches(|key| app.labels()?.get(key)))
             && (self.reasons.is_empty() || self.reasons.contains(&app.reason()))
+            && (self.groups.is_empty() || self.groups.contains(&app.conditions.group()))
     }
 }
 
@@ -151,6 +158,8 @@ mod tests {
         case(&[("labelSelector", "=b")], Some("not a label key"));
         case(&[("label", "odd.example/KEY=a b, c=d")], None);
         case(&[("reason", "settled")], Some("closed list"));
+        case(&[("group", "Settled"), ("group", "NeedsPerson")], None);
+        case(&[("group", "settled")], Some("NeedsPerson, InTrouble"));
         case(&[("limit", "-1")], Some("whole number"));
         case(&[("limit", "+1")], Some("whole number"));
         case(&[("limit", "4294967296")], Some("whole number"));

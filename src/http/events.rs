@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::daemon_status;
 use super::room::{Room, busy};
+use crate::clock::Clock;
 use crate::status::{Board, Change};
 
 /// Most clients at a time, if the process's limit of connections allows them.
@@ -30,11 +31,16 @@ const BATCH: usize = 32;
 const TOGETHER: Duration = Duration::from_millis(50);
 
 /// The stream of changes since `Last-Event-ID`, or from now on.
-pub(super) fn stream(board: Board, headers: &HeaderMap, clients: Arc<Semaphore>, room: Room) -> Response {
+pub(super) fn stream(
+    (board, clock): (Board, Clock),
+    headers: &HeaderMap,
+    clients: Arc<Semaphore>,
+    room: Room,
+) -> Response {
     let Ok(permit) = clients.try_acquire_owned() else { return busy() };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.trim().parse().ok());
     let (sender, receiver) = channel(1);
-    tokio::spawn(send(board, last, sender, room, permit));
+    tokio::spawn(send((board, clock), last, sender, room, permit));
     let events = ReceiverStream::new(receiver).map(Ok::<_, Infallible>);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -46,7 +52,13 @@ pub(super) fn stream(board: Board, headers: &HeaderMap, clients: Arc<Semaphore>,
 }
 
 /// Sends changes to one client until it goes.
-async fn send(board: Board, last: Option<u64>, client: Sender<Bytes>, room: Room, _permit: OwnedSemaphorePermit) {
+async fn send(
+    (board, clock): (Board, Clock),
+    last: Option<u64>,
+    client: Sender<Bytes>,
+    room: Room,
+    _permit: OwnedSemaphorePermit,
+) {
     let mut changes = board.changes();
     let mut sent = last;
     loop {
@@ -64,7 +76,7 @@ async fn send(board: Board, last: Option<u64>, client: Sender<Bytes>, room: Room
         let full = missed.len() == BATCH;
         for (version, change) in missed {
             sent = Some(version);
-            if !room.send_event(|| event(&board, &change, version), &client).await {
+            if !room.send_event(|| event((&board, clock), &change, version), &client).await {
                 return;
             }
         }
@@ -92,11 +104,11 @@ fn text(kind: &str, version: u64, data: &str) -> Vec<u8> {
     format!("event: {kind}\nid: {version}\ndata: {data}\n\n").into_bytes()
 }
 
-fn event(board: &Board, change: &Change, version: u64) -> Vec<u8> {
+fn event((board, clock): (&Board, Clock), change: &Change, version: u64) -> Vec<u8> {
     let (kind, data) = match change {
         Change::App(app) => ("app", serde_json::to_string(&**app)),
         Change::Removed(name) => ("removed", Ok(json!({ "name": name.as_str() }).to_string())),
-        Change::Daemon => ("daemon", serde_json::to_string(&daemon_status(board))),
+        Change::Daemon => ("daemon", serde_json::to_string(&daemon_status(board, clock))),
         Change::History(entry) => ("history", serde_json::to_string(&**entry)),
     };
     match data {

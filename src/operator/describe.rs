@@ -16,6 +16,7 @@ use crate::reconcile::condition::{Truth, fold};
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Declared, Standing};
 use crate::reconcile::doubt::{Doubt, Trust};
+use crate::reconcile::group::Group;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::state::Desired;
@@ -91,11 +92,18 @@ pub fn app(
         ),
         last_action: object.last_action.clone(),
         next_look_at: read_at.map(|at| when.wall_at(at)),
+        next_attempt_at: next_attempt(decision).map(|at| when.wall_at(at)),
         next_transition: declared
             .spec()
             .and_then(|spec| spec.next_transition(when.wall))
             .map(|(at, target)| (at, target.desired)),
     })
+}
+
+/// The end of a wait after a failure.
+fn next_attempt(decision: Decision) -> Option<Moment> {
+    let Decision::Wait { reason, until } = decision else { return None };
+    until.filter(|_| reason.group() == Group::InTrouble || reason.is_account_wide())
 }
 
 /// Updates only the times of a settled app that was read again as it was.
@@ -153,6 +161,7 @@ pub fn daemon(
             next_probe_at: gates.probe_at.filter(|_| gates.paused_until.is_none()).map(|at| when.wall_at(at)),
             requests,
         },
+        progress: Vec::new(),
         undeclared: None,
         max_changes: None,
         leader: None,

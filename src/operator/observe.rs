@@ -20,6 +20,15 @@ use crate::reconcile::state::Observed;
 /// Failures of one request that end the observation: a person waits for it.
 const TRIES: u32 = 4;
 
+/// A step of the observation, for people who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A page of the list arrived. The total is `None` for a server that does not say it.
+    Listed { apps: usize, total: Option<usize> },
+    /// An app that the list does not show was read.
+    Read { apps: usize, total: usize },
+}
+
 #[derive(Debug)]
 pub struct Observation {
     /// Every app that the list showed, in its order by id, and every wanted one that was found singly.
@@ -67,13 +76,14 @@ impl Observation {
     }
 }
 
-/// Reads the whole lists, then reads singly each of `wanted` that they do not show.
+/// Reads the whole lists, then reads singly each of `wanted` that they do not show. Calls `report` after each step.
 pub async fn everything<P: Platform>(
     platform: &P,
     limiter: &mut RateLimiter,
     clock: Clock,
     mut listing: Listing,
     wanted: impl IntoIterator<Item = AppId>,
+    report: impl Fn(Step),
 ) -> Result<Observation, Failure> {
     let mut doubt = Doubt::new(false);
     let mut pages = 0;
@@ -89,7 +99,10 @@ pub async fn everything<P: Platform>(
                 limiter.succeeded(&call, answered.limits, clock.now());
                 doubt.compare(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
-                if listing.add(answered.value) == Next::Done {
+                let next = listing.add(answered.value);
+                let (apps, total) = listing.progress();
+                report(Step::Listed { apps, total });
+                if next == Next::Done {
                     break;
                 }
             }
@@ -125,10 +138,11 @@ pub async fn everything<P: Platform>(
     }
     let mut missing = Vec::new();
     let mut unlisted = 0;
-    for id in wanted {
-        if seen.binary_search_by(|known| known.id.cmp(&id)).is_ok() {
-            continue;
-        }
+    let is_listed = |id: &AppId| seen.binary_search_by(|known| known.id.cmp(id)).is_ok();
+    let unseen: Vec<AppId> = wanted.into_iter().filter(|id| !is_listed(id)).collect();
+    let total = unseen.len();
+    for (apps, id) in unseen.into_iter().enumerate() {
+        report(Step::Read { apps, total });
         unlisted += 1;
         if limiter.account_forbidden().is_some() {
             // The account may not read apps singly: further requests would be refused, too.

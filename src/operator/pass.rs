@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::operator::{Operator, describe, journal, report};
 use crate::platform::Platform;
 use crate::reconcile::app::AppName;
+use crate::reconcile::attempts::Turn;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::plan;
 use crate::status::Daemon;
@@ -36,6 +37,9 @@ impl<P: Platform> Operator<P> {
         let (began, wall) = (self.clock.now(), self.clock.wall());
         for (name, id, turn) in self.fleet.note(due, now, wall) {
             report::turn(&name, &id, turn, self.fleet.retry_in(&id, now));
+            if matches!(turn, Turn::Verified(_)) {
+                self.progress.verified();
+            }
         }
         let plan = plan(self.fleet.subjects(due, self.gates, wall), self.gates, now);
         let source_available = self.source.as_ref().is_none_or(|source| source.available);
@@ -72,6 +76,7 @@ impl<P: Platform> Operator<P> {
             self.summary_at = now + report::SUMMARY;
             report::summary(&self.fleet, self.requests);
         }
+        let progress = self.progress.update(&self.fleet, &self.resync, &self.limiter, (now, self.clock.wall()));
         if self.reported {
             return;
         }
@@ -100,6 +105,7 @@ impl<P: Platform> Operator<P> {
             max_changes: self.changes.shown(),
             leader: self.leader(),
             undeclared,
+            progress,
             ..daemon
         });
     }

@@ -148,6 +148,12 @@ impl Resync {
         self.incomplete.as_ref()
     }
 
+    /// Number of apps so far and of all apps, while the first list arrives.
+    pub fn first_list_progress(&self) -> Option<(usize, usize)> {
+        let (done, total) = self.current.as_ref().filter(|_| !self.complete_once)?.listing.progress();
+        total.filter(|_| done > 0).map(|total| (done, total))
+    }
+
     /// Requests per list.
     pub fn pages(&self) -> u32 {
         self.pages

@@ -120,6 +120,13 @@ impl Listing {
         Self { whole: false, ..Self::new(limit, teams) }
     }
 
+    /// Number of apps so far, and of all apps of the list that is being read if the server says it.
+    pub fn progress(&self) -> (usize, Option<usize>) {
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let (found, total) = (count(self.part.found), self.part.total.map(count));
+        (total.map_or(found, |total| found.min(total)), total)
+    }
+
     pub fn next(&self) -> PageRequest {
         self.next.clone()
     }

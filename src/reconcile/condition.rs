@@ -2,6 +2,7 @@
 
 use super::decide::Decision;
 use super::desired::{Standing, Text};
+use super::group::Group;
 use super::reason::Reason;
 
 /// The three values of a condition.
@@ -36,6 +37,16 @@ pub struct Conditions {
     /// Only an edit or a person helps.
     pub stalled: Truth,
     pub reason: Reason,
+}
+
+impl Conditions {
+    pub const fn group(self) -> Group {
+        match (self.stalled, self.ready) {
+            (Truth::True, _) => Group::NeedsPerson,
+            (_, Truth::True) => Group::Settled,
+            (Truth::False | Truth::Unknown, Truth::False | Truth::Unknown) => self.reason.group(),
+        }
+    }
 }
 
 /// Folds the decision, the manifest's standing and the source's state into conditions.
@@ -95,6 +106,21 @@ mod tests {
         let Conditions { ready, reconciling, stalled, reason } = fold(decision, standing, source, text);
         let folded = format!("{} {} {} {reason}", ready.as_str(), reconciling.as_str(), stalled.as_str());
         assert_eq!(folded, expected, "{decision:?} {standing:?}");
+    }
+
+    #[test]
+    fn groups_follow_the_conditions() {
+        let (yes, no, unknown) = (Truth::True, Truth::False, Truth::Unknown);
+        let group = |ready, stalled, reason| Conditions { ready, reconciling: no, stalled, reason }.group();
+        assert_eq!(group(yes, no, Reason::Settled), Group::Settled);
+        assert_eq!(group(no, yes, Reason::InvalidManifest), Group::NeedsPerson);
+        assert_eq!(group(yes, yes, Reason::Settled), Group::NeedsPerson, "stalled is more urgent than ready");
+        assert_eq!(group(no, no, Reason::Stopping), Group::InProgress);
+        assert_eq!(group(no, no, Reason::RateLimited), Group::InProgress, "a pause ends by itself");
+        assert_eq!(group(no, no, Reason::AccountBlocked), Group::NeedsPerson);
+        assert_eq!(group(no, no, Reason::BackingOff), Group::InTrouble);
+        assert_eq!(group(unknown, no, Reason::NotObserved), Group::Unknown);
+        assert_eq!(group(no, no, Reason::Suspended), Group::Held);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::group::Group;
+
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])* $name:ident: $advice:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident ($group:ident): $advice:literal,)*) => {
         /// Cause of a decision. Closed: the names are a contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
@@ -20,6 +22,13 @@ macro_rules! reasons {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Group of an app that has this reason and is neither ready nor stalled.
+            pub const fn group(self) -> Group {
+                match self {
+                    $(Self::$name => Group::$group,)*
                 }
             }
 
@@ -43,86 +52,92 @@ macro_rules! reasons {
 
 reasons! {
     /// Desired and observed agree.
-    Settled: "Nothing: the app is as declared.",
+    Settled (Settled): "Nothing: the app is as declared.",
     /// A stop was sent and is not verified yet.
-    Stopping: "Nothing: the call was accepted and is being verified.",
+    Stopping (InProgress): "Nothing: the call was accepted and is being verified.",
     /// A start was sent and is not verified yet.
-    Starting: "Nothing: the call was accepted and is being verified.",
+    Starting (InProgress): "Nothing: the call was accepted and is being verified.",
     /// Desired and observed differ, and the call is the next step.
-    Drifted: "Nothing: the call is sent as soon as the budget allows.",
+    Drifted (InProgress): "Nothing: the call is sent as soon as the budget allows.",
     /// A call failed; the next attempt waits.
-    BackingOff:
+    BackingOff (InTrouble):
         "Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names.",
     /// The manifest suspends the app.
-    Suspended: "To let the operator act on the app again, remove `suspend` from {file}.",
+    Suspended (Held): "To let the operator act on the app again, remove `suspend` from {file}.",
     /// A policy forbids the necessary call.
-    PolicyForbids:
+    PolicyForbids (Held):
         "Make the change by hand on CamposCloud, or allow it: `policy` in {file}, or the daemon's --policy.",
     /// `--dry-run` holds the call.
-    DryRun: "To let the daemon act, start it without --dry-run.",
+    DryRun (Held): "To let the daemon act, start it without --dry-run.",
     /// There is no fresh reading of the app.
-    NotObserved:
+    NotObserved (Unknown):
         "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
          incomplete.",
     /// The platform is creating the app.
-    BeingCreated: "Nothing: the operator continues when the platform has created the app.",
+    BeingCreated (InProgress): "Nothing: the operator continues when the platform has created the app.",
     /// The platform suspended the app.
-    SuspendedByPlatform: "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension.",
+    SuspendedByPlatform (NeedsPerson):
+        "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension.",
     /// The platform knows no such app.
-    AppNotFound:
+    AppNotFound (NeedsPerson):
         "Check spec.appId in {file}, and that the token's account owns the app. If the app is gone, remove the \
          manifest.",
     /// The token may not change this app.
-    Forbidden: "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token.",
+    Forbidden (NeedsPerson):
+        "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token.",
     /// The operator does not understand the answer of the platform.
-    UnexpectedAnswer: "Check the last action and CamposCloud's own status. If this stays, please report it as a bug.",
+    UnexpectedAnswer (InTrouble):
+        "Check the last action and CamposCloud's own status. If this stays, please report it as a bug.",
     /// A stop was accepted, and no reading showed the app stopped in time.
-    StopNotEffective:
+    StopNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
     /// A start was accepted, and no reading showed the app running in time.
-    StartNotEffective:
+    StartNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
     /// A restart is due, or was sent and is not verified yet.
-    Restarting: "Nothing: the restart is sent once a reading shows that it is due, and then verified.",
+    Restarting (InProgress): "Nothing: the restart is sent once a reading shows that it is due, and then verified.",
     /// A restart was accepted, and no reading showed a later start of the app in time.
-    RestartNotEffective:
+    RestartNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard. The restart is not sent again for the same cause: to try once more, \
          set a new `restart.requestedAt` in {file}.",
     /// The app left its desired state again and again.
-    Contested:
+    Contested (InTrouble):
         "Find out who else changes the app (a person, another tool, a second operator), and let only one do so.",
     /// The newest text of the manifest is invalid; the last good one is in force.
-    InvalidManifest: "Fix {file}; `campos-operator validate` lists all its errors.",
+    InvalidManifest (NeedsPerson): "Fix {file}; `campos-operator validate` lists all its errors.",
     /// Several manifests have this `appId`.
-    DuplicateAppId: "Keep one of the manifests with the appId of {file}; `campos-operator validate` lists them.",
+    DuplicateAppId (NeedsPerson):
+        "Keep one of the manifests with the appId of {file}; `campos-operator validate` lists them.",
     /// Several manifests have this name.
-    DuplicateName: "Rename all but one of the apps with the name in {file}; `campos-operator validate` lists them.",
+    DuplicateName (NeedsPerson):
+        "Rename all but one of the apps with the name in {file}; `campos-operator validate` lists them.",
     /// The directory of manifests cannot be read; the last good ones are in force.
-    SourceUnavailable: "Mount the directory of manifests again, or make it readable for the daemon.",
+    SourceUnavailable (NeedsPerson): "Mount the directory of manifests again, or make it readable for the daemon.",
     /// A process has the file of the newest text open for writing; the last complete one is in force.
-    BeingWritten: "Close {file} in the program that writes it (`fuser {file}` names it).",
+    BeingWritten (InTrouble): "Close {file} in the program that writes it (`fuser {file}` names it).",
     /// The list was incomplete, and did not show this app.
-    ObservationIncomplete:
+    ObservationIncomplete (Unknown):
         "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
          incomplete.",
     /// The server refuses the token: nothing is called.
-    AccountBlocked: "Replace the token by a valid one (CAMPOSCLOUD_TOKEN, or the --token-file).",
+    AccountBlocked (NeedsPerson): "Replace the token by a valid one (CAMPOSCLOUD_TOKEN, or the --token-file).",
     /// The account may not make the necessary requests: no app is called.
-    AccountForbidden: "Check the account's plan, the scopes of the token and the permissions of its teams.",
+    AccountForbidden (NeedsPerson):
+        "Check the account's plan, the scopes of the token and the permissions of its teams.",
     /// The platform does not answer.
-    ApiUnavailable: "Wait: the operator retries. CamposCloud's own status page may say more.",
+    ApiUnavailable (InTrouble): "Wait: the operator retries. CamposCloud's own status page may say more.",
     /// The account's budget of requests is used up for now.
-    RateLimited:
+    RateLimited (InProgress):
         "Wait: the operator retries. If this is frequent, lower --api-budget or find out who else uses the account.",
     /// The wall clock differs from the server's, and the desired state depends on the time.
-    ClockDoubtful:
+    ClockDoubtful (NeedsPerson):
         "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
          --trust-clock.",
     /// More calls follow from edits than --max-stops or --max-starts allows.
-    TooManyChanges:
+    TooManyChanges (NeedsPerson):
         "Revert the edits, or commit an Approval of the plan that /api/v1/status names; `campos-operator plan` prints it.",
     /// Another replica leads, and only the leader sends requests.
-    Standby: "Nothing: read the status of the leader, which /api/v1/status names.",
+    Standby (Unknown): "Nothing: read the status of the leader, which /api/v1/status names.",
 }
 
 impl Reason {

@@ -39,6 +39,8 @@ pub struct App {
     pub last_action: Option<Arc<LastAction>>,
     /// Time of the next read of the app.
     pub next_look_at: Option<Timestamp>,
+    /// Time of the next attempt after a failure.
+    pub next_attempt_at: Option<Timestamp>,
     pub next_transition: Option<(Timestamp, Desired)>,
 }
 
@@ -147,8 +149,10 @@ impl App {
                 observed: self.observed.as_str().into(),
                 observed_at: self.observed_at,
                 conditions: self.truths().zip(self.since).map(condition).collect(),
+                group: self.conditions.group().as_str().into(),
                 last_action: self.last_action.as_deref().map(Cow::Borrowed),
                 next_look_at: self.next_look_at,
+                next_attempt_at: self.next_attempt_at,
                 next_transition: self.next_transition.map(|(at, to)| Transition { at, state: to.as_str().into() }),
                 schedule: spec.and_then(|spec| {
                     Shared::of(spec.schedule.as_deref()?, self.observed_at.unwrap_or(Timestamp::UNIX_EPOCH))
@@ -382,8 +386,11 @@ pub struct Status<'a> {
     pub observed: Cow<'a, str>,
     pub observed_at: Option<Timestamp>,
     pub conditions: Vec<Condition<'a>>,
+    /// `NeedsPerson`, `InTrouble`, `Unknown`, `InProgress`, `Held` or `Settled`.
+    pub group: Cow<'a, str>,
     pub last_action: Option<Cow<'a, LastAction>>,
     pub next_look_at: Option<Timestamp>,
+    pub next_attempt_at: Option<Timestamp>,
     pub next_transition: Option<Transition<'a>>,
     /// Written only: the reader of manifests reads it.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]

@@ -4,7 +4,7 @@
 //! a removed app disappear. Label values are names of enums, never free text. Recording costs one or two atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::reconcile::moment::Moment;
 
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
@@ -54,6 +56,8 @@ pub struct Meters {
     edit_to_action: Histogram,
     workqueue_depth: Gauge,
     notifications: Family<Two, Counter>,
+    /// Requests of the last minute: the second of each slot, and their number.
+    last_minute: Mutex<[(u64, u32); 60]>,
     /// Milliseconds since the epoch; 0 before the first scan. Written by the source of manifests.
     scanned: OnceLock<Arc<AtomicU64>>,
 }
@@ -75,6 +79,7 @@ impl Default for Meters {
             edit_to_action: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             workqueue_depth: Gauge::default(),
             notifications: Family::default(),
+            last_minute: Mutex::new([(0, 0); 60]),
             scanned: OnceLock::new(),
         }
     }
@@ -105,6 +110,21 @@ impl Meters {
     pub fn requested(&self, endpoint: Endpoint, code: &'static str, took: Duration) {
         self.api_requests.get_or_create(&[("endpoint", endpoint.as_str()), ("code", code)]).inc();
         self.api_request_duration.get_or_create(&[("endpoint", endpoint.as_str())]).observe(took.as_secs_f64());
+    }
+
+    /// Counts requests that were sent.
+    pub fn sent(&self, requests: u32, now: Moment) {
+        let second = now.since_start().as_secs();
+        let mut slots = self.last_minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut slots[usize::try_from(second % 60).unwrap_or_default()];
+        *slot = if slot.0 == second { (second, slot.1 + requests) } else { (second, requests) };
+    }
+
+    /// Number of requests in the last minute.
+    pub fn sent_last_minute(&self, now: Moment) -> u32 {
+        let second = now.since_start().as_secs();
+        let slots = self.last_minute.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().filter(|(at, _)| *at + 60 > second).map(|(_, requests)| requests).sum()
     }
 
     /// Records the wait of a request for the rate limiter.
@@ -206,5 +226,25 @@ pub const fn code(http_status: Option<u16>) -> &'static str {
         Some(300..400) => "3xx",
         Some(400..500) => "4xx",
         Some(_) => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_count_for_one_minute() {
+        let (meters, at) = (Meters::default(), Moment::from_secs);
+        assert_eq!(meters.sent_last_minute(at(0)), 0);
+        meters.sent(2, at(0));
+        meters.sent(1, at(0));
+        meters.sent(4, at(30));
+        assert_eq!(meters.sent_last_minute(at(30)), 7);
+        assert_eq!(meters.sent_last_minute(at(59)), 7);
+        assert_eq!(meters.sent_last_minute(at(60)), 4);
+        meters.sent(1, at(60));
+        assert_eq!(meters.sent_last_minute(at(61)), 5);
+        assert_eq!(meters.sent_last_minute(at(500)), 0);
     }
 }

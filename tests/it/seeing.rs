@@ -201,6 +201,16 @@ fn every_response_matches_the_openapi_file() {
         ("/api/v1/status", "DaemonStatus"),
         ("/api/v1/history", "HistoryList"),
         ("/api/v1/forecast", "Forecast"),
+        ("/api/v1/apps?group=NeedsPerson", "AppList"),
+        ("/api/v1/apps?group=x", "Error"),
+        ("/api/v1/apps/timed/schedule", "AppSchedule"),
+        ("/api/v1/apps/quiet/schedule", "AppSchedule"),
+        ("/api/v1/apps/nobody/schedule", "Error"),
+        ("/api/v1/activity", "ActivityList"),
+        ("/api/v1/activity?limit=1&app=bot", "ActivityList"),
+        ("/api/v1/transitions", "TransitionList"),
+        ("/api/v1/transitions?since=1", "Error"),
+        ("/api/v1/trend", "Trend"),
     ] {
         let schema = json!({
             "$ref": format!("#/components/schemas/{schema}"),

@@ -1,0 +1,187 @@
+//! Progress of work that takes minutes: a bulk of calls, and the first list of a large account.
+//!
+//! The figures are for people: no decision depends on them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::info;
+
+use super::fleet::{Fleet, Object};
+use super::resync::Resync;
+use crate::budget::RateLimiter;
+use crate::reconcile::decide::Decision;
+use crate::reconcile::group::Group;
+use crate::reconcile::moment::{Moment, in_words};
+use crate::reconcile::reason::Reason;
+use crate::reconcile::state::Action;
+use crate::status;
+
+/// Fewer calls are over before a person reads about them.
+const BULK: usize = 10;
+/// Interval of the lines in the log.
+const LINE: Duration = Duration::from_secs(10);
+/// Interval of counting: it costs time in proportion to the fleet.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// The reasons of calls that wait to be verified.
+const VERIFYING: [(Reason, Action); 3] =
+    [(Reason::Stopping, Action::Stop), (Reason::Starting, Action::Start), (Reason::Restarting, Action::Restart)];
+
+/// The work in progress.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bulk: Option<Bulk>,
+    list_since: Option<Moment>,
+    line_at: Option<Moment>,
+}
+
+/// Many calls at once.
+#[derive(Debug)]
+struct Bulk {
+    /// Calls whose effect was read back.
+    verified: usize,
+    /// Largest number of calls since the begin of the bulk.
+    total: usize,
+    /// The action of all calls; `None` if there are several.
+    action: Option<Action>,
+    count_at: Moment,
+}
+
+/// Calls that are not verified yet.
+#[derive(Debug, PartialEq, Eq)]
+struct Pending {
+    calls: usize,
+    action: Option<Action>,
+}
+
+impl Pending {
+    fn of<'a>(objects: impl Iterator<Item = &'a Object>) -> Self {
+        let mut actions: Vec<Option<Action>> = Vec::new();
+        let mut calls = 0;
+        for decision in objects.filter_map(|object| object.decision) {
+            let action = match decision {
+                Decision::Act(action) => Some(action),
+                Decision::Wait { reason, .. } => {
+                    let sent = VERIFYING.into_iter().find(|(verifying, _)| *verifying == reason);
+                    if !matches!(reason.group(), Group::InProgress | Group::InTrouble) {
+                        continue;
+                    }
+                    sent.map(|(_, action)| action)
+                }
+                Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => continue,
+            };
+            calls += 1;
+            if action.is_some() && !actions.contains(&action) {
+                actions.push(action);
+            }
+        }
+        Self { calls, action: if let [action] = actions[..] { action } else { None } }
+    }
+}
+
+impl Progress {
+    /// Counts a call whose effect was read back.
+    pub fn verified(&mut self) {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.verified += 1;
+        }
+    }
+
+    /// Begins, counts and ends the work in progress, and logs a line each ten seconds.
+    pub fn update(
+        &mut self,
+        fleet: &Fleet,
+        resync: &Resync,
+        limiter: &RateLimiter,
+        (now, wall): (Moment, Timestamp),
+    ) -> Vec<status::Progress> {
+        let bulk = self.bulk(fleet, now);
+        let mut shown = Vec::new();
+        let held = limiter.held_until(now).map_or(Duration::ZERO, |until| until.since(now));
+        if let Some((action, done, total)) = bulk {
+            let rate = limiter.requests_per_minute(now);
+            let calls = u32::try_from(fleet.ready()).unwrap_or(u32::MAX);
+            let left = rate.map(|rate| held + Duration::from_mins(1).mul_f64(f64::from(calls) / rate.max(1.0)));
+            shown.push((action.map_or("calls", Action::as_str), done, total, left));
+        }
+        if let Some((done, total)) = resync.first_list_progress() {
+            let since = *self.list_since.get_or_insert(now);
+            let share = u32::try_from(total.saturating_sub(done)).ok().zip(u32::try_from(done).ok());
+            let took = now.since(since);
+            let left = share.filter(|_| !took.is_zero()).map(|(rest, done)| took * rest / done.max(1) + held);
+            shown.push(("list", done, total, left));
+        }
+        if shown.is_empty() {
+            self.line_at = None;
+        } else if now >= *self.line_at.get_or_insert(now + LINE) {
+            self.line_at = Some(now + LINE);
+            for (task, done, total, left) in &shown {
+                info!(task, done, total, "{}", line(task, *done, *total, *left));
+            }
+        }
+        let shown = shown.into_iter().map(|(task, done, total, left)| status::Progress {
+            task,
+            done,
+            total,
+            // To the second, so that the status does not change with each request.
+            ends_at: left.and_then(|left| (wall + left).round(jiff::Unit::Second).ok()),
+        });
+        shown.collect()
+    }
+
+    /// Action, verified calls and all calls of the bulk in progress.
+    fn bulk(&mut self, fleet: &Fleet, now: Moment) -> Option<(Option<Action>, usize, usize)> {
+        let objects = || fleet.objects().map(|(_, object)| object);
+        if self.bulk.is_none() && fleet.ready() > BULK {
+            let Pending { action, .. } = Pending::of(objects());
+            self.bulk = Some(Bulk { verified: 0, total: 0, action, count_at: now });
+        }
+        let bulk = self.bulk.as_mut()?;
+        if now >= bulk.count_at {
+            bulk.count_at = now + COUNT;
+            let pending = Pending::of(objects());
+            bulk.total = bulk.total.max(bulk.verified + pending.calls);
+            if pending.calls == 0 {
+                self.bulk = None;
+                return None;
+            }
+            if pending.action.is_some() && pending.action != bulk.action {
+                bulk.action = None;
+            }
+        }
+        Some((bulk.action, bulk.verified.min(bulk.total), bulk.total))
+    }
+}
+
+/// One line of the log: `stopped 120 of 300, about 1 min 30 s left`.
+fn line(task: &str, done: usize, total: usize, left: Option<Duration>) -> String {
+    let verb = match task {
+        "stop" => "stopped",
+        "start" => "started",
+        "restart" => "restarted",
+        "list" => "listed",
+        _ => "verified",
+    };
+    let things = match task {
+        "list" => " apps",
+        "calls" => " calls",
+        _ => "",
+    };
+    let left = left.filter(|left| left.as_secs() > 0);
+    let left = left.map(|left| format!(", about {} left", in_words(left))).unwrap_or_default();
+    format!("{verb} {done} of {total}{things}{left}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_name_the_task_and_the_time_left() {
+        let left = Some(Duration::from_secs(90));
+        assert_eq!(line("stop", 120, 300, left), "stopped 120 of 300, about 1 min 30 s left");
+        assert_eq!(line("calls", 0, 30, None), "verified 0 of 30 calls");
+        assert_eq!(line("list", 1200, 10_000, left), "listed 1200 of 10000 apps, about 1 min 30 s left");
+    }
+}

@@ -1,0 +1,68 @@
+//! The groups of an overview: which apps are settled, and which need attention.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Group of an app in an overview, the most urgent first. Closed: the names are a contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// Only an edit or a person helps.
+    NeedsPerson,
+    /// Calls fail or have no effect; the operator retries.
+    InTrouble,
+    /// There is no reading that can be trusted.
+    Unknown,
+    /// The operator works on it.
+    InProgress,
+    /// A person holds it: suspended, forbidden by a policy, or a dry run.
+    Held,
+    /// Desired and observed agree.
+    Settled,
+}
+
+impl Group {
+    pub const ALL: [Self; 6] =
+        [Self::NeedsPerson, Self::InTrouble, Self::Unknown, Self::InProgress, Self::Held, Self::Settled];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NeedsPerson => "NeedsPerson",
+            Self::InTrouble => "InTrouble",
+            Self::Unknown => "Unknown",
+            Self::InProgress => "InProgress",
+            Self::Held => "Held",
+            Self::Settled => "Settled",
+        }
+    }
+
+    /// The group in a sentence that begins with a number of apps: `2 need a person`.
+    pub const fn words(self, count: usize) -> &'static str {
+        match self {
+            Self::NeedsPerson if count == 1 => "needs a person",
+            Self::NeedsPerson => "need a person",
+            Self::InTrouble => "in trouble",
+            Self::Unknown => "not known",
+            Self::InProgress => "in progress",
+            Self::Held => "held",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text names no group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownGroup;
+
+impl FromStr for Group {
+    type Err = UnknownGroup;
+
+    fn from_str(text: &str) -> Result<Self, UnknownGroup> {
+        Self::ALL.into_iter().find(|group| group.as_str() == text).ok_or(UnknownGroup)
+    }
+}

@@ -1,0 +1,273 @@
+//! The history as stories: a change and all that follows from it is one row, and so are its repetitions.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::history::{Answer, Entry, State, Trigger};
+use crate::reconcile::moment::in_words;
+
+/// A change of one app, and the decisions and calls that followed from it. Reading is tolerant, as for an app.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Story {
+    /// Time of the first entry.
+    pub time: Timestamp,
+    /// Time of the last entry, repetitions included.
+    pub ended_at: Timestamp,
+    /// Null for a story of the whole account.
+    pub app: Option<Arc<str>>,
+    pub app_id: Option<Arc<str>>,
+    pub trigger: Cow<'static, str>,
+    pub revision: Arc<str>,
+    /// State before the first entry.
+    pub before: State,
+    /// State after the last entry.
+    pub after: State,
+    /// The last call, and its answer.
+    pub action: Option<Cow<'static, str>>,
+    pub answer: Option<Answer>,
+    /// Calls that were answered, and those of them that failed.
+    pub calls: u32,
+    pub failed_calls: u32,
+    /// Number of equal stories in a row; 1 without a repetition.
+    pub times: u32,
+    /// The story in words: `stopped after 2 s`.
+    pub words: String,
+}
+
+impl Story {
+    fn of(entry: &Entry) -> Self {
+        let mut story = Self {
+            time: entry.time,
+            ended_at: entry.time,
+            app: entry.app.clone(),
+            app_id: entry.app_id.clone(),
+            trigger: entry.trigger.as_str().into(),
+            revision: entry.revision.clone(),
+            before: entry.before.clone(),
+            after: State::default(),
+            action: None,
+            answer: None,
+            calls: 0,
+            failed_calls: 0,
+            times: 1,
+            words: String::new(),
+        };
+        story.add(entry);
+        story
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        self.ended_at = entry.time;
+        self.after = entry.after.clone();
+        if let Some(answer) = entry.answer.as_ref().filter(|_| entry.action.is_some()) {
+            self.calls += 1;
+            self.failed_calls += u32::from(answer.result != "Accepted");
+            self.action.clone_from(&entry.action);
+        }
+        if entry.answer.is_some() {
+            self.answer.clone_from(&entry.answer);
+        }
+    }
+
+    /// Whether the entry belongs to this story.
+    fn continues_with(&self, entry: &Entry) -> bool {
+        let begins = matches!(entry.trigger, Trigger::Edit | Trigger::Start | Trigger::Transition | Trigger::Drift);
+        let is_over = self.after.reason.as_deref().is_none_or(|reason| ["Settled", "Suspended"].contains(&reason));
+        self.app.is_some() && !begins && !is_over
+    }
+
+    /// Whether `next` tells the same again.
+    fn repeats_as(&self, next: &Self) -> bool {
+        let result = |story: &Self| story.answer.as_ref().map(|answer| (answer.result.clone(), answer.http_status));
+        let key = |story: &Self| {
+            (story.trigger.clone(), story.before.clone(), story.after.clone(), story.action.clone(), result(story))
+        };
+        key(self) == key(next)
+    }
+
+    fn describe(&self) -> String {
+        let took = Duration::try_from(self.ended_at.duration_since(self.time)).unwrap_or_default();
+        let over = if took.as_secs() > 0 { format!(" over {}", in_words(took)) } else { String::new() };
+        let text = |text: &Option<Cow<'static, str>>| text.as_deref().unwrap_or_default().to_owned();
+        let (before, after) = (text(&self.before.reason), text(&self.after.reason));
+        let answer = self.answer.as_ref();
+        let error = answer.and_then(|answer| answer.error.as_deref());
+        if self.times > 1 {
+            let once = Self { times: 1, ended_at: self.time, ..self.clone() }.describe();
+            return format!("{once} (x{}{over})", self.times);
+        }
+        let Some(action) = self.action.as_deref() else {
+            let change = match (before.is_empty(), after.is_empty()) {
+                (_, true) => "released: no manifest declares it".to_owned(),
+                (false, false) if before != after => format!("{before} -> {after}"),
+                (_, false) => after,
+            };
+            return error.map_or(change.clone(), |error| format!("{change}: {error}"));
+        };
+        let done = match action {
+            "stop" => "stopped",
+            "start" => "started",
+            "restart" => "restarted",
+            other => other,
+        };
+        let failed = match self.failed_calls {
+            0 => String::new(),
+            1 => ", 1 failed call".to_owned(),
+            many => format!(", {many} failed calls"),
+        };
+        let code =
+            answer.and_then(|answer| answer.http_status).map(|code| format!(" (HTTP {code})")).unwrap_or_default();
+        if after == "Settled" {
+            let wait = if took.as_secs() > 0 { format!(" after {}", in_words(took)) } else { String::new() };
+            format!("{done}{wait}{failed}")
+        } else if self.failed_calls < self.calls {
+            format!("{action} accepted{code}: {after}{failed}")
+        } else {
+            let many = if self.calls > 1 { format!(" x{}{over}", self.calls) } else { String::new() };
+            let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+            format!("{action} failed{many}{code}{error}")
+        }
+    }
+}
+
+/// The stories of the entries, newest first; the entries are newest first, too.
+pub fn stories(entries: &[Arc<Entry>]) -> Vec<Story> {
+    let mut stories: Vec<Story> = Vec::new();
+    // The newest story of each app.
+    let mut last: HashMap<Option<Arc<str>>, usize> = HashMap::new();
+    for entry in entries.iter().rev() {
+        match last.get(&entry.app).map(|at| &mut stories[*at]) {
+            Some(story) if story.continues_with(entry) => story.add(entry),
+            Some(_) | None => {
+                last.insert(entry.app.clone(), stories.len());
+                stories.push(Story::of(entry));
+            }
+        }
+    }
+    let mut folded: Vec<Story> = Vec::new();
+    let mut last: HashMap<Option<Arc<str>>, usize> = HashMap::new();
+    for story in stories {
+        match last.get(&story.app).map(|at| &mut folded[*at]) {
+            Some(before) if before.repeats_as(&story) => {
+                (before.times, before.ended_at) = (before.times + 1, story.ended_at);
+                before.revision = story.revision;
+            }
+            Some(_) | None => {
+                last.insert(story.app.clone(), folded.len());
+                folded.push(story);
+            }
+        }
+    }
+    for story in &mut folded {
+        story.words = story.describe();
+    }
+    folded.reverse();
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry of `bot`; `answer`: action, result and HTTP status.
+    fn entry(
+        at: &str,
+        trigger: Trigger,
+        reasons: (&str, &str),
+        answer: Option<(&'static str, &'static str, u16)>,
+    ) -> Arc<Entry> {
+        let state = |reason: &str| State {
+            desired: Some("Stopped".into()),
+            observed: Some("Running".into()),
+            reason: (!reason.is_empty()).then(|| reason.to_owned().into()),
+        };
+        let error = |result: &str| (result != "Accepted").then(|| "the server is busy".into());
+        Arc::new(Entry {
+            time: format!("2026-11-24T{at}Z").parse().unwrap(),
+            app: Some("bot".into()),
+            app_id: Some("1".into()),
+            trigger,
+            revision: "9f2c41d".into(),
+            before: state(reasons.0),
+            after: state(reasons.1),
+            action: answer.map(|(action, ..)| action.into()),
+            answer: answer.map(|(_, result, code)| Answer {
+                result: result.into(),
+                http_status: Some(code),
+                status: None,
+                online: None,
+                error: error(result),
+            }),
+        })
+    }
+
+    fn words_of(entries: &[Arc<Entry>]) -> Vec<String> {
+        let newest_first: Vec<_> = entries.iter().rev().cloned().collect();
+        stories(&newest_first).iter().map(|story| format!("{}: {}", story.trigger, story.words)).collect()
+    }
+
+    const STOP: Option<(&str, &str, u16)> = Some(("stop", "Accepted", 200));
+    const FAILED: Option<(&str, &str, u16)> = Some(("stop", "Retry", 500));
+
+    #[test]
+    fn an_edit_and_all_that_follows_is_one_story() {
+        let entries = [
+            entry("12:00:00", Trigger::Edit, ("Settled", "Drifted"), None),
+            entry("12:00:00", Trigger::Answer, ("Drifted", "Stopping"), STOP),
+            entry("12:00:02", Trigger::Observation, ("Stopping", "Settled"), None),
+        ];
+        assert_eq!(words_of(&entries), ["Edit: stopped after 2 s"]);
+        assert_eq!(words_of(&entries[..2]), ["Edit: stop accepted (HTTP 200): Stopping"]);
+        assert_eq!(words_of(&entries[..1]), ["Edit: Settled -> Drifted"]);
+    }
+
+    #[test]
+    fn failed_calls_are_counted_in_their_story() {
+        let entries = [
+            entry("12:00:00", Trigger::Edit, ("Settled", "Drifted"), None),
+            entry("12:00:00", Trigger::Answer, ("Drifted", "BackingOff"), FAILED),
+            entry("12:00:30", Trigger::Answer, ("BackingOff", "BackingOff"), FAILED),
+            entry("12:02:00", Trigger::Answer, ("BackingOff", "BackingOff"), FAILED),
+            entry("12:03:00", Trigger::Answer, ("BackingOff", "Stopping"), STOP),
+            entry("12:03:04", Trigger::Observation, ("Stopping", "Settled"), None),
+        ];
+        assert_eq!(words_of(&entries[..4]), ["Edit: stop failed x3 over 2 min (HTTP 500): the server is busy"]);
+        assert_eq!(words_of(&entries), ["Edit: stopped after 3 min 4 s, 3 failed calls"]);
+    }
+
+    #[test]
+    fn repetitions_are_folded() {
+        let drift = |minute: u8| {
+            [
+                entry(&format!("12:0{minute}:00"), Trigger::Drift, ("Settled", "Drifted"), None),
+                entry(&format!("12:0{minute}:01"), Trigger::Answer, ("Drifted", "Stopping"), STOP),
+                entry(&format!("12:0{minute}:03"), Trigger::Observation, ("Stopping", "Settled"), None),
+            ]
+        };
+        let entries = [drift(0), drift(2), drift(4)].concat();
+        assert_eq!(words_of(&entries), ["Drift: stopped (x3 over 4 min 3 s)"]);
+    }
+
+    #[test]
+    fn other_changes_are_stories_of_their_own() {
+        let entries = [
+            entry("11:00:00", Trigger::Start, ("", "Settled"), None),
+            entry("12:00:00", Trigger::Edit, ("Settled", "InvalidManifest"), None),
+            entry("12:05:00", Trigger::Edit, ("InvalidManifest", "Settled"), None),
+            entry("12:06:00", Trigger::Edit, ("Settled", ""), None),
+        ];
+        let expected = [
+            "Edit: released: no manifest declares it",
+            "Edit: InvalidManifest -> Settled",
+            "Edit: Settled -> InvalidManifest",
+            "Start: Settled",
+        ];
+        assert_eq!(words_of(&entries), expected);
+    }
+}
