@@ -11,9 +11,11 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, SpanRelativeTo, Timestamp};
 
 use crate::budget::Budget;
+use crate::manifest::diagnostic::nearest;
 use crate::manifest::schema::state_meant;
 use crate::reconcile::labels::Selector;
 use crate::reconcile::max_changes::Limit;
+use crate::reconcile::reason::Reason;
 use crate::reconcile::state::Desired;
 
 /// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
@@ -181,9 +183,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  campos-operator restart ticket-bot")]
     Restart(RestartArgs),
     /// Print shell completions
-    #[command(after_help = "Examples:\n  campos-operator completions bash > \
+    #[command(
+        after_help = "The script calls this program for commands, flags, files, and the names and labels of apps: those of \
+        a running daemon (--server), otherwise those of the manifests.\n\nExamples:\n  campos-operator completions bash > \
         ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
-        ~/.zfunc/_campos-operator")]
+        ~/.zfunc/_campos-operator"
+    )]
     Completions {
         /// The shell
         shell: Shell,
@@ -195,21 +200,33 @@ pub enum Command {
     /// Show the apps of a running daemon: desired state, observed state, and reason
     #[command(
         visible_aliases = ["list", "ls"],
-        after_help = "NEXT is the next stop or start of the schedule (stop, start), or the next read (look). While a rate \
-        limit or a failure of the server holds the app, it is the next attempt (retry). \
-        AGE is the time since READY last changed.\n\nExamples:\n  campos-operator get\n  campos-operator get -l \
+        after_help = "NEXT is the next stop or start of the schedule (stop, start), or the next read (read). After a \
+        failed call, and while a rate limit or a failure of the server holds the app, it is the next attempt (retry). \
+        AGE is the time since READY last changed. On a terminal, apps that need attention come first; \
+        otherwise, the order is by name.\n\nExamples:\n  campos-operator get\n  campos-operator get --not-ready\n  \
+        campos-operator get --reason AppNotFound,Forbidden --sort-by age\n  campos-operator get -l \
         team=support -l '!legacy' -o wide\n  campos-operator get -w                        # follow changes until Ctrl-C\n  \
         campos-operator get ticket-bot -o yaml        # a manifest that you can apply again\n  campos-operator get -o json | jq \
         '.items[] | select(.status.desired != .status.observed) | .metadata.name'"
     )]
     Get(GetArgs),
+    /// Show the state of the daemon and of all apps on one screen
+    #[command(
+        after_help = "Exit codes: 0, or 1 if anything needs a person.\n\nExamples:\n  campos-operator status\n  \
+        campos-operator status --transitions 20    # the next stops and starts of all schedules\n  campos-operator status -o json \
+        | jq '.status.apps'"
+    )]
+    Status(StatusArgs),
     /// Show everything about one app: its state, the cause, and the next step
     #[command(after_help = "Examples:\n  campos-operator describe ticket-bot\n  campos-operator describe ticket-bot \
         --server http://127.0.0.1:9090")]
     Describe(DescribeArgs),
-    /// Show past decisions and calls, newest first
-    #[command(after_help = "Examples:\n  campos-operator history                  # of all apps\n  campos-operator \
-        history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'")]
+    /// Show past changes and calls, newest first
+    #[command(
+        after_help = "A row is a change and all that followed from it, with its repetitions; -o json prints each \
+        decision and call. Times are in UTC.\n\nExamples:\n  campos-operator history                  # of all apps\n  campos-operator \
+        history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'"
+    )]
     History(HistoryArgs),
     /// Wait until apps meet a condition
     ///
@@ -434,6 +451,9 @@ pub struct RunArgs {
     /// Another host name that a loopback port accepts, for a proxy in front of it; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host)]
     pub allow_host: Vec<String>,
+    /// Address of a manifest on a forge, for links: https://forge/me/fleet/blob/{revision}/{file}#L{line}
+    #[arg(long, env = "CAMPOS_OPERATOR_SOURCE_LINK", value_name = "TEMPLATE", value_parser = source_link)]
+    pub source_link: Option<String>,
     #[command(flatten)]
     pub notify: NotifyArgs,
     /// Directory for the history (history.jsonl); without it, only the newest 1,000 entries are kept, in memory
@@ -695,6 +715,7 @@ pub struct ServerArgs {
     pub server: String,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Debug, Clone, Args)]
 pub struct GetArgs {
     /// Names of apps [default: all apps]
@@ -712,9 +733,36 @@ pub struct GetArgs {
     /// Show the apps of the account that no manifest declares
     #[arg(long, env = "CAMPOS_OPERATOR_UNDECLARED", conflicts_with_all = ["names", "selector", "watch"])]
     pub undeclared: bool,
+    /// Only apps with one of these reasons; repeatable, or separated by commas
+    #[arg(long, env = "CAMPOS_OPERATOR_REASON", value_name = "REASON", value_delimiter = ',', value_parser = reason)]
+    #[arg(conflicts_with_all = ["names", "undeclared"])]
+    pub reason: Vec<Reason>,
+    /// Only apps that are not ready
+    #[arg(long, env = "CAMPOS_OPERATOR_NOT_READY", conflicts_with_all = ["names", "undeclared"])]
+    pub not_ready: bool,
+    /// Order of the apps [default: group on a terminal, otherwise name]
+    #[arg(long, env = "CAMPOS_OPERATOR_SORT_BY", value_name = "COLUMN", conflicts_with = "undeclared")]
+    pub sort_by: Option<SortBy>,
+    /// Leave out the line of column titles
+    #[arg(long, env = "CAMPOS_OPERATOR_NO_HEADERS")]
+    pub no_headers: bool,
     /// Follow changes: on a terminal, redraw the table; otherwise, print one line for each change
     #[arg(short, long, env = "CAMPOS_OPERATOR_WATCH")]
     pub watch: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortBy {
+    /// Apps that need attention first
+    Group,
+    Name,
+    Desired,
+    Observed,
+    Reason,
+    /// The earliest change, attempt or read first
+    Next,
+    /// The latest change of READY first
+    Age,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -727,6 +775,27 @@ pub enum GetOutput {
     Yaml,
     /// Only the names
     Name,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Format of the status
+    #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: StatusOutput,
+    /// List the next N stops and starts of all schedules, and nothing else
+    #[arg(long, env = "CAMPOS_OPERATOR_TRANSITIONS", value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub transitions: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusOutput {
+    /// One screen for people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -746,7 +815,7 @@ pub struct HistoryArgs {
     /// Format of the entries
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: HistoryOutput,
-    /// Largest number of entries; the newest are shown
+    /// Largest number of rows, or of entries with -o json; the newest are shown
     #[arg(long, env = "CAMPOS_OPERATOR_LIMIT", default_value_t = 20, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
@@ -862,6 +931,18 @@ fn server(text: &str) -> Result<String, String> {
     })
 }
 
+fn source_link(text: &str) -> Result<String, String> {
+    let hint = "expected an http or https address with {file}, such as \
+        https://github.com/me/fleet/blob/{revision}/{file}#L{line}";
+    let is_address = text.starts_with("https://") || text.starts_with("http://");
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    let filled = ["{revision}", "{file}", "{line}"].iter().fold(text.to_owned(), |text, part| text.replace(part, "x"));
+    if !is_address || !text.contains("{file}") || filled.contains(odd) || filled.contains(['{', '}']) {
+        return Err(hint.into());
+    }
+    Ok(text.to_owned())
+}
+
 fn host(text: &str) -> Result<String, String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || "/@,?#".contains(c);
     let port = text.contains(':') && text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_err();
@@ -887,6 +968,15 @@ fn state(text: &str) -> Result<Desired, String> {
     states.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| {
         let meant = state_meant(text).map(|state| format!("; did you mean {state}?"));
         format!("expected Running or Stopped{}", meant.unwrap_or_default())
+    })
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    let exact = Reason::ALL.into_iter().find(|reason| reason.as_str().eq_ignore_ascii_case(text));
+    exact.ok_or_else(|| {
+        let near = nearest(text, Reason::ALL.map(Reason::as_str));
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        format!("no such reason; docs/operations.md lists them{near}")
     })
 }
 
@@ -929,6 +1019,20 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("\n  campos-operator {}", command.get_name());
             assert!(help.contains("Example") && help.contains(&example), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn links_to_sources_name_the_file() {
+        assert!(source_link("https://forge/me/fleet/blob/{revision}/{file}#L{line}").is_ok());
+        for wrong in [
+            "forge/{file}",
+            "javascript:{file}",
+            "https://forge/",
+            "https://forge/{file}/{branch}",
+            "https://a b/{file}",
+        ] {
+            assert!(source_link(wrong).is_err(), "{wrong}");
         }
     }
 

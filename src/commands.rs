@@ -1,6 +1,9 @@
 //! The commands, one file each, and the exit code. Text and exit code of a command come from one value.
 
+mod bar;
 mod client;
+mod columns;
+mod complete;
 mod demo;
 mod describe;
 mod edit;
@@ -14,6 +17,7 @@ mod man;
 mod plan;
 mod run;
 mod simulate;
+mod status;
 mod text;
 mod validate;
 mod wait;
@@ -53,6 +57,14 @@ impl From<Exit> for ExitCode {
 
 /// Parses the command line and runs the command.
 pub fn main() -> Exit {
+    match complete::complete() {
+        Ok(false) => {}
+        Ok(true) => return Exit::Done,
+        Err(error) => {
+            print_note(&escape(&error.to_string()));
+            return Exit::Failed;
+        }
+    }
     let read = |name: &OsStr| std::env::var_os(name);
     let parsed = environment::parse(Cli::command(), std::env::args_os(), &read);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches).map_err(Err)) {
@@ -89,13 +101,14 @@ fn meant(word: &str) -> Option<&'static str> {
         "diff" | "preview" | "dry-run" => "plan",
         "lint" | "check" | "verify" | "test" | "fmt" => "validate",
         "pull" | "export" | "init" | "fetch" | "generate" => "import",
-        "apps" | "ps" | "status" | "show" | "top" => "get",
+        "apps" | "ps" | "show" | "top" => "get",
         "inspect" | "info" => "describe",
         "logs" | "log" | "events" | "audit" => "history",
         "pause" | "hold" | "ignore" => "suspend",
         "unsuspend" | "unpause" | "continue" => "resume",
         "reboot" | "rollout" | "bounce" | "recycle" => "restart",
-        "predict" | "upcoming" | "savings" | "timers" => "forecast",
+        "predict" | "upcoming" | "savings" => "forecast",
+        "timers" | "summary" | "overview" | "cluster-info" => "status",
         "ping" | "healthcheck" | "ready" | "live" => "health",
         "completion" => "completions",
         "mock" | "fake" => "simulate",
@@ -163,15 +176,12 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Resume(args) => edit::resume(args),
         Command::Restart(args) => edit::restart(args),
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "campos-operator", &mut script);
-            // clap-rs/clap#6421: bash would complete nothing after the command of a program with a hyphen in its name.
-            let script = String::from_utf8_lossy(&script).replace("campos__subcmd__operator", "campos__operator");
-            print_data(&script)?;
+            print_data(&complete::script(*shell)?)?;
             Ok(Exit::Done)
         }
         Command::Man(args) => man::man(args),
         Command::Get(args) => get::get(args, cli.log.color),
+        Command::Status(args) => status::status(args, cli.log.color),
         Command::Describe(args) => describe::describe(args, cli.log.color),
         Command::History(args) => history::history(args),
         Command::Wait(args) => wait::wait(args),

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod desired;
 pub mod doubt;
 pub mod forecast;
+pub mod group;
 pub mod labels;
 pub mod max_changes;
 pub mod moment;

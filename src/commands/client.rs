@@ -16,7 +16,10 @@ use tokio::time::{sleep, timeout};
 use crate::manifest::diagnostic::nearest;
 use crate::printable::escape;
 use crate::proxy::Proxy;
+use crate::reconcile::group::Group;
+use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
+use crate::status::activity::Story;
 use crate::status::app::{Condition, Shown};
 use crate::{http, settings, tls};
 
@@ -81,6 +84,15 @@ impl App {
     /// Status of a condition: `True`, `False` or `Unknown`.
     pub(super) fn truth(&self, kind: &str) -> &str {
         self.condition(kind).map_or("Unknown", |condition| &condition.status)
+    }
+
+    /// Its group in an overview; from the conditions, if the daemon is older than groups.
+    pub(super) fn group(&self) -> Group {
+        self.status.group.parse().unwrap_or_else(|_| match (self.truth("Stalled"), self.truth("Ready")) {
+            ("True", _) => Group::NeedsPerson,
+            (_, "True") => Group::Settled,
+            _ => self.reason().parse::<Reason>().map_or(Group::Unknown, Reason::group),
+        })
     }
 
     /// The reason of the conditions.
@@ -233,6 +245,35 @@ impl Daemon {
         let query: Vec<_> = app.map(|app| ("app", app)).into_iter().chain([("limit", &*limit)]).collect();
         let answer = self.fetch(&["history"], &query).await?;
         Ok(answer.map(|mut answer| items(&mut answer).unwrap_or_default()))
+    }
+
+    /// The history as stories, newest first; `None` from a daemon without a history.
+    pub(super) async fn activity(&self, app: Option<&str>, limit: u32) -> anyhow::Result<Option<Vec<Story>>> {
+        let limit = limit.to_string();
+        let query: Vec<_> = app.map(|app| ("app", app)).into_iter().chain([("limit", &*limit)]).collect();
+        let Some(mut answer) = self.fetch(&["activity"], &query).await? else { return Ok(None) };
+        let stories = items(&mut answer).unwrap_or_default().into_iter().map(serde_json::from_value);
+        let stories = stories.collect::<Result<_, _>>();
+        stories.map(Some).with_context(|| format!("could not read the history of {}; is the daemon newer?", self.base))
+    }
+
+    /// The next changes of desired states, earliest first.
+    pub(super) async fn transitions(&self, limit: u32) -> anyhow::Result<Vec<Value>> {
+        let answer = self.fetch(&["transitions"], &[("limit", &*limit.to_string())]).await?;
+        Ok(answer.and_then(|mut answer| items(&mut answer)).unwrap_or_default())
+    }
+
+    /// The first apps of a group, by name.
+    pub(super) async fn apps_of(&self, group: Group, limit: u32) -> anyhow::Result<Vec<App>> {
+        let query = [("group", group.as_str()), ("limit", &*limit.to_string())];
+        let answer = self.fetch(&["apps"], &query).await?;
+        let apps = answer.and_then(|mut answer| items(&mut answer)).unwrap_or_default();
+        apps.into_iter().map(|raw| self.read(raw)).collect()
+    }
+
+    /// The address of the daemon, for people.
+    pub(super) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
     }
 
     /// The daemon's own state.

@@ -62,6 +62,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
             listener,
             allowed: Vec::new(),
             state_dir: None,
+            source_link: None,
             notifications: None,
             kubernetes: None,
             reloads: false,

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::client::{App, Daemon};
 use super::text::{escape, print, span};
@@ -12,19 +11,21 @@ use super::{Exit, history, runtime};
 use crate::cli::{Color, DescribeArgs};
 use crate::clock::Clock;
 use crate::reconcile::reason::Reason;
+use crate::status::activity::Story;
 use crate::status::app::{LastAction, Suspend};
 use crate::telemetry;
 
-/// Entries of the history on the page; `history` shows more.
+/// Rows of the history on the page; `history` shows more.
 const PAST: u32 = 10;
 
 pub(super) fn describe(args: &DescribeArgs, when: Color) -> anyhow::Result<Exit> {
     let daemon = Daemon::new(&args.server.server)?;
     runtime()?.block_on(async {
         let app = daemon.app(&args.name).await?;
-        let past = daemon.history(Some(&args.name), PAST).await?;
+        let past = daemon.activity(Some(app.name()), PAST).await?;
         let colour = telemetry::colour(when, &io::stdout());
-        print(&page(&app, past.as_deref(), Clock::wall_now(), colour))?;
+        let link = daemon.status().await?["sourceLink"].as_str().and_then(|template| link(template, &app));
+        print(&page(&app, link.as_deref(), past.as_deref(), Clock::wall_now(), colour))?;
         Ok(Exit::Done)
     })
 }
@@ -46,12 +47,33 @@ impl Page {
     }
 }
 
-fn page(app: &App, past: Option<&[Value]>, now: Timestamp, colour: bool) -> String {
+/// The address of the manifest, by the template of `--source-link`.
+fn link(template: &str, app: &App) -> Option<String> {
+    let (source, revision) = (&app.status.source, &app.status.revision);
+    if source.file.is_empty() {
+        return None;
+    }
+    // Only what a path may hold as it is: a file name must not change the address.
+    let part = |text: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+        let escaped = |c: char| c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        text.chars().map(|c| if plain(c) { c.to_string() } else { escaped(c) }).collect::<String>()
+    };
+    let line = source.line.max(1).to_string();
+    Some(
+        template.replace("{revision}", &part(revision)).replace("{file}", &part(&source.file)).replace("{line}", &line),
+    )
+}
+
+fn page(app: &App, link: Option<&str>, past: Option<&[Story]>, now: Timestamp, colour: bool) -> String {
     let (metadata, spec, status) = (&app.metadata, app.spec.as_ref(), &app.status);
     let mut page = Page { text: String::new(), colour };
     page.line("Name", app.name());
     page.line("App id", spec.map_or("unknown: no valid manifest was read yet", |spec| &spec.app_id));
     page.line("Declared in", &declared(app));
+    if let Some(link) = link {
+        page.line("Link", link);
+    }
     for (title, texts) in [("Labels", &metadata.labels), ("Annotations", &metadata.annotations)] {
         if !texts.is_empty() {
             let texts: Vec<_> = texts.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -213,7 +235,7 @@ mod tests {
         }))
         .unwrap();
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
-        insta::assert_snapshot!(page(&app, Some(&[]), now, false), @r"
+        insta::assert_snapshot!(page(&app, None, Some(&[]), now, false), @r"
         Name:        ticket-bot
         App id:      60c72b2f9b1e8d001c8e4f3a
         Declared in: bots/ticket-bot.yaml:7, revision 9f2c41d, generation 3
@@ -236,7 +258,7 @@ mod tests {
         History
           no entries
         ");
-        let bare = page(&App::try_from(json!({"metadata": {"name": "x"}})).unwrap(), None, now, false);
+        let bare = page(&App::try_from(json!({"metadata": {"name": "x"}})).unwrap(), None, None, now, false);
         assert!(bare.contains("unknown: see the conditions") && bare.contains("keeps no history"), "{bare}");
     }
 
@@ -245,7 +267,7 @@ mod tests {
         fn a_page_is_harmless(text in hostile()) {
             let page = |text: &str| {
                 let entry = history::tests::of_others(text);
-                page(&of_others(text), Some(&[entry]), Timestamp::UNIX_EPOCH, false)
+                page(&of_others(text), Some(text), Some(&[entry]), Timestamp::UNIX_EPOCH, false)
             };
             assert_page(&page(&text), &page("x"));
         }
@@ -257,5 +279,13 @@ mod tests {
             let advice = advice(reason.as_str(), "a.yaml");
             assert!(advice.ends_with('.') && advice.len() > 20, "{reason}: {advice}");
         }
+    }
+
+    #[test]
+    fn a_link_escapes_the_name_of_the_file() {
+        let app = json!({"metadata": {"name": "x"}, "status": {"revision": "9f2c41d", "source": {"file": "a b/ü?#.yaml", "line": 3}}});
+        let template = "https://forge/blob/{revision}/{file}#L{line}";
+        let link = link(template, &App::try_from(app).unwrap()).unwrap();
+        assert_eq!(link, "https://forge/blob/9f2c41d/a%20b/%C3%BC%3F%23.yaml#L3");
     }
 }

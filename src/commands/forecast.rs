@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use icalendar::{Calendar, Component as _, Event};
 use jiff::{SignedDuration, Timestamp, Unit};
 
-use super::plan::in_words;
+use super::bar::Bar;
 use super::text::{escape, json_pretty, print, print_data, print_note, thousands};
 use super::{Exit, runtime, variable};
 use crate::budget::{Budget, RateLimiter};
@@ -19,6 +19,7 @@ use crate::operator::observe;
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::AppId;
 use crate::reconcile::forecast::{Bulk, Forecast, Subject, forecast as make};
+use crate::reconcile::moment::in_words;
 use crate::settings::{self, SettingsError};
 use crate::status::forecast;
 
@@ -60,7 +61,8 @@ fn memory(args: &ForecastArgs) -> anyhow::Result<HashMap<AppId, Option<u32>>> {
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let listing = Listing::new(Some(PAGE_SIZE), &[]);
-    let observed = observe::everything(&client, &mut limiter, Clock::system(), listing, []);
+    let bar = Bar::new();
+    let observed = observe::everything(&client, &mut limiter, Clock::system(), listing, [], |step| bar.step(step));
     match runtime()?.block_on(observed) {
         Ok(observation) => Ok(observation.seen.into_iter().map(|seen| (seen.id, seen.memory_mb)).collect()),
         Err(failure) => {

@@ -9,14 +9,16 @@ use serde_json::json;
 use terminal_size::{Height, Width, terminal_size};
 
 use super::client::{App, Daemon, Follow, NOT_LOADED, unknown};
+use super::columns::{columns, order, order_of_watch};
 use super::text::{
     Cell, Closed, Layout, clip, escape, json, json_pretty, lines, print, print_data, print_error, print_live,
-    print_note, render, span, widths, yaml,
+    print_note, render, widths, yaml,
 };
 use super::{Exit, runtime};
-use crate::cli::{Color, GetArgs, GetOutput};
+use crate::cli::{Color, GetArgs, GetOutput, SortBy};
 use crate::clock::Clock;
 use crate::printable;
+use crate::reconcile::group::Group;
 use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
 use crate::telemetry;
@@ -32,10 +34,11 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
         single: args.names.len() == 1,
         colour: telemetry::colour(color, &io::stdout()),
         terminal: io::stdout().is_terminal() && !telemetry::is_dumb(),
+        no_headers: args.no_headers,
     };
     runtime()?.block_on(async {
         if args.undeclared {
-            return undeclared(&daemon, args.output).await;
+            return undeclared(&daemon, args).await;
         }
         if args.watch {
             return watch(args, view, Follow::start(daemon).await?).await;
@@ -45,7 +48,11 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
             [name] => BTreeMap::from([(name.clone(), daemon.app(name).await?)]),
             _ => daemon.apps().await?,
         };
-        let (chosen, missing) = choose(&all, args);
+        let (mut chosen, missing) = choose(&all, args);
+        let default = if view.terminal { SortBy::Group } else { SortBy::Name };
+        if let Some(by) = args.sort_by.or(Some(default).filter(|_| args.names.is_empty())) {
+            chosen.sort_by(|one, other| order(by, one, other));
+        }
         if !chosen.is_empty() || missing.is_empty() {
             view.print(&view.page(&chosen, Clock::wall_now())?)?;
         }
@@ -58,7 +65,7 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
             print_note(match (all.is_empty(), daemon.loaded().await?) {
                 (true, false) => NOT_LOADED,
                 (true, true) => "no manifest declares an app",
-                (false, _) => "no app has these labels",
+                (false, _) => "no app matches",
             });
             if let Some(count) = daemon.status().await?["undeclared"]["count"].as_u64().filter(|count| *count > 0) {
                 print_note(&format!("{count} apps of the account are not declared: campos-operator import"));
@@ -69,14 +76,14 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
 }
 
 /// Prints the apps that no manifest declares.
-async fn undeclared(daemon: &Daemon, output: Option<GetOutput>) -> anyhow::Result<Exit> {
+async fn undeclared(daemon: &Daemon, args: &GetArgs) -> anyhow::Result<Exit> {
     let status = daemon.status().await?;
     let undeclared = &status["undeclared"];
     let Some(count) = undeclared["count"].as_u64() else {
         print_note("the list of apps is not complete yet");
         return Ok(Exit::Done);
     };
-    match output {
+    match args.output {
         Some(GetOutput::Json) => return print_data(&json_pretty(undeclared)?).map(|()| Exit::Done),
         Some(GetOutput::Yaml) => return print_data(&yaml(undeclared)?).map(|()| Exit::Done),
         None | Some(GetOutput::Wide | GetOutput::Name) => {}
@@ -87,8 +94,9 @@ async fn undeclared(daemon: &Daemon, output: Option<GetOutput>) -> anyhow::Resul
         return Ok(Exit::Done);
     }
     let text = |value: &serde_json::Value| Cell::from(value.as_str().unwrap_or("-"));
-    let rows = std::iter::once(vec!["APP-ID".into(), "NAME".into()]);
-    let rows: Vec<_> = rows.chain(apps.iter().map(|app| vec![text(&app["appId"]), text(&app["name"])])).collect();
+    let header = Some(vec!["APP-ID".into(), "NAME".into()]).filter(|_| !args.no_headers);
+    let rows: Vec<_> =
+        header.into_iter().chain(apps.iter().map(|app| vec![text(&app["appId"]), text(&app["name"])])).collect();
     print(&lines(render(&rows, Layout { colour: false, width: None })))?;
     let more = count.saturating_sub(apps.len() as u64);
     if more > 0 {
@@ -104,6 +112,8 @@ fn choose<'a>(all: &'a BTreeMap<String, App>, args: &'a GetArgs) -> (Vec<&'a App
         let matches = |app: &&App| {
             let label = |key: &str| app.metadata.labels.get(key).map(|value| &**value);
             args.selector.iter().all(|selector| selector.matches(label))
+                && (args.reason.is_empty() || args.reason.iter().any(|reason| reason.as_str() == app.reason()))
+                && !(args.not_ready && app.truth("Ready") == "True")
         };
         return (all.values().filter(matches).collect(), vec![]);
     }
@@ -124,6 +134,7 @@ pub(super) fn missing_names(missing: Vec<&str>, all: &BTreeMap<String, App>) -> 
 }
 
 /// The form in which apps are printed.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the output")]
 #[derive(Debug, Clone, Copy)]
 struct View {
     output: Option<GetOutput>,
@@ -131,6 +142,7 @@ struct View {
     single: bool,
     colour: bool,
     terminal: bool,
+    no_headers: bool,
 }
 
 impl View {
@@ -177,7 +189,9 @@ impl View {
 
     fn rows(self, apps: &[&App], now: Timestamp) -> Vec<Vec<Cell>> {
         let wide = self.is_wide();
-        std::iter::once(header(wide)).chain(apps.iter().map(|app| row(app, wide, now))).collect()
+        let header = columns(wide).map(|column| column.title.into()).collect();
+        let header = Some(header).filter(|_| !self.no_headers);
+        header.into_iter().chain(apps.iter().map(|app| row(app, wide, now))).collect()
     }
 
     /// One change of a watch, for a reader that takes line after line.
@@ -206,57 +220,8 @@ fn size() -> (usize, usize) {
     terminal_size().map_or(SIZE, |(Width(width), Height(height))| (width.into(), height.into()))
 }
 
-fn header(wide: bool) -> Vec<Cell> {
-    let narrow = ["NAME", "DESIRED", "OBSERVED", "READY", "REASON", "NEXT", "AGE"];
-    let more: &[&str] = if wide { &["APP-ID", "SOURCE", "MESSAGE"] } else { &[] };
-    narrow.iter().chain(more).map(|&title| title.into()).collect()
-}
-
 fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
-    let or_dash = |text: &str| Cell::from(if text.is_empty() { "-" } else { text });
-    let (status, ready) = (&app.status, app.condition("Ready"));
-    let truth = app.truth("Ready");
-    let colour = Some(match truth {
-        "True" => "32",
-        _ if app.truth("Stalled") == "True" => "31",
-        _ => "33",
-    });
-    let since = ready.and_then(|ready| ready.last_transition_time);
-    let mut row = vec![
-        or_dash(app.name()),
-        or_dash(status.desired.as_deref().unwrap_or_default()),
-        or_dash(&status.observed),
-        Cell::new(truth, colour),
-        or_dash(app.reason()),
-        next(app, now).into(),
-        since.map_or_else(|| "-".into(), |since| span(since, now).into()),
-    ];
-    if wide {
-        let line = if status.source.line == 0 { String::new() } else { format!(":{}", status.source.line) };
-        row.push(or_dash(app.spec.as_ref().map_or("", |spec| &spec.app_id)));
-        row.push(or_dash(&format!("{}{line}", status.source.file)));
-        row.push(or_dash(ready.map_or("", |ready| &ready.message)));
-    }
-    row
-}
-
-/// The next change of the desired state, otherwise the next read.
-fn next(app: &App, now: Timestamp) -> String {
-    // The end of a pause of all requests is more pressing than a schedule.
-    let held = [Reason::RateLimited, Reason::ApiUnavailable, Reason::AccountBlocked, Reason::AccountForbidden];
-    let held = held.iter().any(|reason| reason.as_str() == app.reason());
-    match (app.status.next_transition.as_ref().filter(|_| !held), app.status.next_look_at) {
-        (Some(transition), _) => {
-            let action = match &*transition.state {
-                "Stopped" => "stop",
-                "Running" => "start",
-                other => other,
-            };
-            format!("{action} {}", span(now, transition.at))
-        }
-        (None, Some(at)) => format!("{} {}", if held { "retry" } else { "look" }, span(now, at)),
-        (None, None) => "-".into(),
-    }
+    columns(wide).map(|column| (column.cell)(app, now)).collect()
 }
 
 /// Prints changes until the reader goes away.
@@ -273,7 +238,9 @@ async fn watch(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result
         let now = Clock::wall_now();
         let chosen = chosen(&follow, args);
         if let Some(columns) = &columns {
-            let gone = printed.keys().filter(|name| !chosen.contains_key(*name)).map(|name| (name, None));
+            // An app that no longer matches the filters is shown as it is now.
+            let gone = printed.keys().filter(|name| !chosen.contains_key(*name));
+            let gone = gone.map(|name| (name, follow.apps.get(name)));
             let changed =
                 chosen.iter().filter(|(name, app)| printed.get(*name).is_none_or(|before| differs(before, app, view)));
             for (name, app) in gone.chain(changed.map(|(name, app)| (name, Some(app)))) {
@@ -331,7 +298,7 @@ fn differs(before: &App, after: &App, view: View) -> bool {
 /// The columns that do not change with the clock alone.
 fn steady(app: &App, wide: bool) -> Vec<Cell> {
     let row = row(app, wide, Timestamp::UNIX_EPOCH);
-    row.into_iter().enumerate().filter(|(column, _)| ![5, 6].contains(column)).map(|(_, cell)| cell).collect()
+    columns(wide).zip(row).filter(|(column, _)| !column.ticks).map(|(_, cell)| cell).collect()
 }
 
 /// Draws the table again in its place at each change, and each second because of its times.
@@ -339,7 +306,8 @@ async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Resul
     let mut drawn = 0;
     loop {
         let (chosen, lost) = (chosen(&follow, args), follow.lost.clone());
-        let apps: Vec<&App> = chosen.values().collect();
+        let mut apps: Vec<&App> = chosen.values().collect();
+        apps.sort_by(|one, other| args.sort_by.map_or_else(|| order_of_watch(one, other), |by| order(by, one, other)));
         let mut change = std::pin::pin!(follow.next());
         loop {
             let frame = frame(view, &apps, lost.as_deref());
@@ -356,19 +324,29 @@ async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Resul
     }
 }
 
-/// The apps that fit the window, and a line that says whether they are up to date.
+/// Totals, the apps that fit the window, and a line that says whether they are up to date.
 fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
     let (width, height) = size();
-    let mut frame = render(&view.rows(apps, Clock::wall_now()), view.layout());
+    let mut frame = vec![clip(&totals(apps), width)];
+    frame.extend(render(&view.rows(apps, Clock::wall_now()), view.layout()));
     let room = height.saturating_sub(3).max(1);
     let hidden = frame.len().saturating_sub(room);
     frame.truncate(room);
     if hidden > 0 {
-        frame.push(clip(&format!("... and {hidden} more; a taller window or -l shows them"), width));
+        frame.push(clip(&format!("... and {hidden} more; a taller window, -l or --not-ready shows them"), width));
     }
     let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED: {}; retrying", escape(why)));
     frame.push(clip(&state, width));
     frame
+}
+
+/// `300 apps: 297 settled, 2 in progress, 1 needs a person`.
+fn totals(apps: &[&App]) -> String {
+    let count = |group: Group| apps.iter().filter(|app| app.group() == group).count();
+    let groups = Group::ALL.into_iter().rev().map(|group| (group, count(group))).filter(|(_, count)| *count > 0);
+    let groups: Vec<String> = groups.map(|(group, count)| format!("{count} {}", group.words(count))).collect();
+    let s = if apps.len() == 1 { "" } else { "s" };
+    format!("{} app{s}: {}", apps.len(), groups.join(", ")).trim_end_matches([':', ' ']).to_owned()
 }
 
 #[cfg(test)]
@@ -406,16 +384,17 @@ mod tests {
 
     #[test]
     fn the_widest_words_fit_80_columns() {
-        let view = View { output: None, single: false, colour: false, terminal: false };
+        let view = View { output: None, single: false, colour: false, terminal: false, no_headers: false };
         insta::assert_snapshot!(view.page(&[&read(example())], at_noon()).unwrap(), @r"
         NAME        DESIRED  OBSERVED  READY  REASON               NEXT      AGE
-        ticket-bot  Stopped  Running   False  SuspendedByPlatform  look 42s  60s
+        ticket-bot  Stopped  Running   False  SuspendedByPlatform  read 42s  60s
         ");
     }
 
     #[test]
     fn nothing_from_outside_reaches_the_terminal_raw() {
-        let view = View { output: Some(GetOutput::Wide), single: false, colour: false, terminal: false };
+        let view =
+            View { output: Some(GetOutput::Wide), single: false, colour: false, terminal: false, no_headers: false };
         let page = view.page(&[&read(example())], at_noon()).unwrap();
         assert!(!page.contains('\x1b') && page.contains("bots/ticket-bot.yaml:1"), "{page}");
     }
@@ -425,12 +404,12 @@ mod tests {
         fn every_output_is_harmless(text in hostile()) {
             let app = of_others(&text);
             for output in [None, Some(GetOutput::Wide), Some(GetOutput::Name)] {
-                let view = View { output, single: false, colour: false, terminal: false };
+                let view = View { output, single: false, colour: false, terminal: false, no_headers: false };
                 assert_page(&view.page(&[&app], at_noon()).unwrap(), &view.page(&[&of_others("x")], at_noon()).unwrap());
                 assert_page(&lines(frame(view, &[&app], Some(&text))), &lines(frame(view, &[&app], Some("x"))));
             }
             for output in [GetOutput::Json, GetOutput::Yaml] {
-                let view = View { output: Some(output), single: true, colour: false, terminal: false };
+                let view = View { output: Some(output), single: true, colour: false, terminal: false, no_headers: false };
                 let page = view.page(&[&app], at_noon()).unwrap();
                 assert!(!page.contains(|c| c != '\n' && acts(c)), "{page:?}");
                 let read: Value = if output == GetOutput::Json {
@@ -444,20 +423,8 @@ mod tests {
     }
 
     #[test]
-    fn next_change_or_read() {
-        let mut raw = example();
-        raw["status"]["nextTransition"] = json!({"at": "2026-11-24T15:00:00Z", "state": "Running"});
-        assert_eq!(next(&read(raw.clone()), at_noon()), "start 3h");
-        raw["status"]["conditions"][0]["reason"] = "RateLimited".into();
-        assert_eq!(next(&read(raw.clone()), at_noon()), "retry 42s", "the end of a pause is more pressing");
-        let app = read(json!({"metadata": {"name": "x"}}));
-        assert_eq!(next(&app, at_noon()), "-");
-        assert_eq!(row(&app, false, at_noon()).len(), 7, "an older or a newer daemon breaks nothing");
-    }
-
-    #[test]
     fn a_read_is_no_change() {
-        let view = View { output: None, single: false, colour: false, terminal: false };
+        let view = View { output: None, single: false, colour: false, terminal: false, no_headers: false };
         let (before, mut after) = (read(example()), example());
         after["status"]["nextLookAt"] = "2026-11-24T12:01:42Z".into();
         assert!(!differs(&before, &read(after.clone()), view));

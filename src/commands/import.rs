@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::bar::Bar;
 use super::text::{escape, print, print_note};
 use super::{Exit, runtime, variable};
 use crate::budget::RateLimiter;
@@ -50,7 +51,10 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
         teams if teams.is_empty() => Listing::default(),
         teams => Listing::of_teams(Some(PAGE_SIZE), &teams),
     };
-    let observation = runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, []))?;
+    let bar = Bar::new();
+    let observation =
+        runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, [], |step| bar.step(step)))?;
+    drop(bar);
     let drafts = drafts(&observation.seen, &known, args.force)?;
     if !drafts.is_empty() {
         fs::create_dir_all(&args.out).with_context(|| format!("could not create {}", args.out.display()))?;

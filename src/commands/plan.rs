@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use serde::Serialize;
 use serde_json::json;
 
+use super::bar::Bar;
 use super::text::{self, clip, escape, json_pretty, print, print_data, print_note, thousands};
 use super::{Exit, runtime, variable};
 use crate::budget::RateLimiter;
@@ -26,7 +27,7 @@ use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Because, Declared, Policy, Spec, Text};
 use crate::reconcile::doubt::Trust;
 use crate::reconcile::max_changes::{self, Approval, Limits, PlanId};
-use crate::reconcile::moment::Moment;
+use crate::reconcile::moment::{Moment, in_words};
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make, restart_need};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
@@ -59,7 +60,11 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let listing = Listing::new(Some(PAGE_SIZE), &settings::teams(&args.team));
     let wanted = declared.iter().filter_map(|declared| Some(declared.spec()?.app_id.clone()));
-    let observation = runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, wanted))?;
+    let bar = Bar::new();
+    let observation =
+        runtime()?
+            .block_on(observe::everything(&client, &mut limiter, clock, listing, wanted, |step| bar.step(step)))?;
+    drop(bar);
     for complaint in observation.complaints() {
         print_note(&format!("warning: {}", escape(&complaint)));
     }
@@ -324,22 +329,6 @@ impl Summary {
         let time = Duration::try_from_secs_f64(self.seconds.ceil().max(1.0)).ok()?;
         Some(format!("about {} at {budget:.0}/min", in_words(time)))
     }
-}
-
-/// A duration of at most two units, as a person says it: `2 min 30 s`.
-pub(super) fn in_words(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
-    let first = units.iter().position(|(size, _)| seconds >= *size).unwrap_or(units.len() - 1);
-    let mut rest = seconds;
-    let mut words = Vec::new();
-    for (size, unit) in units.iter().skip(first).take(2) {
-        if rest >= *size || words.is_empty() {
-            words.push(format!("{} {unit}", rest / size));
-        }
-        rest %= size;
-    }
-    words.join(" ")
 }
 
 /// Errors in the text for a terminal.
@@ -688,21 +677,6 @@ mod tests {
         let mistakes = vec!["x".repeat(2000); 1000];
         let mistakes: Vec<&str> = mistakes.iter().map(String::as_str).collect();
         assert!(page(entries, &mistakes).markdown().len() < 65_536);
-    }
-
-    #[test]
-    fn durations_in_words() {
-        for (seconds, words) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (150, "2 min 30 s"),
-            (3600, "1 h"),
-            (5000, "1 h 23 min"),
-            (90_000, "1 d 1 h"),
-        ] {
-            assert_eq!(in_words(Duration::from_secs(seconds)), words);
-        }
     }
 
     #[test]

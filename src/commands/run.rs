@@ -38,6 +38,7 @@ pub(super) struct Start {
     /// Further host names under which the port answers.
     pub(super) allowed: Vec<String>,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) source_link: Option<String>,
     pub(super) notifications: Option<notifications::Settings>,
     /// The Kubernetes API, where it is used.
     pub(super) kubernetes: Option<kubernetes::Settings>,
@@ -67,6 +68,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         listener,
         allowed: args.allow_host.clone(),
         state_dir: args.state_dir.clone(),
+        source_link: args.source_link.clone(),
         notifications: Some(settings::notifications(args)?),
         kubernetes,
         reloads: true,
@@ -76,14 +78,28 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start { manifests, source, api, settings, listener, allowed, state_dir, notifications, kubernetes, reloads } =
-        start;
+    let Start {
+        manifests,
+        source,
+        api,
+        settings,
+        listener,
+        allowed,
+        state_dir,
+        source_link,
+        notifications,
+        kubernetes,
+        reloads,
+    } = start;
     let (stopper, shutdown) = shutdown::pair();
     let (reload, reloaded) = watch::channel(0);
     let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
     stopper.on_signals(hangup).context("could not set up the signal handlers")?;
     let clock = Clock::system();
     let board = Board::default();
+    if let Some(template) = source_link {
+        board.link_sources(template);
+    }
     if let Some(directory) = state_dir {
         board.keep_history(directory).context("could not start the history")?;
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::bar::Bar;
 use super::client::{App, Daemon, Follow, NOT_LOADED};
 use super::get::missing_names;
 use super::text::{escape, print, print_note};
@@ -59,6 +60,7 @@ impl Waiting<'_> {
         let Self { args, met, follow } = self;
         let follow = follow.insert(Follow::wait_for(daemon, report).await?);
         let mut reported = false;
+        let bar = Bar::new();
         // A daemon that has just started lists no apps, then some. Names and `--all` mean something only after it has read
         // its manifests.
         while !follow.complete().await.unwrap_or(false) {
@@ -71,11 +73,12 @@ impl Waiting<'_> {
             let apps = &follow.apps;
             for name in chosen(apps, &args.names) {
                 if !met.contains(name) && lack(apps, name, args.awaited).is_none() {
-                    print(&format!("{} {}\n", escape(name), done(args.awaited)))?;
+                    bar.beside(|| print(&format!("{} {}\n", escape(name), done(args.awaited))))?;
                     met.insert(name.to_owned());
                 }
             }
             let late = unmet(apps, args, met);
+            bar.set("waiting for apps", met.len(), Some(met.len() + late.len()));
             let suspended = late.iter().filter(|name| is_suspended(apps, name)).count();
             if let (Some(name), Awaited::Condition { condition: "Ready", status: "True" }) =
                 (late.iter().find(|name| !args.all && is_suspended(apps, name)), args.awaited)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use campos_operator::simulator::faults::Endpoint;
@@ -262,7 +263,7 @@ fn help_and_completions_go_to_stdout() {
 }
 
 #[test]
-fn bash_completes_verbs_flags_and_values() {
+fn bash_completes_verbs_flags_values_and_names() {
     let script = r#"
         eval "$SCRIPT"
         complete=$(complete -p campos-operator) && complete=${complete##*-F } && complete=${complete%% *}
@@ -270,16 +271,35 @@ fn bash_completes_verbs_flags_and_values() {
         "$complete" campos-operator "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
         echo "${COMPREPLY[*]}"
     "#;
+    let manifests = Manifests::new(&[("ticket-bot", A, "Running"), ("music-bot", B, "Stopped")]);
+    manifests.put(
+        "team",
+        &manifest("team-bot", "60c72b2f9b1e8d001c8e4f3c", "Running")
+            .replace("  name: team-bot\n", "  name: team-bot\n  labels: {team: support, odd: \"$(x)\"}\n"),
+    );
     let completions = stdout(&output(&["completions", "bash"]));
+    let directory = Path::new(env!("CARGO_BIN_EXE_campos-operator")).parent().unwrap().display().to_string();
     for (words, expected) in [
         (&["hea"][..], "health"),
         (&["run", "--pol"], "--policy"),
         (&["run", "--policy", ""], "full stop-only observe-only"),
         (&["get", "-o", "w"], "wide"),
+        (&["get", "--reason", "Dup"], "DuplicateAppId DuplicateName"),
+        (&["get", "t"], "team-bot ticket-bot"),
+        (&["describe", "m"], "music-bot"),
+        (&["get", "-l", ""], "team=support"),
+        (&["suspend", "ti"], "ticket-bot"),
     ] {
         let mut bash = Command::new("bash");
         bash.args(["-c", script, "bash", "campos-operator"]).args(words).env("SCRIPT", &completions);
+        bash.env("PATH", format!("{directory}:{}", std::env::var("PATH").unwrap_or_default()));
+        // Nothing listens there, so the names are those of the manifests.
+        bash.env("CAMPOS_OPERATOR_MANIFESTS", manifests.path()).env("CAMPOS_OPERATOR_SERVER", "http://127.0.0.1:1");
         let output = bash.output().unwrap();
-        assert_eq!((stdout(&output).trim_end(), &*stderr(&output)), (expected, ""), "{words:?}");
+        assert_eq!(
+            (stdout(&output).trim_end().replace('\u{b}', " "), &*stderr(&output)),
+            (expected.to_owned(), ""),
+            "{words:?}"
+        );
     }
 }

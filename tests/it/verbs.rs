@@ -97,10 +97,10 @@ fn get_shows_the_fleet_at_a_glance() {
     assert!(table.lines().all(|line| line.len() <= 80), "{table}");
     insta::assert_snapshot!(still(&table), @r"
     NAME DESIRED OBSERVED READY REASON NEXT AGE
-    down Stopped Stopped True Settled look N N
-    gone Stopped Missing False AppNotFound look N N
-    held Stopped Running False Suspended look N N
-    up Running Running True Settled look N N
+    down Stopped Stopped True Settled read N N
+    gone Stopped Missing False AppNotFound read N N
+    held Stopped Running False Suspended read N N
+    up Running Running True Settled read N N
     ");
     assert_eq!(fleet.good(&["get", "-o", "name"]), "down\ngone\nheld\nup\n");
     assert_eq!(fleet.good(&["get", "up", "down", "-o", "name"]), "up\ndown\n", "in the order that was asked for");
@@ -127,6 +127,43 @@ fn get_shows_the_fleet_at_a_glance() {
     let port: Value = serde_json::from_str(&http(fleet.daemon.address(), "GET", "/api/v1/apps").1).unwrap();
     let printed: Value = serde_json::from_str(&fleet.good(&["get", "-o", "json"])).unwrap();
     assert_eq!((&printed["kind"], &printed["items"]), (&"AppList".into(), &port["items"]));
+}
+
+#[test]
+fn get_filters_and_sorts() {
+    let fleet = Fleet::start();
+    let names = |more: &[&str]| fleet.good(&[&["get", "-o", "name"], more].concat());
+    assert_eq!(names(&["--not-ready"]), "gone\nheld\n");
+    assert_eq!(names(&["--reason", "Suspended"]), "held\n");
+    assert_eq!(names(&["--reason", "suspended,AppNotFound"]), "gone\nheld\n");
+    assert_eq!(names(&["--sort-by", "group"]), "gone\nheld\ndown\nup\n");
+    assert_eq!(names(&["--sort-by", "observed"]), "gone\nheld\nup\ndown\n");
+    assert_eq!(names(&["up", "down", "--sort-by", "name"]), "down\nup\n");
+    assert!(fleet.bad(&["get", "--reason", "AppNotFund"]).contains("did you mean AppNotFound?"));
+    assert_eq!(fleet.good(&["get", "--no-headers"]).lines().count(), 4);
+    assert!(!fleet.good(&["get", "--no-headers", "-o", "wide"]).contains("SOURCE"));
+}
+
+#[test]
+fn status_shows_one_screen_and_exits_with_1_if_anything_needs_a_person() {
+    let fleet = Fleet::start();
+    let status = |more: &[&str]| {
+        let server = format!("http://{}", fleet.daemon.address());
+        finished(&binary().args(["status", "--server", &server]).args(more).output().unwrap())
+    };
+    let (code, page, _) = status(&[]);
+    assert_eq!(code, 1, "{page}");
+    for part in
+        ["4 declared: 2 settled, 1 held, 1 needs a person", "gone: AppNotFound", "Manifests", "Budget", "Last list"]
+    {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let (code, json, _) = status(&["-o", "json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["needsPerson"][0]["metadata"]["name"]), (1, &"gone".into()), "{json}");
+    assert_eq!(json["status"]["apps"]["declared"], 4);
+    let (code, none, note) = status(&["--transitions", "3"]);
+    assert_eq!((code, &*none, note.trim()), (0, "", "no stop or start is scheduled"));
 }
 
 #[test]
@@ -311,6 +348,7 @@ fn a_daemon_without_a_first_list_is_not_an_empty_fleet() {
             message: "m".into(),
             last_action: None,
             next_look_at: None,
+            next_attempt_at: None,
             next_transition: None,
         };
         board.set_app(&name, app);
@@ -363,7 +401,7 @@ fn later_daemon() -> String {
                 _ => (
                     "application/json",
                     format!(
-                        r#"{{"items":[{{"time":"2026-11-24T12:00:00Z","app":"bot","trigger":"edit","after":{{"desired":"Stopped","observed":"Running","reason":"Stopping"}},"action":"stop","answer":{{"result":"Accepted","httpStatus":200,"status":"active","online":true}},"query":"{path}"}}]}}"#
+                        r#"{{"items":[{{"time":"2026-11-24T12:00:00Z","app":"bot","trigger":"edit","after":{{"desired":"Stopped","observed":"Running","reason":"Stopping"}},"action":"stop","answer":{{"result":"Accepted","httpStatus":200,"status":"active","online":true}},"words":"stop accepted (HTTP 200): Stopping","query":"{path}"}}]}}"#
                     ),
                 ),
             };
@@ -395,15 +433,15 @@ fn events_and_history_are_used_if_the_daemon_has_them() {
         stdout
     };
     insta::assert_snapshot!(run(&["history", "bot"]), @r"
-    TIME                  TRIGGER  DESIRED  OBSERVED  REASON    ANSWER
-    2026-11-24T12:00:00Z  edit     Stopped  Running   Stopping  stop: Accepted, HTTP 200, status active, online
+    TIME (UTC)      CAUSE  CHANGE
+    11-24 12:00:00  edit   stop accepted (HTTP 200): Stopping
     ");
     let json: Value = serde_json::from_str(run(&["history", "-o", "json", "--limit", "7"]).trim_end()).unwrap();
     assert_eq!(json["query"], "/api/v1/history?limit=7");
     let json: Value = serde_json::from_str(run(&["history", "bot", "-o", "json"]).trim_end()).unwrap();
     assert_eq!(json["query"], "/api/v1/history?app=bot&limit=20");
     let described = run(&["describe", "bot"]);
-    assert!(described.contains("stop: Accepted, HTTP 200"), "{described}");
+    assert!(described.contains("stop accepted (HTTP 200)"), "{described}");
 }
 
 #[test]
