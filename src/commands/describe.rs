@@ -55,9 +55,9 @@ fn link(template: &str, app: &App) -> Option<String> {
     }
     // Only what a path may hold as it is: a file name must not change the address.
     let part = |text: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-        let escaped = |c: char| c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
-        text.chars().map(|c| if plain(c) { c.to_string() } else { escaped(c) }).collect::<String>()
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let escaped = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        text.bytes().map(escaped).collect::<Vec<_>>().concat()
     };
     let line = source.line.max(1).to_string();
     Some(

@@ -76,33 +76,26 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     runtime()?.block_on(operate(start))
 }
 
+fn board(start: &Start) -> anyhow::Result<Board> {
+    let board = Board::default();
+    if let Some(template) = &start.source_link {
+        board.link_sources(template.clone());
+    }
+    if let Some(directory) = &start.state_dir {
+        board.keep_history(directory.clone()).context("could not start the history")?;
+    }
+    Ok(board)
+}
+
 /// Runs the operator until it ends.
 pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
-    let Start {
-        manifests,
-        source,
-        api,
-        settings,
-        listener,
-        allowed,
-        state_dir,
-        source_link,
-        notifications,
-        kubernetes,
-        reloads,
-    } = start;
+    let board = board(&start)?;
+    let Start { manifests, source, api, settings, listener, allowed, notifications, kubernetes, reloads, .. } = start;
     let (stopper, shutdown) = shutdown::pair();
     let (reload, reloaded) = watch::channel(0);
     let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
     stopper.on_signals(hangup).context("could not set up the signal handlers")?;
     let clock = Clock::system();
-    let board = Board::default();
-    if let Some(template) = source_link {
-        board.link_sources(template);
-    }
-    if let Some(directory) = state_dir {
-        board.keep_history(directory).context("could not start the history")?;
-    }
     let token = api.token.clone();
     let client = Client::new(api.url.clone(), api.token).context("could not set up the HTTP client")?;
     let listen = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
