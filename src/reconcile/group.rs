@@ -66,3 +66,24 @@ impl FromStr for Group {
         Self::ALL.into_iter().find(|group| group.as_str() == text).ok_or(UnknownGroup)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_page_and_the_http_port_name_every_group() {
+        let page = include_str!("../http/page/page.js");
+        let described: Value = serde_json::from_str(include_str!("../http/openapi.json")).unwrap();
+        assert_eq!(
+            described["components"]["schemas"]["Group"]["enum"],
+            Value::from(Group::ALL.map(Group::as_str).to_vec())
+        );
+        for group in Group::ALL {
+            assert!(page.contains(&format!("group: \"{group}\"")), "{group}");
+            assert_eq!(group.as_str().parse(), Ok(group));
+        }
+    }
+}

@@ -200,16 +200,4 @@ mod tests {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => vec![],
         }
     }
-
-    #[test]
-    fn the_page_names_reasons_of_the_list() {
-        let page = include_str!("../http/page/page.js");
-        let (_, set) = page.split_once("const TROUBLE = new Set([").unwrap();
-        let words: Vec<&str> =
-            set.split_once("])").unwrap().0.split(',').map(|word| word.trim().trim_matches('"')).collect();
-        assert!(words.len() > 5 && words.iter().all(|word| word.parse::<Reason>().is_ok()), "{words:?}");
-        let held = Reason::ALL.into_iter().filter(|reason| reason.is_account_wide());
-        assert!(held.map(Reason::as_str).all(|word| words.contains(&word)), "{words:?}");
-        assert!(!Reason::Settled.is_account_wide() && !Reason::Forbidden.is_account_wide());
-    }
 }

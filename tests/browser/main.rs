@@ -52,7 +52,7 @@ async fn the_picture_of_the_readme_is_that_of_the_demo() {
     page.look(1280, 900, Scheme::Light).await;
     page.open(&format!("http://{}", demo.address())).await;
     page.until(LIVE).await;
-    page.until("document.getElementById('fleet_verdict').textContent.includes(' are as desired; ')").await;
+    page.until("document.getElementById('fleet_verdict').textContent.includes(' settled; ')").await;
     let headline = page.ask("document.getElementById('fleet_verdict').textContent").await;
     let readme = include_str!("../../README.md");
     assert!(readme.contains(headline.as_str().unwrap()), "the text of the picture in README.md is not {headline}");
@@ -80,7 +80,7 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.look(1280, 900, Scheme::Light).await;
     page.open(&origin).await;
     page.until(LIVE).await;
-    page.until("document.getElementById('fleet_verdict').textContent === 'All 2 apps are as desired.'").await;
+    page.until("document.getElementById('fleet_verdict').textContent === 'All 2 apps are settled.'").await;
     assert_eq!(page.ask(NAMES).await, "ticket-bot,welcome-bot");
     page.shot("fleet").await;
 
@@ -96,9 +96,12 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.click("#observed_chips [data-value=Stopped]").await;
     page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot' && location.search === ''")).await;
     page.click(".head .name button").await;
-    page.until(&format!("{NAMES} === 'welcome-bot,ticket-bot'")).await;
+    page.until("location.search === '?sort=name'").await;
     page.click(".head .name button").await;
-    page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot'")).await;
+    page.until(&format!("{NAMES} === 'welcome-bot,ticket-bot'")).await;
+    // The third click restores the default: trouble first.
+    page.click(".head .name button").await;
+    page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot' && location.search === ''")).await;
 
     // The keyboard alone: from the search into the list, into the details and back.
     page.keys("/").await;
@@ -197,7 +200,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
                 return {
                     filter: ['a', 'app-0', 'app-099', 'nothing', 'team=1', ''].map(type),
                     sort: [...document.querySelectorAll('.head button')].map((button) => timed(() => button.click())),
-                    scroll: [0, 9, 99, 999, 5000, 9990].map((row) => timed(() => { scrollTo(0, row * 52); dispatchEvent(new Event('scroll')); })),
+                    scroll: [0, 9, 99, 999, 5000, 9990].map((row) => timed(() => { scrollTo(0, row * 36); dispatchEvent(new Event('scroll')); })),
                 };
             })()",
         )
@@ -242,6 +245,28 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.ask("location.hash = 'app-00009'").await;
     page.until("document.getElementById('detail_message').textContent === 'After the storm.'").await;
 
+    // Many apps in trouble at once.
+    page.ask("location.hash = ''").await;
+    page.ask("(() => { const sort = document.getElementById('sort_select'); sort.value = 'group'; sort.dispatchEvent(new Event('change')); })()").await;
+    for at in 0..300 {
+        pretend.app(&pretend::app(at + 600, "Stopped", "Running", "BackingOff", "the last call failed; try 3 follows"));
+    }
+    page.until("document.title === '300 in trouble · campos-operator'").await;
+    page.until("document.querySelector('.rows [role=row]').dataset.name === 'app-00600'").await;
+    page.ask("scrollTo(0, 0)").await;
+    for (width, height, scheme) in LOOKS {
+        page.look(width, height, scheme).await;
+        page.shot(&format!("trouble-{width}-{scheme:?}")).await;
+    }
+    page.look(1280, 900, Scheme::Light).await;
+    // A bulk in progress.
+    let mut bulk = pretend::status();
+    bulk["progress"] = json!([{"task": "stop", "done": 120, "total": 300, "endsAt": "2099-01-01T00:00:00Z"}]);
+    pretend.send("daemon", &bulk);
+    page.until("document.getElementById('progress_list').innerText.includes('Stops: 120 of 300')").await;
+    page.axe().await;
+    page.shot("bulk").await;
+
     // A reset reads everything again: here an operator without any app.
     page.ask("location.hash = ''").await;
     pretend.empty();
@@ -260,6 +285,93 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     // A daemon that answers while its loop is stalled is not healthy.
     pretend.stall();
     page.until("document.getElementById('notice_list').innerText.includes('loop makes no progress')").await;
+    page.end().await;
+}
+
+/// An app with a schedule, one that does not exist, and one that no manifest declares.
+#[tokio::test]
+#[ignore = "needs chromium, chromedriver and axe-core: .ci/run installs and runs it"]
+async fn trouble_schedules_labels_and_undeclared_apps_have_their_places() {
+    const C: &str = "60c72b2f9b1e8d001c8e4f3c";
+    let simulator = Simulator::start(Config::default(), &[A, B, C]);
+    let manifests = Manifests::new(&[("gone", "640000000000000000000001", "Running"), ("plain", A, "Running")]);
+    let windows = "[{state: Stopped, from: \"00:00\", to: \"12:00\", reason: closed}, {state: Stopped, from: \"12:00\", to: \"00:00\", reason: closed}, \
+        {state: Running, from: \"2030-01-01T00:00:00\"}]";
+    let scheduled =
+        manifest("timed", B, "Running").replace("  name: timed\n", "  name: timed\n  labels: {team: games}\n");
+    manifests.put("timed", &format!("{scheduled}  schedule: {{timeZone: America/Sao_Paulo, windows: {windows}}}\n"));
+    let link = "https://forge.example/fleet/blob/{revision}/{file}#L{line}";
+    let daemon = Daemon::start(&simulator, &manifests, &["--interval", "1s", "--source-link", link]);
+    daemon.wait_for("nothing is left to do");
+    let origin = format!("http://{}", daemon.address());
+    let page = Browser::start().await;
+    page.look(390, 844, Scheme::Light).await;
+    page.open(&origin).await;
+    page.until(LIVE).await;
+    // On a phone, the first app is within the first screen.
+    page.until("document.querySelector('.rows [role=row]').getBoundingClientRect().bottom < innerHeight").await;
+    page.shot("phone").await;
+    page.look(1280, 900, Scheme::Light).await;
+    // Trouble first, in the list, the title and the icon; no words where all is well.
+    page.until(&format!("{NAMES} === 'gone,plain,timed'")).await;
+    page.until("document.title === '1 needs a person · campos-operator'").await;
+    page.until("document.querySelector('link[rel=icon]').href.includes('%23b3261e')").await;
+    page.until("document.querySelector('[data-name=plain] .why').textContent === ''").await;
+    page.until("document.querySelector('[data-name=plain] .next').textContent === ''").await;
+    page.until("document.querySelector('[data-name=gone] .why').textContent !== ''").await;
+    // The gauge counts what the daemon counts.
+    page.until("/^[1-9]\\d* of 120 a minute$/.test(document.getElementById('budget_text').textContent)").await;
+    page.until("document.getElementById('activity_list').textContent.includes('stopped')").await;
+    page.until("document.querySelectorAll('.trend [data-tone=ok]').length > 0").await;
+    // Undeclared apps, labels as filter, and groups by label.
+    page.click("#undeclared_button").await;
+    page.until("document.getElementById('undeclared_list').textContent.includes('campos-operator import')").await;
+    page.until(&format!("document.getElementById('undeclared_list').textContent.includes('{C}')")).await;
+    page.axe().await;
+    page.click("#undeclared_button").await;
+    page.click("#label_chips [data-value='team=games']").await;
+    page.until(&format!("{NAMES} === 'timed' && location.search === '?label=team%3Dgames'")).await;
+    page.click("#clear_button").await;
+    page.ask("(() => { const by = document.getElementById('by_select'); by.value = 'team'; by.dispatchEvent(new Event('change')); })()").await;
+    let titles = "[...document.querySelectorAll('.rows .title b')].map((one) => one.textContent).join()";
+    page.until(&format!("{titles} === 'team=games,no team'")).await;
+    page.axe().await;
+    page.shot("groups").await;
+    page.ask("(() => { const by = document.getElementById('by_select'); by.value = ''; by.dispatchEvent(new Event('change')); })()").await;
+    // The keys; the search has the focus.
+    page.keys(browser::ESCAPE).await;
+    page.keys("?").await;
+    page.until("document.getElementById('keys_dialog').open").await;
+    page.axe().await;
+    page.keys(browser::ESCAPE).await;
+    page.until("!document.getElementById('keys_dialog').open").await;
+    // The details leave the reasons in view, and show the schedule, the link and the commands.
+    page.ask("location.hash = 'timed'").await;
+    page.until("document.querySelectorAll('#week_days svg').length === 7").await;
+    page.until("document.querySelector('#week_windows [data-decides]').textContent.includes('closed')").await;
+    page.until("document.getElementById('week_zone').textContent === 'Times are in America/Sao_Paulo.'").await;
+    page.until("document.querySelector('#detail_object a').href.startsWith('https://forge.example/fleet/blob/')").await;
+    page.until("document.querySelector('#detail_object a').href.endsWith('/timed.yaml#L1')").await;
+    page.until(
+        "[...document.querySelectorAll('.copy')].some((one) => one.dataset.copy === 'campos-operator explain timed')",
+    )
+    .await;
+    page.until("document.querySelectorAll('#detail_strip [data-state=\"Not known\"]').length > 0").await;
+    page.until(
+        "document.querySelector('[data-name=gone] .why').getBoundingClientRect().right
+            <= document.getElementById('detail_panel').getBoundingClientRect().left",
+    )
+    .await;
+    page.click("#detail_object .copy").await;
+    page.until("document.querySelector('#detail_object .copy').textContent === 'Copied'").await;
+    page.axe().await;
+    page.shot("schedule").await;
+    page.ask("document.getElementById('week_section').scrollIntoView()").await;
+    page.shot("schedule-week").await;
+    page.look(390, 844, Scheme::Dark).await;
+    page.axe().await;
+    page.shot("schedule-phone").await;
+    page.no_errors().await;
     page.end().await;
 }
 

@@ -47,7 +47,13 @@ pub(crate) fn app(number: usize, desired: &str, observed: &str, reason: &str, me
             "observedGeneration": 1, "revision": "abc", "source": {"file": format!("apps/{number}.yaml"), "line": 1},
             "desired": desired, "desiredBecause": "state", "observed": observed, "observedAt": "2026-11-24T12:00:00Z",
             "conditions": [condition("Ready", ready), condition("Reconciling", reconciling), condition("Stalled", "False")],
-            "lastAction": null, "nextLookAt": "2026-11-24T12:01:00Z", "nextTransition": null,
+            "group": match reason {
+                "Settled" => "Settled",
+                "BackingOff" => "InTrouble",
+                "AppNotFound" => "NeedsPerson",
+                _ => "InProgress",
+            },
+            "lastAction": null, "nextAttemptAt": null, "nextLookAt": "2026-11-24T12:01:00Z", "nextTransition": null,
         },
     })
 }
@@ -66,6 +72,8 @@ pub(crate) fn entry(name: &str, time: &str, action: Option<&str>) -> Value {
 pub(crate) fn status() -> Value {
     json!({
         "apiVersion": "campos-operator.dev/v1", "kind": "DaemonStatus", "version": "0.1.0",
+        "startedAt": "2026-11-24T11:00:00Z", "requestsLastMinute": 12, "sourceLink": null, "progress": [], "undeclared": null, "leader": null,
+        "apps": {"declared": 1, "needsPerson": 0, "inTrouble": 0, "unknown": 0, "inProgress": 0, "held": 0, "settled": 1},
         "source": {"loaded": true, "available": true, "trouble": null, "revision": "abc", "files": 1, "skipped": 0, "problems": []},
         "observation": {"completeOnce": true, "completedAt": "2026-11-24T12:00:00Z", "apps": 1, "pages": 1, "incomplete": null, "intervalSeconds": 60},
         "governor": {"requestsPerMinute": 120.0, "remaining": 170, "paused": false, "breakerOpen": false, "accountBlocked": false, "requests": 10},
@@ -85,6 +93,15 @@ impl Pretend {
             .route("/api/v1/status", get(async || Json(status())))
             .route("/api/v1/history", get(history))
             .route("/api/v1/forecast", get(async || Json(forecast())))
+            .route("/api/v1/activity", get(async || Json(json!({"items": []}))))
+            .route(
+                "/api/v1/trend",
+                get(async || Json(json!({"items": [{"at": "2026-11-24T12:00:00Z", "apps": null}]}))),
+            )
+            .route(
+                "/api/v1/apps/{name}/schedule",
+                get(async || Json(json!({"windows": [], "transitions": [], "days": []}))),
+            )
             .route("/api/v1/events", get(events))
             .route("/livez", get(live))
             .merge(page::routes())

@@ -164,7 +164,7 @@ fn the_demo_matches_the_readme() {
     let items = apps["items"].as_array().unwrap();
     let settled = items.iter().filter(|item| item["status"]["conditions"][0]["reason"] == "Settled").count();
     let (all, held) = (items.len(), items.len() - settled);
-    let headline = format!("{settled} of {all} apps are as desired; {held} are held on purpose.");
+    let headline = format!("{settled} of {all} apps are settled; {held} are held.");
     assert!(page.contains(&headline), "the picture of the README does not match the demo: {headline}");
 }
 

@@ -162,8 +162,8 @@ fn status_shows_one_screen_and_exits_with_1_if_anything_needs_a_person() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["needsPerson"][0]["metadata"]["name"]), (1, &"gone".into()), "{json}");
     assert_eq!(json["status"]["apps"]["declared"], 4);
-    let (code, none, note) = status(&["--transitions", "3"]);
-    assert_eq!((code, &*none, note.trim()), (0, "", "no stop or start is scheduled"));
+    let (code, page, note) = status(&["--transitions", "3"]);
+    assert_eq!((code, &*page, note.trim()), (0, "", "no stop or start is scheduled"));
 }
 
 #[test]

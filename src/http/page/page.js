@@ -58,13 +58,15 @@ function span(ms) {
   if (seconds < 100) return `${seconds}\u00a0s`;
   if (seconds < 100 * 60) return `${Math.round(seconds / 60)}\u00a0min`;
   if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)}\u00a0h`;
-  return `${Math.round(seconds / 86400)}\u00a0days`;
+  if (seconds < 2 * 365 * 86400) return `${Math.round(seconds / 86400)}\u00a0days`;
+  return `${Math.round(seconds / (365.25 * 86400))}\u00a0years`;
 }
 
 const WORDS = {
   age: (at) => span(now() - at),
   ago: (at) => (now() - at < 2000 ? "just now" : `${span(now() - at)} ago`),
   in: (at) => (at - now() < 1000 ? "due" : `in ${span(at - now())}`),
+  left: (at) => span(at - now()),
 };
 
 /** A time that `tickTimes` keeps up to date. */
@@ -81,34 +83,22 @@ function tickTimes() {
 
 // ----------------------------------------------------------------------------------------------------------- words
 
-/** Groups of apps by their conditions, as `kstatus` reads them, each with one shape and colour. */
+/** The groups of apps, as the daemon names them, each with one shape and colour; the most urgent last. */
 const TONES = [
-  { tone: "ok", name: "As desired", verb: ["is as desired", "are as desired"] },
-  { tone: "busy", name: "In progress", verb: ["is in progress", "are in progress"] },
-  { tone: "held", name: "Held on purpose", verb: ["is held on purpose", "are held on purpose"] },
-  { tone: "unknown", name: "Not known", verb: ["is not known", "are not known"] },
-  { tone: "warn", name: "In trouble", verb: ["is in trouble", "are in trouble"] },
-  { tone: "bad", name: "Needs a person", verb: ["needs a person", "need a person"] },
+  { tone: "ok", group: "Settled", name: "Settled", verb: ["is settled", "are settled"] },
+  { tone: "busy", group: "InProgress", name: "In progress", verb: ["is in progress", "are in progress"] },
+  { tone: "held", group: "Held", name: "Held", verb: ["is held", "are held"] },
+  { tone: "unknown", group: "Unknown", name: "Not known", verb: ["is not known", "are not known"] },
+  { tone: "warn", group: "InTrouble", name: "In trouble", verb: ["is in trouble", "are in trouble"] },
+  { tone: "bad", group: "NeedsPerson", name: "Needs a person", verb: ["needs a person", "need a person"] },
 ];
 const SEVERITY = { bad: 0, warn: 1, unknown: 2, busy: 3, held: 4, ok: 5 };
-
-/** Reasons of apps that are reconciling but in trouble, not "in progress". */
-const TROUBLE = new Set(["BackingOff", "StopNotEffective", "StartNotEffective", "RestartNotEffective", "Contested", "AccountBlocked",
-  "AccountForbidden", "ApiUnavailable", "RateLimited", "UnexpectedAnswer", "SourceUnavailable", "BeingWritten",
-  "ClockDoubtful", "TooManyChanges"]);
+const toneOfGroup = (group) => TONES.find((one) => one.group === group)?.tone ?? "unknown";
 
 const STATES = ["Running", "Stopped", "Creating", "Suspended", "Missing", "Unknown"];
 
 function condition(item, type) {
   return item.status?.conditions?.find((one) => one.type === type);
-}
-
-function toneOf(ready, reconciling, stalled) {
-  if (stalled?.status === "True") return "bad";
-  if (ready?.status === "True") return "ok";
-  if (TROUBLE.has(ready?.reason)) return "warn";
-  if (ready?.status === "Unknown" || !ready) return "unknown";
-  return reconciling?.status === "True" ? "busy" : "held";
 }
 
 function becauseOf(status, spec) {
@@ -135,12 +125,13 @@ let loaded = false;
 function rowOf(item) {
   const { metadata = {}, status = {}, spec } = item;
   const ready = condition(item, "Ready");
-  const tone = toneOf(ready, condition(item, "Reconciling"), condition(item, "Stalled"));
+  const tone = toneOfGroup(status.group);
   return {
-    item, tone, name: metadata.name, desired: status.desired ?? "–", observed: status.observed ?? "Unknown",
-    reason: ready?.reason ?? "Unknown", why: ready?.message ?? "",
+    item, tone, labelled: metadata.labels ?? {}, name: metadata.name, desired: status.desired ?? "–", observed: status.observed ?? "Unknown",
+    // All is well, or as a person wants it: then a reason is enough.
+    reason: ready?.reason ?? "Unknown", why: ready?.message ?? "", brief: tone === "ok" ? "" : ready?.message ?? "",
     labels: Object.entries(metadata.labels ?? {}).map(([key, value]) => `${key}=${value}`).join("  "),
-    next: status.nextTransition?.at ?? status.nextLookAt ?? null, since: ready?.lastTransitionTime ?? null, hay: null,
+    next: status.nextAttemptAt ?? status.nextTransition?.at ?? (tone === "ok" ? null : status.nextLookAt) ?? null, since: ready?.lastTransitionTime ?? null, hay: null,
     id: spec?.appId ?? "",
   };
 }
@@ -153,6 +144,7 @@ function hayOf(row) {
 }
 
 const SORTS = {
+  group: { title: "Trouble", by: (row) => SEVERITY[row.tone], hidden: true },
   name: { title: "App", by: (row) => row.name },
   desired: { title: "Desired", by: (row) => row.desired },
   observed: { title: "Observed", by: (row) => row.observed },
@@ -163,14 +155,20 @@ const SORTS = {
 };
 
 const FACETS = { stands: (row) => row.tone, desired: (row) => row.desired, observed: (row) => row.observed, reason: (row) => row.reason };
+/** Values of labels that are buttons; a search finds the others. */
+const MOST_LABELS = 10;
+const hasLabel = (row, label) => { const [key, ...value] = label.split("="); return row.labelled[key] === value.join("="); };
 
-const viewOptions = { words: "", sort: "name", down: false, stands: new Set(), desired: new Set(), observed: new Set(), reason: new Set() };
+const viewOptions = { words: "", sort: "group", down: false, by: "", undeclared: false, stands: new Set(), desired: new Set(), observed: new Set(), reason: new Set(), label: new Set() };
 
 /** The filters are part of the address, so that a view can be shared. */
 function readAddress() {
   const query = new URLSearchParams(location.search);
   viewOptions.words = query.get("q") ?? "";
-  viewOptions.sort = SORTS[query.get("sort")]?.by ? query.get("sort") : "name";
+  viewOptions.sort = SORTS[query.get("sort")]?.by ? query.get("sort") : "group";
+  viewOptions.by = query.get("by") ?? "";
+  viewOptions.undeclared = query.has("undeclared");
+  viewOptions.label = new Set(query.getAll("label"));
   viewOptions.down = query.get("order") === "desc";
   for (const facet of Object.keys(FACETS)) viewOptions[facet] = new Set(query.getAll(facet));
 }
@@ -178,21 +176,24 @@ function readAddress() {
 function writeAddress() {
   const query = new URLSearchParams();
   if (viewOptions.words) query.set("q", viewOptions.words);
-  if (viewOptions.sort !== "name") query.set("sort", viewOptions.sort);
+  if (viewOptions.sort !== "group") query.set("sort", viewOptions.sort);
+  if (viewOptions.by) query.set("by", viewOptions.by);
+  if (viewOptions.undeclared) query.set("undeclared", "");
+  for (const label of viewOptions.label) query.append("label", label);
   if (viewOptions.down) query.set("order", "desc");
   for (const facet of Object.keys(FACETS)) for (const value of viewOptions[facet]) query.append(facet, value);
   const text = query.toString();
   history.replaceState(null, "", `${location.pathname}${text ? `?${text}` : ""}${location.hash}`);
 }
 
-const filtered = () => viewOptions.words.trim() !== "" || Object.keys(FACETS).some((facet) => viewOptions[facet].size > 0);
+const filtered = () => viewOptions.words.trim() !== "" || viewOptions.undeclared || viewOptions.label.size > 0 || Object.keys(FACETS).some((facet) => viewOptions[facet].size > 0);
 
 function choose() {
   const words = viewOptions.words.toLowerCase().split(/\s+/).filter(Boolean);
   const facets = Object.entries(FACETS).filter(([facet]) => viewOptions[facet].size > 0);
   const chosen = [];
   for (const row of rows.values()) {
-    if (facets.every(([facet, of]) => viewOptions[facet].has(of(row))) && words.every((word) => hayOf(row).includes(word))) {
+    if (facets.every(([facet, of]) => viewOptions[facet].has(of(row))) && [...viewOptions.label].every((label) => hasLabel(row, label)) && words.every((word) => hayOf(row).includes(word))) {
       chosen.push(row);
     }
   }
@@ -201,6 +202,26 @@ function choose() {
   const turn = viewOptions.down ? -1 : 1;
   keyed.sort(([a, one], [b, other]) => turn * compare(a, b) || compare(one.name, other.name));
   view = keyed.map(([, row]) => row);
+  if (viewOptions.by) view = underTitles(view, viewOptions.by);
+}
+
+/** The rows below a title for each value of a label; rows without it come last. */
+function underTitles(sorted, key) {
+  const parts = new Map();
+  for (const row of sorted) {
+    const value = row.labelled[key];
+    if (!parts.has(value)) parts.set(value, []);
+    parts.get(value).push(row);
+  }
+  const values = [...parts.keys()].sort((a, b) => (a === undefined) - (b === undefined) || compare(a, b));
+  return values.flatMap((value) => {
+    const members = parts.get(value);
+    const tones = new Map();
+    for (const row of members) tones.set(row.tone, (tones.get(row.tone) ?? 0) + 1);
+    const counts = TONES.filter(({ tone }) => tones.has(tone)).reverse().map(({ tone, name }) => `${tones.get(tone)} ${name.toLowerCase()}`);
+    const title = value === undefined ? `no ${key}` : `${key}=${value}`;
+    return [{ title, counts: `${plural(members.length, "app", "apps")}: ${counts.join(", ")}` }, ...members];
+  });
 }
 
 // ------------------------------------------------------------------------------------------- drawing, once a frame
@@ -221,6 +242,9 @@ function show() {
   const start = performance.now();
   choose();
   showFleet();
+  showProgress();
+  showLabels();
+  showSign();
   showList();
   showDaemon();
   showDetail();
@@ -255,6 +279,11 @@ function showFleet() {
   }
   const groups = TONES.filter(({ tone }) => ["ok", "busy", "bad"].includes(tone) || tones.get(tone) || viewOptions.stands.has(tone));
   showChips("group_chips", "stands", groups.map(({ tone, name }) => ({ value: tone, name, tone, count: tones.get(tone) ?? 0 })), true);
+  const undeclared = byId("undeclared_button");
+  const count = daemon?.undeclared?.count ?? 0;
+  undeclared.hidden = count === 0 && !viewOptions.undeclared;
+  say(byId("undeclared_count"), count.toLocaleString());
+  mark(undeclared, "aria-pressed", viewOptions.undeclared ? "true" : "false");
   for (const [facet, order] of [["desired", STATES], ["observed", STATES], ["reason", null]]) {
     const counts = countBy(FACETS[facet]);
     for (const value of viewOptions[facet]) if (!counts.has(value)) counts.set(value, 0);
@@ -264,14 +293,74 @@ function showFleet() {
   }
 }
 
+/** The work that takes minutes: a bulk of calls, the first list. */
+function showProgress() {
+  const box = byId("progress_list");
+  const work = daemon?.progress ?? [];
+  box.hidden = work.length === 0;
+  const shape = JSON.stringify(work);
+  if (box.dataset.shape === shape) return;
+  box.dataset.shape = shape;
+  const tasks = { list: "First list of apps", stop: "Stops", start: "Starts", restart: "Restarts", calls: "Stops and starts" };
+  box.replaceChildren(...work.map(({ task, done, total, endsAt }) => {
+    const share = make("div", {});
+    share.style.width = `${Math.round((100 * done) / Math.max(1, total))}%`;
+    const words = `${tasks[task] ?? task}: ${done.toLocaleString()} of ${total.toLocaleString()}`;
+    return make("div", { class: "progress" },
+      make("div", { class: "gauge_text" }, make("span", {}, words), make("span", {}, endsAt && Date.parse(endsAt) > now() && ["about ", when(endsAt, "left"), " left"])),
+      make("div", { class: "gauge_bar", role: "progressbar", "aria-label": words, "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": done }, share));
+  }));
+}
+
+/** The most common labels as filters, and their keys for grouping. */
+function showLabels() {
+  const counts = new Map();
+  const keys = new Set();
+  for (const row of rows.values()) {
+    for (const [key, value] of Object.entries(row.labelled)) {
+      keys.add(key);
+      const label = `${key}=${value}`;
+      counts.set(label, (counts.get(label) ?? 0) + 1);
+    }
+  }
+  const common = [...counts].sort((a, b) => b[1] - a[1] || compare(a[0], b[0])).slice(0, MOST_LABELS).map(([label]) => label);
+  const labels = [...new Set([...common, ...viewOptions.label])].sort();
+  showChips("label_chips", "label", labels.map((label) => ({ value: label, name: label, count: counts.get(label) ?? 0 })), false);
+  byId("label_chips").parentElement.hidden = labels.length === 0;
+  const select = byId("by_select");
+  const wanted = ["", ...[...keys].sort()];
+  if (viewOptions.by && !keys.has(viewOptions.by)) wanted.push(viewOptions.by);
+  select.parentElement.hidden = wanted.length === 1;
+  const shape = wanted.join("\n");
+  if (select.dataset.shape !== shape) {
+    select.dataset.shape = shape;
+    select.replaceChildren(...wanted.map((key) => make("option", { value: key }, key ? `Group by ${key}` : "No groups")));
+  }
+  select.value = viewOptions.by;
+}
+
+/** Title and icon show trouble, so that a tab in the background does. */
+function showSign() {
+  const tones = countBy(FACETS.stands);
+  const [bad, warn] = [tones.get("bad") ?? 0, tones.get("warn") ?? 0];
+  const sign = link === "lost" ? "Disconnected" : bad > 0 ? `${bad} ${bad === 1 ? "needs" : "need"} a person` : warn > 0 ? `${warn} in trouble` : "";
+  const title = [sign, open, "campos-operator"].filter(Boolean).join(" · ");
+  if (document.title !== title) document.title = title;
+  const colour = link === "lost" ? "5b6470" : bad > 0 ? "b3261e" : warn > 0 ? "8f5200" : "0f766e";
+  const icon = document.querySelector("link[rel=icon]");
+  const address = icon.href.replace(/%23[0-9a-f]{6}/g, `%23${colour}`);
+  if (icon.href !== address) icon.href = address;
+}
+
 function verdict(tones) {
   if (!loaded) return "Loading …";
-  if (rows.size === 0) return "No apps are declared.";
+  const undeclared = daemon?.undeclared?.count ?? 0;
+  if (rows.size === 0) return undeclared > 0 ? `${plural(undeclared, "app is", "apps are")} not declared.` : "No apps are declared.";
   const good = tones.get("ok") ?? 0;
-  if (good === rows.size) return rows.size === 1 ? "The one app is as desired." : `All ${rows.size.toLocaleString()} apps are as desired.`;
+  if (good === rows.size) return rows.size === 1 ? "The one app is settled." : `All ${rows.size.toLocaleString()} apps are settled.`;
   const others = TONES.filter(({ tone }) => tone !== "ok" && tones.get(tone)).reverse();
   const parts = others.map(({ tone, verb }) => `${tones.get(tone).toLocaleString()} ${verb[tones.get(tone) === 1 ? 0 : 1]}`);
-  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are")} as desired; ${parts.join(", ")}.`;
+  return `${good.toLocaleString()} of ${plural(rows.size, "app is", "apps are")} settled; ${parts.join(", ")}.`;
 }
 
 /** Keeps the buttons, so that the focus stays. */
@@ -308,7 +397,7 @@ function changed() {
   const top = byId("list_section").offsetTop;
   if (scrollY > top) scrollTo(0, top);
   show();
-  const count = view.length;
+  const count = view.filter((row) => row.name).length;
   speak(count === rows.size ? `All ${count} apps are shown` : `${plural(count, "app", "apps")} of ${rows.size} shown`);
 }
 
@@ -329,13 +418,18 @@ const drawn = new Map();
 let active = null;
 
 function buildHead() {
-  for (const [key, { title, by }] of Object.entries(SORTS)) {
+  for (const [key, { title, by, hidden }] of Object.entries(SORTS)) {
+    if (hidden) {
+      byId("sort_select").append(make("option", { value: key }, "Trouble first"));
+      continue;
+    }
     const cell = make("div", { role: "columnheader", class: key });
     if (by) {
       const button = make("button", { type: "button" }, title);
       button.addEventListener("click", () => {
-        viewOptions.down = viewOptions.sort === key && !viewOptions.down;
-        viewOptions.sort = key;
+        // Up, down, and back to trouble first.
+        const next = viewOptions.sort !== key ? [key, false] : !viewOptions.down ? [key, true] : ["group", false];
+        [viewOptions.sort, viewOptions.down] = next;
         changed();
       });
       // A phone sorts by the select; its headings are for screen readers only.
@@ -357,13 +451,32 @@ function showHead() {
 }
 
 function showList() {
+  if (viewOptions.undeclared) view = [];
   table.hidden = view.length === 0;
-  say(byId("list_count"), !loaded ? "" : filtered() ? `${view.length.toLocaleString()} of ${rows.size.toLocaleString()}` : plural(rows.size, "app", "apps"));
+  const shown = view.filter((row) => !row.title).length;
+  const count = viewOptions.undeclared ? plural(daemon?.undeclared?.count ?? 0, "undeclared app", "undeclared apps")
+    : filtered() ? `${shown.toLocaleString()} of ${rows.size.toLocaleString()}` : plural(rows.size, "app", "apps");
+  say(byId("list_count"), loaded ? count : "");
+  showUndeclared();
   byId("clear_button").hidden = !filtered();
   mark(table, "aria-rowcount", view.length + 1);
   showHead();
   showRows();
   showBlank();
+}
+
+function showUndeclared() {
+  const box = byId("undeclared_list");
+  box.hidden = !viewOptions.undeclared;
+  if (box.hidden) return;
+  const { count = 0, apps = [] } = daemon?.undeclared ?? {};
+  const shape = JSON.stringify([count, apps]);
+  if (box.dataset.shape === shape) return;
+  box.dataset.shape = shape;
+  box.replaceChildren(
+    make("p", {}, count === 0 ? "Every app of the account is declared." : ["These apps of the account are in no manifest, so nothing is called for them. To write their manifests: ", code("campos-operator import")]),
+    make("ul", {}, ...apps.map((app) => make("li", {}, make("b", {}, app.name ?? "no name"), " ", make("code", {}, app.appId)))),
+    ...(count > apps.length ? [make("p", {}, `and ${(count - apps.length).toLocaleString()} more: `, code("campos-operator get --undeclared"))] : []));
 }
 
 const px = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue(name));
@@ -385,6 +498,7 @@ function placeRows() {
   const keep = new Set();
   const put = (index) => {
     const row = view[index];
+    if (row.title) return putTitle(row, index, keep);
     keep.add(row.name);
     let element = drawn.get(row.name);
     if (!element) drawn.set(row.name, element = newRow(row.name));
@@ -399,6 +513,25 @@ function placeRows() {
   }
   for (const [name, element] of drawn) if (!keep.has(name)) { element.remove(); drawn.delete(name); }
   inOrder();
+}
+
+/** A title between the rows; its key has a blank, which no name has. */
+function putTitle({ title, counts }, index, keep) {
+  const key = `title ${title}`;
+  keep.add(key);
+  let element = drawn.get(key);
+  if (!element) {
+    element = make("div", { role: "row", class: "title" }, make("div", { role: "cell" }, make("b", {}, title), " ", make("span", { class: "labels" })));
+    drawn.set(key, element);
+  }
+  if (element.index !== index || element.height !== rowHeight) {
+    element.index = index;
+    element.height = rowHeight;
+    element.style.transform = `translateY(${index * rowHeight}px)`;
+    mark(element, "aria-rowindex", index + 2);
+  }
+  say(element.querySelector(".labels"), counts);
+  if (!element.isConnected) body.append(element);
 }
 
 /** Screen readers and the tab key follow the order of the elements, not where they are painted. */
@@ -450,11 +583,11 @@ function place(element, row, index) {
   mark(parts.badge, "data-tone", row.tone);
   mark(parts.shape, "data-tone", row.tone);
   say(parts.reason, row.reason);
-  say(parts.why, row.why);
-  mark(parts.why, "title", row.why);
+  say(parts.why, row.brief);
+  mark(parts.why, "title", row.brief);
   const transition = status.nextTransition;
-  parts.next.replaceChildren(...(transition ? [status.desiredBecause === "suspend" ? "resumes " : `${transition.state} `, when(transition.at, "in")]
-    : status.nextLookAt ? ["read ", when(status.nextLookAt, "in")] : ["–"]));
+  parts.next.replaceChildren(...(status.nextAttemptAt ? ["retry ", when(status.nextAttemptAt, "in")] : transition ? [status.desiredBecause === "suspend" ? "resumes " : `${transition.state} `, when(transition.at, "in")]
+    : status.nextLookAt && row.tone !== "ok" ? ["read ", when(status.nextLookAt, "in")] : []));
   parts.since.replaceChildren(row.since ? when(row.since, "age") : "–");
 }
 
@@ -469,8 +602,8 @@ spec:
 /** Explains an empty list. */
 function showBlank() {
   const blank = byId("list_blank");
-  blank.hidden = view.length > 0;
-  if (view.length > 0) return;
+  blank.hidden = view.length > 0 || viewOptions.undeclared;
+  if (blank.hidden) return;
   const source = daemon?.source;
   const kind = !loaded ? "loading" : rows.size > 0 ? "filtered" : !source ? "loading"
     : source.available === false && source.trouble ? `gone ${source.trouble}` : !source.loaded ? "reading"
@@ -494,22 +627,6 @@ function showBlank() {
 
 // ---------------------------------------------------------------------------------------------------- the operator
 
-/** [time, requests] of the last minute, for the gauge. */
-let samples = [];
-
-function sample(governor) {
-  if (!governor) return;
-  const last = samples.at(-1);
-  if (last && governor.requests < last[1]) samples = []; // the operator was restarted
-  samples.push([now(), governor.requests]);
-}
-
-function spent() {
-  const minute = now() - 60e3;
-  while (samples.length > 1 && samples[1][0] <= minute) samples.shift();
-  return samples.length ? samples.at(-1)[1] - samples[0][1] : 0;
-}
-
 function facts(list, pairs) {
   const shape = JSON.stringify(pairs.map(([name, value, kind]) => [name, [value].flat().map((part) => part?.outerHTML ?? part), kind]));
   if (list.dataset.shape === shape) return;
@@ -526,9 +643,10 @@ function showDaemon() {
   say(byId("daemon_version"), daemon.version ?? "");
   const directories = [source.directories ?? source.directory ?? []].flat();
   const problems = source.problems ?? [];
+  const listing = (daemon.progress ?? []).some(({ task }) => task === "list");
   const probe = governor.nextProbeAt ? ["Next probe ", when(governor.nextProbeAt, "in")] : [];
-  const token = governor.accountForbidden ? ["Refused (403): no app is called", "bad"] : governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : observation.completedAt ? ["Accepted", ""] : ["Not tried yet", ""];
-  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Rate limit: all requests pause", "warn"] : observation.completedAt ? ["Answers, breaker closed", ""] : ["No list has arrived yet", ""];
+  const token = governor.accountForbidden ? ["Refused (403): no app is called", "bad"] : governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : observation.completedAt || listing ? ["Accepted", ""] : ["No answer yet", ""];
+  const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Rate limit: all requests pause", "warn"] : observation.completedAt ? ["Answers, breaker closed", ""] : listing ? ["The first list is arriving", ""] : ["No answer yet", ""];
   facts(byId("daemon_facts"), [
     ["Manifests", [source.available === false ? (source.trouble ?? "Not readable yet") : plural(source.files ?? 0, "file", "files"),
       source.skipped > 0 && ` (${source.skipped} skipped)`, ...directories.map((directory) => sub(make("code", {}, directory))),
@@ -541,6 +659,7 @@ function showDaemon() {
     ...(undeclared.count > 0 ? [["Undeclared", [plural(undeclared.count, "app", "apps"),
       sub(undeclared.apps.slice(0, 5).map((app) => app.name ?? app.appId).join(", "), undeclared.count > 5 && ", …"),
       sub(make("code", {}, "campos-operator import"))], ""]] : []),
+    ...(daemon.leader ? [["Leader", [daemon.leader.leading ? "This process" : daemon.leader.holder ?? "Not known", daemon.leader.leading && sub(daemon.leader.identity)].filter(Boolean), daemon.leader.readable ? "" : "bad"]] : []),
     ["Policy", [daemon.policy || "Full", daemon.dryRun && ", dry run"].filter(Boolean), daemon.dryRun ? "warn" : ""],
   ]);
   const details = byId("problem_details");
@@ -556,6 +675,7 @@ function showDaemon() {
     : problems.length ? plural(source.errors, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
   say(byId("daemon_summary"), worst);
   showNotices([
+    daemon.leader && !daemon.leader.leading && ["held", "This is a standby.", `The leader is ${daemon.leader.holder ?? "not known"}; its page has the state of the apps.`],
     governor.accountBlocked && ["bad", "The token is refused.", "No app is called. Provide a valid token."],
     governor.accountForbidden && ["bad", "The account is refused.", "No app is called; check its plan, the token's scopes and the teams' permissions."],
     daemon.maxChanges?.message && ["bad", "Calls are held.", sentence(daemon.maxChanges.message)],
@@ -572,7 +692,7 @@ function showBudget() {
   const governor = daemon?.governor;
   if (!governor) return;
   const budget = governor.requestsPerMinute;
-  const used = spent();
+  const used = daemon.requestsLastMinute ?? 0;
   const bar = byId("budget_bar");
   const most = budget ?? Math.max(used, 1);
   bar.hidden = budget === null || budget === undefined;
@@ -613,12 +733,27 @@ function readHash() {
   if (name !== open) openDetail(name);
 }
 
+/** Makes a change of the layout, after which the row of an app is where it was. */
+function keepInPlace(name, change) {
+  const top = () => drawn.get(name)?.getBoundingClientRect().top;
+  const before = top();
+  change();
+  listTop = body.getBoundingClientRect().top + scrollY;
+  const after = top();
+  if (before !== undefined && after !== undefined && !narrow.matches) scrollBy(0, after - before);
+}
+
 function openDetail(name) {
   const fresh = open === null;
   if (fresh) opener = document.activeElement;
   open = name;
   active = name;
-  panel.hidden = false;
+  keepInPlace(name, () => {
+    panel.hidden = false;
+    document.body.dataset.detail = "";
+  });
+  plan = { name, week: null };
+  loadWeek();
   byId("page_all").inert = narrow.matches;
   byId("detail_body").scrollTop = 0;
   past = { name, entries: null, trouble: null };
@@ -631,10 +766,12 @@ function openDetail(name) {
 function closeDetail() {
   const name = open;
   open = null;
-  panel.hidden = true;
+  keepInPlace(name, () => {
+    panel.hidden = true;
+    delete document.body.dataset.detail;
+  });
   byId("page_all").inert = false;
   if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-  document.title = "campos-operator";
   placeRows();
   const row = drawn.get(name)?.querySelector("a");
   const back = row ?? (opener?.isConnected && opener !== document.body ? opener : byId("search_input"));
@@ -645,7 +782,6 @@ function showDetail() {
   if (!open) return;
   const row = rows.get(open);
   say(byId("detail_name"), open);
-  document.title = `${open} · campos-operator`;
   for (const section of panel.querySelectorAll("section")) section.hidden = !row;
   byId("strip_section").hidden = byId("history_section").hidden = false;
   if (!row) {
@@ -672,10 +808,13 @@ function showDetail() {
   showAction(status.lastAction);
   showConditions(status.conditions ?? [], row.why);
   showPast(row);
+  showWeek();
+  showCommands(row);
   const suspend = spec?.suspend;
   facts(byId("detail_object"), [
-    ["App id", make("code", {}, spec?.appId ?? "–")],
-    ["Declared in", make("code", {}, `${status.source?.file ?? "?"}:${status.source?.line ?? "?"}`)],
+    ["Name", [make("code", {}, open), copyButton("the name", open)]],
+    ["App id", [make("code", {}, spec?.appId ?? "–"), spec?.appId && copyButton("the app id", spec.appId)].filter(Boolean)],
+    ["Declared in", sourceOf(status)],
     status.schedule && ["Schedule", [status.schedule.name, sub(status.schedule.file)]],
     ["Policy", spec?.policy ?? `${daemon?.policy || "Full"} (the operator's)`],
     suspend && ["Suspended", [suspend === true ? "without an end" : suspend.until ? ["until ", make("time", { datetime: suspend.until, title: fullFormat.format(Date.parse(suspend.until)) }, moment(Date.parse(suspend.until)))] : "until further notice", suspend.reason && sub(suspend.reason)].flat().filter(Boolean)],
@@ -685,6 +824,110 @@ function showDetail() {
   ].filter(Boolean));
   mark(byId("detail_json"), "href", `api/v1/apps/${encodeURIComponent(open)}`);
 }
+
+/** The place of the manifest, as a link if --source-link says how. */
+function sourceOf({ source = {}, revision = "" }) {
+  const place = make("code", {}, `${source.file ?? "?"}:${source.line ?? "?"}`);
+  const template = daemon?.sourceLink;
+  if (!template || !source.file) return place;
+  const path = source.file.split("/").map(encodeURIComponent).join("/");
+  const address = template.replaceAll("{revision}", encodeURIComponent(revision)).replaceAll("{file}", path).replaceAll("{line}", String(source.line || 1));
+  return /^https?:\/\//.test(address) ? make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, place) : place;
+}
+
+/** A button that copies a text, also where the browser has no clipboard: on a plain http address. */
+function copyButton(what, text) {
+  return make("button", { type: "button", class: "copy", "data-copy": text, "aria-label": `Copy ${what}` }, "Copy");
+}
+
+async function copy(button) {
+  const text = button.dataset.copy;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = make("textarea", { class: "unseen" });
+    field.value = text;
+    panel.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+    button.focus();
+  }
+  // The text on the button stays a part of its name.
+  const label = button.getAttribute("aria-label");
+  const set = (word) => { say(button, word); mark(button, "aria-label", label.replace(/^\w+/, word)); };
+  set("Copied");
+  speak("Copied");
+  setTimeout(() => set("Copy"), 1500);
+}
+
+const code = (text) => make("code", {}, text);
+
+/** Commands that help with this app. */
+function showCommands(row) {
+  const { status = {}, spec } = row.item;
+  const other = status.desired === "Stopped" ? "Running" : "Stopped";
+  const commands = [
+    row.reason === "InvalidManifest" || row.reason.startsWith("Duplicate") ? "campos-operator validate" : null,
+    row.reason === "TooManyChanges" ? "campos-operator plan" : null,
+    `campos-operator describe ${row.name}`,
+    `campos-operator history ${row.name}`,
+    spec?.schedule || spec?.scheduleRef ? `campos-operator explain ${row.name}` : null,
+    spec?.override ? `campos-operator override ${row.name} --clear` : `campos-operator override ${row.name} ${other} --for 4h`,
+    spec?.suspend ? `campos-operator resume ${row.name}` : `campos-operator suspend ${row.name}`,
+    row.observed === "Running" && status.desired === "Running" ? `campos-operator restart ${row.name}` : null,
+  ].filter(Boolean);
+  const list = byId("detail_commands");
+  const shape = commands.join("\n");
+  if (list.dataset.shape === shape) return;
+  list.dataset.shape = shape;
+  list.replaceChildren(...commands.map((command) => make("li", {}, code(command), copyButton("the command", command))));
+}
+
+let plan = { name: null, week: null };
+
+/** Reads the schedule of the open app. */
+async function loadWeek() {
+  const name = open;
+  try {
+    const week = await get(`api/v1/apps/${encodeURIComponent(name)}/schedule`);
+    if (name === open) plan = { name, week };
+  } catch {
+    if (name === open) plan = { name, week: null };
+  }
+  showDetail();
+}
+
+/** The windows, seven days and the next changes of the open app. */
+function showWeek() {
+  const { week } = plan;
+  const section = byId("week_section");
+  section.hidden = !week || (week.windows.length === 0 && week.transitions.length === 0 && !week.nextRestart);
+  if (section.hidden) return;
+  const shape = JSON.stringify(week);
+  if (section.dataset.shape === shape) return;
+  section.dataset.shape = shape;
+  say(byId("week_zone"), `Times are in ${week.timeZone}.`);
+  byId("week_windows").replaceChildren(...week.windows.map(({ number, state, when: span, reason, decides }) =>
+    make("li", { "data-decides": decides ? "" : null }, make("span", {}, String(number)), make("span", {}, state),
+      make("span", {}, span, reason && sub(reason), decides && sub("decides now")))));
+  const bars = week.days.map(({ title, parts, now: share }) => {
+    const bar = draw("svg", { class: "strip day", viewBox: "0 0 1000 20", preserveAspectRatio: "none", role: "img",
+      "aria-label": `${title}: ${parts.map(({ state, from, to }) => `${state} ${hourOf(from)} to ${hourOf(to)}`).join(", ")}` },
+      ...parts.map(({ state, from, to, because }) => {
+        const height = 20 * (HEIGHT[state] ?? 0.1);
+        return draw("rect", { "data-state": state, x: from * 1000, y: 20 - height, width: (to - from) * 1000, height }, draw("title", {}, `${state}, ${because}`));
+      }),
+      ...(share === null ? [] : [draw("rect", { class: "present", x: share * 1000 - 3, y: 0, width: 6, height: 20 })]));
+    return make("li", {}, make("span", {}, title), bar);
+  });
+  byId("week_days").replaceChildren(...bars, make("li", { class: "hours", "aria-hidden": "true" }, make("span", {}), make("span", {}, ...["0", "6", "12", "18", "24"].map((hour) => make("span", {}, hour)))));
+  byId("week_next").replaceChildren(...week.transitions.map(({ at, local, state, because }) =>
+    make("li", {}, make("b", {}, state), ` ${local}, `, when(at, "in"), sub(because))),
+    ...(week.nextRestart ? [make("li", {}, make("b", {}, "Restart"), ` ${week.nextRestart}`)] : []));
+}
+
+const hourOf = (share) => { const minutes = Math.round(share * 1440); return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}`; };
 
 const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
 
@@ -716,7 +959,7 @@ function answerWords({ httpStatus, status, online, error }) {
 }
 
 const PLAIN = {
-  Ready: { True: "Yes: as desired", False: "No", Unknown: "Not known" },
+  Ready: { True: "Yes: settled", False: "No", Unknown: "Not known" },
   Reconciling: { True: "Yes: in progress", False: "No: nothing in progress", Unknown: "Not known" },
   Stalled: { True: "Yes: an edit or a person must help", False: "No", Unknown: "Not known" },
 };
@@ -777,7 +1020,7 @@ function showPast(row) {
 
 const DAY = 24 * 3600e3;
 /** Height of a state, of 1, so that colour is not the only signal. */
-const HEIGHT = { Running: 1, Creating: 0.7, Stopped: 0.4, Suspended: 0.25, Missing: 0.25, Unknown: 0.1 };
+const HEIGHT = { Running: 1, Creating: 0.7, Stopped: 0.4, Suspended: 0.25, Missing: 0.25, Unknown: 0.1, "Not known": 0.06 };
 
 /** `entries` are newest first. */
 function stripOf(entries, observed) {
@@ -789,7 +1032,11 @@ function stripOf(entries, observed) {
   let state = oldest[0]?.before?.observed ?? null;
   // Every change is recorded, so the state before the oldest entry reaches back, unless older entries were left out.
   const whole = entries.length < 200;
-  let from = oldest.length && (!state || !whole) ? Date.parse(oldest[0].time) : begin;
+  // Nothing is known of the time before the process and its history began.
+  const started = Date.parse(daemon?.startedAt ?? "") || begin;
+  const known = oldest.length ? Math.min(started, Date.parse(oldest[0].time)) : started;
+  let from = Math.max(begin, oldest.length && (!state || !whole) ? Date.parse(oldest[0].time) : known);
+  if (from > begin) parts.push(["Not known", begin, from]);
   for (const entry of oldest) {
     const at = Date.parse(entry.time);
     const next = entry.after?.observed ?? state;
@@ -798,7 +1045,7 @@ function stripOf(entries, observed) {
     state = next;
     from = at;
   }
-  if (oldest.length) parts.push([state ?? observed, Math.max(from, begin), end]);
+  parts.push([state ?? observed, Math.max(from, begin), end]);
   const calls = oldest.filter((entry) => entry.action && Date.parse(entry.time) > begin);
   const svg = draw("svg", { class: "strip", viewBox: "0 0 1440 56", preserveAspectRatio: "none", role: "img", "aria-label": stripWords(parts, calls) },
     draw("rect", { class: "ground", x: 0, y: 38, width: 1440, height: 2 }),
@@ -816,7 +1063,6 @@ function stripOf(entries, observed) {
     ...states.map((what) => make("span", {}, wrapStrip(key({ "data-state": what, y: 12 - 12 * (HEIGHT[what] ?? 0.1), height: 12 * (HEIGHT[what] ?? 0.1) })), what)),
     calls.length > 0 && make("span", {}, wrapStrip(key({ class: "call", x: 4, width: 4, height: 12 })), "call"),
     calls.some(failed) && make("span", {}, wrapStrip(key({ class: "call failed", x: 4, width: 4, y: 6, height: 6 })), "failed call"));
-  if (!oldest.length) return [make("p", { class: "faint" }, "No changes are known for these hours.")];
   return [svg, hours, legend];
 }
 
@@ -862,6 +1108,72 @@ function showForecast({ from, to, hours, bulks }) {
       return make("li", {}, make("b", {}, moment(Date.parse(bulk.at))), ` ${calls(bulk)}`, takes >= 1000 && `, takes ${span(takes)}`, `: ${bulk.because}`);
     }),
     ...(bulks.length > MOST_BULKS ? [make("li", { class: "faint" }, `and ${bulks.length - MOST_BULKS} more: campos-operator forecast`)] : []));
+}
+
+/** Stories of the activity that are listed. */
+const MOST_STORIES = 8;
+let overviewAt = -Infinity;
+let overviewSoon = 0;
+
+/** Reads the last 24 hours again after changes, but not for each of a bulk. */
+function loadOverviewSoon() {
+  clearTimeout(overviewSoon);
+  overviewSoon = setTimeout(() => loadOverview(true), Math.max(300, overviewAt + 3000 - performance.now()));
+}
+
+/** Reads and shows the last 24 hours: the number of apps of each group, and the newest stories. */
+async function loadOverview(now = false) {
+  if (!now && performance.now() - overviewAt < FORECAST_AGE) return;
+  overviewAt = performance.now();
+  try {
+    const [trend, activity] = await Promise.all([get("api/v1/trend"), get(`api/v1/activity?limit=${MOST_STORIES}`)]);
+    showTrend(trend);
+    showActivity(activity.items ?? []);
+  } catch {
+    overviewAt = -Infinity; // the connection itself is reported elsewhere
+  }
+}
+
+const fieldOf = (group) => group[0].toLowerCase() + group.slice(1);
+
+function showTrend({ items }) {
+  const most = Math.max(1, ...items.map(({ apps }) => apps?.declared ?? 0));
+  const width = 1440 / items.length;
+  const bars = items.flatMap(({ apps }, at) => {
+    const x = Math.round(at * width * 10) / 10;
+    if (!apps) return [draw("rect", { class: "ground", x, y: 52, width: width + 0.5, height: 4 })];
+    let y = 56;
+    // Settled apps at the bottom, trouble on top; a small part stays visible.
+    return TONES.map(({ tone, group }) => {
+      const count = apps[fieldOf(group)];
+      if (!count) return null;
+      const height = Math.max(tone === "ok" ? 1 : 3, (count / most) * 52);
+      y -= height;
+      return draw("rect", { "data-tone": tone, x, y, width: width + 0.5, height });
+    }).filter(Boolean);
+  });
+  const peak = (group) => Math.max(0, ...items.map(({ apps }) => apps?.[fieldOf(group)] ?? 0));
+  const peaks = TONES.filter(({ tone }) => tone !== "ok").map((one) => [one, peak(one.group)]).filter(([, count]) => count > 0);
+  const peakWords = peaks.map(([{ verb }, count]) => `${count.toLocaleString()} ${verb[count === 1 ? 0 : 1]}`.replace(/ (is|are) /, " ")).join(", ");
+  const isKnown = items.some(({ apps }) => apps);
+  const words = peaks.length ? `At most ${peakWords}.` : isKnown ? "All apps were settled." : "Nothing is known of these hours.";
+  byId("trend_section").hidden = rows.size === 0;
+  say(byId("trend_words"), words);
+  byId("trend_chart").replaceChildren(
+    draw("svg", { class: "strip trend", viewBox: "0 0 1440 56", preserveAspectRatio: "none", role: "img", "aria-label": `The last 24 hours. ${words}` }, ...bars),
+    make("div", { class: "hours", "aria-hidden": "true" }, ...["24 h ago", "18 h", "12 h", "6 h", "now"].map((text) => make("span", {}, text))));
+}
+
+function showActivity(stories) {
+  const box = byId("activity_list");
+  byId("activity_section").hidden = stories.length === 0;
+  const shape = JSON.stringify(stories);
+  if (box.dataset.shape === shape) return;
+  box.dataset.shape = shape;
+  box.replaceChildren(...stories.map(({ time, app, trigger, words, failedCalls }) => make("li", {},
+    make("time", { datetime: time, title: fullFormat.format(Date.parse(time)) }, moment(Date.parse(time))),
+    make("div", {}, app ? make("a", { href: `#${encodeURIComponent(app)}` }, app) : make("b", {}, "Account"), ` ${words}`,
+      sub(trigger.toLowerCase(), failedCalls > 0 && `, ${plural(failedCalls, "failed call", "failed calls")}`)))));
 }
 
 function wrapStrip(svg) {
@@ -951,12 +1263,12 @@ function loadAll() {
     for (const item of list.items ?? []) rows.set(item.metadata.name, rowOf(item));
     for (const change of meanwhile) change();
     daemon = status;
-    sample(status.governor);
     loaded = true;
     noteAnswer();
     refresh();
     loadForecast();
-    if (open) loadPast();
+    loadOverviewSoon();
+    if (open) { loadPast(); loadWeek(); }
   })().finally(() => {
     loading = null;
     if (again) { again = false; loadAll().catch(lost); }
@@ -990,10 +1302,15 @@ function connect() {
   source.onopen = () => { clearTimeout(opening); opening = setTimeout(all, 250); };
   source.onerror = () => { if (source === events) broken(source); };
   on("reset", all);
-  on("app", (item) => change(() => rows.set(item.metadata.name, rowOf(item))));
+  on("app", (item) => {
+    const before = rows.get(item.metadata.name)?.item;
+    change(() => rows.set(item.metadata.name, rowOf(item)));
+    const edited = before?.metadata.generation !== item.metadata.generation || before?.status.nextTransition?.at !== item.status?.nextTransition?.at;
+    if (item.metadata.name === open && edited) loadWeek();
+  });
   on("removed", ({ name }) => change(() => rows.delete(name)));
-  on("daemon", (status) => change(() => { daemon = { ...daemon, ...status }; sample(status.governor); }));
-  on("history", addPast);
+  on("daemon", (status) => change(() => { daemon = { ...daemon, ...status }; }));
+  on("history", (entry) => { addPast(entry); loadOverviewSoon(); });
 }
 
 let retry = 0;
@@ -1046,7 +1363,10 @@ async function pulse() {
     const response = await fetch("livez", { cache: "no-store", signal: AbortSignal.timeout(8000) });
     waits = 0;
     noteAnswer();
-    if (stalled === response.ok) { stalled = !response.ok; refresh(); }
+    // The number of requests in the last minute changes without an event.
+    daemon = { ...daemon, ...(await get("api/v1/status")) };
+    stalled = !response.ok;
+    refresh();
   } catch (error) {
     events?.close();
     events = null;
@@ -1059,26 +1379,35 @@ async function pulse() {
 const search = byId("search_input");
 search.addEventListener("input", () => { viewOptions.words = search.value; changed(); });
 byId("sort_select").addEventListener("change", (event) => { viewOptions.sort = event.target.value; viewOptions.down = false; changed(); });
+byId("by_select").addEventListener("change", (event) => { viewOptions.by = event.target.value; changed(); });
+byId("undeclared_button").addEventListener("click", () => { viewOptions.undeclared = !viewOptions.undeclared; changed(); });
+byId("keys_button").addEventListener("click", () => byId("keys_dialog").showModal());
+byId("keys_close").addEventListener("click", () => byId("keys_dialog").close());
+panel.addEventListener("click", (event) => { const button = event.target.closest("button.copy"); if (button) copy(button); });
 byId("clear_button").addEventListener("click", () => { clearFilters(); search.focus(); });
 byId("detail_close").addEventListener("click", closeDetail);
 
 function clearFilters() {
   viewOptions.words = search.value = "";
   for (const facet of Object.keys(FACETS)) viewOptions[facet].clear();
+  viewOptions.label.clear();
+  viewOptions.undeclared = false;
   changed();
 }
 
 body.addEventListener("click", (event) => {
   const row = event.target.closest("[role=row]");
-  if (!row || event.target.closest("a") || String(getSelection())) return;
+  if (!row?.dataset.name || event.target.closest("a") || String(getSelection())) return;
   location.hash = encodeURIComponent(row.dataset.name);
 });
 body.addEventListener("focusin", (event) => { active = event.target.closest("[role=row]")?.dataset.name ?? active; });
 
 function move(to) {
-  const index = Math.max(0, Math.min(view.length - 1, to));
+  let index = Math.max(0, Math.min(view.length - 1, to));
+  // A title is no row; the last one is never a title.
+  if (view[index]?.title) index += to > view.findIndex((one) => one.name === active) || index === 0 ? 1 : -1;
   const row = view[index];
-  if (!row) return;
+  if (!row || row.title) return;
   active = row.name;
   const top = listTop + index * rowHeight;
   if (top - stuck() < scrollY) scrollTo(0, top - stuck());
@@ -1088,7 +1417,7 @@ function move(to) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || byId("keys_dialog").open) return;
   const typing = event.target.closest?.("input, select, textarea");
   if (event.key === "Escape") {
     if (open) closeDetail();
@@ -1096,6 +1425,10 @@ document.addEventListener("keydown", (event) => {
     else if (typing) event.target.blur();
     else if (filtered()) clearFilters();
     else return;
+    return event.preventDefault();
+  }
+  if (event.key === "?" && !typing) {
+    byId("keys_dialog").showModal();
     return event.preventDefault();
   }
   if (event.key === "/" && !typing) {
@@ -1113,7 +1446,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown") move(typing ? 0 : here + 1);
   else if (event.key === "ArrowUp" && inRows && here <= 0) search.focus();
   else if (event.key === "ArrowUp" && here >= 0) move(here - 1);
-  else if (event.key === "Enter" && typing && view.length > 0) location.hash = encodeURIComponent(view[0].name);
+  else if (event.key === "Enter" && typing && view.length > 0) location.hash = encodeURIComponent(view.find((row) => row.name).name);
   else if (inRows && event.key === "PageDown") move(here + page);
   else if (inRows && event.key === "PageUp") move(here - page);
   else if (inRows && event.key === "Home") move(0);
@@ -1134,8 +1467,12 @@ new ResizeObserver(() => { listTop = body.getBoundingClientRect().top + scrollY;
 readAddress();
 search.value = viewOptions.words;
 buildHead();
-if (matchMedia("(max-width: 720px)").matches) byId("daemon_details").open = false;
-setInterval(() => { tickTimes(); showBudget(); if (loaded && !document.hidden) loadForecast(); }, 1000);
+const phone = matchMedia("(max-width: 720px)");
+/** On a phone, the first app is within the first screen. */
+function fold() { byId("daemon_details").open = byId("filter_details").open = !phone.matches; }
+phone.addEventListener("change", fold);
+fold();
+setInterval(() => { tickTimes(); showBudget(); if (loaded && !document.hidden) { loadForecast(); loadOverview(); } }, 1000);
 setInterval(pulse, 10000);
 readHash();
 connect();
