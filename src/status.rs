@@ -68,6 +68,8 @@ pub struct Progress {
     pub task: &'static str,
     /// Calls whose effect was read back; for a list, apps that were listed.
     pub done: usize,
+    /// Calls that were accepted; null for a list.
+    pub accepted: Option<usize>,
     pub total: usize,
     /// When it will be done, by the present budget; null if unknown.
     pub ends_at: Option<Timestamp>,

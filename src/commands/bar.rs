@@ -1,8 +1,9 @@
 //! Progress bars for commands that wait. They are drawn on stderr, and only on a terminal.
 
+use std::fmt::Write;
 use std::io::{self, IsTerminal as _};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::operator::observe::Step;
 use crate::telemetry;
@@ -29,13 +30,20 @@ impl Bar {
     pub(super) fn set(&self, task: &'static str, done: usize, total: Option<usize>) {
         if self.0.message() != task || self.0.length().is_none() {
             let style = ProgressStyle::with_template(match total {
-                Some(_) => "{msg} {wide_bar} {pos} of {len}, {per_sec}, {eta} left",
-                None => "{msg}: {pos}, {per_sec}",
+                Some(_) => "{msg} {wide_bar} {pos} of {len}, {rate}, {eta} left",
+                None => "{msg}: {pos}, {rate}",
             });
             // The templates are constants.
-            self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.0.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+                // The rate of the first instant means nothing.
+                let rate = if state.elapsed().as_millis() < 500 { 0.0 } else { state.per_sec() };
+                let _ = write!(text, "{rate:.0}/s");
+            }));
+            if !self.0.message().is_empty() {
+                self.0.reset();
+            }
             self.0.set_message(task);
-            self.0.reset();
         }
         if let Some(total) = total {
             self.0.set_length(total as u64);

@@ -297,7 +297,7 @@ fn apps(page: &mut String, apps: &[App], count: usize, group: &str) {
     }
 }
 
-/// `stop: 120 of 300, about 1 min 30 s left`.
+/// `stop 120 of 300 (143 accepted), about 1 min 30 s left`.
 fn in_progress(progress: &Value, now: Timestamp) -> String {
     let number = |key: &str| progress[key].as_u64().unwrap_or(0);
     let left = progress["endsAt"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
@@ -308,7 +308,9 @@ fn in_progress(progress: &Value, now: Timestamp) -> String {
         "calls" => "stops and starts",
         task => task,
     };
-    format!("{task} {} of {}{left}", number("done"), number("total"))
+    let accepted = progress["accepted"].as_u64().filter(|accepted| *accepted > number("done"));
+    let accepted = accepted.map(|accepted| format!(" ({accepted} accepted)")).unwrap_or_default();
+    format!("{task} {} of {}{accepted}{left}", number("done"), number("total"))
 }
 
 /// `1 app`, `2 apps`.
@@ -332,7 +334,7 @@ mod tests {
             "governor": {"requestsPerMinute": 120.0, "remaining": 117, "paused": true, "pausedUntil": "2026-11-24T12:00:09Z",
                 "pauseCause": "Retry-After of the server", "breakerOpen": false, "accountBlocked": false, "accountForbidden": false},
             "undeclared": {"count": 3, "apps": []}, "maxChanges": null, "leader": null,
-            "progress": [{"task": "stop", "done": 120, "total": 300, "endsAt": "2026-11-24T12:01:30Z"}]
+            "progress": [{"task": "stop", "done": 120, "accepted": 143, "total": 300, "endsAt": "2026-11-24T12:01:30Z"}]
         });
         let transitions =
             vec![json!({"at": "2026-11-24T15:00:00Z", "app": "dev-bot", "state": "Stopped", "because": "window 1"})];
@@ -353,7 +355,7 @@ mod tests {
         campos-operator 0.1.0 at http://127.0.0.1:8080, up 3h
         Apps        301 declared: 170 settled, 129 in progress, 2 need a person
         Undeclared  3 apps of the account: campos-operator get --undeclared
-        Progress    stop 120 of 300, about 1 min 30 s left
+        Progress    stop 120 of 300 (143 accepted), about 1 min 30 s left
         Manifests   14 files, revision 9f2c41d, 1 error
         Last list   12s ago: 304 apps on 4 pages, every 60s
         Budget      63 of 120 requests in the last minute, 57 left; the server counts 117 left

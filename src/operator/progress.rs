@@ -41,6 +41,8 @@ pub struct Progress {
 struct Bulk {
     /// Calls whose effect was read back.
     verified: usize,
+    /// Calls that were accepted; those that were verified are among them.
+    accepted: usize,
     /// Largest number of calls since the begin of the bulk.
     total: usize,
     /// The action of all calls; `None` if there are several.
@@ -52,13 +54,15 @@ struct Bulk {
 #[derive(Debug, PartialEq, Eq)]
 struct Pending {
     calls: usize,
+    /// Those of them that were accepted.
+    accepted: usize,
     action: Option<Action>,
 }
 
 impl Pending {
     fn of<'a>(objects: impl Iterator<Item = &'a Object>) -> Self {
         let mut actions: Vec<Option<Action>> = Vec::new();
-        let mut calls = 0;
+        let (mut calls, mut accepted) = (0, 0);
         for decision in objects.filter_map(|object| object.decision) {
             let action = match decision {
                 Decision::Act(action) => Some(action),
@@ -67,6 +71,7 @@ impl Pending {
                     if !matches!(reason.group(), Group::InProgress | Group::InTrouble) {
                         continue;
                     }
+                    accepted += usize::from(sent.is_some());
                     sent.map(|(_, action)| action)
                 }
                 Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => continue,
@@ -76,7 +81,7 @@ impl Pending {
                 actions.push(action);
             }
         }
-        Self { calls, action: if let [action] = actions[..] { action } else { None } }
+        Self { calls, accepted, action: if let [action] = actions[..] { action } else { None } }
     }
 }
 
@@ -99,30 +104,31 @@ impl Progress {
         let bulk = self.bulk(fleet, now);
         let mut shown = Vec::new();
         let held = limiter.held_until(now).map_or(Duration::ZERO, |until| until.since(now));
-        if let Some((action, done, total)) = bulk {
+        if let Some((action, done, accepted, total)) = bulk {
             let rate = limiter.requests_per_minute(now);
             let calls = u32::try_from(fleet.ready()).unwrap_or(u32::MAX);
             let left = rate.map(|rate| held + Duration::from_mins(1).mul_f64(f64::from(calls) / rate.max(1.0)));
-            shown.push((action.map_or("calls", Action::as_str), done, total, left));
+            shown.push((action.map_or("calls", Action::as_str), (done, Some(accepted)), total, left));
         }
         if let Some((done, total)) = resync.first_list_progress() {
             let since = *self.list_since.get_or_insert(now);
             let share = u32::try_from(total.saturating_sub(done)).ok().zip(u32::try_from(done).ok());
             let took = now.since(since);
             let left = share.filter(|_| !took.is_zero()).map(|(rest, done)| took * rest / done.max(1) + held);
-            shown.push(("list", done, total, left));
+            shown.push(("list", (done, None), total, left));
         }
         if shown.is_empty() {
             self.line_at = None;
         } else if now >= *self.line_at.get_or_insert(now + LINE) {
             self.line_at = Some(now + LINE);
-            for (task, done, total, left) in &shown {
-                info!(task, done, total, "{}", line(task, *done, *total, *left));
+            for (task, (done, accepted), total, left) in &shown {
+                info!(task, done, accepted, total, "{}", line(task, (*done, *accepted), *total, *left));
             }
         }
-        let shown = shown.into_iter().map(|(task, done, total, left)| status::Progress {
+        let shown = shown.into_iter().map(|(task, (done, accepted), total, left)| status::Progress {
             task,
             done,
+            accepted,
             total,
             // To the second, so that the status does not change with each request.
             ends_at: left.and_then(|left| (wall + left).round(jiff::Unit::Second).ok()),
@@ -130,17 +136,18 @@ impl Progress {
         shown.collect()
     }
 
-    /// Action, verified calls and all calls of the bulk in progress.
-    fn bulk(&mut self, fleet: &Fleet, now: Moment) -> Option<(Option<Action>, usize, usize)> {
+    /// Action, verified, accepted and all calls of the bulk in progress.
+    fn bulk(&mut self, fleet: &Fleet, now: Moment) -> Option<(Option<Action>, usize, usize, usize)> {
         let objects = || fleet.objects().map(|(_, object)| object);
         if self.bulk.is_none() && fleet.ready() > BULK {
             let Pending { action, .. } = Pending::of(objects());
-            self.bulk = Some(Bulk { verified: 0, total: 0, action, count_at: now });
+            self.bulk = Some(Bulk { verified: 0, accepted: 0, total: 0, action, count_at: now });
         }
         let bulk = self.bulk.as_mut()?;
         if now >= bulk.count_at {
             bulk.count_at = now + COUNT;
             let pending = Pending::of(objects());
+            bulk.accepted = bulk.verified + pending.accepted;
             bulk.total = bulk.total.max(bulk.verified + pending.calls);
             if pending.calls == 0 {
                 self.bulk = None;
@@ -150,12 +157,12 @@ impl Progress {
                 bulk.action = None;
             }
         }
-        Some((bulk.action, bulk.verified.min(bulk.total), bulk.total))
+        Some((bulk.action, bulk.verified.min(bulk.total), bulk.accepted.min(bulk.total), bulk.total))
     }
 }
 
-/// One line of the log: `stopped 120 of 300, about 1 min 30 s left`.
-fn line(task: &str, done: usize, total: usize, left: Option<Duration>) -> String {
+/// One line of the log: `stopped 120 of 300 (143 accepted), about 1 min 30 s left`.
+fn line(task: &str, (done, accepted): (usize, Option<usize>), total: usize, left: Option<Duration>) -> String {
     let verb = match task {
         "stop" => "stopped",
         "start" => "started",
@@ -170,7 +177,9 @@ fn line(task: &str, done: usize, total: usize, left: Option<Duration>) -> String
     };
     let left = left.filter(|left| left.as_secs() > 0);
     let left = left.map(|left| format!(", about {} left", in_words(left))).unwrap_or_default();
-    format!("{verb} {done} of {total}{things}{left}")
+    let accepted = accepted.filter(|accepted| *accepted > done);
+    let accepted = accepted.map(|accepted| format!(" ({accepted} accepted)")).unwrap_or_default();
+    format!("{verb} {done} of {total}{things}{accepted}{left}")
 }
 
 #[cfg(test)]
@@ -180,8 +189,9 @@ mod tests {
     #[test]
     fn lines_name_the_task_and_the_time_left() {
         let left = Some(Duration::from_secs(90));
-        assert_eq!(line("stop", 120, 300, left), "stopped 120 of 300, about 1 min 30 s left");
-        assert_eq!(line("calls", 0, 30, None), "verified 0 of 30 calls");
-        assert_eq!(line("list", 1200, 10_000, left), "listed 1200 of 10000 apps, about 1 min 30 s left");
+        assert_eq!(line("stop", (120, Some(120)), 300, left), "stopped 120 of 300, about 1 min 30 s left");
+        assert_eq!(line("stop", (0, Some(57)), 300, left), "stopped 0 of 300 (57 accepted), about 1 min 30 s left");
+        assert_eq!(line("calls", (0, Some(0)), 30, None), "verified 0 of 30 calls");
+        assert_eq!(line("list", (1200, None), 10_000, left), "listed 1200 of 10000 apps, about 1 min 30 s left");
     }
 }

@@ -261,9 +261,10 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.look(1280, 900, Scheme::Light).await;
     // A bulk in progress.
     let mut bulk = pretend::status();
-    bulk["progress"] = json!([{"task": "stop", "done": 120, "total": 300, "endsAt": "2099-01-01T00:00:00Z"}]);
+    bulk["progress"] =
+        json!([{"task": "stop", "done": 120, "accepted": 143, "total": 300, "endsAt": "2099-01-01T00:00:00Z"}]);
     pretend.send("daemon", &bulk);
-    page.until("document.getElementById('progress_list').innerText.includes('Stops: 120 of 300')").await;
+    page.until("document.getElementById('progress_list').innerText.includes('Stops: 120 of 300 (143 accepted)')").await;
     page.axe().await;
     page.shot("bulk").await;
 

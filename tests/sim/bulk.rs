@@ -373,3 +373,35 @@ fn an_outage_costs_probes_whatever_the_number_of_apps() {
     // Half a minute at most between probes, half of it jitter: twenty to forty, and what opened the breaker.
     assert!(few <= 60 && many <= 60, "{few} {many}");
 }
+
+/// 300 stops at 120 a minute: the progress grows to the end, and is gone afterwards.
+#[tokio::test(start_paused = true)]
+async fn the_progress_of_a_bulk_grows_and_ends() {
+    let account = Account::begin(300, 300, Settings::default(), Config::default());
+    let progress = || account.board.daemon().progress.into_iter().next();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut before = progress().unwrap();
+    assert_eq!((before.task, before.total), ("stop", 300));
+    assert!(before.accepted.unwrap() > 60 && before.ends_at.unwrap() > account.clock.wall(), "{before:?}");
+    let mut steps = 0;
+    while let Some(now) = progress() {
+        assert!(now.done >= before.done && now.accepted >= before.accepted && now.total == 300, "{before:?} {now:?}");
+        (before, steps) = (now, steps + 1);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    assert!(steps > 10 && before.done > 200, "{steps} {before:?}");
+    assert_eq!(lock(&account.world).count(Endpoint::Stop), 300);
+}
+
+/// The first list of 10,000 apps takes minutes at a small budget.
+#[tokio::test(start_paused = true)]
+async fn the_progress_of_a_first_list_has_a_total() {
+    let settings = Settings { budget: Budget::PerMinute(60), ..Settings::default() };
+    let account = Account::begin(3_000, 0, settings, Config::default());
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let progress = account.board.daemon().progress.into_iter().next().unwrap();
+    assert_eq!((progress.task, progress.accepted, progress.total), ("list", None, 3_000));
+    assert!(progress.done >= 100 && progress.done < 3_000, "{progress:?}");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(account.board.daemon().progress, []);
+}

@@ -302,10 +302,10 @@ function showProgress() {
   if (box.dataset.shape === shape) return;
   box.dataset.shape = shape;
   const tasks = { list: "First list of apps", stop: "Stops", start: "Starts", restart: "Restarts", calls: "Stops and starts" };
-  box.replaceChildren(...work.map(({ task, done, total, endsAt }) => {
+  box.replaceChildren(...work.map(({ task, done, accepted, total, endsAt }) => {
     const share = make("div", {});
-    share.style.width = `${Math.round((100 * done) / Math.max(1, total))}%`;
-    const words = `${tasks[task] ?? task}: ${done.toLocaleString()} of ${total.toLocaleString()}`;
+    share.style.width = `${Math.round((100 * Math.max(done, accepted ?? 0)) / Math.max(1, total))}%`;
+    const words = `${tasks[task] ?? task}: ${done.toLocaleString()} of ${total.toLocaleString()}${accepted > done ? ` (${accepted.toLocaleString()} accepted)` : ""}`;
     return make("div", { class: "progress" },
       make("div", { class: "gauge_text" }, make("span", {}, words), make("span", {}, endsAt && Date.parse(endsAt) > now() && ["about ", when(endsAt, "left"), " left"])),
       make("div", { class: "gauge_bar", role: "progressbar", "aria-label": words, "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": done }, share));
