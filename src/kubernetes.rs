@@ -8,6 +8,8 @@ pub mod crd;
 #[cfg(feature = "kubernetes")]
 pub mod elector;
 #[cfg(feature = "kubernetes")]
+pub mod events;
+#[cfg(feature = "kubernetes")]
 pub mod lease;
 #[cfg(feature = "kubernetes")]
 pub mod pod;
@@ -84,13 +86,15 @@ impl Cluster {
         registry
     }
 
-    /// Writes the status of each App that changes from now on, while this process leads.
+    /// Writes the status of each App that changes from now on, and its Events, while this process leads.
     pub fn write_status(
         &self,
         registry: std::sync::Arc<status::Registry>,
         board: crate::status::Board,
         lead: Option<tokio::sync::watch::Receiver<crate::operator::lead::Lead>>,
     ) {
+        let (client, namespace) = (self.client.clone(), self.namespace.clone());
+        events::start(client, namespace, std::sync::Arc::clone(&registry), board.clone(), lead.clone());
         drop(status::start(source::api(&self.client, &self.namespace, "apps", "App"), registry, board, lead));
     }
 }

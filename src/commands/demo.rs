@@ -49,7 +49,8 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
                 tracing::error!(%error, "the simulator failed");
             }
         });
-        operate(Start {
+        // On the heap: clippy finds the future large with the feature `kubernetes`.
+        Box::pin(operate(Start {
             manifests: manifests.clone(),
             source: Options {
                 scan_interval: Duration::from_secs(10),
@@ -66,7 +67,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
             notifications: None,
             kubernetes: None,
             reloads: false,
-        })
+        }))
         .await
     })
 }

@@ -281,7 +281,8 @@ impl Collected {
         if resource == "apps" {
             let generation = object.metadata.generation.unwrap_or_default();
             let status = data.get_mut("status").map(Value::take).unwrap_or_default();
-            self.taken.push(Taken { name: name.as_str().into(), generation, status });
+            let uid = object.metadata.uid.as_deref().unwrap_or_default().into();
+            self.taken.push(Taken { name: name.as_str().into(), uid, generation, status });
         }
         let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
         self.objects.put(resource, &name, &json!({"metadata": metadata, "spec": spec}));

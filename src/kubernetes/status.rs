@@ -63,6 +63,7 @@ struct Known {
 /// One App as it is stored.
 #[derive(Debug, Clone, Default)]
 struct Stored {
+    uid: Arc<str>,
     generation: i64,
     /// What this generation declares.
     declared: Option<Arc<Declared>>,
@@ -78,6 +79,7 @@ struct Stored {
 #[derive(Debug)]
 pub struct Taken {
     pub name: Arc<str>,
+    pub uid: Arc<str>,
     pub generation: i64,
     pub status: Value,
 }
@@ -90,8 +92,9 @@ impl Registry {
     /// Notes the versions that the source has taken, and what changed in what they declare.
     pub fn take(&self, taken: Vec<Taken>, changed: &[Arc<Declared>], removed: &[AppName]) {
         let mut known = self.lock();
-        for Taken { name, generation, status } in taken {
+        for Taken { name, uid, generation, status } in taken {
             let stored = known.apps.entry(name.clone()).or_default();
+            stored.uid = uid;
             stored.generation = generation;
             stored.status = hash(&ours(&status));
             let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
@@ -111,6 +114,11 @@ impl Registry {
         }
         drop(known);
         self.changed.notify_one();
+    }
+
+    /// The uid of an App.
+    pub fn uid(&self, name: &str) -> Option<Arc<str>> {
+        self.lock().apps.get(name).map(|stored| stored.uid.clone())
     }
 
     fn take_changed(&self) -> BTreeSet<Arc<str>> {

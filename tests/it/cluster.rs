@@ -96,6 +96,12 @@ impl Cluster {
         self.directory.path().join("config")
     }
 
+    /// All objects of a resource, by name.
+    pub(crate) fn all(&self, plural: &str) -> Vec<Value> {
+        let objects = self.shared.objects.lock().unwrap();
+        objects.stored.iter().filter(|((of, _), _)| of == plural).map(|(_, object)| object.clone()).collect()
+    }
+
     pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.shared.objects.lock().unwrap().stored.get(&(plural.to_owned(), name.to_owned())).cloned()
     }
@@ -108,6 +114,7 @@ impl Cluster {
             let old = objects.stored.get(&(plural.to_owned(), name)).cloned();
             let generation = old.as_ref().map_or(0, |old| old["metadata"]["generation"].as_u64().unwrap());
             let same = old.as_ref().is_some_and(|old| old["spec"] == object["spec"]);
+            object["metadata"]["uid"] = format!("uid-{}", object["metadata"]["name"].as_str().unwrap()).into();
             object["metadata"]["generation"] = (generation + u64::from(!same)).into();
             if let Some(old) = &old {
                 object["status"] = old["status"].clone();
@@ -225,6 +232,10 @@ async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, body: By
                 return problem(StatusCode::CONFLICT, "Conflict");
             }
             answer(StatusCode::OK, &objects.store(plural, sent, "MODIFIED"))
+        }
+        ("PATCH", [_], Some(mut old)) if *plural == "events" => {
+            old["series"] = sent["series"].clone();
+            answer(StatusCode::OK, &objects.store(plural, old, "MODIFIED"))
         }
         ("PATCH", [_], Some(mut old)) => {
             for (label, value) in sent["metadata"]["labels"].as_object().unwrap() {

@@ -190,3 +190,40 @@ fn two_sources_are_refused() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("could not set up the client of the Kubernetes API"), "{error}");
 }
+
+#[test]
+fn calls_and_stalls_are_events_and_repetitions_a_series() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &stopped()));
+    cluster.put("apps", app("gone", "640000000000000000000001", &running()));
+    let daemon = run(&cluster, &simulator, &["--interval", "1s"]);
+    let events = |name: &str| {
+        let all = cluster.all("events").into_iter().filter(|event| event["regarding"]["name"] == name);
+        let mut reasons: Vec<String> = all
+            .map(|event| {
+                assert_eq!(event["regarding"]["uid"], format!("uid-{name}"), "{event}");
+                format!(
+                    "{} {} {}",
+                    event["type"].as_str().unwrap(),
+                    event["reason"].as_str().unwrap(),
+                    event["series"]["count"]
+                )
+            })
+            .collect();
+        reasons.sort();
+        reasons
+    };
+    wait_until(
+        "the stop is an Event",
+        || events("a") == ["Normal StopAccepted null", "Normal Stopped null"],
+        || daemon.log(),
+    );
+    wait_until("so is the stall", || events("gone") == ["Warning AppNotFound null"], || daemon.log());
+    // The same again within six minutes is a series.
+    cluster.put("apps", app("a", A, &running()));
+    wait_until("the app is started", || events("a").contains(&"Normal Started null".into()), || daemon.log());
+    cluster.put("apps", app("a", A, &stopped()));
+    wait_until("the second stop", || events("a").contains(&"Normal Stopped 2".into()), || daemon.log());
+    assert_eq!(events("a").iter().filter(|event| event.contains("StopAccepted")).count(), 1);
+}
