@@ -158,9 +158,9 @@ impl Page {
             let _ = writeln!(page, "{title:<12}{}", escape(text));
         };
         line("Apps", &self.apps());
-        if let Some(count) = self.status.pointer("/undeclared/count").and_then(Value::as_u64).filter(|count| *count > 0)
-        {
-            line("Undeclared", &format!("{count} apps of the account: campos-operator get --undeclared"));
+        let count = self.count("/undeclared/count");
+        if count > 0 {
+            line("Undeclared", &format!("{} of the account: campos-operator get --undeclared", counted(count, "app")));
         }
         for progress in self.status["progress"].as_array().into_iter().flatten() {
             line("Progress", &in_progress(progress, now));
@@ -186,10 +186,8 @@ impl Page {
             let _ = writeln!(page, "  {}", escape(need));
         }
         apps(&mut page, &self.needs_person, self.count("/apps/needsPerson"), "NeedsPerson");
-        for problem in
-            self.status.pointer("/source/problems").and_then(Value::as_array).into_iter().flatten().take(PROBLEMS)
-        {
-            let _ = writeln!(page, "  {}", escape(&clip(problem.as_str().unwrap_or("-"), LONGEST)));
+        for problem in self.problems() {
+            let _ = writeln!(page, "  {}", escape(&clip(problem, LONGEST)));
         }
         if !self.in_trouble.is_empty() {
             heading(&mut page, "In trouble", "the operator retries", false);
@@ -213,6 +211,16 @@ impl Page {
             groups.map(|(group, count)| format!("{} {}", thousands(count), group.words(count))).collect();
         let declared = format!("{} declared", thousands(self.count("/apps/declared")));
         if groups.is_empty() { declared } else { format!("{declared}: {}", groups.join(", ")) }
+    }
+
+    /// The mistakes in manifests that no app above repeats.
+    fn problems(&self) -> impl Iterator<Item = &str> {
+        let problems = self.status.pointer("/source/problems").and_then(Value::as_array).into_iter().flatten();
+        let is_repeated = |problem: &&str| {
+            let message = |app: &App| app.condition("Ready").is_some_and(|ready| ready.message.contains(*problem));
+            self.needs_person.iter().any(message)
+        };
+        problems.filter_map(Value::as_str).filter(move |problem| !is_repeated(problem)).take(PROBLEMS)
     }
 
     fn manifests(&self) -> String {
@@ -380,9 +388,10 @@ mod tests {
         fn a_status_is_harmless(text in hostile()) {
             let page = |text: &str| {
                 let mut page = example();
-                for pointer in ["/version", "/source/revision", "/governor/pauseCause", "/source/problems/0"] {
+                for pointer in ["/version", "/source/revision", "/governor/pauseCause"] {
                     *page.status.pointer_mut(pointer).unwrap() = text.into();
                 }
+                page.status["source"]["problems"][0] = format!("problem: {text}").into();
                 page.needs_person = vec![of_others(text)];
                 page.transitions = vec![json!({"at": text, "app": text, "state": text, "because": text})];
                 page.text("2026-11-24T12:00:00Z".parse().unwrap(), false)

@@ -75,14 +75,17 @@ impl Story {
         }
     }
 
-    /// Whether the entry belongs to this story.
+    /// Whether the entry belongs to this story. The cause of a call is also the cause of the decisions until its answer.
     fn continues_with(&self, entry: &Entry) -> bool {
         let begins = matches!(entry.trigger, Trigger::Edit | Trigger::Start | Trigger::Transition | Trigger::Drift);
         let is_over = self.after.reason.as_deref().is_none_or(|reason| ["Settled", "Suspended"].contains(&reason));
-        self.app.is_some() && !begins && !is_over
+        let has_same_cause = self.trigger == entry.trigger.as_str()
+            && self.revision == entry.revision
+            && self.after.desired == entry.after.desired;
+        self.app.is_some() && !is_over && (!begins || has_same_cause)
     }
 
-    /// Whether `next` tells the same again.
+    /// Whether `next` is the same change with the same result.
     fn repeats_as(&self, next: &Self) -> bool {
         let result = |story: &Self| story.answer.as_ref().map(|answer| (answer.result.clone(), answer.http_status));
         let key = |story: &Self| {
@@ -130,10 +133,16 @@ impl Story {
             format!("{action} accepted{code}: {after}{failed}")
         } else {
             let many = if self.calls > 1 { format!(" x{}{over}", self.calls) } else { String::new() };
-            let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+            let error = error.map(|error| format!(": {}", brief(error))).unwrap_or_default();
             format!("{action} failed{many}{code}{error}")
         }
     }
+}
+
+/// An error without the part that repeats the call and the HTTP status.
+fn brief(error: &str) -> &str {
+    let rest = error.split_once("the server answered ").and_then(|(_, answer)| answer.split_once(": "));
+    rest.map_or(error, |(_, rest)| rest)
 }
 
 /// The stories of the entries, newest first; the entries are newest first, too.
@@ -228,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn decisions_before_the_answer_have_the_cause_of_the_story() {
+        let entries = [
+            entry("12:00:00", Trigger::Drift, ("Settled", "Drifted"), None),
+            entry("12:00:00", Trigger::Drift, ("Drifted", "Stopping"), None),
+            entry("12:00:00", Trigger::Answer, ("Stopping", "Stopping"), STOP),
+            entry("12:00:02", Trigger::Observation, ("Stopping", "Settled"), None),
+        ];
+        assert_eq!(words_of(&entries), ["Drift: stopped after 2 s"]);
+        assert_eq!(brief("stopping app x: the server answered 500: busy"), "busy");
+        assert_eq!(brief("stopping app x: connection refused"), "stopping app x: connection refused");
+    }
+
+    #[test]
     fn failed_calls_are_counted_in_their_story() {
         let entries = [
             entry("12:00:00", Trigger::Edit, ("Settled", "Drifted"), None),
@@ -256,10 +278,12 @@ mod tests {
 
     #[test]
     fn other_changes_are_stories_of_their_own() {
+        let mut fixed = entry("12:05:00", Trigger::Edit, ("InvalidManifest", "Settled"), None);
+        Arc::get_mut(&mut fixed).unwrap().revision = "1b2c3d4".into();
         let entries = [
             entry("11:00:00", Trigger::Start, ("", "Settled"), None),
             entry("12:00:00", Trigger::Edit, ("Settled", "InvalidManifest"), None),
-            entry("12:05:00", Trigger::Edit, ("InvalidManifest", "Settled"), None),
+            fixed,
             entry("12:06:00", Trigger::Edit, ("Settled", ""), None),
         ];
         let expected = [
