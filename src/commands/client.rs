@@ -263,6 +263,11 @@ impl Daemon {
         Ok(answer.and_then(|mut answer| items(&mut answer)).unwrap_or_default())
     }
 
+    /// The number of apps of each group over the last 24 hours; null from an older daemon.
+    pub(super) async fn trend(&self) -> anyhow::Result<Value> {
+        Ok(self.fetch(&["trend"], &[]).await?.unwrap_or_default())
+    }
+
     /// The first apps of a group, by name.
     pub(super) async fn apps_of(&self, group: Group, limit: u32) -> anyhow::Result<Vec<App>> {
         let query = [("group", group.as_str()), ("limit", &*limit.to_string())];

@@ -46,6 +46,7 @@ pub(super) fn status(args: &StatusArgs, color: Color) -> anyhow::Result<Exit> {
             needs_person: daemon.apps_of(Group::NeedsPerson, NAMED).await?,
             in_trouble: daemon.apps_of(Group::InTrouble, NAMED).await?,
             transitions: daemon.transitions(NEXT).await?,
+            trend: daemon.trend().await?,
         };
         match args.output {
             StatusOutput::Text => print(&page.text(now, telemetry::colour(color, &io::stdout())))?,
@@ -87,6 +88,8 @@ struct Page {
     needs_person: Vec<App>,
     in_trouble: Vec<App>,
     transitions: Vec<Value>,
+    /// `/api/v1/trend`.
+    trend: Value,
 }
 
 impl Page {
@@ -142,7 +145,7 @@ impl Page {
         let raw = |apps: &[App]| apps.iter().map(|app| app.raw.clone()).collect::<Vec<_>>();
         json!({
             "status": self.status, "needs": self.needs(), "needsPerson": raw(&self.needs_person),
-            "inTrouble": raw(&self.in_trouble), "transitions": self.transitions,
+            "inTrouble": raw(&self.in_trouble), "transitions": self.transitions, "trend": self.trend,
         })
     }
 
@@ -164,6 +167,9 @@ impl Page {
         }
         for progress in self.status["progress"].as_array().into_iter().flatten() {
             line("Progress", &in_progress(progress, now));
+        }
+        if let Some(peaks) = self.peaks() {
+            line("Last 24 h", &peaks);
         }
         line("Manifests", &self.manifests());
         line("Last list", &self.last_list(now));
@@ -200,12 +206,26 @@ impl Page {
         page
     }
 
+    /// `at most 3 in trouble (10:15), 2 held (10:30)`: the largest number of each group that is not settled, and its time.
+    fn peaks(&self) -> Option<String> {
+        let items = self.trend["items"].as_array()?;
+        let peak = |group: Group| {
+            let samples =
+                items.iter().filter_map(|item| Some((item["apps"][field(group)].as_u64()?, item["at"].as_str()?)));
+            // The earliest of the largest ones.
+            let (count, at) = samples.reduce(|most, one| if one.0 > most.0 { one } else { most })?;
+            let at: Timestamp = at.parse().ok()?;
+            let count = usize::try_from(count).ok().filter(|count| *count > 0)?;
+            Some(format!("{} {} ({})", thousands(count), group.words(count), at.strftime("%H:%M")))
+        };
+        let groups = Group::ALL.into_iter().filter(|group| *group != Group::Settled);
+        let peaks: Vec<String> = groups.filter_map(peak).collect();
+        (!peaks.is_empty()).then(|| format!("at most {}", peaks.join(", ")))
+    }
+
     /// `15 declared: 13 settled, 2 held`.
     fn apps(&self) -> String {
-        let of = |group: Group| {
-            let (first, rest) = group.as_str().split_at(1);
-            (group, self.count(&format!("/apps/{}{rest}", first.to_lowercase())))
-        };
+        let of = |group: Group| (group, self.count(&format!("/apps/{}", field(group))));
         let groups = Group::ALL.into_iter().rev().map(of).filter(|(_, count)| *count > 0);
         let groups: Vec<String> =
             groups.map(|(group, count)| format!("{} {}", thousands(count), group.words(count))).collect();
@@ -286,6 +306,12 @@ impl Page {
     }
 }
 
+/// The name of a group's number in JSON: `needsPerson`.
+fn field(group: Group) -> String {
+    let (first, rest) = group.as_str().split_at(1);
+    first.to_lowercase() + rest
+}
+
 fn heading(page: &mut String, title: &str, note: &str, colour: bool) {
     let note = if note.is_empty() { String::new() } else { format!(": {note}") };
     let _ = if colour { writeln!(page, "\n\x1b[31m{title}\x1b[0m{note}") } else { writeln!(page, "\n{title}{note}") };
@@ -351,7 +377,19 @@ mod tests {
         gone["status"]["conditions"][0] =
             json!({"type": "Ready", "status": "False", "reason": "AppNotFound", "message": "no such app"});
         let needs_person = vec![App::try_from(gone).unwrap()];
-        Page { address: "http://127.0.0.1:8080".into(), status, needs_person, in_trouble: Vec::new(), transitions }
+        let trend = json!({"items": [
+            {"at": "2026-11-24T10:00:00Z", "apps": null},
+            {"at": "2026-11-24T10:15:00Z", "apps": {"inTrouble": 3, "held": 0}},
+            {"at": "2026-11-24T10:30:00Z", "apps": {"inTrouble": 3, "held": 2}},
+        ]});
+        Page {
+            address: "http://127.0.0.1:8080".into(),
+            status,
+            needs_person,
+            in_trouble: Vec::new(),
+            transitions,
+            trend,
+        }
     }
 
     #[test]
@@ -364,6 +402,7 @@ mod tests {
         Apps        301 declared: 170 settled, 129 in progress, 2 need a person
         Undeclared  3 apps of the account: campos-operator get --undeclared
         Progress    stop 120 of 300 (143 accepted), about 1 min 30 s left
+        Last 24 h   at most 3 in trouble (10:15), 2 held (10:30)
         Manifests   14 files, revision 9f2c41d, 1 error
         Last list   12s ago: 304 apps on 4 pages, every 60s
         Budget      63 of 120 requests in the last minute, 57 left; the server counts 117 left

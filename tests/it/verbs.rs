@@ -27,7 +27,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// A settled fleet: `down` stopped, `up` running, `held` suspended, `gone` not on the platform.
 struct Fleet {
-    _simulator: Simulator,
+    simulator: Simulator,
     manifests: Manifests,
     daemon: Daemon,
     url: String,
@@ -47,7 +47,7 @@ impl Fleet {
         let daemon = Daemon::start(&simulator, &manifests, &[]);
         daemon.wait_for("some apps need a person");
         let url = format!("http://{}", daemon.address());
-        Self { _simulator: simulator, manifests, daemon, url }
+        Self { simulator, manifests, daemon, url }
     }
 
     fn output(&self, arguments: &[&str]) -> (i32, String, String) {
@@ -498,4 +498,28 @@ fn apps_that_no_manifest_declares_are_named() {
     wait_until("all are declared", || get().contains("every app of the account is declared"), get);
     std::fs::remove_file(manifests.file("bot")).unwrap();
     wait_until("a released app is undeclared", || get().contains(A), get);
+}
+
+/// `docs/questions.md`: each command exists, and prints an answer.
+#[test]
+fn every_question_has_a_command_that_answers_it() {
+    let fleet = Fleet::start();
+    let (url, directory) = (fleet.simulator.url(), fleet.manifests.path().to_str().unwrap().to_owned());
+    let questions = include_str!("../../docs/questions.md").lines().filter(|line| line.contains("| `campos-operator "));
+    let mut count = 0;
+    for line in questions {
+        let command = line.split('`').nth(1).unwrap().replace("ticket-bot", "up");
+        let mut words: Vec<&str> = command.split(' ').skip(1).collect();
+        match words[0] {
+            "plan" => words.extend(["--api-url", &url, "--manifests", &directory]),
+            "forecast" => words.extend(["--manifests", &directory, "--api-url", &url]),
+            "validate" => words[1] = &directory,
+            _ => words.extend(["--server", &fleet.url]),
+        }
+        let (code, stdout, stderr) = finished(&binary().args(&words).output().unwrap());
+        assert!(code <= 1 && !stderr.contains("Usage:"), "{command}: {stderr}");
+        assert!(stdout.lines().count() + stderr.lines().count() > 0, "{command} prints nothing");
+        count += 1;
+    }
+    assert!(count >= 20, "{count}");
 }
