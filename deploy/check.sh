@@ -109,7 +109,7 @@ left_out "a run on GitHub or GitLab"
 
 part "shell scripts and the Dockerfile"
 if command -v shellcheck >/dev/null; then
-    scripts=(.ci/run deploy/*.sh deploy/ci/pre-commit.sh deploy/kubernetes/alerts.sh)
+    scripts=(.ci/run deploy/*.sh deploy/check/*.sh deploy/ci/pre-commit.sh deploy/kubernetes/alerts.sh)
     mkdir "$work/out/scripts"
     python deploy/check/scripts.py "$work/out/scripts" "${workflows[@]}"
     shellcheck --severity=warning "${scripts[@]}" "$work/out/scripts"/*.sh
