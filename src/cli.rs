@@ -184,8 +184,8 @@ pub enum Command {
     Restart(RestartArgs),
     /// Print shell completions
     #[command(
-        after_help = "The script calls this program for commands, flags, files, and the names and labels of apps: those of \
-        a running daemon (--server), otherwise those of the manifests.\n\nExamples:\n  campos-operator completions bash > \
+        after_help = "The script calls this program. Names and labels of apps come from a running daemon (--server), otherwise \
+        from the manifests. Commands that edit manifests read names only from the manifests.\n\nExamples:\n  campos-operator completions bash > \
         ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
         ~/.zfunc/_campos-operator"
     )]
@@ -213,7 +213,7 @@ pub enum Command {
     /// Show the state of the daemon and of all apps on one screen
     #[command(
         after_help = "Exit codes: 0, or 1 if anything needs a person.\n\nExamples:\n  campos-operator status\n  \
-        campos-operator status --transitions 20    # the next stops and starts of all schedules\n  campos-operator status -o json \
+        campos-operator status --transitions 20    # the next change of each app\n  campos-operator status -o json \
         | jq '.status.apps'"
     )]
     Status(StatusArgs),
@@ -222,11 +222,9 @@ pub enum Command {
         --server http://127.0.0.1:9090")]
     Describe(DescribeArgs),
     /// Show past changes and calls, newest first
-    #[command(
-        after_help = "A row is a change and all that followed from it, with its repetitions; -o json prints each \
+    #[command(after_help = "Each row is one change with its results; equal rows are combined. -o json prints each \
         decision and call. Times are in UTC.\n\nExamples:\n  campos-operator history                  # of all apps\n  campos-operator \
-        history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'"
-    )]
+        history ticket-bot --limit 50\n  campos-operator history -o json | jq 'select(.answer.error)'")]
     History(HistoryArgs),
     /// Wait until apps meet a condition
     ///
@@ -451,7 +449,7 @@ pub struct RunArgs {
     /// Another host name that a loopback port accepts, for a proxy in front of it; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host)]
     pub allow_host: Vec<String>,
-    /// Address of a manifest on a forge, for links: https://forge/me/fleet/blob/{revision}/{file}#L{line}
+    /// URL template for links to manifests, such as https://forge/me/fleet/blob/{revision}/{file}#L{line}
     #[arg(long, env = "CAMPOS_OPERATOR_SOURCE_LINK", value_name = "TEMPLATE", value_parser = source_link)]
     pub source_link: Option<String>,
     #[command(flatten)]
@@ -743,7 +741,7 @@ pub struct GetArgs {
     /// Order of the apps [default: group on a terminal, otherwise name]
     #[arg(long, env = "CAMPOS_OPERATOR_SORT_BY", value_name = "COLUMN", conflicts_with = "undeclared")]
     pub sort_by: Option<SortBy>,
-    /// Leave out the line of column titles
+    /// Omit the header line
     #[arg(long, env = "CAMPOS_OPERATOR_NO_HEADERS")]
     pub no_headers: bool,
     /// Follow changes: on a terminal, redraw the table; otherwise, print one line for each change
@@ -784,7 +782,7 @@ pub struct StatusArgs {
     /// Format of the status
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: StatusOutput,
-    /// List the next N stops and starts of all schedules, and nothing else
+    /// List only the next change of each app, at most N, earliest first
     #[arg(long, env = "CAMPOS_OPERATOR_TRANSITIONS", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub transitions: Option<u32>,

@@ -191,7 +191,7 @@ struct DaemonStatus {
     apps: Groups,
     /// Requests to CamposCloud within the last minute.
     requests_last_minute: u32,
-    /// `--source-link`.
+    /// Value of `--source-link`.
     source_link: Option<String>,
     #[serde(flatten)]
     daemon: Daemon,
@@ -217,7 +217,7 @@ fn daemon_status(board: &Board, clock: Clock) -> impl Serialize {
 }
 
 async fn status(State(port): State<Port>, headers: HeaderMap) -> Response {
-    // The number of requests changes with the time alone.
+    // The number of requests changes without a new version of the board.
     let requests = port.board.meters().sent_last_minute(port.clock.now());
     let version = port.board.versions().board.wrapping_mul(10_000).wrapping_add(requests.into());
     tagged(&headers, version, || port.room.json(&daemon_status(&port.board, port.clock)))
@@ -231,8 +231,8 @@ struct HistoryList {
     items: Vec<Arc<Entry>>,
 }
 
-/// The parameters `app` and `limit`.
-fn of_history(parameters: &[(String, String)], default: usize) -> Result<(Option<&str>, usize), String> {
+/// Parses the parameters `app` and `limit`.
+fn history_parameters(parameters: &[(String, String)], default: usize) -> Result<(Option<&str>, usize), String> {
     let (mut app, mut most) = (None, default);
     for (name, value) in parameters {
         match name.as_str() {
@@ -246,7 +246,7 @@ fn of_history(parameters: &[(String, String)], default: usize) -> Result<(Option
 
 async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
-    let (app, most) = match of_history(&parameters, history::KEPT) {
+    let (app, most) = match history_parameters(&parameters, history::KEPT) {
         Ok(query) => query,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
@@ -258,7 +258,7 @@ async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
 /// The history as stories, newest first.
 async fn activity(State(port): State<Port>, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
-    let (app, most) = match of_history(&parameters, ACTIVITY) {
+    let (app, most) = match history_parameters(&parameters, ACTIVITY) {
         Ok(query) => query,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
@@ -341,7 +341,7 @@ struct Transition {
     because: Option<String>,
 }
 
-/// The next changes of desired states, earliest first.
+/// Returns the next change of the desired state of each app, earliest first.
 async fn transitions(State(port): State<Port>, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
     let mut most = TRANSITIONS;

@@ -232,7 +232,7 @@ impl Watcher {
     }
 }
 
-/// Whether an app is no trouble: settled, in progress, held on purpose, or the concern of another replica.
+/// Returns true if an app needs no notification: settled, in progress, held, or managed by another replica.
 fn is_quiet(app: &App) -> bool {
     match app.conditions.group() {
         Group::Settled | Group::Held => true,

@@ -71,7 +71,7 @@ pub struct Progress {
     /// Calls that were accepted; null for a list.
     pub accepted: Option<usize>,
     pub total: usize,
-    /// When it will be done, by the present budget; null if unknown.
+    /// Estimated end at the current budget; null if unknown.
     pub ends_at: Option<Timestamp>,
 }
 
@@ -198,7 +198,7 @@ impl Groups {
         }
     }
 
-    /// As [`Self::moved`], for a past of which parts may be unknown.
+    /// Does the same as [`Self::moved`] for an incomplete history: a count never falls below zero.
     fn moved_back(&mut self, from: Option<Group>, to: Option<Group>) {
         if let Some(from) = from {
             self.0[from as usize] = self.0[from as usize].saturating_sub(1);
@@ -212,7 +212,7 @@ impl Groups {
 }
 
 impl Serialize for Groups {
-    /// As `{"declared": 3, "needsPerson": 0, ..}`.
+    /// Serializes as `{"declared": 3, "needsPerson": 0, ..}`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1 + self.0.len()))?;
         map.serialize_entry("declared", &self.0.iter().sum::<usize>())?;
@@ -481,7 +481,7 @@ impl Board {
         self.read().groups
     }
 
-    /// The next `limit` changes of desired states that schedules, suspensions and overrides cause, earliest first.
+    /// Returns the next change of the desired state of each app, earliest first, at most `limit`.
     pub fn transitions(&self, limit: usize) -> Vec<(Timestamp, Arc<App>)> {
         let apps = self.apps();
         let mut next: Vec<_> = apps.into_iter().filter_map(|app| Some((app.next_transition?.0, app))).collect();

@@ -51,7 +51,7 @@ impl Bar {
         self.0.set_position(done as u64);
     }
 
-    /// Prints between two drawings of the bar.
+    /// Runs `print` while the bar is hidden.
     pub(super) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
         self.0.suspend(print)
     }

@@ -86,7 +86,7 @@ impl App {
         self.condition(kind).map_or("Unknown", |condition| &condition.status)
     }
 
-    /// Its group in an overview; from the conditions, if the daemon is older than groups.
+    /// Returns the group of the app. If an old daemon sends no group, derives it from the conditions.
     pub(super) fn group(&self) -> Group {
         self.status.group.parse().unwrap_or_else(|_| match (self.truth("Stalled"), self.truth("Ready")) {
             ("True", _) => Group::NeedsPerson,
@@ -257,7 +257,7 @@ impl Daemon {
         stories.map(Some).with_context(|| format!("could not read the history of {}; is the daemon newer?", self.base))
     }
 
-    /// The next changes of desired states, earliest first.
+    /// Fetches the next change of the desired state of each app, earliest first.
     pub(super) async fn transitions(&self, limit: u32) -> anyhow::Result<Vec<Value>> {
         let answer = self.fetch(&["transitions"], &[("limit", &*limit.to_string())]).await?;
         Ok(answer.and_then(|mut answer| items(&mut answer)).unwrap_or_default())

@@ -13,7 +13,7 @@ pub(super) struct Column {
     pub(super) title: &'static str,
     /// Only in a wide table.
     is_wide: bool,
-    /// Its text changes with the time alone.
+    /// True if the text changes as time passes, without an event.
     pub(super) ticks: bool,
     pub(super) cell: fn(&App, Timestamp) -> Cell,
 }
@@ -108,7 +108,7 @@ impl Next {
 /// The order of two apps; equal ones are in the order of their names.
 pub(super) fn order(by: SortBy, one: &App, other: &App) -> Ordering {
     let latest_first = |one: &App, other: &App| since(other).cmp(&since(one));
-    // Without a time last.
+    // Apps without a time come last.
     let next = |app: &App| Next::of(app).at.map_or((true, Timestamp::MAX), |at| (false, at));
     let order = match by {
         SortBy::Group => one.group().cmp(&other.group()),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn next_is_the_most_pressing_event() {
+    fn next_shows_an_attempt_before_a_transition_before_a_read() {
         let (read, attempt) = ("2026-11-24T12:00:42Z", "2026-11-24T12:00:07Z");
         let transition = json!({"at": "2026-11-24T15:00:00Z", "state": "Running"});
         assert_eq!(next(&json!({})), "-");

@@ -1,6 +1,7 @@
 //! Shell completion: the script of a shell calls this program, which completes names of apps and labels.
 //!
-//! Names come from a running daemon, otherwise from the manifests. An error completes nothing: a shell has no place for it.
+//! Names come from a running daemon, otherwise from the manifests; commands that edit use only the manifests. After an
+//! error, the completion is empty: a shell cannot show a message.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -21,10 +22,10 @@ use crate::reconcile::reason::Reason;
 
 /// Set by the script of a shell. Not `COMPLETE`, which another program may set for a daemon.
 const VARIABLE: &str = "CAMPOS_OPERATOR_COMPLETE";
-/// A person waits for the answer.
+/// Time limit for the answer of the daemon.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Completes a command line for the script of a shell; false if this is no such call.
+/// Completes a command line for the script of a shell; returns false if no shell requested a completion.
 pub(super) fn complete() -> Result<bool, clap::Error> {
     CompleteEnv::with_factory(command)
         .var(VARIABLE)
@@ -40,7 +41,7 @@ pub(super) fn script(shell: Shell) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
-/// The command line, in which arguments know how they are completed.
+/// Returns the command line with a completer for names, labels, reasons and directories.
 fn command() -> Command {
     Cli::command().mut_subcommands(|command| {
         let edits = ["override", "suspend", "resume", "restart"].contains(&command.get_name());
@@ -63,7 +64,7 @@ fn completed(arg: Arg, all: fn() -> BTreeSet<String>) -> Arg {
     }))
 }
 
-/// Whether a shell takes the text as it is.
+/// Returns true if a shell needs no quotes for the text.
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/=".contains(c))
 }

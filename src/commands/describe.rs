@@ -53,7 +53,7 @@ fn link(template: &str, app: &App) -> Option<String> {
     if source.file.is_empty() {
         return None;
     }
-    // Only what a path may hold as it is: a file name must not change the address.
+    // Escape every byte with a meaning in a URL, so that a file name cannot change the address.
     let part = |text: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
         let escaped = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };

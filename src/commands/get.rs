@@ -333,14 +333,15 @@ fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
     let hidden = frame.len().saturating_sub(room);
     frame.truncate(room);
     if hidden > 0 {
-        frame.push(clip(&format!("... and {hidden} more; a taller window, -l or --not-ready shows them"), width));
+        frame
+            .push(clip(&format!("... and {hidden} more; enlarge the window, or filter with -l or --not-ready"), width));
     }
     let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED: {}; retrying", escape(why)));
     frame.push(clip(&state, width));
     frame
 }
 
-/// `300 apps: 297 settled, 2 in progress, 1 needs a person`.
+/// Returns the number of apps of each group: `300 apps: 297 settled, 2 in progress, 1 needs a person`.
 fn totals(apps: &[&App]) -> String {
     let count = |group: Group| apps.iter().filter(|app| app.group() == group).count();
     let groups = Group::ALL.into_iter().rev().map(|group| (group, count(group))).filter(|(_, count)| *count > 0);

@@ -31,7 +31,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
         };
         let Some(page) = page else {
             let version = daemon.status().await?["version"].as_str().unwrap_or_default().to_owned();
-            bail!("the daemon (version {version}) keeps no such history");
+            bail!("could not read the history: daemon version {version} does not serve it; upgrade the daemon");
         };
         if let Some(name) = name.filter(|_| is_empty) {
             // A released app may have a past; an unknown name is a typing error.

@@ -18,11 +18,11 @@ use crate::reconcile::group::Group;
 use crate::reconcile::moment::in_words;
 use crate::telemetry;
 
-/// Apps that are named for each group.
+/// Maximum number of listed apps of each group.
 const NAMED: u32 = 10;
-/// Transitions that are named.
+/// Maximum number of listed transitions.
 const NEXT: u32 = 3;
-/// Problems that are named.
+/// Maximum number of listed problems.
 const PROBLEMS: usize = 5;
 /// Longest text about one app.
 const LONGEST: usize = 200;
@@ -59,7 +59,7 @@ pub(super) fn status(args: &StatusArgs, color: Color) -> anyhow::Result<Exit> {
     })
 }
 
-/// The next changes of desired states.
+/// Returns a table of the next change of each app.
 fn table(transitions: &[Value], now: Timestamp) -> String {
     let mut rows = vec![["IN", "AT (UTC)", "APP", "CHANGE", "CAUSE"].map(Cell::from).to_vec()];
     rows.extend(transitions.iter().map(|one| {
@@ -109,7 +109,7 @@ impl Page {
         self.str(pointer)?.parse().ok()
     }
 
-    /// The conditions that only a person ends, apart from those of apps.
+    /// Returns the lines of "Needs a person": the number of apps, then problems of the manifests, account and clock.
     fn needs(&self) -> Vec<String> {
         let apps = self.count("/apps/needsPerson");
         let mut needs = Vec::new();
@@ -206,7 +206,7 @@ impl Page {
         page
     }
 
-    /// `at most 3 in trouble (10:15), 2 held (10:30)`: the largest number of each group that is not settled, and its time.
+    /// Returns the largest number of each group that is not settled, with its time: `at most 3 in trouble (10:15)`.
     fn peaks(&self) -> Option<String> {
         let items = self.trend["items"].as_array()?;
         let peak = |group: Group| {
@@ -223,7 +223,7 @@ impl Page {
         (!peaks.is_empty()).then(|| format!("at most {}", peaks.join(", ")))
     }
 
-    /// `15 declared: 13 settled, 2 held`.
+    /// Returns the number of apps of each group: `15 declared: 13 settled, 2 held`.
     fn apps(&self) -> String {
         let of = |group: Group| (group, self.count(&format!("/apps/{}", field(group))));
         let groups = Group::ALL.into_iter().rev().map(of).filter(|(_, count)| *count > 0);
@@ -233,7 +233,7 @@ impl Page {
         if groups.is_empty() { declared } else { format!("{declared}: {}", groups.join(", ")) }
     }
 
-    /// The mistakes in manifests that no app above repeats.
+    /// Returns the mistakes in manifests that are not in the message of a listed app.
     fn problems(&self) -> impl Iterator<Item = &str> {
         let problems = self.status.pointer("/source/problems").and_then(Value::as_array).into_iter().flatten();
         let is_repeated = |problem: &&str| {
@@ -261,7 +261,7 @@ impl Page {
     }
 
     fn last_list(&self, now: Timestamp) -> String {
-        let Some(at) = self.time("/observation/completedAt") else { return "none is complete yet".into() };
+        let Some(at) = self.time("/observation/completedAt") else { return "no complete list yet".into() };
         let (apps, pages) = (self.count("/observation/apps"), self.count("/observation/pages"));
         let every = self.count("/observation/intervalSeconds");
         let mut text = format!("{} ago: {} on {}", span(at, now), counted(apps, "app"), counted(pages, "page"));
@@ -272,7 +272,7 @@ impl Page {
         text
     }
 
-    /// `63 of 120 requests in the last minute, 57 left; the account has 170 left`.
+    /// Returns the use of the budget: `63 of 120 requests in the last minute, 57 left; the server counts 117 left`.
     fn budget(&self) -> String {
         let used = self.count("/requestsLastMinute");
         let budget = self.status.pointer("/governor/requestsPerMinute").and_then(Value::as_f64);
@@ -331,7 +331,7 @@ fn apps(page: &mut String, apps: &[App], count: usize, group: &str) {
     }
 }
 
-/// `stop 120 of 300 (143 accepted), about 1 min 30 s left`.
+/// Returns the progress in words: `stop 120 of 300 (143 accepted), about 1 min 30 s left`.
 fn in_progress(progress: &Value, now: Timestamp) -> String {
     let number = |key: &str| progress[key].as_u64().unwrap_or(0);
     let left = progress["endsAt"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
@@ -339,7 +339,7 @@ fn in_progress(progress: &Value, now: Timestamp) -> String {
     let left = left.map(|left| format!(", about {} left", in_words(left))).unwrap_or_default();
     let task = match progress["task"].as_str().unwrap_or_default() {
         "list" => "first list: apps",
-        "calls" => "stops and starts",
+        "calls" => "calls",
         task => task,
     };
     let accepted = progress["accepted"].as_u64().filter(|accepted| *accepted > number("done"));
@@ -347,7 +347,7 @@ fn in_progress(progress: &Value, now: Timestamp) -> String {
     format!("{task} {} of {}{accepted}{left}", number("done"), number("total"))
 }
 
-/// `1 app`, `2 apps`.
+/// Returns the count with its noun: `1 app`, `2 apps`.
 fn counted(count: usize, word: &str) -> String {
     format!("{} {word}{}", thousands(count), if count == 1 { "" } else { "s" })
 }

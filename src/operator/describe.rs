@@ -100,7 +100,7 @@ pub fn app(
     })
 }
 
-/// The end of a wait after a failure.
+/// Returns the time of the next attempt after a failure or a pause.
 fn next_attempt(decision: Decision) -> Option<Moment> {
     let Decision::Wait { reason, until } = decision else { return None };
     until.filter(|_| reason.group() == Group::InTrouble || reason.is_account_wide())

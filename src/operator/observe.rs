@@ -23,9 +23,9 @@ const TRIES: u32 = 4;
 /// A step of the observation, for people who wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A page of the list arrived. The total is `None` for a server that does not say it.
+    /// A page of the list arrived. The total is `None` if the server does not report it.
     Listed { apps: usize, total: Option<usize> },
-    /// An app that the list does not show was read.
+    /// A single read begins for an app that is not in the list; `apps` are already processed.
     Read { apps: usize, total: usize },
 }
 
@@ -76,7 +76,8 @@ impl Observation {
     }
 }
 
-/// Reads the whole lists, then reads singly each of `wanted` that they do not show. Calls `report` after each step.
+/// Reads all lists, then does a single read of each app of `wanted` that is not in them. Calls `report` after each page and before
+/// each single read.
 pub async fn everything<P: Platform>(
     platform: &P,
     limiter: &mut RateLimiter,

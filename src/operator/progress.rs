@@ -17,14 +17,14 @@ use crate::reconcile::reason::Reason;
 use crate::reconcile::state::Action;
 use crate::status;
 
-/// Fewer calls are over before a person reads about them.
+/// Largest number of ready calls that is not a bulk: they finish before a person can read the progress.
 const BULK: usize = 10;
 /// Interval of the lines in the log.
 const LINE: Duration = Duration::from_secs(10);
-/// Interval of counting: it costs time in proportion to the fleet.
+/// Interval of counting. A count reads every object of the fleet.
 const COUNT: Duration = Duration::from_secs(1);
 
-/// The reasons of calls that wait to be verified.
+/// Reasons of accepted calls that are not verified yet.
 const VERIFYING: [(Reason, Action); 3] =
     [(Reason::Stopping, Action::Stop), (Reason::Starting, Action::Start), (Reason::Restarting, Action::Restart)];
 
@@ -41,20 +41,20 @@ pub struct Progress {
 struct Bulk {
     /// Calls whose effect was read back.
     verified: usize,
-    /// Calls that were accepted; those that were verified are among them.
+    /// Accepted calls, including the verified ones.
     accepted: usize,
-    /// Largest number of calls since the begin of the bulk.
+    /// Largest number of calls since the start of the bulk.
     total: usize,
     /// The action of all calls; `None` if there are several.
     action: Option<Action>,
     count_at: Moment,
 }
 
-/// Calls that are not verified yet.
+/// Pending calls: not sent, or not verified yet.
 #[derive(Debug, PartialEq, Eq)]
 struct Pending {
     calls: usize,
-    /// Those of them that were accepted.
+    /// Number of pending calls that the server accepted.
     accepted: usize,
     action: Option<Action>,
 }
@@ -93,7 +93,7 @@ impl Progress {
         }
     }
 
-    /// Begins, counts and ends the work in progress, and logs a line each ten seconds.
+    /// Updates the progress and returns it. Logs a line every ten seconds while work is in progress.
     pub fn update(
         &mut self,
         fleet: &Fleet,
@@ -161,7 +161,7 @@ impl Progress {
     }
 }
 
-/// One line of the log: `stopped 120 of 300 (143 accepted), about 1 min 30 s left`.
+/// Returns one line of the log: `stopped 120 of 300 (143 accepted), about 1 min 30 s left`.
 fn line(task: &str, (done, accepted): (usize, Option<usize>), total: usize, left: Option<Duration>) -> String {
     let verb = match task {
         "stop" => "stopped",

@@ -120,7 +120,7 @@ impl Listing {
         Self { whole: false, ..Self::new(limit, teams) }
     }
 
-    /// Number of apps so far, and of all apps of the list that is being read if the server says it.
+    /// Returns the apps read so far and, if the server reports it, the total of the current list.
     pub fn progress(&self) -> (usize, Option<usize>) {
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let (found, total) = (count(self.part.found), self.part.total.map(count));

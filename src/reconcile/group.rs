@@ -6,17 +6,17 @@ use std::str::FromStr;
 /// Group of an app in an overview, the most urgent first. Closed: the names are a contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Group {
-    /// Only an edit or a person helps.
+    /// App that needs an edit or another action of a person.
     NeedsPerson,
-    /// Calls fail or have no effect; the operator retries.
+    /// App with failing calls, or calls without effect; the operator retries.
     InTrouble,
-    /// There is no reading that can be trusted.
+    /// App without a trusted reading.
     Unknown,
-    /// The operator works on it.
+    /// App that is being stopped, started or restarted.
     InProgress,
-    /// A person holds it: suspended, forbidden by a policy, or a dry run.
+    /// App that a person holds: suspended, forbidden by a policy, or a dry run.
     Held,
-    /// Desired and observed agree.
+    /// App whose desired and observed states agree.
     Settled,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// The text names no group.
+/// Error for a text that is not the name of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownGroup;
 

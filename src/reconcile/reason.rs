@@ -84,10 +84,10 @@ reasons! {
          manifest.",
     /// The token may not change this app.
     Forbidden (NeedsPerson):
-        "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token.",
+        "Request canChangeStatusApplication for the owner of the token from the owner of the app's team.",
     /// The operator does not understand the answer of the platform.
     UnexpectedAnswer (InTrouble):
-        "Check the last action and CamposCloud's own status. If this stays, please report it as a bug.",
+        "Check the last action and CamposCloud's own status. If the answer does not change, report a bug.",
     /// A stop was accepted, and no reading showed the app stopped in time.
     StopNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
@@ -95,7 +95,7 @@ reasons! {
     StartNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
     /// A restart is due, or was sent and is not verified yet.
-    Restarting (InProgress): "Nothing: the restart is sent once a reading shows that it is due, and then verified.",
+    Restarting (InProgress): "Nothing: the operator reads the app, sends the restart if it is still necessary, and then verifies it.",
     /// A restart was accepted, and no reading showed a later start of the app in time.
     RestartNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard. The restart is not sent again for the same cause: to try once more, \

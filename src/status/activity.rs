@@ -1,4 +1,4 @@
-//! The history as stories: a change and all that follows from it is one row, and so are its repetitions.
+//! The history as stories. A story is a change with its results; equal stories in a row are combined.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{Answer, Entry, State, Trigger};
 use crate::reconcile::moment::in_words;
 
-/// A change of one app, and the decisions and calls that followed from it. Reading is tolerant, as for an app.
+/// A change of one app, and the decisions and calls that followed from it. Missing fields get default values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Story {
@@ -28,11 +28,13 @@ pub struct Story {
     pub before: State,
     /// State after the last entry.
     pub after: State,
-    /// The last call, and its answer.
+    /// The last call.
     pub action: Option<Cow<'static, str>>,
+    /// The last answer.
     pub answer: Option<Answer>,
-    /// Calls that were answered, and those of them that failed.
+    /// Number of answered calls.
     pub calls: u32,
+    /// Number of failed calls among `calls`.
     pub failed_calls: u32,
     /// Number of equal stories in a row; 1 without a repetition.
     pub times: u32,
@@ -75,7 +77,7 @@ impl Story {
         }
     }
 
-    /// Whether the entry belongs to this story. The cause of a call is also the cause of the decisions until its answer.
+    /// Returns true if the entry belongs to this story. The cause of a call is also the cause of the decisions until its answer.
     fn continues_with(&self, entry: &Entry) -> bool {
         let begins = matches!(entry.trigger, Trigger::Edit | Trigger::Start | Trigger::Transition | Trigger::Drift);
         let is_over = self.after.reason.as_deref().is_none_or(|reason| ["Settled", "Suspended"].contains(&reason));
@@ -85,7 +87,7 @@ impl Story {
         self.app.is_some() && !is_over && (!begins || has_same_cause)
     }
 
-    /// Whether `next` is the same change with the same result.
+    /// Returns true if `next` is a repetition of this story.
     fn repeats_as(&self, next: &Self) -> bool {
         let result = |story: &Self| story.answer.as_ref().map(|answer| (answer.result.clone(), answer.http_status));
         let key = |story: &Self| {
@@ -145,7 +147,7 @@ fn brief(error: &str) -> &str {
     rest.map_or(error, |(_, rest)| rest)
 }
 
-/// The stories of the entries, newest first; the entries are newest first, too.
+/// Combines entries into stories. Both are in the order newest first.
 pub fn stories(entries: &[Arc<Entry>]) -> Vec<Story> {
     let mut stories: Vec<Story> = Vec::new();
     // The newest story of each app.

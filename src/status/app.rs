@@ -39,7 +39,7 @@ pub struct App {
     pub last_action: Option<Arc<LastAction>>,
     /// Time of the next read of the app.
     pub next_look_at: Option<Timestamp>,
-    /// Time of the next attempt after a failure.
+    /// Time of the next attempt after a failure or a pause.
     pub next_attempt_at: Option<Timestamp>,
     pub next_transition: Option<(Timestamp, Desired)>,
 }

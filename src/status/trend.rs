@@ -14,7 +14,7 @@ use crate::reconcile::reason::Reason;
 const STEP: SignedDuration = SignedDuration::from_mins(15);
 const SAMPLES: usize = 96;
 
-/// `entries` are newest first, and complete since `known_since`. A sample before then has no numbers.
+/// Returns the trend. `entries` are newest first and complete since `known_since`; earlier samples are null.
 pub fn trend(mut groups: Groups, entries: &[Arc<Entry>], known_since: Timestamp, now: Timestamp) -> Value {
     let mut samples = Vec::with_capacity(SAMPLES);
     let mut entries = entries.iter().peekable();

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::API_VERSION;
 use crate::reconcile::desired::{Because, Spec, Target};
 
-/// Days that are shown, from the present one on.
+/// Number of days, from today.
 const DAYS: i8 = 7;
-/// Next changes that are listed.
+/// Maximum number of next changes.
 const CHANGES: usize = 8;
-/// Bounds the parts of one day.
+/// Maximum number of parts of one day.
 const PARTS: usize = 200;
 
 /// The schedule as it is in force at `now`.
@@ -50,7 +50,7 @@ fn windows(spec: &Spec, target: Target) -> Vec<Value> {
     window.collect()
 }
 
-/// One day: its parts as shares of its length, which a change of the clock makes longer or shorter.
+/// Returns one day, with its parts as fractions of its length: 23 or 25 hours on a clock change.
 fn one_day(spec: &Spec, day: Date, zone: &TimeZone, here: &Zoned) -> Option<Value> {
     let start = day.to_zoned(zone.clone()).ok()?.timestamp();
     let end = day.tomorrow().ok()?.to_zoned(zone.clone()).ok()?.timestamp();

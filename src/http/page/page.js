@@ -83,7 +83,7 @@ function tickTimes() {
 
 // ----------------------------------------------------------------------------------------------------------- words
 
-/** The groups of apps, as the daemon names them, each with one shape and colour; the most urgent last. */
+/** The groups of apps, as the daemon names them, each with one shape and colour, in the order of the page. */
 const TONES = [
   { tone: "ok", group: "Settled", name: "Settled", verb: ["is settled", "are settled"] },
   { tone: "busy", group: "InProgress", name: "In progress", verb: ["is in progress", "are in progress"] },
@@ -128,7 +128,7 @@ function rowOf(item) {
   const tone = toneOfGroup(status.group);
   return {
     item, tone, labelled: metadata.labels ?? {}, name: metadata.name, desired: status.desired ?? "–", observed: status.observed ?? "Unknown",
-    // All is well, or as a person wants it: then a reason is enough.
+    // A settled app shows no message: its reason is enough.
     reason: ready?.reason ?? "Unknown", why: ready?.message ?? "", brief: tone === "ok" ? "" : ready?.message ?? "",
     labels: Object.entries(metadata.labels ?? {}).map(([key, value]) => `${key}=${value}`).join("  "),
     next: status.nextAttemptAt ?? status.nextTransition?.at ?? (tone === "ok" ? null : status.nextLookAt) ?? null, since: ready?.lastTransitionTime ?? null, hay: null,
@@ -155,7 +155,7 @@ const SORTS = {
 };
 
 const FACETS = { stands: (row) => row.tone, desired: (row) => row.desired, observed: (row) => row.observed, reason: (row) => row.reason };
-/** Values of labels that are buttons; a search finds the others. */
+/** Maximum number of labels with a button; the search finds the others. */
 const MOST_LABELS = 10;
 const hasLabel = (row, label) => { const [key, ...value] = label.split("="); return row.labelled[key] === value.join("="); };
 
@@ -301,7 +301,7 @@ function showProgress() {
   const shape = JSON.stringify(work);
   if (box.dataset.shape === shape) return;
   box.dataset.shape = shape;
-  const tasks = { list: "First list of apps", stop: "Stops", start: "Starts", restart: "Restarts", calls: "Stops and starts" };
+  const tasks = { list: "First list of apps", stop: "Stops", start: "Starts", restart: "Restarts", calls: "Calls" };
   box.replaceChildren(...work.map(({ task, done, accepted, total, endsAt }) => {
     const share = make("div", {});
     share.style.width = `${Math.round((100 * Math.max(done, accepted ?? 0)) / Math.max(1, total))}%`;
@@ -339,7 +339,7 @@ function showLabels() {
   select.value = viewOptions.by;
 }
 
-/** Title and icon show trouble, so that a tab in the background does. */
+/** Shows trouble in the title and icon, so that a background tab shows it. */
 function showSign() {
   const tones = countBy(FACETS.stands);
   const [bad, warn] = [tones.get("bad") ?? 0, tones.get("warn") ?? 0];
@@ -474,7 +474,7 @@ function showUndeclared() {
   if (box.dataset.shape === shape) return;
   box.dataset.shape = shape;
   box.replaceChildren(
-    make("p", {}, count === 0 ? "Every app of the account is declared." : ["These apps of the account are in no manifest, so nothing is called for them. To write their manifests: ", code("campos-operator import")]),
+    make("p", {}, count === 0 ? "Every app of the account is declared." : ["No manifest declares these apps, so the operator does not change them. Generate manifests with: ", code("campos-operator import")]),
     make("ul", {}, ...apps.map((app) => make("li", {}, make("b", {}, app.name ?? "no name"), " ", make("code", {}, app.appId)))),
     ...(count > apps.length ? [make("p", {}, `and ${(count - apps.length).toLocaleString()} more: `, code("campos-operator get --undeclared"))] : []));
 }
@@ -515,7 +515,7 @@ function placeRows() {
   inOrder();
 }
 
-/** A title between the rows; its key has a blank, which no name has. */
+/** Places a title between rows. The key contains a space, so that it differs from every app name. */
 function putTitle({ title, counts }, index, keep) {
   const key = `title ${title}`;
   keep.add(key);
@@ -645,7 +645,7 @@ function showDaemon() {
   const problems = source.problems ?? [];
   const listing = (daemon.progress ?? []).some(({ task }) => task === "list");
   const probe = governor.nextProbeAt ? ["Next probe ", when(governor.nextProbeAt, "in")] : [];
-  const token = governor.accountForbidden ? ["Refused (403): no app is called", "bad"] : governor.accountBlocked ? ["Refused (401): no app is called", "bad"] : observation.completedAt || listing ? ["Accepted", ""] : ["No answer yet", ""];
+  const token = governor.accountForbidden ? ["Refused (403): all calls are paused", "bad"] : governor.accountBlocked ? ["Refused (401): all calls are paused", "bad"] : observation.completedAt || listing ? ["Accepted", ""] : ["No answer yet", ""];
   const api = governor.breakerOpen ? ["Does not answer: one probe at a time", "bad"] : governor.paused ? ["Rate limit: all requests pause", "warn"] : observation.completedAt ? ["Answers, breaker closed", ""] : listing ? ["The first list is arriving", ""] : ["No answer yet", ""];
   facts(byId("daemon_facts"), [
     ["Manifests", [source.available === false ? (source.trouble ?? "Not readable yet") : plural(source.files ?? 0, "file", "files"),
@@ -675,7 +675,7 @@ function showDaemon() {
     : problems.length ? plural(source.errors, "problem", "problems") : daemon.dryRun ? "dry run" : "all well";
   say(byId("daemon_summary"), worst);
   showNotices([
-    daemon.leader && !daemon.leader.leading && ["held", "This is a standby.", `The leader is ${daemon.leader.holder ?? "not known"}; its page has the state of the apps.`],
+    daemon.leader && !daemon.leader.leading && ["held", "This is a standby.", `The leader is ${daemon.leader.holder ?? "not known"}; open its page to see the apps.`],
     governor.accountBlocked && ["bad", "The token is refused.", "No app is called. Provide a valid token."],
     governor.accountForbidden && ["bad", "The account is refused.", "No app is called; check its plan, the token's scopes and the teams' permissions."],
     daemon.maxChanges?.message && ["bad", "Calls are held.", sentence(daemon.maxChanges.message)],
@@ -733,7 +733,7 @@ function readHash() {
   if (name !== open) openDetail(name);
 }
 
-/** Makes a change of the layout, after which the row of an app is where it was. */
+/** Changes the layout and keeps the row of an app at its place on the screen. */
 function keepInPlace(name, change) {
   const top = () => drawn.get(name)?.getBoundingClientRect().top;
   const before = top();
@@ -825,7 +825,7 @@ function showDetail() {
   mark(byId("detail_json"), "href", `api/v1/apps/${encodeURIComponent(open)}`);
 }
 
-/** The place of the manifest, as a link if --source-link says how. */
+/** Returns the location of the manifest, as a link if --source-link is set. */
 function sourceOf({ source = {}, revision = "" }) {
   const place = make("code", {}, `${source.file ?? "?"}:${source.line ?? "?"}`);
   const template = daemon?.sourceLink;
@@ -835,7 +835,7 @@ function sourceOf({ source = {}, revision = "" }) {
   return /^https?:\/\//.test(address) ? make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, place) : place;
 }
 
-/** A button that copies a text, also where the browser has no clipboard: on a plain http address. */
+/** Returns a button that copies a text; it also works over plain http, where browsers block the clipboard. */
 function copyButton(what, text) {
   return make("button", { type: "button", class: "copy", "data-copy": text, "aria-label": `Copy ${what}` }, "Copy");
 }
@@ -1032,7 +1032,7 @@ function stripOf(entries, observed) {
   let state = oldest[0]?.before?.observed ?? null;
   // Every change is recorded, so the state before the oldest entry reaches back, unless older entries were left out.
   const whole = entries.length < 200;
-  // Nothing is known of the time before the process and its history began.
+  // There is no data from before the start of the process and its history.
   const started = Date.parse(daemon?.startedAt ?? "") || begin;
   const known = oldest.length ? Math.min(started, Date.parse(oldest[0].time)) : started;
   let from = Math.max(begin, oldest.length && (!state || !whole) ? Date.parse(oldest[0].time) : known);
@@ -1110,12 +1110,12 @@ function showForecast({ from, to, hours, bulks }) {
     ...(bulks.length > MOST_BULKS ? [make("li", { class: "faint" }, `and ${bulks.length - MOST_BULKS} more: campos-operator forecast`)] : []));
 }
 
-/** Stories of the activity that are listed. */
+/** Maximum number of listed stories. */
 const MOST_STORIES = 8;
 let overviewAt = -Infinity;
 let overviewSoon = 0;
 
-/** Reads the last 24 hours again after changes, but not for each of a bulk. */
+/** Reloads the last 24 hours after changes, at most once in 3 seconds. */
 function loadOverviewSoon() {
   clearTimeout(overviewSoon);
   overviewSoon = setTimeout(() => loadOverview(true), Math.max(300, overviewAt + 3000 - performance.now()));
@@ -1156,7 +1156,7 @@ function showTrend({ items }) {
   const peaks = TONES.filter(({ tone }) => tone !== "ok").map((one) => [one, peak(one.group)]).filter(([, count]) => count > 0);
   const peakWords = peaks.map(([{ verb }, count]) => `${count.toLocaleString()} ${verb[count === 1 ? 0 : 1]}`.replace(/ (is|are) /, " ")).join(", ");
   const isKnown = items.some(({ apps }) => apps);
-  const words = peaks.length ? `At most ${peakWords}.` : isKnown ? "All apps were settled." : "Nothing is known of these hours.";
+  const words = peaks.length ? `Maximum: ${peakWords}.` : isKnown ? "All apps were settled." : "No data for these hours.";
   byId("trend_section").hidden = rows.size === 0;
   say(byId("trend_words"), words);
   byId("trend_chart").replaceChildren(
@@ -1404,7 +1404,7 @@ body.addEventListener("focusin", (event) => { active = event.target.closest("[ro
 
 function move(to) {
   let index = Math.max(0, Math.min(view.length - 1, to));
-  // A title is no row; the last one is never a title.
+  // Skip titles; the last entry of the view is never a title.
   if (view[index]?.title) index += to > view.findIndex((one) => one.name === active) || index === 0 ? 1 : -1;
   const row = view[index];
   if (!row || row.title) return;
@@ -1468,7 +1468,7 @@ readAddress();
 search.value = viewOptions.words;
 buildHead();
 const phone = matchMedia("(max-width: 720px)");
-/** On a phone, the first app is within the first screen. */
+/** Closes the details and filters on a phone, so that the first app is on the first screen. */
 function fold() { byId("daemon_details").open = byId("filter_details").open = !phone.matches; }
 phone.addEventListener("change", fold);
 fold();
