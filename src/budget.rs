@@ -142,7 +142,7 @@ impl RateLimiter {
         self.account.declared = apps;
     }
 
-    /// Whether the server refuses the token.
+    /// Returns whether the server refuses the token.
     pub fn account_blocked(&self) -> bool {
         self.account.blocked.is_some()
     }
@@ -156,7 +156,7 @@ impl RateLimiter {
         self.breaker.gate.is_some()
     }
 
-    /// Whether the list is read only as a probe.
+    /// Returns whether the list is read only as a probe.
     pub fn list_is_a_probe(&self) -> bool {
         self.breaker_open() || self.account_forbidden() == Some(Forbidden::List)
     }
@@ -227,7 +227,7 @@ impl RateLimiter {
         self.pace.admit(Lane::Confirm, [Some(gate), self.breaker.gate.as_mut()], now)
     }
 
-    /// Whether the app is one of those that made the account count as forbidden.
+    /// Returns whether the app is one of those that made the account count as forbidden.
     pub fn is_known_forbidden(&self, id: &AppId) -> bool {
         self.account.forbidden_apps.contains(id)
     }
@@ -327,7 +327,7 @@ impl RateLimiter {
         self.pace.pauses.probe_lost();
     }
 
-    /// Whether a refusal by the rate limit concerns only the app that was called.
+    /// Returns whether a refusal by the rate limit concerns only the app that was called.
     pub fn is_alone(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
         !self.account_blocked() && self.pace.pauses.is_alone(call, failure, now)
     }

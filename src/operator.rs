@@ -578,19 +578,19 @@ impl<P: Platform> Operator<P> {
         self.fleet.reads().first_routine(now).filter(|_| self.reads_may_go()).map(|(since, _)| since)
     }
 
-    /// Whether single reads may be sent, apart from the budget.
+    /// Returns whether single reads may be sent, apart from the budget.
     fn reads_may_go(&self) -> bool {
         let refused = self.limiter.account_forbidden() == Some(Forbidden::Reads);
         !refused && !self.limiter.list_is_a_probe() && self.reads < MOST_READS
     }
 
-    /// Whether more calls wait than a list costs requests: then each single read would delay one of them.
+    /// Returns whether more calls wait than a list costs requests: then each single read would delay one of them.
     fn in_a_bulk(&self) -> bool {
         self.fleet.ready() > self.resync.pages() as usize
     }
 
-    /// Whether the list replaces single reads of listed apps: in a bulk, and where it costs less than the reads that are
-    /// due within [`GATHER`].
+    /// Returns whether the list replaces single reads of listed apps: in a bulk, and where it costs less than the reads
+    /// that are due within [`GATHER`].
     fn left_to_the_list(&self, now: Moment) -> bool {
         self.in_a_bulk() || self.due_listed_reads(now + GATHER) > self.resync.pages() as usize
     }

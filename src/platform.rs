@@ -87,7 +87,7 @@ pub trait Platform: Send + Sync + 'static {
 
     fn act(&self, action: Action, id: &AppId) -> impl Future<Output = Result<Answered<Receipt>, Failure>> + Send;
 
-    /// Whether the token has changed since the server refused it, so that a request is worth trying at once.
+    /// Returns whether the token has changed since the server refused it, so that a request is worth trying at once.
     fn token_changed(&self) -> bool {
         false
     }

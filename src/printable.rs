@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character acts on the screen instead of being visible: controls, format characters, separators of lines and
-/// paragraphs, private and unassigned characters. Not combining marks and wide blanks, which words need.
+/// Returns whether a character acts on the screen instead of being visible: controls, format characters, separators of
+/// lines and paragraphs, private and unassigned characters. Not combining marks and wide blanks, which words need.
 pub fn acts(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -107,7 +107,8 @@ pub fn is_harmless(text: &str) -> bool {
     !text.contains(acts) && !text.match_indices('#').any(|(at, _)| begins_command(&text[at..]))
 }
 
-/// Whether a text begins with a command that a forge accepts anywhere in a line: `##[`, `##vso[`, `##teamcity[`.
+/// Returns whether a text begins with a command that a forge accepts anywhere in a line: `##[`, `##vso[`,
+/// `##teamcity[`.
 fn begins_command(text: &str) -> bool {
     let Some(word) = text.strip_prefix("##") else { return false };
     word.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('[')

@@ -559,7 +559,7 @@ impl Board {
         Some(changes)
     }
 
-    /// Whether the loop has made progress within three intervals.
+    /// Returns whether the loop has made progress within three intervals.
     pub fn alive(&self, now: Moment) -> bool {
         let state = self.read();
         now.since(state.progress) <= state.interval.max(Duration::from_secs(1)) * 3

@@ -119,7 +119,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for ValidJson<W> {
     }
 }
 
-/// Whether colour goes to `stream`.
+/// Returns whether colour goes to `stream`.
 pub fn colour(when: Color, stream: &impl std::io::IsTerminal) -> bool {
     match when {
         Color::Always => true,
@@ -131,7 +131,7 @@ pub fn colour(when: Color, stream: &impl std::io::IsTerminal) -> bool {
     }
 }
 
-/// Whether the terminal knows neither colour nor a moving cursor.
+/// Returns whether the terminal knows neither colour nor a moving cursor.
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

@@ -42,7 +42,7 @@ impl Forbidden {
         }
     }
 
-    /// Whether a success of `call` proves that requests of this kind are allowed.
+    /// Returns whether a success of `call` proves that requests of this kind are allowed.
     pub(super) fn disproved_by(self, call: &Call) -> bool {
         *call != Call::Token && Self::of(call).is_some_and(|kind| kind >= self)
     }
@@ -117,8 +117,8 @@ impl Account {
         Some(Shift::AccountUnblocked)
     }
 
-    /// Whether checks have proven a token that is refused now. It stays proven while it is refused at least each
-    /// [`RELAPSE`].
+    /// Returns whether checks have proven a token that is refused now. It stays proven while it is refused at least
+    /// each [`RELAPSE`].
     pub(super) fn is_proven(&mut self, now: Moment) -> bool {
         let recent = self.unblocked.as_mut().filter(|(at, _)| now.since(*at) < RELAPSE);
         let proven = self.blocked.is_none() && self.checks >= CHECKS;

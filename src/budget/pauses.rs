@@ -76,7 +76,7 @@ impl Pauses {
         self.pause.is_some()
     }
 
-    /// Whether the probe after a pause is in flight, or the one that shows whose refusal it was.
+    /// Returns whether the probe after a pause is in flight, or the one that shows whose refusal it was.
     pub(super) fn probing(&mut self, now: Moment) -> bool {
         self.suspicion.take_if(|suspicion| now >= suspicion.until);
         self.pause.is_some_and(|pause| pause.probing) || self.suspicion.as_ref().is_some_and(|app| app.probing)
@@ -115,8 +115,8 @@ impl Pauses {
         self.suspicion.take_if(|suspicion| call.app() != Some(&suspicion.app));
     }
 
-    /// Whether a refusal concerns only the app that was called: the server says that requests are left, or nothing else
-    /// has been refused yet.
+    /// Returns whether a refusal concerns only the app that was called: the server says that requests are left, or
+    /// nothing else has been refused yet.
     pub(super) fn is_alone(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
         let (Some(id), Verdict::RateLimited { .. }) = (call.app(), failure.verdict) else { return false };
         let left = failure.limits.remaining;

@@ -121,7 +121,7 @@ impl Cause {
         }
     }
 
-    /// Whether the other end sent nothing, not even a refusal.
+    /// Returns whether the other end sent nothing, not even a refusal.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Unacknowledged)
     }

@@ -254,8 +254,8 @@ impl TokenSource {
         }
     }
 
-    /// Whether the file has changed since the server refused its token, according to the last check. Starts the next
-    /// check. Must be called within a runtime.
+    /// Returns whether the file has changed since the server refused its token, according to the last check. Starts the
+    /// next check. Must be called within a runtime.
     pub fn changed_since_refused(&self) -> bool {
         match &self.origin {
             Origin::Fixed(_) => false,

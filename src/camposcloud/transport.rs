@@ -252,7 +252,8 @@ impl Failed {
     }
 }
 
-/// Whether the server may have processed a request that ended in `error`. `opened`: on a connection opened for it.
+/// Returns whether the server may have processed a request that ended in `error`. `opened`: on a connection opened for
+/// it.
 fn processed(error: &reqwest::Error, cause: &Cause, opened: bool) -> Processed {
     if error.is_connect() {
         return Processed::NotConnected;

@@ -140,7 +140,7 @@ impl Known {
         Ok(known)
     }
 
-    /// Whether a file declares exactly one app. Only then may it be replaced.
+    /// Returns whether a file declares exactly one app. Only then may it be replaced.
     fn alone(&self, file: &str) -> bool {
         self.apps.values().filter(|(_, declaring)| **declaring == *file).count() == 1
     }

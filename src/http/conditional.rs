@@ -20,7 +20,7 @@ pub(super) fn tagged(headers: &HeaderMap, version: u64, make: impl FnOnce() -> R
     response
 }
 
-/// Whether the client has the present version.
+/// Returns whether the client has the present version.
 pub(super) fn has(headers: &HeaderMap, version: u64) -> bool {
     matches(headers, &tag(version))
 }

@@ -85,7 +85,7 @@ fn refusal(hosts: &Hosts, request: &Request) -> Option<(StatusCode, &'static str
     (!answered).then_some((StatusCode::FORBIDDEN, why))
 }
 
-/// Whether `host`, the host of an address, is this machine's loopback: a name that no other machine can have.
+/// Returns whether `host`, the host of an address, is this machine's loopback: a name that no other machine can have.
 pub fn is_loopback_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())

@@ -81,7 +81,8 @@ pub struct Diagnostic {
 pub const FOREIGN: &str = "not an App manifest";
 
 impl Diagnostic {
-    /// Whether it is about a document that is not ours. Each is one line for people, since there may be thousands.
+    /// Returns whether it is about a document that is not ours. Each is one line for people, since there may be
+    /// thousands.
     pub fn is_foreign(&self) -> bool {
         !self.is_error() && &*self.message == FOREIGN
     }

@@ -145,7 +145,7 @@ fn of_span(schedule: &Schedule, index: usize, at: Timestamp) -> Option<(&'static
 }
 
 impl Span {
-    /// Whether a cron pattern restricts both the day of the month and the day of the week.
+    /// Returns whether a cron pattern restricts both the day of the month and the day of the week.
     fn has_both_days(&self) -> bool {
         match self {
             Self::Cron { cron, .. } => {

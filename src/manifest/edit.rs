@@ -93,7 +93,7 @@ fn others<'a>(parsed: &'a ParsedFile, name: &'a AppName) -> impl Iterator<Item =
     objects(parsed).filter(move |(object, _)| object.name != *name)
 }
 
-/// Whether two objects differ in one field of their specs at most.
+/// Returns whether two objects differ in one field of their specs at most.
 fn is_same_but(old: &Object, new: &Object, field: &str) -> bool {
     let mut old = old.clone();
     match field {

@@ -520,7 +520,7 @@ fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) 
     })
 }
 
-/// Whether a file is in a sorted list.
+/// Returns whether a file is in a sorted list.
 fn is_among(due: &[Due], file: &str) -> bool {
     due.binary_search_by(|due| (*due.file).cmp(file)).is_ok()
 }

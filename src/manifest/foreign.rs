@@ -95,12 +95,12 @@ pub(super) fn foreign_text(text: &str, why: Option<&str>) -> Option<Foreign> {
 /// Our group, with which any version of the API begins.
 const GROUP: &str = "campos-operator.dev/";
 
-/// Whether a value is our `apiVersion`, under a key that is misspelt.
+/// Returns whether a value is our `apiVersion`, under a key that is misspelt.
 fn is_our_version(value: &Node) -> bool {
     matches!(&value.value, Value::Scalar { text, .. } if text.starts_with(GROUP))
 }
 
-/// Whether one of a complete pair is ours, or nearly.
+/// Returns whether one of a complete pair is ours, or nearly.
 fn is_ours(version: &str, kind: &str) -> bool {
     // Other operators have a kind App in a group of their own.
     let other_group = version.contains('/');

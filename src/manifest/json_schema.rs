@@ -88,7 +88,7 @@ fn simplify(schema: &mut Value) {
     }
 }
 
-/// Whether alternatives exclude each other by their type.
+/// Returns whether alternatives exclude each other by their type.
 fn of_different_types(alternatives: &Value) -> bool {
     let types: Vec<Option<&str>> =
         alternatives.as_array().into_iter().flatten().map(|one| one["type"].as_str()).collect();

@@ -388,13 +388,13 @@ fn broken(chunk: &Chunk<'_>, finding: Finding) -> Reading {
     }
 }
 
-/// Whether a line at the left margin names a kind.
+/// Returns whether a line at the left margin names a kind.
 fn is_kind(line: &str, kind: &str) -> bool {
     let value = line.strip_prefix("kind:").and_then(|value| value.split(" #").next());
     value.is_some_and(|value| value.trim().trim_matches(['"', '\'']) == kind)
 }
 
-/// Whether a file is read as a calendar.
+/// Returns whether a file is read as a calendar.
 pub(super) fn is_calendar(file: &str) -> bool {
     file.ends_with(calendar::ENDING)
 }

@@ -46,7 +46,7 @@ impl Reader {
         self.findings.borrow_mut().entry(finding.at).or_default().push(finding);
     }
 
-    /// Whether a misspelt key means one of these fields.
+    /// Returns whether a misspelt key means one of these fields.
     pub(super) fn meant(&self, fields: &[&str]) -> bool {
         self.meant.borrow().iter().any(|meant| fields.contains(meant))
     }

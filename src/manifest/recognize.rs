@@ -57,7 +57,7 @@ pub(super) struct Mistakes<'a> {
 }
 
 impl Mistakes<'_> {
-    /// Whether a line of the document can be the cause.
+    /// Returns whether a line of the document can be the cause.
     fn concern(&self, number: u32) -> bool {
         let line = self.first_line.saturating_add(number - 1);
         if self.is_yaml { self.lines.contains(&line) } else { self.lines.iter().any(|mistake| line <= *mistake) }
@@ -75,7 +75,7 @@ pub(super) fn cause(text: &str, mistakes: Mistakes<'_>) -> Option<Finding> {
     Some(Finding { at: Mark { line: mistakes.first_line.saturating_add(number - 1), ..finding.at }, ..finding })
 }
 
-/// Whether a mistake is about a whole file, which may have many documents.
+/// Returns whether a mistake is about a whole file, which may have many documents.
 pub(super) fn concerns_file(message: &str) -> bool {
     matches!(message, TEMPLATE | SOPS)
 }

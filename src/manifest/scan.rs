@@ -112,7 +112,7 @@ pub struct Rules {
 }
 
 impl Listing {
-    /// Whether events and metadata show every change of this tree.
+    /// Returns whether events and metadata show every change of this tree.
     ///
     /// Not so on a network's file system, which others write to, nor with links or hard links, which can change elsewhere.
     pub(super) fn is_local(&self) -> bool {
@@ -126,7 +126,7 @@ impl Listing {
     }
 }
 
-/// Whether a directory is on a file system that is known to be written by this kernel only.
+/// Returns whether a directory is on a file system that is known to be written by this kernel only.
 fn is_local_directory(path: &Path) -> bool {
     const LOCAL: [u32; 8] = [
         0x0000_ef53, // ext2, ext3, ext4
@@ -446,12 +446,12 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a name is ignored: dotfiles (and `..data`), backups, leftovers of editors.
+/// Returns whether a name is ignored: dotfiles (and `..data`), backups, leftovers of editors.
 pub(super) fn hidden(name: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~')
 }
 
-/// Whether a name is that of a manifest, or of a calendar that a manifest may name.
+/// Returns whether a name is that of a manifest, or of a calendar that a manifest may name.
 /// The ending of a name that would be a manifest's in lower-case letters.
 fn misspelt_ending(name: &str) -> Option<&str> {
     let ending = Path::new(name).extension()?.to_str()?;

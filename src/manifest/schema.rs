@@ -601,12 +601,12 @@ pub fn state_meant(typed: &str) -> Option<&'static str> {
     hints::synonym("state", typed).or_else(|| nearest(typed, ["Running", "Stopped"]))
 }
 
-/// Whether a YAML reader may read an unquoted text as another type.
+/// Returns whether a YAML reader may read an unquoted text as another type.
 pub fn is_ambiguous(text: &str) -> bool {
     yaml::is_ambiguous(text)
 }
 
-/// Whether a word of letters, digits, `_` and `-` must be quoted to be text in YAML.
+/// Returns whether a word of letters, digits, `_` and `-` must be quoted to be text in YAML.
 pub fn text_needs_quotes(word: &str) -> bool {
     is_ambiguous(word) || !word.starts_with(|c: char| c.is_ascii_alphanumeric())
 }

@@ -9,7 +9,7 @@ use serde_yaml::Value;
 use super::diagnostic::Mark;
 use super::yaml::{self, Finding, Node, Tree, implied};
 
-/// Whether a document may use rare syntax.
+/// Returns whether a document may use rare syntax.
 pub(super) fn is_needed(tree: &Tree, text: &str) -> bool {
     // An alias (`*`) needs an anchor (`&`).
     let bytes = text.as_bytes();

@@ -502,7 +502,7 @@ impl<F: FnMut(Update)> Work<F> {
         Again::Share(u64::from(period / FULL_EVERY) % shares, shares)
     }
 
-    /// Whether another watch is needed, and is possible.
+    /// Returns whether another watch is needed, and is possible.
     fn is_watch_stale(&self) -> bool {
         match &self.watch {
             Some(watch) => !self.is_current(watch),

@@ -54,7 +54,7 @@ impl Files {
         self.known.get(name)?.path.as_deref()
     }
 
-    /// Whether the last listing showed a file.
+    /// Returns whether the last listing showed a file.
     pub(super) fn is_seen(&self, name: &str) -> bool {
         self.known.get(name).is_some_and(|known| self.sees(known))
     }

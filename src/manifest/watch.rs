@@ -89,12 +89,12 @@ impl Watch {
         Ok(Self { _watcher: watcher, armed })
     }
 
-    /// Whether `path` itself is watched, not only as a part of a tree.
+    /// Returns whether `path` itself is watched, not only as a part of a tree.
     pub(super) fn watches(&self, path: &Path) -> bool {
         self.armed.iter().any(|(armed, ..)| armed == path)
     }
 
-    /// Whether it watches the present tree.
+    /// Returns whether it watches the present tree.
     pub(super) fn is_current(&self, roots: &[Root], outside: &Outside) -> bool {
         self.armed == wanted(roots, outside)
     }

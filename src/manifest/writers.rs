@@ -74,7 +74,7 @@ impl Writers {
         }
     }
 
-    /// Whether one of the descriptors leads to `file`, which is at `path`, and is still open.
+    /// Returns whether one of the descriptors leads to `file`, which is at `path`, and is still open.
     pub(super) fn has(&self, file: FileId, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         let candidates = [self.by_inode.get(&Some(file.1)), self.by_inode.get(&None), self.by_name.get(name)];
@@ -89,7 +89,7 @@ fn inode(process: &Path, descriptor: &OsStr) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("ino:"))?.trim().parse().ok()
 }
 
-/// Whether this process sees the processes of the whole machine: a container sees only its own.
+/// Returns whether this process sees the processes of the whole machine: a container sees only its own.
 fn is_whole_machine() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == MACHINE)
 }

@@ -67,7 +67,7 @@ impl Node {
         entries.iter().find(|(node, _)| node.says(key)).map(|(_, value)| value)
     }
 
-    /// Whether it is this word, quoted or not.
+    /// Returns whether it is this word, quoted or not.
     pub(super) fn says(&self, word: &str) -> bool {
         matches!(&self.value, Value::Scalar { text, .. } if &**text == word)
     }
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// Whether it is an unquoted null, or nothing at all.
+    /// Returns whether it is an unquoted null, or nothing at all.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
@@ -190,7 +190,7 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding
     Ok(root.filter(|node| !node.is_null() || has_content(text)).map(|root| Tree { root, odd_keys, tag: first_tag }))
 }
 
-/// Whether a document has content: `~` and `null` are content, a comment is not.
+/// Returns whether a document has content: `~` and `null` are content, a comment is not.
 fn has_content(text: &str) -> bool {
     text.lines()
         .map(|line| line.strip_prefix("---").unwrap_or(line).trim())
@@ -276,8 +276,8 @@ pub(super) fn implied(text: &str) -> Option<&'static str> {
     (prefixed || sexagesimal || decimal()).then_some("a number")
 }
 
-/// Whether a YAML reader, of version 1.1 or 1.2, may read an unquoted text as another type: `no`, `1_000`, `12:30`,
-/// `2026-11-24`, `<<`.
+/// Returns whether a YAML reader, of version 1.1 or 1.2, may read an unquoted text as another type: `no`, `1_000`,
+/// `12:30`, `2026-11-24`, `<<`.
 pub(super) fn is_ambiguous(text: &str) -> bool {
     let bytes = text.as_bytes();
     let digits =

@@ -144,7 +144,7 @@ impl Fleet {
         self.objects.get_mut(name).map(|object| &mut object.notes)
     }
 
-    /// Whether the platform shows the app of an object, but not whether it runs.
+    /// Returns whether the platform shows the app of an object, but not whether it runs.
     pub fn is_unreadable(&self, name: &AppName) -> bool {
         let id = self.objects.get(name).and_then(|object| object.app_id());
         id.and_then(|id| self.apps.get(id)).is_some_and(|known| known.is_unreadable())
@@ -689,7 +689,7 @@ impl Fleet {
         self.apps.get(id)?.past.gate(now).map(|(_, until)| until.since(now))
     }
 
-    /// Whether nothing is pending that time alone would change.
+    /// Returns whether nothing is pending that time alone would change.
     pub fn at_rest(&self) -> bool {
         self.ready.is_empty() && self.pending.is_empty() && self.texts.is_empty()
     }

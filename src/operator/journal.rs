@@ -39,7 +39,7 @@ impl Glance {
         }
     }
 
-    /// Whether desired and observed are known to differ.
+    /// Returns whether desired and observed are known to differ.
     fn differs(&self) -> bool {
         ["Running", "Stopped"].contains(&self.observed) && self.desired.is_some_and(|desired| desired != self.observed)
     }
@@ -88,7 +88,7 @@ impl Notes {
         !std::mem::replace(&mut self.unreadable, unreadable) && unreadable
     }
 
-    /// Whether a decision gets a log line: a stalled app that is tried in vain each interval gets one.
+    /// Returns whether a decision gets a log line: a stalled app that is tried in vain each interval gets one.
     pub fn is_news(&mut self, decision: Decision) -> bool {
         match decision {
             Decision::Stalled(reason) => self.stalled.replace(reason) != Some(reason),

@@ -25,7 +25,7 @@ impl Known {
         self.past.trusted(self.sighting.as_ref())
     }
 
-    /// Whether the newest reading does not show whether the app runs.
+    /// Returns whether the newest reading does not show whether the app runs.
     pub fn is_unreadable(&self) -> bool {
         self.sighting.as_ref().is_some_and(|sighting| sighting.reading.observed == Observed::Unknown)
     }

@@ -39,7 +39,7 @@ impl Changes {
         (self.plan, self.is_edited) = (None, true);
     }
 
-    /// Whether something changed that is no app: an approval, or the time of a call.
+    /// Returns whether something changed that is no app: an approval, or the time of a call.
     pub fn wants_check(&mut self, now: Moment) -> bool {
         std::mem::take(&mut self.is_edited) || self.next().is_some_and(|at| at <= now)
     }
@@ -133,7 +133,8 @@ impl<P: Platform> Operator<P> {
         self.changes.plan.unwrap_or_else(|| self.fleet.plan_id())
     }
 
-    /// Whether a person approved what the manifests ask for. A clock in doubt does not tell whether an approval is over.
+    /// Returns whether a person approved what the manifests ask for. A clock in doubt does not tell whether an approval
+    /// is over.
     fn is_approved(&mut self, wall: Timestamp) -> bool {
         let approvals = self.source.as_ref().map(|source| source.approvals.clone()).unwrap_or_default();
         if approvals.is_empty() || self.gates.clock_doubtful {

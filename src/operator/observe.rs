@@ -178,7 +178,7 @@ pub async fn everything<P: Platform>(
     Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted, doubt })
 }
 
-/// Whether the same request would fail again.
+/// Returns whether the same request would fail again.
 const fn is_final(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::LookAgain | Verdict::Forbidden | Verdict::NotFound | Verdict::Unexpected)
 }

@@ -59,7 +59,7 @@ impl Reads {
         [listed, self.unlisted.due(now).next()].into_iter().flatten().min()
     }
 
-    /// Whether a call waits for any of them.
+    /// Returns whether a call waits for any of them.
     pub fn any_urgent(&self) -> bool {
         !self.urgent.is_empty()
     }

@@ -112,17 +112,17 @@ impl Resync {
         Self { teams, ..Self::default() }
     }
 
-    /// Whether the last list arrived only in part.
+    /// Returns whether the last list arrived only in part.
     pub fn incomplete(&self) -> bool {
         self.reach == Reach::Part
     }
 
-    /// Whether nothing of the last list arrived, or there was none yet.
+    /// Returns whether nothing of the last list arrived, or there was none yet.
     pub fn unreadable(&self) -> bool {
         matches!(self.reach, Reach::Nothing | Reach::Absent)
     }
 
-    /// Whether the API has no list at this URL: then no single read helps.
+    /// Returns whether the API has no list at this URL: then no single read helps.
     pub fn absent(&self) -> bool {
         self.reach == Reach::Absent
     }
@@ -177,7 +177,7 @@ impl Resync {
         self.idle() && now >= self.next_start
     }
 
-    /// Whether one list is cheaper than the due single reads, and can start.
+    /// Returns whether one list is cheaper than the due single reads, and can start.
     pub fn may_start_confirming(&self, due_reads: usize) -> bool {
         self.idle() && due_reads > self.pages as usize
     }

@@ -224,13 +224,13 @@ impl Listing {
         Next::Page(self.next())
     }
 
-    /// Whether a page was refused because it does not exist: nothing announced it, and some servers answer the page after
-    /// the last one with 404.
+    /// Returns whether a page was refused because it does not exist: nothing announced it, and some servers answer the
+    /// page after the last one with 404.
     pub fn is_beyond_end(&self, failure: &Failure) -> bool {
         self.next.number > 1 && !self.part.announced && matches!(failure.http_status, Some(400 | 404 | 416 | 422))
     }
 
-    /// Whether the server may have refused the page size, so that the page is requested again without one.
+    /// Returns whether the server may have refused the page size, so that the page is requested again without one.
     pub fn may_have_been_refused(&self) -> bool {
         self.next.number == 1 && self.next.limit.is_some()
     }

@@ -107,7 +107,7 @@ impl Attempts {
         Self { salt, ..Self::default() }
     }
 
-    /// Whether nothing is remembered: then a reading like the last one changes nothing.
+    /// Returns whether nothing is remembered: then a reading like the last one changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::new(self.salt)
     }
@@ -131,7 +131,7 @@ impl Attempts {
         self.read_at
     }
 
-    /// Whether that read goes before others: the target changed while a call was not verified.
+    /// Returns whether that read goes before others: the target changed while a call was not verified.
     pub fn read_is_urgent(&self) -> bool {
         self.urgent
     }
@@ -273,7 +273,7 @@ impl Attempts {
         }
     }
 
-    /// Whether the pending read is routine: no call waits for it or is verified by it.
+    /// Returns whether the pending read is routine: no call waits for it or is verified by it.
     pub fn read_is_routine(&self) -> bool {
         !self.urgent && self.verifying.is_none()
     }
@@ -297,12 +297,13 @@ impl Attempts {
         self.read_at = self.read_at.map(|at| at.max(until));
     }
 
-    /// Whether a pause that the server requested for this app goes on.
+    /// Returns whether a pause that the server requested for this app goes on.
     pub fn is_held(&self, now: Moment) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    /// Whether a restart that ended so may have had an effect. It counts as accepted: it is verified, and never sent again.
+    /// Returns whether a restart that ended so may have had an effect. It counts as accepted: it is verified, and never
+    /// sent again.
     pub fn is_lost_restart(&self, verdict: Verdict) -> bool {
         self.in_flight() == Some(Action::Restart) && matches!(verdict, Verdict::LostAnswer | Verdict::Unexpected)
     }
@@ -411,7 +412,7 @@ impl Attempts {
         }
     }
 
-    /// Whether the app came back often enough to be contested.
+    /// Returns whether the app came back often enough to be contested.
     pub fn contested(&self, now: Moment) -> bool {
         self.recent_returns(now) >= CONTEST_RETURNS
     }
@@ -476,7 +477,7 @@ impl Attempts {
     }
 }
 
-/// Whether `observed` is what `desired` asks for. A suspended app is not running, so it satisfies `Stopped`.
+/// Returns whether `observed` is what `desired` asks for. A suspended app is not running, so it satisfies `Stopped`.
 pub const fn satisfies(observed: Observed, desired: Desired) -> bool {
     match (desired, observed) {
         (Desired::Running, Observed::Running) | (Desired::Stopped, Observed::Stopped | Observed::Suspended) => true,

@@ -83,7 +83,7 @@ impl Gates {
         dry_run: false,
     };
 
-    /// Whether the limit of changes holds an action.
+    /// Returns whether the limit of changes holds an action.
     pub const fn holds(&self, action: Action) -> bool {
         match action {
             Action::Stop => self.stops_held,

@@ -53,7 +53,7 @@ pub struct Suspension {
 }
 
 impl Suspension {
-    /// Whether the suspension is in force at `wall`.
+    /// Returns whether the suspension is in force at `wall`.
     pub fn holds(&self, wall: Timestamp) -> bool {
         self.until.is_none_or(|until| wall < until)
     }
@@ -70,7 +70,7 @@ pub struct Override {
 }
 
 impl Override {
-    /// Whether the override is in force at `wall`.
+    /// Returns whether the override is in force at `wall`.
     pub fn holds(&self, wall: Timestamp) -> bool {
         wall < self.until
     }
@@ -153,7 +153,7 @@ impl Spec {
         }
     }
 
-    /// Whether the target depends on the time: there are windows, an override, or a suspension that ends.
+    /// Returns whether the target depends on the time: there are windows, an override, or a suspension that ends.
     pub fn is_timed(&self) -> bool {
         let until = self.suspend.as_ref().and_then(|suspension| suspension.until);
         let windows =

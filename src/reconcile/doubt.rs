@@ -128,12 +128,12 @@ impl Doubt {
         }
     }
 
-    /// Whether one more answer would decide soon: worth an extra request.
+    /// Returns whether one more answer would decide soon: worth an extra request.
     pub const fn wants_answer(&self) -> bool {
         !self.confirmed && self.differed < SUCCESSIVE && (self.differed > 0 || self.set)
     }
 
-    /// Whether three successive answers differed.
+    /// Returns whether three successive answers differed.
     pub const fn differs(&self) -> bool {
         self.differed >= SUCCESSIVE
     }

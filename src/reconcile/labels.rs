@@ -66,7 +66,7 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// Whether the labels that `label` looks up match.
+    /// Returns whether the labels that `label` looks up match.
     pub fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::Equal(key, value) => label(key) == Some(value),

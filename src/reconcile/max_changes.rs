@@ -197,19 +197,19 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// Whether the approval is in force at `wall`.
+    /// Returns whether the approval is in force at `wall`.
     pub fn holds(&self, wall: Timestamp) -> bool {
         wall < self.until
     }
 
-    /// Whether it releases the calls of a plan at `wall`.
+    /// Returns whether it releases the calls of a plan at `wall`.
     pub fn releases(&self, plan: &PlanId, wall: Timestamp) -> bool {
         self.plan == *plan && self.holds(wall)
     }
 }
 
-/// Whether time changed the target of a spec less than an hour before `wall`: a window began or ended, or an override or a
-/// suspension ended.
+/// Returns whether time changed the target of a spec less than an hour before `wall`: a window began or ended, or an
+/// override or a suspension ended.
 pub fn is_transition(spec: &Spec, wall: Timestamp) -> bool {
     let Ok(mut at) = wall.checked_sub(TRANSITION) else { return false };
     let now = spec.target(wall);
@@ -329,14 +329,14 @@ impl Counted {
         self.sent.iter().filter(|(_, sent)| *sent == action).count()
     }
 
-    /// Whether the limit holds the calls of an action. Apps that no reading has shown count as well: otherwise a start would
-    /// send the first calls before it knows how many follow.
+    /// Returns whether the limit holds the calls of an action. Apps that no reading has shown count as well: otherwise
+    /// a start would send the first calls before it knows how many follow.
     pub fn exceeds(&self, action: Action, limit: Limit, apps: usize) -> bool {
         let Waiting { certain, possible } = self.of(action);
         !certain.is_empty() && certain.len() + possible.len() + self.sent_lately(action) > limit.of(apps)
     }
 
-    /// Whether calls are held that are known to be too many.
+    /// Returns whether calls are held that are known to be too many.
     pub fn is_certain(&self, action: Action, limit: Limit, apps: usize) -> bool {
         let waiting = self.waiting(action).len();
         waiting > 0 && waiting + self.sent_lately(action) > limit.of(apps)

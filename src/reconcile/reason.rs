@@ -141,7 +141,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Whether it concerns the whole account, so that it is reported once and not for each app.
+    /// Returns whether it concerns the whole account, so that it is reported once and not for each app.
     pub const fn is_account_wide(self) -> bool {
         matches!(self, Self::AccountBlocked | Self::AccountForbidden | Self::ApiUnavailable | Self::RateLimited)
     }

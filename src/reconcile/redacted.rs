@@ -106,7 +106,7 @@ impl Token {
         &self.0.value
     }
 
-    /// Whether it is too short to be searched for.
+    /// Returns whether it is too short to be searched for.
     pub fn is_short(&self) -> bool {
         self.0.value.expose_secret().len() < SHORTEST
     }
@@ -200,7 +200,7 @@ impl Secrets {
         Redacted(covered.into())
     }
 
-    /// Whether a token is in the text.
+    /// Returns whether a token is in the text.
     pub fn are_in(&self, text: &str) -> bool {
         !self.find(text).is_empty()
     }

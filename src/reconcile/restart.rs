@@ -77,7 +77,7 @@ impl Causes {
         Self { due: is_moment.then_some(Timestamp::UNIX_EPOCH), required: !is_moment, running_since: None }
     }
 
-    /// Whether an app that has been running since then was restarted.
+    /// Returns whether an app that has been running since then was restarted.
     pub fn are_met_by(&self, running_since: Option<Timestamp>) -> bool {
         running_since.zip(self.running_since).is_some_and(|(now, before)| now > later(before, TOLERANCE))
     }
@@ -87,7 +87,7 @@ impl Causes {
         self.required = false;
     }
 
-    /// Whether a moment is a cause.
+    /// Returns whether a moment is a cause.
     pub const fn are_timed(&self) -> bool {
         self.due.is_some()
     }

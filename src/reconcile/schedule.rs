@@ -313,7 +313,7 @@ impl Schedule {
         }
     }
 
-    /// Whether earlier windows contain every moment of a window after `at`, so that it never decides.
+    /// Returns whether earlier windows contain every moment of a window after `at`, so that it never decides.
     pub fn is_shadowed(&self, index: usize, at: Timestamp) -> bool {
         let own = &self.windows[index].span;
         // A window that ends for good covers no other that goes on.
@@ -332,7 +332,8 @@ impl Schedule {
         covered && met
     }
 
-    /// Whether a cron window contains every moment from its first time on: each one begins before the last one ends.
+    /// Returns whether a cron window contains every moment from its first time on: each one begins before the last one
+    /// ends.
     pub fn is_endless(&self, span: &Span, at: Timestamp) -> bool {
         let Span::Cron { cron, .. } = span else { return false };
         let first = next_time(cron, &self.zone, at).unwrap_or(at);
@@ -345,7 +346,7 @@ impl Schedule {
         Self { zone_name, zone, except: Vec::new(), windows: Vec::new(), shared: None }
     }
 
-    /// Whether a one-off lies within the time that a change of the clock skips.
+    /// Returns whether a one-off lies within the time that a change of the clock skips.
     pub fn is_skipped(&self, span: &Span) -> bool {
         match span {
             Span::Once { from, to: Some(to) } => self.reached(*from) == self.reached(*to),
@@ -353,8 +354,9 @@ impl Schedule {
         }
     }
 
-    /// Whether `holds` for every part of the time after `at` in which neither a span nor another schedule changes: for a
-    /// year, since windows repeat within it. It gets whether the span contains the part, and whether the schedule does.
+    /// Returns whether `holds` for every part of the time after `at` in which neither a span nor another schedule
+    /// changes: for a year, since windows repeat within it. It gets whether the span contains the part, and whether the
+    /// schedule does.
     fn each_part(&self, span: &Span, other: &Self, at: Timestamp, mut holds: impl FnMut(bool, bool) -> bool) -> bool {
         const MOST: usize = 50_000;
         let year = SignedDuration::from_hours(366 * 24);
@@ -429,14 +431,14 @@ fn change_at_or_before(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     zone.preceding(just_after).next().map(|change| change.timestamp())
 }
 
-/// Whether a pattern has no time at all.
+/// Returns whether a pattern has no time at all.
 pub fn fits_no_date(cron: &Cron) -> bool {
     // A leap year is never more than eight years away.
     cron.find_next_occurrence(&jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0), true).is_err()
 }
 
 impl Span {
-    /// Whether no date fits the pattern.
+    /// Returns whether no date fits the pattern.
     pub fn never(&self) -> bool {
         match self {
             Self::Once { .. } | Self::Recurring { .. } => false,
@@ -706,7 +708,7 @@ mod tests {
         }
     }
 
-    /// Whether a span covers a time on the wall clock, by trying every day near it.
+    /// Returns whether a span covers a time on the wall clock, by trying every day near it.
     fn covers(span: &Span, shown: DateTime) -> bool {
         match span {
             Span::Once { from, to } => *from <= shown && to.is_none_or(|to| shown < to),

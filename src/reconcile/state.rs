@@ -88,7 +88,7 @@ impl Action {
         }
     }
 
-    /// Whether making the call twice has the effect of making it once.
+    /// Returns whether making the call twice has the effect of making it once.
     pub const fn is_idempotent(self) -> bool {
         match self {
             Self::Stop | Self::Start => true,

@@ -143,7 +143,7 @@ pub enum Item {
 }
 
 impl Item {
-    /// Whether the app of such an item cannot be read.
+    /// Returns whether the app of such an item cannot be read.
     pub fn is_unreadable(self) -> bool {
         matches!(self, Self::Quote | Self::NoId | Self::Open)
     }

@@ -238,13 +238,13 @@ impl World {
         &self.config
     }
 
-    /// Whether an app runs; `None` if it does not exist.
+    /// Returns whether an app runs; `None` if it does not exist.
     pub fn online(&mut self, id: &AppId, now: Timestamp) -> Option<bool> {
         self.tick(now);
         self.apps.get(id).map(App::online)
     }
 
-    /// Whether an app was online (or offline) at any time since `since`, as far as its history goes back.
+    /// Returns whether an app was online (or offline) at any time since `since`, as far as its history goes back.
     pub fn was(&self, id: &AppId, online: bool, since: Timestamp) -> bool {
         let Some(app) = self.apps.get(id) else { return false };
         app.at(since).1 == online || app.history.iter().any(|(at, state)| *at >= since && *state == online)

@@ -260,13 +260,13 @@ impl Daemon {
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
-    /// Whether a thread of it waits in a function of the kernel whose name has `part` in it.
+    /// Returns whether a thread of it waits in a function of the kernel whose name has `part` in it.
     pub(crate) fn waits_in(&self, part: &str) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         tasks.flatten().any(|task| fs::read_to_string(task.path().join("wchan")).is_ok_and(|name| name.contains(part)))
     }
 
-    /// Whether it handles the signal of this number.
+    /// Returns whether it handles the signal of this number.
     pub(crate) fn catches(&self, signal: u32) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();

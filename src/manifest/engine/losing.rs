@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Whether a root that would be left without `objects` has lost them, or has lost everything before.
+    /// Returns whether a root that would be left without `objects` has lost them, or has lost everything before.
     fn is_loss(&self, root: usize, objects: usize, unmounted: bool, now: Instant) -> bool {
         let recent =
             |(at, from, _): &&(Instant, usize, usize)| *from == root && now.duration_since(*at) <= self.together;
@@ -170,13 +170,13 @@ impl Engine {
         root_of(&self.roots, file)
     }
 
-    /// Whether a file is about to be released.
+    /// Returns whether a file is about to be released.
     pub(in crate::manifest) fn is_releasing(&self) -> bool {
         let mut files = self.missing.keys().chain(self.losses.emptying.keys());
         files.any(|file| !self.losses.lost.contains_key(&self.root_of(file)))
     }
 
-    /// Whether the manifests cannot be read, or a root has lost all of them.
+    /// Returns whether the manifests cannot be read, or a root has lost all of them.
     pub(in crate::manifest) fn is_unavailable(&self) -> bool {
         self.trouble.is_some() || !self.losses.lost.is_empty()
     }
@@ -216,7 +216,7 @@ fn names(state: &FileState) -> impl Iterator<Item = &AppName> {
     parsed.into_iter().flat_map(|parsed| &parsed.documents).filter_map(|document| document.name.as_ref())
 }
 
-/// Whether a file was read whole and declares nothing.
+/// Returns whether a file was read whole and declares nothing.
 fn is_emptied(state: &FileState) -> bool {
     match state {
         FileState::Read(parsed) => parsed.conclusive && names(state).next().is_none(),

@@ -109,7 +109,7 @@ impl Engine {
         self.commit(now);
     }
 
-    /// Whether a text waits until it is stable.
+    /// Returns whether a text waits until it is stable.
     pub(in crate::manifest) fn is_pending(&self) -> bool {
         !self.texts.pending.is_empty()
     }
@@ -174,7 +174,7 @@ impl Engine {
         self.texts.writers = None;
     }
 
-    /// Whether the names in a new text matter for its acceptance.
+    /// Returns whether the names in a new text matter for its acceptance.
     pub(super) fn has_recent_changes(&self) -> bool {
         !self.texts.recent.is_empty()
     }
@@ -214,7 +214,7 @@ impl Engine {
         }
     }
 
-    /// Whether a text is stable. Otherwise it is pending from here on.
+    /// Returns whether a text is stable. Otherwise it is pending from here on.
     pub(super) fn is_stable(
         &mut self,
         file: &Arc<str>,
@@ -266,8 +266,8 @@ impl Engine {
         false
     }
 
-    /// Whether a writer has a file open: one that events show, or one that the system shows. The latter reads every
-    /// process, so it happens only where the answer decides.
+    /// Returns whether a writer has a file open: one that events show, or one that the system shows. The latter reads
+    /// every process, so it happens only where the answer decides.
     fn is_open(&mut self, path: &Path, print: &Print, quiet_for: Duration, quiet: Duration) -> bool {
         let seen = self.is_written(print);
         let decides = if seen { quiet_for >= RECENT } else { quiet_for >= quiet };
@@ -284,12 +284,12 @@ impl Engine {
         seen || open
     }
 
-    /// Whether the snapshot of open writers, if there is one at present, shows a writer.
+    /// Returns whether the snapshot of open writers, if there is one at present, shows a writer.
     fn has_writer(&self, path: &Path, print: &Print) -> bool {
         self.texts.writers.as_ref().is_some_and(|writers| writers.has(print.file(), path))
     }
 
-    /// Whether events show that this file is being written.
+    /// Returns whether events show that this file is being written.
     fn is_written(&self, print: &Print) -> bool {
         self.texts.writing.values().any(|file| *file == print.file())
     }

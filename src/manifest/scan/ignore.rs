@@ -77,7 +77,7 @@ impl Ignored {
         mistake
     }
 
-    /// Whether one entry is ignored. The directories above it are the caller's matter.
+    /// Returns whether one entry is ignored. The directories above it are the caller's matter.
     pub(super) fn hides_entry(&self, path: &Path, is_directory: bool) -> bool {
         if is_directory && path.file_name().is_some_and(|name| NEVER.iter().any(|never| name == *never)) {
             return true;
@@ -98,7 +98,7 @@ impl Ignored {
         nearest.unwrap_or(false)
     }
 
-    /// Whether a file below `root` is ignored, or a directory above it.
+    /// Returns whether a file below `root` is ignored, or a directory above it.
     pub(in crate::manifest) fn hides(&self, root: &Path, path: &Path) -> bool {
         let mut directories = path.ancestors().skip(1).take_while(|directory| *directory != root);
         self.hides_entry(path, false) || directories.any(|directory| self.hides_entry(directory, true))

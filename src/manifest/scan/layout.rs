@@ -23,7 +23,7 @@ pub(in crate::manifest) struct Layout {
 }
 
 impl Layout {
-    /// Whether a link was swapped between two listings.
+    /// Returns whether a link was swapped between two listings.
     pub(in crate::manifest) fn swapped_since(&self, before: &Self) -> bool {
         self.links != before.links && !before.reals.is_empty()
     }
@@ -58,7 +58,7 @@ pub(in crate::manifest) struct Outside {
 }
 
 impl Outside {
-    /// Whether an event at `path` can concern them.
+    /// Returns whether an event at `path` can concern them.
     pub(in crate::manifest) fn concerns(&self, path: &Path) -> bool {
         self.trees.iter().chain(&self.beside).any(|outside| path.starts_with(outside) || outside.starts_with(path))
     }

@@ -55,13 +55,13 @@ impl Print {
         self.size == 0
     }
 
-    /// Whether it was modified within `span` before `wall`, or after it.
+    /// Returns whether it was modified within `span` before `wall`, or after it.
     pub(in crate::manifest) fn modified_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified >= before(span, wall)
     }
 
-    /// Whether anything about it changed within `span` before `wall`, or after it. A writer can set the time of the
-    /// modification, but not the time of the change.
+    /// Returns whether anything about it changed within `span` before `wall`, or after it. A writer can set the time of
+    /// the modification, but not the time of the change.
     pub(in crate::manifest) fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified.max(self.changed) >= before(span, wall)
     }
