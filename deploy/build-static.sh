@@ -16,6 +16,8 @@ flags="-Ctarget-feature=+crt-static"
 # Read random numbers with the system call. The default resolves a function at run time, which a static binary cannot do,
 # and then needs /dev/urandom, which an empty directory does not have.
 flags="$flags$us--cfg${us}getrandom_backend=\"linux_getrandom\""
+# Without symbols, since an image is pulled often: a panic still names its file and line.
+flags="$flags$us-Cstrip=symbols"
 # Remove the paths of the build machine.
 flags="$flags$us--remap-path-prefix=$PWD=/src$us--remap-path-prefix=$cargo_home=/cargo"
 export CARGO_ENCODED_RUSTFLAGS="$flags"
