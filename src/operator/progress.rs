@@ -11,7 +11,6 @@ use super::fleet::{Fleet, Object};
 use super::resync::Resync;
 use crate::budget::RateLimiter;
 use crate::reconcile::decide::Decision;
-use crate::reconcile::group::Group;
 use crate::reconcile::moment::{Moment, in_words};
 use crate::reconcile::reason::Reason;
 use crate::reconcile::state::Action;
@@ -67,8 +66,9 @@ impl Pending {
             let action = match decision {
                 Decision::Act(action) => Some(action),
                 Decision::Wait { reason, .. } => {
+                    // A pause ends by itself. An app that waits for a retry keeps no bulk going.
                     let sent = VERIFYING.into_iter().find(|(verifying, _)| *verifying == reason);
-                    if !matches!(reason.group(), Group::InProgress | Group::InTrouble) {
+                    if sent.is_none() && reason != Reason::RateLimited {
                         continue;
                     }
                     accepted += usize::from(sent.is_some());
