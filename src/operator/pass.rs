@@ -38,7 +38,7 @@ impl<P: Platform> Operator<P> {
         for (name, id, turn) in self.fleet.note(due, now, wall) {
             report::turn(&name, &id, turn, self.fleet.retry_in(&id, now));
             if matches!(turn, Turn::Verified(_)) {
-                self.progress.verified();
+                self.progress.verified(&name);
             }
         }
         let plan = plan(self.fleet.subjects(due, self.gates, wall), self.gates, now);

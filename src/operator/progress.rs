@@ -2,6 +2,7 @@
 //!
 //! The figures are for people: no decision depends on them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use tracing::info;
 use super::fleet::{Fleet, Object};
 use super::resync::Resync;
 use crate::budget::RateLimiter;
+use crate::reconcile::app::AppName;
 use crate::reconcile::decide::Decision;
 use crate::reconcile::moment::{Moment, in_words};
 use crate::reconcile::reason::Reason;
@@ -38,31 +40,29 @@ pub struct Progress {
 /// Many calls at once.
 #[derive(Debug)]
 struct Bulk {
-    /// Calls whose effect was read back.
-    verified: usize,
-    /// Accepted calls, including the verified ones.
-    accepted: usize,
-    /// Largest number of calls since the start of the bulk.
-    total: usize,
+    /// Apps whose call had its effect; a later call for the same app takes it out again.
+    verified: BTreeSet<AppName>,
+    /// Calls that wait, and those that are not verified yet, at the last count.
+    pending: Pending,
     /// The action of all calls; `None` if there are several.
     action: Option<Action>,
     count_at: Moment,
 }
 
 /// Pending calls: not sent, or not verified yet.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Pending {
-    calls: usize,
+    apps: Vec<AppName>,
     /// Number of pending calls that the server accepted.
     accepted: usize,
     action: Option<Action>,
 }
 
 impl Pending {
-    fn of<'a>(objects: impl Iterator<Item = &'a Object>) -> Self {
+    fn of<'a>(objects: impl Iterator<Item = (&'a AppName, &'a Object)>) -> Self {
         let mut actions: Vec<Option<Action>> = Vec::new();
-        let (mut calls, mut accepted) = (0, 0);
-        for decision in objects.filter_map(|object| object.decision) {
+        let (mut apps, mut accepted) = (Vec::new(), 0);
+        for (name, decision) in objects.filter_map(|(name, object)| Some((name, object.decision?))) {
             let action = match decision {
                 Decision::Act(action) => Some(action),
                 Decision::Wait { reason, .. } => {
@@ -76,20 +76,20 @@ impl Pending {
                 }
                 Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => continue,
             };
-            calls += 1;
+            apps.push(name.clone());
             if action.is_some() && !actions.contains(&action) {
                 actions.push(action);
             }
         }
-        Self { calls, accepted, action: if let [action] = actions[..] { action } else { None } }
+        Self { apps, accepted, action: if let [action] = actions[..] { action } else { None } }
     }
 }
 
 impl Progress {
-    /// Counts a call whose effect was read back.
-    pub fn verified(&mut self) {
+    /// Notes an app whose call had its effect.
+    pub fn verified(&mut self, app: &AppName) {
         if let Some(bulk) = &mut self.bulk {
-            bulk.verified += 1;
+            bulk.verified.insert(app.clone());
         }
     }
 
@@ -136,28 +136,30 @@ impl Progress {
         shown.collect()
     }
 
-    /// Action, verified, accepted and all calls of the bulk in progress.
+    /// Returns action, verified, accepted and all calls of the bulk in progress.
     fn bulk(&mut self, fleet: &Fleet, now: Moment) -> Option<(Option<Action>, usize, usize, usize)> {
-        let objects = || fleet.objects().map(|(_, object)| object);
         if self.bulk.is_none() && fleet.ready() > BULK {
-            let Pending { action, .. } = Pending::of(objects());
-            self.bulk = Some(Bulk { verified: 0, accepted: 0, total: 0, action, count_at: now });
+            let action = Pending::of(fleet.objects()).action;
+            self.bulk = Some(Bulk { verified: BTreeSet::new(), pending: Pending::default(), action, count_at: now });
         }
         let bulk = self.bulk.as_mut()?;
         if now >= bulk.count_at {
             bulk.count_at = now + COUNT;
-            let pending = Pending::of(objects());
-            bulk.accepted = bulk.verified + pending.accepted;
-            bulk.total = bulk.total.max(bulk.verified + pending.calls);
-            if pending.calls == 0 {
+            bulk.pending = Pending::of(fleet.objects());
+            for app in &bulk.pending.apps {
+                bulk.verified.remove(app);
+            }
+            if bulk.pending.apps.is_empty() {
                 self.bulk = None;
                 return None;
             }
-            if pending.action.is_some() && pending.action != bulk.action {
+            if bulk.pending.action.is_some() && bulk.pending.action != bulk.action {
                 bulk.action = None;
             }
         }
-        Some((bulk.action, bulk.verified.min(bulk.total), bulk.accepted.min(bulk.total), bulk.total))
+        let pending = bulk.pending.apps.iter().filter(|app| !bulk.verified.contains(*app)).count();
+        let verified = bulk.verified.len();
+        Some((bulk.action, verified, verified + bulk.pending.accepted.min(pending), verified + pending))
     }
 }
 

@@ -405,3 +405,23 @@ async fn the_progress_of_a_first_list_has_a_total() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(account.board.daemon().progress, []);
 }
+
+/// One app fails forever, and another client starts another one again and again: the total is never more than the apps, and
+/// the bulk ends all the same.
+#[tokio::test(start_paused = true)]
+async fn a_bulk_ends_beside_an_app_that_fails_and_one_that_comes_back() {
+    let account = Account::begin(40, 40, Settings::default(), Config::default());
+    let fault = Fault { status: Some(500), ..Fault::default() };
+    let fails = Rule { app: id(0).parse().ok(), ..Rule::new(Endpoint::Stop, fault) };
+    account.faults(Faults { rules: vec![fails], ..Faults::default() });
+    let (mut totals, mut over) = (Vec::new(), 0);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        lock(&account.world).set_online(&id(1).parse().unwrap(), true, account.clock.wall());
+        let progress = account.board.daemon().progress.into_iter().next();
+        over = if progress.is_none() { over + 1 } else { 0 };
+        totals.extend(progress.map(|progress| progress.total));
+    }
+    assert!(!totals.is_empty() && totals.iter().all(|total| *total <= 40), "{totals:?}");
+    assert!(over > 20, "the bulk goes on: {totals:?}");
+}
