@@ -38,10 +38,11 @@ use self::room::{Large, Room};
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::status::activity::stories;
+use crate::status::groups::Groups;
 use crate::status::history::{self, Entry, Health};
 use crate::status::trend::trend;
 use crate::status::week::week;
-use crate::status::{API_VERSION, Board, Daemon, Groups};
+use crate::status::{API_VERSION, Board, Daemon};
 
 const OPENAPI: &str = include_str!("http/openapi.json");
 
@@ -327,7 +328,9 @@ async fn trend_of_groups(State(port): State<Port>) -> Response {
     let now = port.clock.wall();
     let since = port.board.history_complete_since(now - port.clock.now().since_start());
     let entries = port.board.history(None, history::KEPT);
-    port.room.json(&trend(port.board.groups(), &entries, since, now))
+    let apps = port.board.apps();
+    let present = apps.iter().map(|app| (app.name().as_str(), app.conditions.group()));
+    port.room.json(&trend(present, &entries, since, now))
 }
 
 #[derive(Debug, Serialize)]

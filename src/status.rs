@@ -9,6 +9,7 @@
 pub mod activity;
 pub mod app;
 pub mod forecast;
+pub mod groups;
 pub mod history;
 pub mod meters;
 pub mod trend;
@@ -22,16 +23,15 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use self::app::App;
+use self::groups::Groups;
 use self::history::{Entry, Handle, Health};
 use self::meters::Meters;
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
-use crate::reconcile::group::Group;
 use crate::reconcile::moment::Moment;
 
 pub const API_VERSION: &str = "campos-operator.dev/v1";
@@ -182,46 +182,6 @@ pub struct MaxChanges {
     /// The id for an Approval; null while nothing is held.
     pub plan: Option<Arc<str>>,
     pub message: Option<Arc<str>>,
-}
-
-/// Number of apps of each group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Groups([usize; Group::ALL.len()]);
-
-impl Groups {
-    fn moved(&mut self, from: Option<Group>, to: Option<Group>) {
-        if let Some(from) = from {
-            self.0[from as usize] -= 1;
-        }
-        if let Some(to) = to {
-            self.0[to as usize] += 1;
-        }
-    }
-
-    /// Does the same as [`Self::moved`] for an incomplete history: a count never falls below zero.
-    fn moved_back(&mut self, from: Option<Group>, to: Option<Group>) {
-        if let Some(from) = from {
-            self.0[from as usize] = self.0[from as usize].saturating_sub(1);
-        }
-        self.moved(None, to);
-    }
-
-    pub fn get(&self, group: Group) -> usize {
-        self.0[group as usize]
-    }
-}
-
-impl Serialize for Groups {
-    /// Serializes as `{"declared": 3, "needsPerson": 0, ..}`.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1 + self.0.len()))?;
-        map.serialize_entry("declared", &self.0.iter().sum::<usize>())?;
-        for group in Group::ALL {
-            let (first, rest) = group.as_str().split_at(1);
-            map.serialize_entry(&(first.to_lowercase() + rest), &self.get(group))?;
-        }
-        map.end()
-    }
 }
 
 /// Changes of apps that are remembered for followers: at least this many, and one per app in a larger fleet.

@@ -35,6 +35,18 @@ impl Group {
         }
     }
 
+    /// Name of the group's number in JSON.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::NeedsPerson => "needsPerson",
+            Self::InTrouble => "inTrouble",
+            Self::Unknown => "unknown",
+            Self::InProgress => "inProgress",
+            Self::Held => "held",
+            Self::Settled => "settled",
+        }
+    }
+
     /// The group in a sentence that begins with a number of apps: `2 need a person`.
     pub const fn words(self, count: usize) -> &'static str {
         match self {

@@ -15,8 +15,10 @@ use crate::reconcile::moment::in_words;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Story {
-    /// Time of the first entry.
+    /// Time of the first entry of the newest repetition.
     pub time: Timestamp,
+    /// Time of the first entry, repetitions included.
+    pub since: Timestamp,
     /// Time of the last entry, repetitions included.
     pub ended_at: Timestamp,
     /// Null for a story of the whole account.
@@ -46,6 +48,7 @@ impl Story {
     fn of(entry: &Entry) -> Self {
         let mut story = Self {
             time: entry.time,
+            since: entry.time,
             ended_at: entry.time,
             app: entry.app.clone(),
             app_id: entry.app_id.clone(),
@@ -87,24 +90,24 @@ impl Story {
         self.app.is_some() && !is_over && (!begins || has_same_cause)
     }
 
-    /// Returns true if `next` is a repetition of this story.
+    /// Returns true if `next` is a repetition of this story. A start of the operator repeats nothing.
     fn repeats_as(&self, next: &Self) -> bool {
         let result = |story: &Self| story.answer.as_ref().map(|answer| (answer.result.clone(), answer.http_status));
         let key = |story: &Self| {
             (story.trigger.clone(), story.before.clone(), story.after.clone(), story.action.clone(), result(story))
         };
-        key(self) == key(next)
+        self.trigger != Trigger::Start.as_str() && key(self) == key(next)
     }
 
     fn describe(&self) -> String {
-        let took = Duration::try_from(self.ended_at.duration_since(self.time)).unwrap_or_default();
+        let took = Duration::try_from(self.ended_at.duration_since(self.since)).unwrap_or_default();
         let over = if took.as_secs() > 0 { format!(" over {}", in_words(took)) } else { String::new() };
         let text = |text: &Option<Cow<'static, str>>| text.as_deref().unwrap_or_default().to_owned();
         let (before, after) = (text(&self.before.reason), text(&self.after.reason));
         let answer = self.answer.as_ref();
         let error = answer.and_then(|answer| answer.error.as_deref());
         if self.times > 1 {
-            let once = Self { times: 1, ended_at: self.time, ..self.clone() }.describe();
+            let once = Self { times: 1, ended_at: self.since, ..self.clone() }.describe();
             return format!("{once} (x{}{over})", self.times);
         }
         let Some(action) = self.action.as_deref() else {
@@ -162,23 +165,29 @@ pub fn stories(entries: &[Arc<Entry>]) -> Vec<Story> {
         }
     }
     let mut folded: Vec<Story> = Vec::new();
-    let mut last: HashMap<Option<Arc<str>>, usize> = HashMap::new();
+    // The newest stories of each app: a schedule stops and starts in turn.
+    let mut newest: HashMap<Option<Arc<str>>, [usize; 2]> = HashMap::new();
     for story in stories {
-        match last.get(&story.app).map(|at| &mut folded[*at]) {
-            Some(before) if before.repeats_as(&story) => {
-                (before.times, before.ended_at) = (before.times + 1, story.ended_at);
-                before.revision = story.revision;
-            }
-            Some(_) | None => {
-                last.insert(story.app.clone(), folded.len());
-                folded.push(story);
-            }
-        }
+        let known = newest.get(&story.app).copied();
+        let is_scheduled = story.trigger == Trigger::Transition.as_str();
+        let candidates = known.into_iter().flatten().take(if is_scheduled { 2 } else { 1 });
+        let before = candidates.into_iter().find(|at| folded[*at].repeats_as(&story));
+        let at = if let Some(at) = before {
+            let before = &mut folded[at];
+            *before = Story { since: before.since, times: before.times + 1, ..story };
+            at
+        } else {
+            folded.push(story);
+            folded.len() - 1
+        };
+        let [first, second] = known.unwrap_or([at; 2]);
+        newest.insert(folded[at].app.clone(), [at, if first == at { second } else { first }]);
     }
     for story in &mut folded {
         story.words = story.describe();
     }
     folded.reverse();
+    folded.sort_by_key(|story| std::cmp::Reverse(story.time));
     folded
 }
 
@@ -276,6 +285,29 @@ mod tests {
         };
         let entries = [drift(0), drift(2), drift(4)].concat();
         assert_eq!(words_of(&entries), ["Drift: stopped (x3 over 4 min 3 s)"]);
+    }
+
+    #[test]
+    fn a_schedule_that_stops_and_starts_in_turn_is_two_rows() {
+        let turn =
+            |minute: u8, reasons: (&str, &str)| entry(&format!("12:0{minute}:00"), Trigger::Transition, reasons, None);
+        let (stop, start) = (("Settled", "Suspended"), ("Suspended", "Settled"));
+        let entries = [turn(0, stop), turn(1, start), turn(2, stop), turn(3, start), turn(4, stop)];
+        let expected =
+            ["Transition: Settled -> Suspended (x3 over 4 min)", "Transition: Suspended -> Settled (x2 over 2 min)"];
+        assert_eq!(words_of(&entries), expected);
+    }
+
+    #[test]
+    fn two_starts_are_two_rows_and_a_repetition_has_the_place_of_the_newest() {
+        let drift = |minute: u8| entry(&format!("12:0{minute}:00"), Trigger::Drift, ("Settled", "Settled"), None);
+        let mut other = entry("12:02:00", Trigger::Edit, ("Settled", "Suspended"), None);
+        Arc::get_mut(&mut other).unwrap().app = Some("other".into());
+        let start = |at: &str| entry(at, Trigger::Start, ("", "Settled"), None);
+        let entries = [start("11:00:00"), start("11:30:00"), drift(1), other, drift(3)];
+        let expected =
+            ["Drift: Settled (x2 over 2 min)", "Edit: Settled -> Suspended", "Start: Settled", "Start: Settled"];
+        assert_eq!(words_of(&entries), expected);
     }
 
     #[test]

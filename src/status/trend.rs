@@ -1,12 +1,14 @@
-//! The number of apps of each group over the last 24 hours, computed backwards from the history.
+//! The number of apps of each group over the last 24 hours, replayed from the history.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::history::{Entry, State};
-use super::{API_VERSION, Groups};
+use super::API_VERSION;
+use super::groups::Groups;
+use super::history::{Entry, State, Trigger};
 use crate::reconcile::group::Group;
 use crate::reconcile::reason::Reason;
 
@@ -14,25 +16,129 @@ use crate::reconcile::reason::Reason;
 const STEP: SignedDuration = SignedDuration::from_mins(15);
 const SAMPLES: usize = 96;
 
-/// Returns the trend. `entries` are newest first and complete since `known_since`; earlier samples are null.
-pub fn trend(mut groups: Groups, entries: &[Arc<Entry>], known_since: Timestamp, now: Timestamp) -> Value {
-    let mut samples = Vec::with_capacity(SAMPLES);
-    let mut entries = entries.iter().peekable();
-    let mut at = now;
-    for _ in 0..SAMPLES {
-        while let Some(entry) = entries.next_if(|entry| entry.time > at) {
-            if entry.app.is_some() {
-                groups.moved_back(group(&entry.after), group(&entry.before));
-            }
-        }
-        samples.push(json!({"at": at, "apps": (at >= known_since).then_some(groups)}));
-        at = at.checked_sub(STEP).unwrap_or(Timestamp::MIN);
-    }
-    samples.reverse();
-    json!({"apiVersion": API_VERSION, "kind": "Trend", "knownSince": known_since, "items": samples})
+/// The groups of the apps at one moment of the replay.
+struct Replay<'a> {
+    apps: HashMap<&'a str, Group>,
+    groups: Groups,
+    /// Apps without any entry: they have been in their present group since their process began.
+    constant: HashMap<&'a str, Group>,
 }
 
-/// The group of a state; `None` before the first decision.
+impl<'a> Replay<'a> {
+    fn set(&mut self, app: &'a str, group: Option<Group>) {
+        let before = match group {
+            Some(group) => self.apps.insert(app, group),
+            None => self.apps.remove(app),
+        };
+        self.groups.moved(before, group);
+    }
+
+    /// Forgets the apps of an earlier process: it may have had others.
+    fn restart(&mut self) {
+        self.apps = HashMap::new();
+        self.groups = Groups::default();
+        for (app, group) in self.constant.clone() {
+            self.set(app, Some(group));
+        }
+    }
+
+    /// Returns true if `entry` is the first of an app in another process than the state so far.
+    fn restarts_with(&self, entry: &Entry) -> bool {
+        let has_state = entry.app.as_deref().is_some_and(|app| self.apps.contains_key(app));
+        entry.trigger == Trigger::Start && entry.before.reason.is_none() && has_state
+    }
+}
+
+/// Largest number of apps of each group, and its time.
+#[derive(Default)]
+struct Peaks([(usize, Option<Timestamp>); Group::ALL.len()]);
+
+impl Peaks {
+    fn note(&mut self, groups: &Groups, at: Timestamp) {
+        for group in Group::ALL {
+            let peak = &mut self.0[group as usize];
+            if groups.get(group) > peak.0 {
+                *peak = (groups.get(group), Some(at));
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        let peak = |group: Group| {
+            let (count, at) = self.0[group as usize];
+            Some((group.field().to_owned(), json!({"count": count, "at": at?})))
+        };
+        Group::ALL.into_iter().filter_map(peak).collect::<Map<_, _>>().into()
+    }
+}
+
+/// Returns the trend. `present` are the groups of the apps at `now`; `entries` are newest first and complete since
+/// `known_since`. Samples of a time without a process, and before `known_since`, are null.
+pub fn trend<'a>(
+    present: impl Iterator<Item = (&'a str, Group)>,
+    entries: &'a [Arc<Entry>],
+    known_since: Timestamp,
+    now: Timestamp,
+) -> Value {
+    let present: HashMap<&str, Group> = present.collect();
+    let mut first: HashMap<&str, Option<Group>> = HashMap::new();
+    for entry in entries {
+        if let Some(app) = entry.app.as_deref() {
+            first.insert(app, group(&entry.before));
+        }
+    }
+    let mut constant = present.clone();
+    constant.retain(|app, _| !first.contains_key(app));
+    let mut replay = Replay { apps: HashMap::new(), groups: Groups::default(), constant };
+    replay.restart();
+    for (app, group) in first {
+        replay.set(app, group);
+    }
+    let begin = now.checked_sub(STEP * i32::try_from(SAMPLES).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN);
+    let (mut peaks, mut samples) = (Peaks::default(), Vec::with_capacity(SAMPLES));
+    let mut entries = entries.iter().rev().peekable();
+    let mut last = None;
+    let mut at = begin;
+    for _ in 0..SAMPLES {
+        at = at.checked_add(STEP).unwrap_or(Timestamp::MAX);
+        let mut is_known = at >= known_since;
+        while let Some(entry) = entries.next_if(|entry| entry.time <= at) {
+            if replay.restarts_with(entry) {
+                // Between the last entry of the process before and this one, there may have been no process.
+                let gap = samples.iter_mut().filter(|(sample, _)| last.is_some_and(|last| *sample > last));
+                gap.for_each(|(_, apps)| *apps = None);
+                replay.restart();
+            }
+            if let Some(app) = entry.app.as_deref() {
+                replay.set(app, group(&entry.after));
+            }
+            last = Some(entry.time);
+            if entry.time >= begin {
+                peaks.note(&replay.groups, entry.time);
+            }
+            is_known = true;
+        }
+        samples.push((at, is_known.then_some(replay.groups)));
+        if is_known {
+            peaks.note(&replay.groups, at);
+        }
+    }
+    // The present is known, whatever the history has of it.
+    if let Some(sample) = samples.last_mut() {
+        let mut groups = Groups::default();
+        for group in present.values() {
+            groups.moved(None, Some(*group));
+        }
+        peaks.note(&groups, now);
+        *sample = (now, Some(groups));
+    }
+    let items: Vec<Value> = samples.into_iter().map(|(at, apps)| json!({"at": at, "apps": apps})).collect();
+    json!({
+        "apiVersion": API_VERSION, "kind": "Trend", "knownSince": known_since, "items": items, "peaks": peaks.json(),
+    })
+}
+
+/// Returns the group of a state; `None` before the first decision.
 fn group(state: &State) -> Option<Group> {
     let reason = state.reason.as_deref()?;
     Some(reason.parse::<Reason>().map_or(Group::Unknown, Reason::group))
@@ -41,16 +147,17 @@ fn group(state: &State) -> Option<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::history::Trigger;
 
-    fn entry(at: &str, before: Option<&str>, after: Option<&str>) -> Arc<Entry> {
+    const NOW: &str = "2026-11-24T12:00:00Z";
+
+    fn entry(app: &str, at: &str, trigger: Trigger, before: Option<&str>, after: Option<&str>) -> Arc<Entry> {
         let state =
             |reason: Option<&str>| State { reason: reason.map(|reason| reason.to_owned().into()), ..State::default() };
         Arc::new(Entry {
-            time: at.parse().unwrap(),
-            app: Some("bot".into()),
+            time: format!("2026-11-24T{at}Z").parse().unwrap(),
+            app: Some(app.into()),
             app_id: None,
-            trigger: Trigger::Timer,
+            trigger,
             revision: "r".into(),
             before: state(before),
             after: state(after),
@@ -59,23 +166,58 @@ mod tests {
         })
     }
 
+    /// The trend of apps that are settled now; `entries` are oldest first.
+    fn of(apps: &[&'static str], entries: &[Arc<Entry>], known_since: &str) -> Value {
+        let newest_first: Vec<_> = entries.iter().rev().cloned().collect();
+        let present = apps.iter().map(|app| (*app, Group::Settled));
+        let known_since = format!("2026-11-24T{known_since}Z").parse().unwrap();
+        trend(present, &newest_first, known_since, NOW.parse().unwrap())
+    }
+
+    /// The last samples, newest first, as `settled/in progress`, or `-`.
+    fn last(trend: &Value, count: usize) -> Vec<String> {
+        let items = trend["items"].as_array().unwrap().iter().rev().take(count);
+        let words = items.map(|item| match item["apps"].as_object() {
+            Some(apps) => format!("{}/{}", apps["settled"], apps["inProgress"]),
+            None => "-".into(),
+        });
+        words.collect()
+    }
+
     #[test]
-    fn the_past_follows_from_the_present_and_the_history() {
-        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+    fn the_past_follows_from_the_history() {
         let entries = [
-            entry("2026-11-24T11:50:00Z", Some("Stopping"), Some("Settled")),
-            entry("2026-11-24T11:40:00Z", Some("Settled"), Some("Stopping")),
-            entry("2026-11-24T11:10:00Z", None, Some("Settled")),
+            entry("bot", "11:10:00", Trigger::Edit, None, Some("Settled")),
+            entry("bot", "11:40:00", Trigger::Edit, Some("Settled"), Some("Stopping")),
+            entry("bot", "11:50:00", Trigger::Observation, Some("Stopping"), Some("Settled")),
         ];
-        let mut groups = Groups::default();
-        groups.moved(None, Some(Group::Settled));
-        let trend = trend(groups, &entries, "2026-11-24T11:00:00Z".parse().unwrap(), now);
-        let last: Vec<_> = trend["items"].as_array().unwrap().iter().rev().take(6).collect();
-        let count = |sample: &Value| {
-            sample["apps"].as_object().map(|apps| (apps["settled"].clone(), apps["inProgress"].clone()))
-        };
-        let expected = [(1, 0), (0, 1), (1, 0), (1, 0), (0, 0)].map(|(a, b)| Some((a.into(), b.into())));
-        assert_eq!(last.iter().map(|sample| count(sample)).collect::<Vec<_>>(), [&expected[..], &[None]].concat());
-        assert_eq!(trend["items"].as_array().unwrap().len(), 96);
+        let trend = of(&["bot", "other"], &entries, "11:00:00");
+        assert_eq!(last(&trend, 6), ["2/0", "1/1", "2/0", "2/0", "1/0", "-"]);
+        assert_eq!(trend["items"].as_array().unwrap().len(), SAMPLES);
+    }
+
+    #[test]
+    fn a_peak_between_two_samples_is_found() {
+        let entries = [
+            entry("bot", "11:31:00", Trigger::Edit, Some("Settled"), Some("Stopping")),
+            entry("bot", "11:32:00", Trigger::Observation, Some("Stopping"), Some("Settled")),
+        ];
+        let trend = of(&["bot"], &entries, "11:00:00");
+        assert_eq!(trend["peaks"]["inProgress"], json!({"count": 1, "at": "2026-11-24T11:31:00Z"}));
+        assert_eq!(trend["peaks"].get("inTrouble"), None);
+    }
+
+    #[test]
+    fn a_restart_hides_no_app_and_the_time_without_a_process_is_unknown() {
+        let entries = [
+            entry("bot", "10:50:00", Trigger::Start, None, Some("Settled")),
+            entry("gone", "10:50:00", Trigger::Start, None, Some("Settled")),
+            entry("bot", "11:05:00", Trigger::Edit, Some("Settled"), Some("Stopping")),
+            entry("bot", "11:06:00", Trigger::Observation, Some("Stopping"), Some("Settled")),
+            // Another process, without `gone`.
+            entry("bot", "11:50:00", Trigger::Start, None, Some("Settled")),
+        ];
+        let trend = of(&["bot"], &entries, "10:50:00");
+        assert_eq!(last(&trend, 6), ["1/0", "-", "-", "-", "2/0", "-"]);
     }
 }

@@ -12,8 +12,10 @@ use crate::reconcile::desired::{Because, Spec, Target};
 const DAYS: i8 = 7;
 /// Maximum number of next changes.
 const CHANGES: usize = 8;
-/// Maximum number of parts of one day.
-const PARTS: usize = 200;
+/// Maximum number of exact parts of one day. A day with more is coarse.
+const PARTS: usize = 100;
+/// Number of steps of a coarse day, of 10 minutes.
+const STEPS: i32 = 144;
 
 /// The schedule as it is in force at `now`.
 pub fn week(spec: &Spec, now: Timestamp) -> Value {
@@ -58,17 +60,27 @@ fn one_day(spec: &Spec, day: Date, zone: &TimeZone, here: &Zoned) -> Option<Valu
         let part = at.duration_since(start).as_secs_f64() / end.duration_since(start).as_secs_f64();
         (part * 1e4).round() / 1e4
     };
+    let part = |from: Timestamp, to: Timestamp| {
+        let target = spec.target(from);
+        json!({"state": state(target), "from": share(from), "to": share(to), "because": spec.explain(target)})
+    };
+    let next = |from: Timestamp| spec.next_transition(from).map_or(end, |(at, _)| at.min(end));
     let (mut from, mut parts) = (start, Vec::new());
     while from < end && parts.len() < PARTS {
-        let target = spec.target(from);
-        let to = spec.next_transition(from).map_or(end, |(at, _)| at.min(end));
-        parts.push(json!({
-            "state": state(target), "from": share(from), "to": share(to), "because": spec.explain(target),
-        }));
+        let to = next(from);
+        parts.push(part(from, to));
         from = to;
+    }
+    let is_coarse = from < end;
+    if is_coarse {
+        let step = end.duration_since(start) / STEPS;
+        let steps = (0..STEPS).map(|number| start + step * number);
+        parts = steps.map(|from| part(from, from.saturating_add(step).map_or(end, |to| to.min(end)))).collect();
     }
     Some(json!({
         "date": day.to_string(), "title": day.strftime("%a %-d %b").to_string(), "parts": parts,
+        // The state at the beginning of each 10 minutes.
+        "coarse": is_coarse,
         "now": (here.date() == day).then(|| share(here.timestamp())),
     }))
 }
@@ -139,6 +151,20 @@ mod tests {
         // A day of 25 hours: noon is after 13 of them.
         let noon = &week["days"][0]["parts"][1];
         assert_eq!((&noon["state"], &noon["from"]), (&"Stopped".into(), &0.52.into()));
+    }
+
+    #[test]
+    fn a_day_with_many_changes_is_coarse_and_whole() {
+        let spec = stopped("UTC", time(0, 0, 0, 0), time(1, 0, 0, 0));
+        let mut schedule = spec.schedule.as_deref().unwrap().clone();
+        let cron = Box::new("*/2 * * * *".parse().unwrap());
+        schedule.windows[0].span = Span::Cron { cron, duration: jiff::SignedDuration::from_mins(1) };
+        let spec = Spec { schedule: Some(Arc::new(schedule)), ..spec };
+        let week = week(&spec, "2026-11-24T15:00:30Z".parse().unwrap());
+        for day in week["days"].as_array().unwrap() {
+            let parts = day["parts"].as_array().unwrap();
+            assert_eq!((&day["coarse"], parts.len(), &parts[143]["to"]), (&true.into(), 144, &1.0.into()));
+        }
     }
 
     #[test]

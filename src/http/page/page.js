@@ -832,7 +832,7 @@ function sourceOf({ source = {}, revision = "" }) {
   if (!template || !source.file) return place;
   const path = source.file.split("/").map(encodeURIComponent).join("/");
   const address = template.replaceAll("{revision}", encodeURIComponent(revision)).replaceAll("{file}", path).replaceAll("{line}", String(source.line || 1));
-  return /^https?:\/\//.test(address) ? make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, place) : place;
+  return /^https?:\/\//i.test(address) ? make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, place) : place;
 }
 
 /** Returns a button that copies a text; it also works over plain http, where browsers block the clipboard. */
@@ -907,7 +907,8 @@ function showWeek() {
   const shape = JSON.stringify(week);
   if (section.dataset.shape === shape) return;
   section.dataset.shape = shape;
-  say(byId("week_zone"), `Times are in ${week.timeZone}.`);
+  const coarse = week.days.some((day) => day.coarse) ? " The state changes often: the days show one state for each 10 minutes." : "";
+  say(byId("week_zone"), `Times are in ${week.timeZone}.${coarse}`);
   byId("week_windows").replaceChildren(...week.windows.map(({ number, state, when: span, reason, decides }) =>
     make("li", { "data-decides": decides ? "" : null }, make("span", {}, String(number)), make("span", {}, state),
       make("span", {}, span, reason && sub(reason), decides && sub("decides now")))));
