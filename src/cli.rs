@@ -932,10 +932,17 @@ fn server(text: &str) -> Result<String, String> {
 fn source_link(text: &str) -> Result<String, String> {
     let hint = "expected an http or https address with {file}, such as \
         https://github.com/me/fleet/blob/{revision}/{file}#L{line}";
-    let is_address = text.starts_with("https://") || text.starts_with("http://");
-    let odd = |c: char| c.is_whitespace() || c.is_control();
-    let filled = ["{revision}", "{file}", "{line}"].iter().fold(text.to_owned(), |text, part| text.replace(part, "x"));
-    if !is_address || !text.contains("{file}") || filled.contains(odd) || filled.contains(['{', '}']) {
+    let filled = |with: &str| {
+        let parts = ["{revision}", "{file}", "{line}"];
+        reqwest::Url::parse(&parts.iter().fold(text.to_owned(), |text, part| text.replace(part, with)))
+    };
+    let (Ok(one), Ok(other)) = (filled("x"), filled("y")) else { return Err(hint.into()) };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"<>\\^`|".contains(c);
+    let is_address = ["http", "https"].contains(&one.scheme()) && one.host_str().is_some_and(|host| !host.is_empty());
+    // The file name must not choose the server, and an address is published with what is in it.
+    let is_safe = one.host_str() == other.host_str() && one.username().is_empty() && one.password().is_none();
+    let braces = text.replace("{revision}", "").replace("{file}", "").replace("{line}", "").contains(['{', '}']);
+    if !is_address || !is_safe || !text.contains("{file}") || braces || text.contains(odd) {
         return Err(hint.into());
     }
     Ok(text.to_owned())
@@ -1022,13 +1029,20 @@ mod tests {
 
     #[test]
     fn links_to_sources_name_the_file() {
-        assert!(source_link("https://forge/me/fleet/blob/{revision}/{file}#L{line}").is_ok());
+        for good in ["https://forge/me/fleet/blob/{revision}/{file}#L{line}", "HTTPS://forge:8443/{file}"] {
+            assert!(source_link(good).is_ok(), "{good}");
+        }
         for wrong in [
             "forge/{file}",
             "javascript:{file}",
             "https://forge/",
             "https://forge/{file}/{branch}",
             "https://a b/{file}",
+            "https://{file}",
+            "https://forge.{file}/x",
+            "https://user:password@forge/{file}",
+            "https://forge/{file}\"onclick",
+            "https://forge/<script>{file}",
         ] {
             assert!(source_link(wrong).is_err(), "{wrong}");
         }

@@ -53,7 +53,8 @@ impl Bar {
 
     /// Runs `print` while the bar is hidden.
     pub(super) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.0.suspend(print)
+        // A bar without a task would be drawn in the style of the library.
+        if self.0.message().is_empty() { print() } else { self.0.suspend(print) }
     }
 }
 

@@ -257,10 +257,20 @@ impl Daemon {
         stories.map(Some).with_context(|| format!("could not read the history of {}; is the daemon newer?", self.base))
     }
 
+    /// The error for a daemon that does not have what a command needs.
+    pub(super) async fn too_old(&self) -> anyhow::Error {
+        let version = self.status().await.ok().and_then(|status| Some(status["version"].as_str()?.to_owned()));
+        let version = version.map(|version| format!(" (version {version})")).unwrap_or_default();
+        anyhow!("the daemon at {}{version} is older than this command: upgrade the daemon", self.address())
+    }
+
     /// Fetches the next change of the desired state of each app, earliest first.
     pub(super) async fn transitions(&self, limit: u32) -> anyhow::Result<Vec<Value>> {
         let answer = self.fetch(&["transitions"], &[("limit", &*limit.to_string())]).await?;
-        Ok(answer.and_then(|mut answer| items(&mut answer)).unwrap_or_default())
+        match answer.and_then(|mut answer| items(&mut answer)) {
+            Some(transitions) => Ok(transitions),
+            None => Err(self.too_old().await),
+        }
     }
 
     /// The number of apps of each group over the last 24 hours; null from an older daemon.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 
 use super::client::App;
-use super::text::{Cell, span};
+use super::text::{Cell, span, widths};
 use crate::cli::SortBy;
 
 /// One column.
@@ -44,6 +44,27 @@ const COLUMNS: [Column; 10] = [
 /// The columns of a table.
 pub(super) fn columns(wide: bool) -> impl Iterator<Item = &'static Column> {
     COLUMNS.iter().filter(move |column| wide || !column.is_wide)
+}
+
+/// Columns that a narrow terminal does without, in this order: each follows from the others.
+const DISPENSABLE: [&str; 3] = ["AGE", "READY", "DESIRED"];
+/// Characters that are left of a name.
+const SHORTEST_NAME: usize = 12;
+
+/// Leaves out whole columns until a narrow table fits, since a cut number is wrong. The first row has the titles.
+pub(super) fn fitting(mut rows: Vec<Vec<Cell>>, width: usize) -> Vec<Vec<Cell>> {
+    for title in DISPENSABLE {
+        let widths = widths(&rows);
+        let name = widths.first().copied().unwrap_or_default().min(SHORTEST_NAME);
+        if name + widths.iter().skip(1).map(|column| column + 2).sum::<usize>() <= width {
+            break;
+        }
+        let Some(at) = rows[0].iter().position(|cell| *cell == Cell::from(title)) else { continue };
+        for row in &mut rows {
+            row.remove(at);
+        }
+    }
+    rows
 }
 
 fn or_dash(text: &str) -> Cell {
@@ -158,6 +179,18 @@ mod tests {
         let all = json!({"nextLookAt": read, "nextTransition": transition, "nextAttemptAt": attempt});
         assert_eq!(next(&all), "retry stop 7s");
         assert_eq!(next(&json!({"nextAttemptAt": attempt, "observed": "Stopped"})), "retry 7s");
+    }
+
+    #[test]
+    fn a_narrow_table_loses_whole_columns() {
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        let status = json!({"nextLookAt": "2026-11-24T12:00:42Z"});
+        let header: Vec<Cell> = columns(false).map(|column| column.title.into()).collect();
+        let app = app("a-bot-with-a-long-name", "SuspendedByPlatform", "2026-11-24T11:00:00Z", &status);
+        let rows = vec![header, columns(false).map(|column| (column.cell)(&app, now)).collect()];
+        let titles = |width| fitting(rows.clone(), width)[0].len();
+        assert_eq!([80, 70, 65, 60].map(titles), [7, 6, 5, 4]);
+        assert!(fitting(rows.clone(), 60)[1].contains(&"read 42s".into()));
     }
 
     #[test]

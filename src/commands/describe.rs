@@ -105,7 +105,7 @@ fn page(app: &App, link: Option<&str>, past: Option<&[Story]>, now: Timestamp, c
     let _ = writeln!(page.text, "  {}", advice(app.reason(), file));
     page.heading("History");
     match past {
-        None => page.text.push_str("  this daemon keeps no history\n"),
+        None => page.text.push_str("  this daemon is older than this command and serves no activity\n"),
         Some([]) => page.text.push_str("  no entries\n"),
         Some(entries) => history::table(entries, false).lines().for_each(|line| {
             let _ = writeln!(page.text, "  {line}");
@@ -259,7 +259,7 @@ mod tests {
           no entries
         ");
         let bare = page(&App::try_from(json!({"metadata": {"name": "x"}})).unwrap(), None, None, now, false);
-        assert!(bare.contains("unknown: see the conditions") && bare.contains("keeps no history"), "{bare}");
+        assert!(bare.contains("unknown: see the conditions") && bare.contains("older than this command"), "{bare}");
     }
 
     proptest::proptest! {

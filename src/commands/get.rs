@@ -9,7 +9,7 @@ use serde_json::json;
 use terminal_size::{Height, Width, terminal_size};
 
 use super::client::{App, Daemon, Follow, NOT_LOADED, unknown};
-use super::columns::{columns, order, order_of_watch};
+use super::columns::{columns, fitting, order, order_of_watch};
 use super::text::{
     Cell, Closed, Layout, clip, escape, json, json_pretty, lines, print, print_data, print_error, print_live,
     print_note, render, widths, yaml,
@@ -79,6 +79,9 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
 async fn undeclared(daemon: &Daemon, args: &GetArgs) -> anyhow::Result<Exit> {
     let status = daemon.status().await?;
     let undeclared = &status["undeclared"];
+    if status.get("undeclared").is_none() {
+        return Err(daemon.too_old().await);
+    }
     let Some(count) = undeclared["count"].as_u64() else {
         print_note("the list of apps is not complete yet");
         return Ok(Exit::Done);
@@ -188,10 +191,17 @@ impl View {
     }
 
     fn rows(self, apps: &[&App], now: Timestamp) -> Vec<Vec<Cell>> {
-        let wide = self.is_wide();
-        let header = columns(wide).map(|column| column.title.into()).collect();
-        let header = Some(header).filter(|_| !self.no_headers);
-        header.into_iter().chain(apps.iter().map(|app| row(app, wide, now))).collect()
+        let header: Vec<Cell> = columns(self.is_wide()).map(|column| column.title.into()).collect();
+        let rows: Vec<_> = apps.iter().map(|app| row(app, self.is_wide(), now)).collect();
+        let rows = [vec![header], rows].concat();
+        let mut rows = match self.layout().width {
+            Some(width) if !self.is_wide() => fitting(rows, width),
+            Some(_) | None => rows,
+        };
+        if self.no_headers {
+            rows.remove(0);
+        }
+        rows
     }
 
     /// One change of a watch, for a reader that takes line after line.

@@ -2,8 +2,6 @@
 //!
 //! Entries stay JSON: a newer daemon may have words that this program does not know.
 
-use anyhow::bail;
-
 use super::client::{Daemon, unknown};
 use super::text::{Cell, Layout, clip, escape, json, lines, print, print_data, print_note, render};
 use super::{Exit, runtime};
@@ -29,10 +27,7 @@ pub(super) fn history(args: &HistoryArgs) -> anyhow::Result<Exit> {
                 (page, entries.is_some_and(|all| all.is_empty()))
             }
         };
-        let Some(page) = page else {
-            let version = daemon.status().await?["version"].as_str().unwrap_or_default().to_owned();
-            bail!("could not read the history: daemon version {version} does not serve it; upgrade the daemon");
-        };
+        let Some(page) = page else { return Err(daemon.too_old().await) };
         if let Some(name) = name.filter(|_| is_empty) {
             // A released app may have a past; an unknown name is a typing error.
             let known = daemon.apps().await?;

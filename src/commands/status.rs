@@ -40,9 +40,13 @@ pub(super) fn status(args: &StatusArgs, color: Color) -> anyhow::Result<Exit> {
             }
             return Ok(Exit::Done);
         }
+        let status = daemon.status().await?;
+        if !status["apps"].is_object() {
+            return Err(daemon.too_old().await);
+        }
         let page = Page {
             address: daemon.address().to_owned(),
-            status: daemon.status().await?,
+            status,
             needs_person: daemon.apps_of(Group::NeedsPerson, NAMED).await?,
             in_trouble: daemon.apps_of(Group::InTrouble, NAMED).await?,
             transitions: daemon.transitions(NEXT).await?,
@@ -163,7 +167,7 @@ impl Page {
         line("Apps", &self.apps());
         let count = self.count("/undeclared/count");
         if count > 0 {
-            line("Undeclared", &format!("{} of the account: campos-operator get --undeclared", counted(count, "app")));
+            line("Undeclared", &format!("{}: campos-operator get --undeclared", counted(count, "app")));
         }
         for progress in self.status["progress"].as_array().into_iter().flatten() {
             line("Progress", &in_progress(progress, now));
@@ -208,24 +212,20 @@ impl Page {
 
     /// Returns the largest number of each group that is not settled, with its time: `at most 3 in trouble (10:15)`.
     fn peaks(&self) -> Option<String> {
-        let items = self.trend["items"].as_array()?;
         let peak = |group: Group| {
-            let samples =
-                items.iter().filter_map(|item| Some((item["apps"][field(group)].as_u64()?, item["at"].as_str()?)));
-            // The earliest of the largest ones.
-            let (count, at) = samples.reduce(|most, one| if one.0 > most.0 { one } else { most })?;
-            let at: Timestamp = at.parse().ok()?;
-            let count = usize::try_from(count).ok().filter(|count| *count > 0)?;
+            let peak = &self.trend["peaks"][group.field()];
+            let count = usize::try_from(peak["count"].as_u64()?).ok()?;
+            let at: Timestamp = peak["at"].as_str()?.parse().ok()?;
             Some(format!("{} {} ({})", thousands(count), group.words(count), at.strftime("%H:%M")))
         };
         let groups = Group::ALL.into_iter().filter(|group| *group != Group::Settled);
         let peaks: Vec<String> = groups.filter_map(peak).collect();
-        (!peaks.is_empty()).then(|| format!("at most {}", peaks.join(", ")))
+        (!peaks.is_empty()).then(|| format!("at most {} UTC", peaks.join(", ")))
     }
 
     /// Returns the number of apps of each group: `15 declared: 13 settled, 2 held`.
     fn apps(&self) -> String {
-        let of = |group: Group| (group, self.count(&format!("/apps/{}", field(group))));
+        let of = |group: Group| (group, self.count(&format!("/apps/{}", group.field())));
         let groups = Group::ALL.into_iter().rev().map(of).filter(|(_, count)| *count > 0);
         let groups: Vec<String> =
             groups.map(|(group, count)| format!("{} {}", thousands(count), group.words(count))).collect();
@@ -237,7 +237,10 @@ impl Page {
     fn problems(&self) -> impl Iterator<Item = &str> {
         let problems = self.status.pointer("/source/problems").and_then(Value::as_array).into_iter().flatten();
         let is_repeated = |problem: &&str| {
-            let message = |app: &App| app.condition("Ready").is_some_and(|ready| ready.message.contains(*problem));
+            // The message of an app has neither the place nor the hint in parentheses.
+            let text = problem.split_once(": ").map_or(*problem, |(_, text)| text);
+            let text = text.split(" (").next().unwrap_or(text);
+            let message = |app: &App| app.condition("Ready").is_some_and(|ready| ready.message.contains(text));
             self.needs_person.iter().any(message)
         };
         problems.filter_map(Value::as_str).filter(move |problem| !is_repeated(problem)).take(PROBLEMS)
@@ -306,12 +309,6 @@ impl Page {
     }
 }
 
-/// The name of a group's number in JSON: `needsPerson`.
-fn field(group: Group) -> String {
-    let (first, rest) = group.as_str().split_at(1);
-    first.to_lowercase() + rest
-}
-
 fn heading(page: &mut String, title: &str, note: &str, colour: bool) {
     let note = if note.is_empty() { String::new() } else { format!(": {note}") };
     let _ = if colour { writeln!(page, "\n\x1b[31m{title}\x1b[0m{note}") } else { writeln!(page, "\n{title}{note}") };
@@ -377,11 +374,11 @@ mod tests {
         gone["status"]["conditions"][0] =
             json!({"type": "Ready", "status": "False", "reason": "AppNotFound", "message": "no such app"});
         let needs_person = vec![App::try_from(gone).unwrap()];
-        let trend = json!({"items": [
-            {"at": "2026-11-24T10:00:00Z", "apps": null},
-            {"at": "2026-11-24T10:15:00Z", "apps": {"inTrouble": 3, "held": 0}},
-            {"at": "2026-11-24T10:30:00Z", "apps": {"inTrouble": 3, "held": 2}},
-        ]});
+        let peak = |count: u64, at: &str| json!({"count": count, "at": at});
+        let trend = json!({"peaks": {
+            "inTrouble": peak(3, "2026-11-24T10:15:00Z"), "held": peak(2, "2026-11-24T10:30:00Z"),
+            "settled": peak(300, "2026-11-24T10:00:00Z"),
+        }});
         Page {
             address: "http://127.0.0.1:8080".into(),
             status,
@@ -400,9 +397,9 @@ mod tests {
         insta::assert_snapshot!(page, @r"
         campos-operator 0.1.0 at http://127.0.0.1:8080, up 3h
         Apps        301 declared: 170 settled, 129 in progress, 2 need a person
-        Undeclared  3 apps of the account: campos-operator get --undeclared
+        Undeclared  3 apps: campos-operator get --undeclared
         Progress    stop 120 of 300 (143 accepted), about 1 min 30 s left
-        Last 24 h   at most 3 in trouble (10:15), 2 held (10:30)
+        Last 24 h   at most 3 in trouble (10:15), 2 held (10:30) UTC
         Manifests   14 files, revision 9f2c41d, 1 error
         Last list   12s ago: 304 apps on 4 pages, every 60s
         Budget      63 of 120 requests in the last minute, 57 left; the server counts 117 left
