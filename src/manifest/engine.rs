@@ -244,6 +244,7 @@ impl Engine {
                     let stable = match due.arrival {
                         Arrival::Whole | Arrival::Trusted => true,
                         Arrival::Closed | Arrival::Deferred => false,
+                        Arrival::Found if !self.loaded => print.quiet_in(QUIET_UNSEEN, clock::system_time()).is_zero(),
                         Arrival::Found => !print.changed_within(RECENT, clock::system_time()),
                     };
                     known != Some(hash) && (stable || expected == Some(hash))

@@ -187,6 +187,23 @@ fn a_text_is_not_accepted_while_its_file_is_open_however_long_that_takes() {
     }
 }
 
+/// Its clock may be wrong, or the file may be written again at this moment.
+#[test]
+fn the_first_load_waits_once_for_a_file_from_the_future() {
+    let mut bench = Bench::new(&[]);
+    bench.write("a.yaml", &manifest("a", "Stopped"));
+    let file = fs::File::options().append(true).open(bench.path("a.yaml")).expect("open");
+    file.set_modified(clock::system_time() + Duration::from_hours(1)).expect("set the time");
+    drop(file);
+    bench.engine = Engine::new(vec![bench.path("")], Rules::default());
+    bench.wait(0);
+    assert_eq!(bench.state("a"), "-");
+    bench.pause(199);
+    assert_eq!(bench.state("a"), "-");
+    bench.pause(1);
+    assert_eq!(bench.state("a"), "Stopped");
+}
+
 #[test]
 fn the_first_load_does_not_accept_a_text_whose_file_is_open() {
     let mut bench = Bench::new(&[]);

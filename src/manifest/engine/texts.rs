@@ -204,6 +204,8 @@ impl Engine {
             Arrival::Closed => wait(QUIET, true),
             Arrival::Found => match self.texts.pending.get(file).filter(|pending| pending.is_of(hash, print)) {
                 Some(pending) => Some(pending.wait),
+                // No event shows its writer, but it is as old as its metadata, and the open files are known.
+                None if !self.loaded => wait(print.quiet_in(QUIET_UNSEEN, clock::system_time()), true),
                 None if print.changed_within(RECENT, clock::system_time()) => {
                     let named_when_complete = self.texts.created.get(file) == Some(&print.file()) && !print.is_empty();
                     wait(QUIET_UNSEEN, !named_when_complete)

@@ -66,6 +66,17 @@ impl Print {
         self.modified.max(self.changed) >= before(span, wall)
     }
 
+    /// Returns how long it is until nothing about it changed for `span`, if nothing changes from `wall` on. A time of
+    /// whole seconds may come from a file system that stores no other, or only even ones. One in the future proves nothing.
+    pub(in crate::manifest) fn quiet_in(&self, span: Duration, wall: SystemTime) -> Duration {
+        let newest = self.modified.max(self.changed);
+        let newest = if newest % 1_000_000_000 == 0 { newest.saturating_add(2_000_000_000) } else { newest };
+        let wall = wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let age = u64::try_from(newest).ok().and_then(|newest| wall.checked_sub(newest.into()));
+        let age = age.and_then(|age| u64::try_from(age).ok()).map(Duration::from_nanos);
+        age.map_or(span, |age| span.saturating_sub(age))
+    }
+
     /// The print of the file that is at `path` now.
     pub(in crate::manifest) fn at(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
@@ -76,4 +87,25 @@ impl Print {
 fn before(span: Duration, wall: SystemTime) -> i64 {
     let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(span);
     moment(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_quiet_once_its_newest_time_is_old_enough() {
+        let quiet_in = |modified: i64, changed: i64| {
+            let print = Print { inode: 1, modified, changed, size: 1, device: 1 };
+            print.quiet_in(Duration::from_millis(200), SystemTime::UNIX_EPOCH + Duration::from_secs(100)).as_millis()
+        };
+        let ms = |ms: i64| ms * 1_000_000;
+        assert_eq!(quiet_in(ms(99_799), ms(99_799)), 0);
+        assert_eq!(quiet_in(ms(99_950), ms(1)), 150, "the newest of both");
+        assert_eq!(quiet_in(ms(1), ms(99_950)), 150, "the newest of both");
+        assert_eq!(quiet_in(ms(99_999), ms(99_999)), 199);
+        assert_eq!((quiet_in(ms(99_000), 1), quiet_in(ms(97_000), 1)), (200, 0), "perhaps written two seconds later");
+        assert_eq!((quiet_in(ms(100_001), 1), quiet_in(i64::MAX, 1)), (200, 200), "in the future");
+        assert_eq!(quiet_in(-1, -1), 200, "before the epoch");
+    }
 }
