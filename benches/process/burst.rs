@@ -13,11 +13,11 @@ use crate::results::Results;
 
 pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     for &apps in &plan.sizes {
-        let mut lanes = [("floor", Lane::floor(apps)?), ("operator", Lane::operator(apps)?)];
+        let mut lanes = [Lane::floor(apps)?, Lane::operator(apps)?, Lane::tutorial(apps)?];
         let mut samples = Samples::default();
         let count = plan.bulk.min(apps);
         for _ in 0..plan.runs {
-            for (name, lane) in &mut lanes {
+            for lane in &mut lanes {
                 let took = lane.block(count, |lane| {
                     let edits = lane.prepare_many(Way::Rename, count)?;
                     let started = Instant::now();
@@ -28,7 +28,7 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
                     let last = calls.iter().map(|call| call.at).max().context("calls came")?;
                     Ok(last.duration_since(started).as_secs_f64())
                 })?;
-                samples.add(name, vec![took]);
+                samples.add(&lane.name, vec![took]);
             }
         }
         samples.report_medians("burst", &format!("{count} renames to the last call"), apps, results);

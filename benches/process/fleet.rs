@@ -96,12 +96,10 @@ impl Fleet {
         let root = tempfile::Builder::new().prefix("campos-operator-bench-").tempdir().context("a temp directory")?;
         let fleet = Self { root, wanted: vec![State::Running; apps as usize] };
         fs::create_dir(fleet.staging())?;
-        for app in 0..apps {
-            if app.is_multiple_of(PER_DIRECTORY) {
-                fs::create_dir_all(fleet.path(app).parent().context("a file is in a directory")?)?;
-            }
-            fleet.write_aged(app)?;
+        for app in (0..apps).step_by(PER_DIRECTORY as usize) {
+            fs::create_dir_all(fleet.path(app).parent().context("a file is in a directory")?)?;
         }
+        fleet.age()?;
         Ok(fleet)
     }
 
@@ -136,6 +134,16 @@ impl Fleet {
     pub(crate) fn ask(&mut self, app: u32, state: State) -> anyhow::Result<()> {
         self.wanted[app as usize] = state;
         self.write_aged(app)
+    }
+
+    /// Gives all manifests old modification times.
+    pub(crate) fn age(&self) -> anyhow::Result<()> {
+        (0..self.apps()).try_for_each(|app| self.write_aged(app))
+    }
+
+    /// Writes all manifests again, as a clone or a mounted volume does just before the start.
+    pub(crate) fn refresh(&self) -> anyhow::Result<()> {
+        (0..self.apps()).try_for_each(|app| Ok(fs::write(self.path(app), self.text(app))?))
     }
 
     /// Writes the manifest with an old modification time. The operator waits for files that were modified just now.

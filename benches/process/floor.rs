@@ -5,15 +5,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
-use anyhow::Context as _;
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use serde::Deserialize;
 
@@ -34,33 +30,6 @@ struct Manifest {
 struct Spec {
     app_id: String,
     state: String,
-}
-
-/// The floor, running.
-#[derive(Debug)]
-pub(crate) struct Floor(Child);
-
-impl Floor {
-    pub(crate) fn start(manifests: &Path, server: SocketAddr) -> anyhow::Result<Self> {
-        let mut child = Command::new(env::current_exe()?)
-            .arg(VERB)
-            .arg(server.to_string())
-            .arg(manifests)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the floor")?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("its output is piped")?).read_line(&mut line)?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        // It may have ended by itself; the figures show the failure.
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-    }
 }
 
 /// The process itself; never ends.

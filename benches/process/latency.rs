@@ -1,6 +1,8 @@
 //! The time from an edit to its call: from just before the rename, or the close of a file written in place, to the
 //! arrival of the stop or start at the server.
 //!
+//! Edits come at two paces: as people make them, with the processor idle in between, and one right after the other.
+//!
 //! Operator, floor and peers each have a directory and a server of their own and take turns, block by block, so that
 //! other load of the machine affects all of them. An app is edited once a block; a block begins when nothing is left
 //! to verify.
@@ -14,16 +16,18 @@ use anyhow::Context as _;
 use crate::Plan;
 use crate::daemon::Daemon;
 use crate::fleet::{Edit, Fleet, Way};
-use crate::floor::Floor;
 use crate::peers::{self, Peer};
 use crate::results::{Results, Row, Unit};
 use crate::server::{Call, Server};
 use crate::stats::Summary;
+use crate::{floor, tutorial};
 
 const PART: &str = "latency";
 
 /// Deadline for the arrival of a call.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The mean pause between edits that come one right after the other, with warm caches and a processor that is awake.
+const HOT: Duration = Duration::from_micros(2_500);
 /// Number of edits that are measured during a bulk, and the time between two of them.
 const AMONG_BULK: (u32, Duration) = (40, Duration::from_micros(500));
 
@@ -31,14 +35,13 @@ const AMONG_BULK: (u32, Duration) = (40, Duration::from_micros(500));
 #[derive(Debug)]
 enum Worker {
     Operator(Daemon),
-    Floor { _process: Floor },
     Peer { _process: Peer },
 }
 
 /// One competitor with its directory and its server.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    name: String,
+    pub(crate) name: String,
     fleet: Fleet,
     server: Server,
     worker: Worker,
@@ -56,9 +59,18 @@ impl Lane {
     }
 
     pub(crate) fn floor(apps: u32) -> anyhow::Result<Self> {
+        Self::own(floor::VERB, apps)
+    }
+
+    pub(crate) fn tutorial(apps: u32) -> anyhow::Result<Self> {
+        Self::own(tutorial::VERB, apps)
+    }
+
+    fn own(verb: &str, apps: u32) -> anyhow::Result<Self> {
         let (fleet, server) = (Fleet::new(apps)?, Server::start(apps)?);
-        let process = Floor::start(&fleet.manifests(), server.address())?;
-        Ok(Self { name: "floor".into(), fleet, server, worker: Worker::Floor { _process: process }, next: 0 })
+        let mut process = Peer::own(verb, &fleet.manifests(), server.address())?;
+        process.wait_until_ready()?;
+        Ok(Self { name: verb.into(), fleet, server, worker: Worker::Peer { _process: process }, next: 0 })
     }
 
     fn peer(kind: &peers::Kind, apps: u32) -> anyhow::Result<Self> {
@@ -142,20 +154,39 @@ impl Lane {
     }
 }
 
-/// Irregular pauses of 1 to 4 ms, the same in each run.
+/// Irregular pauses, from two fifths to eight fifths of their mean, the same in each run.
 #[derive(Debug)]
-struct Pause(u64);
+struct Pause {
+    mean: Duration,
+    random: u64,
+}
 
 impl Pause {
     fn take(&mut self) {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        thread::sleep(Duration::from_micros(1_000 + (self.0 >> 33) % 3_000));
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let fifth_of_thousandth = u32::try_from((self.random >> 33) % 6_000).unwrap_or_default();
+        thread::sleep(self.mean * (2_000 + fifth_of_thousandth) / 5_000);
     }
+}
+
+/// How edits follow each other.
+#[derive(Debug)]
+struct Pace {
+    /// What it adds to the name of the measure.
+    name: &'static str,
+    /// The mean pause before an edit.
+    pause: Duration,
+    /// Edits of one run.
+    edits: u32,
 }
 
 pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
     for (index, &apps) in plan.sizes.iter().enumerate() {
-        let mut lanes = vec![Lane::floor(apps)?, Lane::operator(apps)?];
+        let mut lanes = vec![Lane::floor(apps)?, Lane::operator(apps)?, Lane::tutorial(apps)?];
+        let paces = [
+            Pace { name: "", pause: plan.pause, edits: plan.paused_edits },
+            Pace { name: ", hot", pause: HOT, edits: plan.edits },
+        ];
         let mut slow = Vec::new();
         // Peers do not get slower with the number of files; once is enough.
         if index == 0 {
@@ -167,20 +198,20 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
             }
         }
         for way in Way::BOTH {
-            let (mut all, mut bulk_all) = (Samples::default(), Samples::default());
-            let mut pause = Pause(u64::from(apps));
-            for _ in 0..plan.runs {
-                for lane in &mut lanes {
-                    let count = plan.edits.min(apps / 2);
-                    let took = lane.block(count, |lane| lane.edits(way, count, &mut pause))?;
-                    all.add(&lane.name, took);
+            for Pace { name, pause: mean, edits } in &paces {
+                let mut all = Samples::default();
+                let mut pause = Pause { mean: *mean, random: u64::from(apps) };
+                for _ in 0..plan.runs {
+                    let lanes = lanes.iter_mut().map(|lane| (lane, *edits));
+                    for (lane, edits) in lanes.chain(slow.iter_mut().map(|lane| (lane, plan.slow_edits))) {
+                        let count = edits.min(apps / 2);
+                        let took = lane.block(count, |lane| lane.edits(way, count, &mut pause))?;
+                        all.add(&lane.name, took);
+                    }
                 }
-                for lane in &mut slow {
-                    let count = plan.slow_edits.min(apps / 2);
-                    let took = lane.block(count, |lane| lane.edits(way, count, &mut pause))?;
-                    all.add(&lane.name, took);
-                }
+                all.report(&format!("edit to call, {}{name}", way.as_str()), apps, results);
             }
+            let mut bulk_all = Samples::default();
             let bulk = plan.bulk.min(apps.saturating_sub(AMONG_BULK.0));
             for _ in 0..plan.bulks {
                 for lane in &mut lanes {
@@ -189,7 +220,6 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
                     bulk_all.add(&lane.name, took);
                 }
             }
-            all.report(&format!("edit to call, {}", way.as_str()), apps, results);
             bulk_all.report(&format!("edit to call, {}, bulk", way.as_str()), apps, results);
         }
     }

@@ -21,6 +21,8 @@ mod server;
 mod simulator;
 mod startup;
 mod stats;
+#[path = "../peers/tutorial.rs"]
+mod tutorial;
 mod wire;
 
 use std::fs;
@@ -45,6 +47,9 @@ struct Arguments {
     /// Everything as small as it can be: shows that the benches work, measures nothing
     #[arg(long)]
     smoke: bool,
+    /// Mean pause before an edit, in milliseconds; each is from two fifths to eight fifths of it
+    #[arg(long, value_name = "MS", default_value = "50")]
+    pause: u64,
     /// Directory to write results.json, results.md and results.svg to
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -101,7 +106,10 @@ struct Plan {
     growth: Vec<u32>,
     /// Runs of each measurement.
     runs: usize,
-    /// Edits of one run.
+    /// Mean pause before an edit, as people make them, and the number of such edits of one run.
+    pause: Duration,
+    paused_edits: u32,
+    /// Edits of one run that come one right after the other.
     edits: u32,
     /// Edits of one run of programs that need a second for each.
     slow_edits: u32,
@@ -120,6 +128,8 @@ impl Plan {
             sizes: vec![1_000, 10_000],
             growth: vec![1, 10, 100, 1_000, 10_000],
             runs: 5,
+            pause: Duration::from_millis(arguments.pause),
+            paused_edits: 50,
             edits: 200,
             slow_edits: 10,
             bulk: 500,
@@ -131,7 +141,19 @@ impl Plan {
             let (sizes, growth) = (vec![120], vec![1, 120]);
             let (runs, edits, slow_edits, bulk, bulks) = (1, 5, 2, 20, 1);
             let (idle_parts, idle_part) = (2, Duration::from_millis(500));
-            Self { sizes, growth, runs, edits, slow_edits, bulk, bulks, idle_parts, idle_part }
+            Self {
+                sizes,
+                growth,
+                runs,
+                paused_edits: edits,
+                edits,
+                slow_edits,
+                bulk,
+                bulks,
+                idle_parts,
+                idle_part,
+                ..usual
+            }
         } else if arguments.full {
             let (mut sizes, mut growth) = (usual.sizes.clone(), usual.growth.clone());
             sizes.push(100_000);
@@ -150,10 +172,12 @@ impl Plan {
 
 fn main() -> anyhow::Result<()> {
     let given: Vec<String> = std::env::args().collect();
-    if let [_, verb, server, manifests] = given.as_slice()
-        && verb == floor::VERB
-    {
-        return floor::run(server, Path::new(manifests));
+    if let [_, verb, server, manifests] = given.as_slice() {
+        match verb.as_str() {
+            floor::VERB => return floor::run(server, Path::new(manifests)),
+            tutorial::VERB => return tutorial::run(server, Path::new(manifests)),
+            _ => {}
+        }
     }
     if !given.iter().any(|argument| argument == "--bench") {
         // `cargo test --benches` runs this, too, but without optimisation there is nothing to measure.

@@ -1,9 +1,15 @@
-//! Peers: small loops for the same job, from `benches/peers/`, if the programs that they need are installed.
+//! Peers: small programs for the same job: those of this binary (the floor and the tutorial program), and those of
+//! `benches/peers/` that need other programs, if these are installed.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -66,19 +72,47 @@ impl Kind {
         command.arg(script).arg(manifests).arg(url).env("CAMPOSCLOUD_TOKEN", "bench").envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A group of its own, so that the shell's children end with it.
+        let started = Instant::now();
         let child = command.process_group(0).spawn().with_context(|| format!("starting {}", self.name))?;
-        Ok(Peer(child))
+        Ok(Peer { child, started })
     }
 }
 
 /// A running loop; dropping it ends it and its children.
 #[derive(Debug)]
-pub(crate) struct Peer(Child);
+pub(crate) struct Peer {
+    child: Child,
+    /// Just before it was started.
+    pub(crate) started: Instant,
+}
+
+impl Peer {
+    /// Starts a peer that this binary is, too, if its first argument is `verb`.
+    pub(crate) fn own(verb: &str, manifests: &Path, server: SocketAddr) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let child = Command::new(env::current_exe()?)
+            .arg(verb)
+            .arg(server.to_string())
+            .arg(manifests)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {verb}"))?;
+        Ok(Self { child, started })
+    }
+
+    /// Waits until one of [`Peer::own`] watches.
+    pub(crate) fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        BufReader::new(self.child.stdout.take().context("its output is piped")?).read_line(&mut String::new())?;
+        Ok(())
+    }
+}
 
 impl Drop for Peer {
     fn drop(&mut self) {
         // It may have ended by itself; the figures show the failure.
-        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-        let _ = self.0.wait();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
     }
 }
