@@ -83,8 +83,16 @@ async fn watch(server: &str, manifests: &Path) -> anyhow::Result<()> {
         tokio::select! {
             _ = minute.tick() => cloud.resync(manifests).await?,
             event = events.recv() => {
-                for path in event.context("the watcher lives")??.paths {
-                    // A file that is being written, or no manifest.
+                let event = event.context("the watcher lives")??;
+                // Without this, its own reads would be events.
+                if !event.kind.is_create() && !event.kind.is_modify() {
+                    continue;
+                }
+                for path in event.paths {
+                    if path.extension().is_none_or(|extension| extension != "yaml") {
+                        continue;
+                    }
+                    // It may be half written.
                     let Ok(manifest) = read(&path) else { continue };
                     let app: App = cloud.send(Method::GET, &format!("/{}", manifest.spec.app_id)).await?;
                     cloud.reconcile(&manifest.spec, app.current_resource_metrics.online).await?;

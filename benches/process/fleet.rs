@@ -39,18 +39,21 @@ impl State {
 /// How an edit reaches the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// A new file takes the place of the old one, as editors and git do.
+    /// A new file beside the old one takes its place, as `sed -i` and editors do.
     Rename,
+    /// The same from a directory that is not watched, as `mv` does. No event shows whether its writer has finished.
+    Move,
     /// The file is truncated, written and closed, as a shell's `>` does.
     InPlace,
 }
 
 impl Way {
-    pub(crate) const BOTH: [Self; 2] = [Self::Rename, Self::InPlace];
+    pub(crate) const ALL: [Self; 3] = [Self::Rename, Self::Move, Self::InPlace];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Rename => "rename",
+            Self::Move => "move from elsewhere",
             Self::InPlace => "in-place write",
         }
     }
@@ -160,10 +163,12 @@ impl Fleet {
         *wanted = wanted.other();
         let text = self.text(app);
         Ok(match way {
-            Way::Rename => {
-                let from = self.staging().join(app.to_string());
+            Way::Rename | Way::Move => {
+                let to = self.path(app);
+                let beside = to.with_file_name(format!(".{app}.new"));
+                let from = if way == Way::Rename { beside } else { self.staging().join(app.to_string()) };
                 fs::write(&from, text)?;
-                Edit::Rename { from, to: self.path(app) }
+                Edit::Rename { from, to }
             }
             Way::InPlace => Edit::InPlace { file: self.path(app), text },
         })

@@ -47,6 +47,9 @@ pub(crate) fn run(server: &str, manifests: &Path) -> anyhow::Result<()> {
     loop {
         let event = events.next()?;
         let (Some(directory), Some(name)) = (directories.get(&event.wd()), event.file_name()) else { continue };
+        if !name.to_bytes().ends_with(b".yaml") {
+            continue;
+        }
         let bytes = fs::read(directory.join(OsStr::from_bytes(name.to_bytes())))?;
         let manifest: Manifest = serde_yaml::from_slice(&bytes)?;
         let action = if manifest.spec.state == "Stopped" { "stop" } else { "start" };

@@ -197,8 +197,9 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
                 }
             }
         }
-        for way in Way::BOTH {
-            for Pace { name, pause: mean, edits } in &paces {
+        for way in Way::ALL {
+            let paces = if way == Way::Rename { &paces[..] } else { &paces[..1] };
+            for Pace { name, pause: mean, edits } in paces {
                 let mut all = Samples::default();
                 let mut pause = Pause { mean: *mean, random: u64::from(apps) };
                 for _ in 0..plan.runs {
@@ -210,6 +211,9 @@ pub(crate) fn run(plan: &Plan, results: &mut Results) -> anyhow::Result<()> {
                     }
                 }
                 all.report(&format!("edit to call, {}{name}", way.as_str()), apps, results);
+            }
+            if way != Way::Rename {
+                continue;
             }
             let mut bulk_all = Samples::default();
             let bulk = plan.bulk.min(apps.saturating_sub(AMONG_BULK.0));
