@@ -29,6 +29,7 @@ use super::store::{Changes, FileState, Store};
 use super::tracked::Again;
 use super::watch::{Signal, Unwatched, Watch};
 use crate::clock;
+use crate::printable;
 use crate::reconcile::desired::Declared;
 use crate::reconcile::schedule::Event;
 use crate::source::{SourceReport, Update};
@@ -254,7 +255,7 @@ pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diag
 /// Reads an app as the status API publishes it: its manifest, and the Schedule that it refers to.
 pub fn load_published(app: &serde_json::Value) -> (Vec<Arc<Declared>>, Vec<Diagnostic>) {
     let read = |file: &str, document: &serde_json::Value| {
-        let parsed = load::parse(&"app.json".into(), document.to_string().as_bytes());
+        let parsed = load::parse(&"app.json".into(), printable::json(&document.to_string()).as_bytes());
         (file.into(), FileState::Read(parsed.into()))
     };
     let mut files = vec![read("app.json", app)];
@@ -468,6 +469,7 @@ impl<F: FnMut(Update)> Work<F> {
                 Next::Nothing => {}
             }
         }
+        self.engine.drop_writers();
         self.more = taken == MOST_AT_ONCE;
         if taken > 0 && !self.stopped {
             self.engine.commit(clock::instant());
@@ -555,11 +557,9 @@ impl<F: FnMut(Update)> Work<F> {
             Signal::Renamed(path, from) => {
                 // No event shows the writers of a file that comes from elsewhere.
                 if !from.is_some_and(|from| engine.concerns(&from)) {
-                    engine.read_writers();
+                    engine.read_writers(&path, now);
                 }
-                let next = self.read(&path, now, Arrival::Whole);
-                self.engine.drop_writers();
-                next
+                self.read(&path, now, Arrival::Whole)
             }
             // A plain file is about to be written or was linked here; the scan finds a second link.
             Signal::Created(path) => {

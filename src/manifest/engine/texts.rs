@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const AGAIN_WITHIN: Duration = Duration::from_secs(1);
 /// A file with an open writer is read again this often: its writer may be gone without an event.
 const RETRY: Duration = Duration::from_secs(1);
+/// A snapshot of the open writers serves files that were renamed before it, for this long.
+const SNAPSHOT_SERVES: Duration = Duration::from_millis(10);
 /// A file that is written for longer than this is reported as `BeingWritten`.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 /// A file that is written for longer than this is logged as a warning.
@@ -42,8 +45,10 @@ pub(super) struct Texts {
     /// Files that appeared and that no event shows being written since: one with content got its name when it was
     /// complete.
     pub(super) created: HashMap<Arc<str>, FileId>,
-    /// Snapshot of the open writers, for the duration of one scan.
+    /// Snapshot of the open writers, for the duration of one scan or of some signals.
     pub(super) writers: Option<Writers>,
+    /// When that snapshot was taken, if it serves renamed files only.
+    renamed_writers_at: Option<Instant>,
     /// Time of the last change of an app's spec, if that is less than `AGAIN_WITHIN` ago.
     recent: HashMap<AppName, Instant>,
     /// Apps of files that began or ceased to be pending since the last report.
@@ -164,14 +169,24 @@ impl Engine {
         self.texts.created.clear();
     }
 
-    /// Takes a snapshot of the open writers, for files whose writers no event shows.
-    pub(in crate::manifest) fn read_writers(&mut self) {
-        self.texts.writers = Some(Writers::read());
+    /// Takes a snapshot of the open writers, for a file at `path` that was renamed and whose writers no event shows.
+    /// Serves more than one such file: a checkout may rename hundreds.
+    pub(in crate::manifest) fn read_writers(&mut self, path: &Path, now: Instant) {
+        let has_other_names = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.nlink() > 1);
+        let is_recent = self.texts.renamed_writers_at.is_some_and(|at| now.duration_since(at) < SNAPSHOT_SERVES);
+        if has_other_names {
+            self.texts.writers = Some(Writers::read());
+            self.texts.renamed_writers_at = None;
+        } else if !is_recent || self.texts.writers.is_none() {
+            self.texts.writers = Some(Writers::read_names());
+            self.texts.renamed_writers_at = Some(now);
+        }
     }
 
     /// Drops the snapshot, which is true for a moment only.
     pub(in crate::manifest) fn drop_writers(&mut self) {
         self.texts.writers = None;
+        self.texts.renamed_writers_at = None;
     }
 
     /// Returns whether the names in a new text matter for its acceptance.
