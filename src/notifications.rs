@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{info, warn};
 
@@ -32,14 +33,14 @@ use crate::status::Board;
 use crate::status::app::App;
 
 /// Messages that wait for one webhook; further ones are lost.
-const WAITING: usize = 32;
+const WAITING: usize = 1_000;
 /// Shortest time between two reads of the board: a bulk of changes is one message.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Calls that are verified within this time are one message.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(30);
 /// How long the first messages are one summary.
 const START: SignedDuration = SignedDuration::from_secs(60);
-/// File of the causes that people were told about, below `--state-dir`.
+/// File of the announcements, below `--state-dir`.
 const FILE: &str = "notifications.json";
 
 /// Receivers of messages.
@@ -98,7 +99,7 @@ pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBu
     board.started().await;
     let restored = file.as_deref().and_then(restore);
     let mut watcher = Watcher::new(restored, clock.wall());
-    let mut kept = watcher.causes.kept();
+    let mut kept = watcher.memory();
     loop {
         changes.mark_unchanged();
         let now = clock.wall();
@@ -108,9 +109,9 @@ pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBu
             }
         }
         if let Some(file) = &file
-            && kept != watcher.causes.kept()
+            && kept != watcher.memory()
         {
-            kept = watcher.causes.kept();
+            kept = watcher.memory();
             if let Err(error) = keep(file, &kept) {
                 warn!(%error, file = %file.display(), "could not write the open notifications");
             }
@@ -128,6 +129,21 @@ pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBu
     }
 }
 
+/// The announcements that a restart must not repeat.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Memory {
+    /// The open causes.
+    causes: Vec<Kept>,
+    /// Scheduled stops that were announced.
+    announced: BTreeSet<(Timestamp, Arc<str>)>,
+}
+
+/// A stop by a schedule, with the reason of its window.
+struct Stop {
+    app: AppName,
+    reason: Option<Arc<str>>,
+}
+
 /// What people were told, and what is to be told.
 #[derive(Debug)]
 struct Watcher {
@@ -139,7 +155,7 @@ struct Watcher {
     /// Verified calls that are not told yet, and when they are.
     done: BTreeMap<Cow<'static, str>, (Timestamp, BTreeSet<AppName>)>,
     /// Scheduled stops that were announced.
-    announced: BTreeSet<(Timestamp, AppName)>,
+    announced: BTreeSet<(Timestamp, Arc<str>)>,
     /// When the next scheduled stop is to be announced.
     announce_at: Option<Timestamp>,
     /// Another process leads and sends the messages.
@@ -147,17 +163,22 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(restored: Option<Causes>, now: Timestamp) -> Self {
+    fn new(restored: Option<Memory>, now: Timestamp) -> Self {
         let summary_until = restored.is_none().then(|| later(now, START));
+        let Memory { causes, announced } = restored.unwrap_or_default();
         Self {
-            causes: restored.unwrap_or_default(),
+            causes: Causes::restore(&causes),
             summary_until,
             verified: None,
             done: BTreeMap::new(),
-            announced: BTreeSet::new(),
+            announced,
             announce_at: None,
             is_standby: false,
         }
+    }
+
+    fn memory(&self) -> Memory {
+        Memory { causes: self.causes.kept(), announced: self.announced.clone() }
     }
 
     fn look(&mut self, board: &Board, now: Timestamp) -> Vec<Message> {
@@ -177,7 +198,9 @@ impl Watcher {
         }
         messages.extend(reports.into_iter().map(Message::Cause));
         messages.extend(self.done(apps.iter().map(AsRef::as_ref), now));
-        messages.extend(self.scheduled(apps.iter().map(AsRef::as_ref), now));
+        if !board.daemon().dry_run {
+            messages.extend(self.scheduled(apps.iter().map(AsRef::as_ref), now));
+        }
         messages
     }
 
@@ -185,7 +208,8 @@ impl Watcher {
     fn scheduled<'a>(&mut self, apps: impl Iterator<Item = &'a App>, now: Timestamp) -> Vec<Message> {
         self.announced.retain(|(at, _)| *at > now);
         self.announce_at = None;
-        let mut near: BTreeMap<(Timestamp, Option<Arc<str>>), Vec<AppName>> = BTreeMap::new();
+        // One message for all stops of a moment, whatever their reasons.
+        let mut near: BTreeMap<Timestamp, Vec<Stop>> = BTreeMap::new();
         for app in apps {
             let Some((at, Desired::Stopped)) = app.next_transition else { continue };
             let schedule = app.declared.spec().and_then(|spec| spec.schedule.as_ref());
@@ -200,12 +224,17 @@ impl Watcher {
             let Some(warn_at) = schedule.warning(at).and_then(|warn| at.checked_sub(warn).ok()) else { continue };
             if warn_at > now {
                 self.announce_at = Some(self.announce_at.map_or(warn_at, |next| next.min(warn_at)));
-            } else if self.announced.insert((at, app.name().clone())) {
+            } else if self.announced.insert((at, app.name().as_str().into())) {
                 let reason = schedule.deciding(at).and_then(|window| schedule.windows[window].reason.clone());
-                near.entry((at, reason)).or_default().push(app.name().clone());
+                near.entry(at).or_default().push(Stop { app: app.name().clone(), reason });
             }
         }
-        near.into_iter().map(|((at, reason), apps)| Message::ScheduledStop { at, apps, reason }).collect()
+        let message = |(at, stops): (Timestamp, Vec<Stop>)| {
+            let is_same = stops.windows(2).all(|pair| pair[0].reason == pair[1].reason);
+            let reason = stops.first().and_then(|stop| stop.reason.clone()).filter(|_| is_same);
+            Message::ScheduledStop { at, apps: stops.into_iter().map(|stop| stop.app).collect(), reason }
+        };
+        near.into_iter().map(message).collect()
     }
 
     /// The calls that were verified since the last look, when it is time to tell them.
@@ -298,15 +327,20 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
         }
         trouble.apps.push(app.name().clone());
     }
-    Present { troubles, is_complete: daemon.source.loaded && daemon.observation.complete_once }
+    let is_masked = troubles.keys().any(|reason| reason.is_account_wide() || *reason == Reason::SourceUnavailable);
+    if is_masked {
+        // Its consequences: no list arrives.
+        troubles.retain(|reason, _| !matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete));
+    }
+    Present { troubles, is_complete: daemon.source.loaded && daemon.observation.complete_once, is_masked }
 }
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// The causes that an earlier process told; `None` without such a file.
-fn restore(file: &Path) -> Option<Causes> {
+/// What an earlier process announced; `None` without such a file.
+fn restore(file: &Path) -> Option<Memory> {
     let text = match fs::read(file) {
         Ok(text) => text,
         Err(error) => {
@@ -316,8 +350,8 @@ fn restore(file: &Path) -> Option<Causes> {
             return None;
         }
     };
-    match serde_json::from_slice::<Vec<Kept>>(&text) {
-        Ok(kept) => Some(Causes::restore(&kept)),
+    match serde_json::from_slice(&text) {
+        Ok(memory) => Some(memory),
         Err(error) => {
             warn!(%error, file = %file.display(), "could not read the open notifications");
             None
@@ -325,7 +359,7 @@ fn restore(file: &Path) -> Option<Causes> {
     }
 }
 
-fn keep(file: &Path, kept: &[Kept]) -> io::Result<()> {
+fn keep(file: &Path, kept: &Memory) -> io::Result<()> {
     let new = file.with_extension("json.new");
     fs::write(&new, serde_json::to_vec(kept)?)?;
     fs::rename(&new, file)
@@ -408,7 +442,7 @@ mod tests {
             app("e", Reason::Suspended, false),
             app("f", Reason::Stopping, false),
         ]);
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         let told = looks(&mut watcher, &board, &[0, 29, 30, 31]);
         assert_eq!(told, ["30: began BackingOff 2 warning", "30: began AppNotFound 1 person"]);
         for name in ["a", "b", "c"] {
@@ -436,7 +470,7 @@ mod tests {
         daemon.governor.account_blocked = true;
         daemon.source.available = false;
         board.set_daemon(daemon);
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         let told = looks(&mut watcher, &board, &[0, 30]);
         assert_eq!(told, ["30: began SourceUnavailable 0 person", "30: began AccountBlocked 0 person"]);
     }
@@ -444,7 +478,7 @@ mod tests {
     #[test]
     fn a_restart_in_progress_is_no_trouble() {
         let board = board(vec![app("a", Reason::Restarting, false)]);
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         assert_eq!(looks(&mut watcher, &board, &[0, 30, 600]), [""; 0]);
     }
 
@@ -455,7 +489,7 @@ mod tests {
             let leader = Leader { identity: "a".into(), holder: None, leading, readable: true };
             board.set_daemon(Daemon { leader: Some(leader), ..board.daemon() });
         };
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         lead(false);
         assert_eq!(looks(&mut watcher, &board, &[0, 40]), [""; 0]);
         assert_eq!(watcher.next(), None);
@@ -469,7 +503,7 @@ mod tests {
         let mut daemon = board.daemon();
         daemon.observation.complete_once = false;
         board.set_daemon(daemon.clone());
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         assert_eq!(looks(&mut watcher, &board, &[0, 30, 300]), [""; 0]);
         // Calls that are known to be too many are trouble at once.
         daemon.max_changes = Some(MaxChanges { message: Some("held".into()), ..MaxChanges::default() });
@@ -492,7 +526,7 @@ mod tests {
             App { last_action: Some(Arc::new(action)), ..app(name, Reason::Settled, false) }
         };
         let board = board(vec![verified("a", -100)]);
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         assert_eq!(looks(&mut watcher, &board, &[0, 60]), [""; 0], "it was before this process");
         board.set_app(&"b".parse().unwrap(), verified("b", 61));
         assert_eq!(looks(&mut watcher, &board, &[61]), [""; 0]);
@@ -518,10 +552,15 @@ mod tests {
             app
         };
         let board = board(vec![due("a"), due("b")]);
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         assert_eq!(looks(&mut watcher, &board, &[0]), [""; 0]);
         assert_eq!(watcher.next(), Some(at(400)));
         assert_eq!(looks(&mut watcher, &board, &[399, 400, 401, 999]), [format!("400: stop at {stop} 2")]);
+        let mut next = Watcher::new(Some(watcher.memory()), at(500));
+        assert_eq!(looks(&mut next, &board, &[500]), [""; 0], "also after a restart");
+        board.set_daemon(Daemon { dry_run: true, ..board.daemon() });
+        let mut dry = Watcher::new(Some(Memory::default()), at(500));
+        assert_eq!(looks(&mut dry, &board, &[500]), [""; 0], "nothing is stopped");
     }
 
     #[test]
@@ -530,9 +569,9 @@ mod tests {
         let file = dir.path().join(FILE);
         assert!(restore(&file).is_none());
         let board = board(vec![app("a", Reason::BackingOff, false)]);
-        let mut watcher = Watcher::new(Some(Causes::default()), at(0));
+        let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         looks(&mut watcher, &board, &[0, 30]);
-        keep(&file, &watcher.causes.kept()).unwrap();
+        keep(&file, &watcher.memory()).unwrap();
         let mut next = Watcher::new(restore(&file), at(100));
         assert_eq!(looks(&mut next, &board, &[100, 200]), [""; 0], "people know it already");
         fs::write(&file, "[{").unwrap();

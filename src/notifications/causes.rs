@@ -58,6 +58,8 @@ pub struct Present {
     pub troubles: BTreeMap<Reason, Trouble>,
     /// Whether everything else is known to be fine. Not so before the first complete list of apps.
     pub is_complete: bool,
+    /// Whether a cause of the whole account, or of the source, hides the causes of apps.
+    pub is_masked: bool,
 }
 
 /// What a message says about a cause.
@@ -132,11 +134,18 @@ impl Causes {
 
     /// Takes the present troubles, and returns the messages that are due.
     pub fn observe(&mut self, present: Present, now: Timestamp) -> Vec<Report> {
-        let Present { troubles, is_complete } = present;
+        let Present { troubles, is_complete, is_masked } = present;
+        // Whether the masking causes themselves are there is always known.
+        let is_hidden = |reason: Reason| is_masked && !reason.is_account_wide() && reason != Reason::SourceUnavailable;
+        // One that people were not told about begins anew when it shows again.
+        self.0.retain(|reason, cause| {
+            troubles.contains_key(reason) || !is_hidden(*reason) || cause.told.is_some() || cause.ended
+        });
         for (reason, cause) in &mut self.0 {
             if !troubles.contains_key(reason) {
                 // Nothing is known to be gone before everything was seen.
-                cause.gone = if is_complete { cause.gone.or(Some(now)) } else { None };
+                let is_known = is_complete && !is_hidden(*reason);
+                cause.gone = if is_known { cause.gone.or(Some(now)) } else { cause.gone.filter(|_| cause.ended) };
             }
         }
         for (reason, trouble) in troubles {
@@ -224,7 +233,7 @@ mod tests {
 
     fn present(reasons: &[Reason]) -> Present {
         let trouble = |reason: &Reason| (*reason, Trouble { level: Level::Warning, apps: Vec::new(), detail: None });
-        Present { troubles: reasons.iter().map(trouble).collect(), is_complete: true }
+        Present { troubles: reasons.iter().map(trouble).collect(), is_complete: true, is_masked: false }
     }
 
     /// Observes an outage during some spans of time, each second; returns the second and the event of each message.
@@ -296,5 +305,27 @@ mod tests {
         assert_eq!(after.observe(present(&[]), at(410)), []);
         let ended = after.observe(present(&[]), at(470));
         assert_eq!((ended.len(), ended[0].event, ended[0].since), (1, Event::Ended, at(0)));
+    }
+
+    #[test]
+    fn a_cause_that_another_one_hides_neither_ends_nor_begins() {
+        let mut causes = Causes::default();
+        let masked = Present { is_masked: true, ..present(&[Reason::ApiUnavailable]) };
+        let mut events = |present: &Present, second| {
+            let reports = causes.observe(present.clone(), at(second));
+            reports.iter().map(|report| (report.event, report.reason)).collect::<Vec<_>>()
+        };
+        let forbidden = present(&[Reason::Forbidden]);
+        assert_eq!(events(&forbidden, 0), []);
+        assert_eq!(events(&forbidden, 30), [(Event::Began, Reason::Forbidden)]);
+        let both = present(&[Reason::Forbidden, Reason::ObservationIncomplete]);
+        assert_eq!(events(&both, 35), []);
+        assert_eq!(events(&masked, 40), []);
+        assert_eq!(events(&masked, 70), [(Event::Began, Reason::ApiUnavailable)], "one cause, one message");
+        assert_eq!(events(&masked, 200), []);
+        assert_eq!(events(&forbidden, 300), []);
+        assert_eq!(events(&forbidden, 360), [(Event::Ended, Reason::ApiUnavailable)]);
+        assert_eq!(events(&present(&[]), 400), []);
+        assert_eq!(events(&present(&[]), 460), [(Event::Ended, Reason::Forbidden)]);
     }
 }

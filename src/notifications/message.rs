@@ -90,7 +90,7 @@ impl Message {
 
     /// The body for Slack's webhook.
     pub fn slack(&self) -> Value {
-        let entity = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let entity = |text: &str| escape(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         json!({"text": clip(&self.text(&entity), SLACK)})
     }
 
@@ -116,7 +116,7 @@ impl Message {
             "event": self.event(),
             "level": self.level().as_str(),
             "sentAt": sent,
-            "message": self.text(&|text| text.to_owned()),
+            "message": self.text(&|text| escape(text).into_owned()),
         });
         match self {
             Self::Cause(report) => body["causes"] = json!([cause(report)]),

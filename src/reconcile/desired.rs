@@ -194,6 +194,26 @@ impl Spec {
         None
     }
 
+    /// The next change of the target that the operator carries out on an app that is `observed` now: none during a
+    /// suspension, none that the policy forbids, and none to the state that the app has anyway.
+    pub fn next_call(&self, observed: Option<Desired>, wall: Timestamp) -> Option<(Timestamp, Target)> {
+        let now = self.target(wall);
+        let (mut state, first) = if now.suspended {
+            let until = self.suspend.as_ref()?.until?;
+            (observed, Some((until, self.target(until))))
+        } else {
+            (Some(now.desired), self.next_transition(wall))
+        };
+        if now.policy == Policy::ObserveOnly {
+            return None;
+        }
+        // A policy forbids at most every second change.
+        std::iter::successors(first, |(at, _)| self.next_transition(*at)).take(3).find(|(_, then)| {
+            let changes = state.replace(then.desired) != Some(then.desired);
+            changes && !then.suspended && (then.desired == Desired::Stopped || then.policy == Policy::Full)
+        })
+    }
+
     /// The deciding part of the manifest: `state`, `suspend`, `override`, `window 2 (Fri 21:00-Mon 06:00)`, or
     /// `schedule office, except 1 (holidays.ics: Christmas)`.
     pub fn explain(&self, target: Target) -> String {
@@ -411,6 +431,23 @@ mod tests {
         let transition =
             |spec: &Spec, now| spec.next_transition(at(now)).map(|(at, then)| (at.as_second(), then.desired));
         assert_eq!((transition(&stopped, 0), transition(&running, 50)), (Some((150, Running)), Some((250, Stopped))));
+    }
+
+    #[test]
+    fn the_next_call_is_one_that_the_operator_makes() {
+        use Desired::{Running, Stopped};
+        let call =
+            |spec: &Spec, observed| spec.next_call(observed, at(0)).map(|(at, then)| (at.as_second(), then.desired));
+        let windows = spec(true, None);
+        assert_eq!(call(&windows, Some(Stopped)), Some((100, Running)));
+        // The window begins during the suspension and ends after it.
+        let suspended = spec(true, Some(150));
+        assert_eq!(call(&suspended, Some(Stopped)), Some((150, Running)));
+        assert_eq!(call(&suspended, Some(Running)), Some((200, Stopped)), "it runs already");
+        let forever = Spec { suspend: Some(Suspension::default()), ..windows.clone() };
+        assert_eq!(call(&forever, Some(Stopped)), None);
+        let policy = |policy| call(&Spec { policy: Some(policy), ..windows.clone() }, Some(Stopped));
+        assert_eq!((policy(Policy::ObserveOnly), policy(Policy::StopOnly)), (None, Some((200, Stopped))));
     }
 
     #[test]
