@@ -40,7 +40,7 @@ use crate::reconcile::app::AppName;
 use crate::status::activity::stories;
 use crate::status::groups::Groups;
 use crate::status::history::{self, Entry, Health};
-use crate::status::trend::trend;
+use crate::status::trend::{Change, SPAN, trend};
 use crate::status::week::week;
 use crate::status::{API_VERSION, Board, Daemon};
 
@@ -279,17 +279,7 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
     };
     // Several entries may have the time of the oldest one; entries that memory has as well are removed below.
     let most = wanted + items.len();
-    let permits = port.searches.clone();
-    let search = async {
-        // One search at a time. The permit is held until the disk answers, even if the client has gone.
-        let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
-        let search = move || {
-            let _permit = permit;
-            history::search(&directory, &name, oldest, most)
-        };
-        tokio::task::spawn_blocking(search).await.map_err(io::Error::other).flatten()
-    };
-    match tokio::time::timeout(SEARCH, search).await.map_err(io::Error::other).flatten() {
+    match on_disk(port, move || history::search(&directory, &name, oldest, most)).await {
         Ok(older) => {
             let older = older.into_iter().filter(|entry| !items.iter().any(|item| **item == *entry)).map(Arc::new);
             let older: Vec<_> = older.take(wanted).collect();
@@ -298,6 +288,24 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
         Err(error) => tracing::debug!(%error, "could not search the file of the history"),
     }
     items
+}
+
+/// Runs `work`, which reads the files of the history: one at a time, and for a limited time.
+async fn on_disk<T: Send + 'static>(
+    port: &Port,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let permits = port.searches.clone();
+    let work = async {
+        // The permit is held until the disk answers, even if the client has gone.
+        let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+    };
+    tokio::time::timeout(SEARCH, work).await.map_err(io::Error::other).flatten()
 }
 
 async fn next_day(State(port): State<Port>) -> Response {
@@ -326,11 +334,30 @@ async fn schedule(State(port): State<Port>, name: Result<Path<String>, PathRejec
 /// The number of apps of each group over the last 24 hours.
 async fn trend_of_groups(State(port): State<Port>) -> Response {
     let now = port.clock.wall();
-    let since = port.board.history_complete_since(now - port.clock.now().since_start());
-    let entries = port.board.history(None, history::KEPT);
+    let mut since = port.board.history_complete_since(now - port.clock.now().since_start());
+    let mut changes: Vec<Change> =
+        port.board.history(None, history::KEPT).iter().rev().filter_map(|entry| Change::of(entry)).collect();
+    let begin = now - SPAN;
+    if let Some((directory, oldest)) = port.board.forgotten_history().filter(|(_, oldest)| *oldest > begin) {
+        let read = move || {
+            let mut older = Vec::new();
+            let take = |entry: Entry| older.extend(Change::of(&entry).filter(|change| change.time < oldest));
+            history::read_since(&directory, begin, take).map(|first| (first, older))
+        };
+        match on_disk(&port, read).await {
+            Ok((first, mut older)) => {
+                since = first.map_or(since, |first| first.min(since));
+                // Those of the same moment may be in memory only in part.
+                changes.retain(|change| change.time >= oldest);
+                older.append(&mut changes);
+                changes = older;
+            }
+            Err(error) => tracing::debug!(%error, "could not read the file of the history"),
+        }
+    }
     let apps = port.board.apps();
     let present = apps.iter().map(|app| (app.name().as_str(), app.conditions.group()));
-    port.room.json(&trend(present, &entries, since, now))
+    port.room.json(&trend(present, &changes, since, now))
 }
 
 #[derive(Debug, Serialize)]

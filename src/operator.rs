@@ -188,6 +188,8 @@ pub struct Operator<P> {
     started: jiff::Timestamp,
     /// Whether the board shows the daemon as it is.
     reported: bool,
+    /// The progress that the board shows.
+    reported_progress: Vec<crate::status::Progress>,
     /// Whether nothing was left to do the last time.
     settled: bool,
     /// The number of stalled apps in the last report of a settled fleet.
@@ -231,6 +233,7 @@ impl<P: Platform> Operator<P> {
             summary_at: Moment::START + report::SUMMARY,
             started: clock.wall() - clock.now().since_start(),
             reported: false,
+            reported_progress: Vec::new(),
             settled: false,
             reported_stalled: 0,
             answers: HashMap::new(),
@@ -417,7 +420,8 @@ impl<P: Platform> Operator<P> {
         self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
         let held = self.changes.next();
-        let wakes = [again, self.fleet.next_due(), self.limiter.paused_until(now), Some(self.summary_at), held];
+        let (pause, count) = (self.limiter.paused_until(now), self.progress.next());
+        let wakes = [again, self.fleet.next_due(), pause, count, Some(self.summary_at), held];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
         // Not at once: wake-ups that have passed were handled above.
         let soonest = now + Duration::from_millis(1);

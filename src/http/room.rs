@@ -17,6 +17,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::problem;
+use crate::printable;
 
 /// Bytes of all responses in memory.
 const RESPONSES: usize = 16 << 20;
@@ -87,8 +88,9 @@ impl Room {
     }
 
     pub(super) fn json(&self, value: &impl Serialize) -> Response {
-        match serde_json::to_vec(value) {
-            Ok(bytes) => self.response("application/json", bytes),
+        match serde_json::to_string(value) {
+            // With escapes, so that a saved app is a valid manifest.
+            Ok(text) => self.response("application/json", printable::json(&text).into_owned().into_bytes()),
             Err(error) => {
                 tracing::error!(%error, "could not write a response of the HTTP port");
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "could not write the response")

@@ -95,9 +95,17 @@ pub fn app(
         next_attempt_at: next_attempt(decision).map(|at| when.wall_at(at)),
         next_transition: declared
             .spec()
-            .and_then(|spec| spec.next_transition(when.wall))
+            .and_then(|spec| spec.next_call(running_or_stopped(object.observed), when.wall))
             .map(|(at, target)| (at, target.desired)),
     })
+}
+
+fn running_or_stopped(observed: Observed) -> Option<Desired> {
+    match observed {
+        Observed::Running => Some(Desired::Running),
+        Observed::Stopped => Some(Desired::Stopped),
+        Observed::Creating | Observed::Suspended | Observed::Missing | Observed::Unknown => None,
+    }
 }
 
 /// Returns the time of the next attempt after a failure or a pause.

@@ -44,6 +44,11 @@ impl Glance {
         ["Running", "Stopped"].contains(&self.observed) && self.desired.is_some_and(|desired| desired != self.observed)
     }
 
+    /// Returns whether the app was as desired, and is not in `after`. Not so where its state was not known between.
+    fn has_drifted(self, after: Self) -> bool {
+        self.desired == after.desired && self.desired == Some(self.observed) && after.differs()
+    }
+
     fn state(self) -> State {
         State {
             desired: self.desired.map(Cow::Borrowed),
@@ -165,7 +170,7 @@ impl<P: Platform> Operator<P> {
 
     /// Records a decision, if its reason changed or it follows an answer.
     pub(super) fn journal(&mut self, planned: &Planned, before: Option<Glance>, after: Glance, wall: Timestamp) {
-        if after.differs() && !before.is_some_and(|before| before.differs()) {
+        if before.is_some_and(|before| before.has_drifted(after)) {
             self.board.meters().drifted();
         }
         let answer = self.answers.remove(&planned.name);
@@ -193,7 +198,7 @@ impl<P: Platform> Operator<P> {
             {
                 Trigger::Transition
             }
-            (Trigger::Observation, Some(before)) if !before.differs() && after.differs() => Trigger::Drift,
+            (Trigger::Observation, Some(before)) if before.has_drifted(after) => Trigger::Drift,
             (began, _) => began,
         };
         notes.cause = trigger;

@@ -77,10 +77,11 @@ impl<P: Platform> Operator<P> {
             report::summary(&self.fleet, self.requests);
         }
         let progress = self.progress.update(&self.fleet, &self.resync, &self.limiter, (now, self.clock.wall()));
-        if self.reported {
+        if self.reported && progress == self.reported_progress {
             return;
         }
         self.reported = true;
+        self.reported_progress.clone_from(&progress);
         let rest = self.resync.complete_once() && self.fleet.at_rest();
         match self.source.as_ref().filter(|source| source.loaded && rest) {
             None => self.settled = false,

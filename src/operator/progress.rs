@@ -106,7 +106,8 @@ impl Progress {
         let held = limiter.held_until(now).map_or(Duration::ZERO, |until| until.since(now));
         if let Some((action, done, accepted, total)) = bulk {
             let rate = limiter.requests_per_minute(now);
-            let calls = u32::try_from(fleet.ready()).unwrap_or(u32::MAX);
+            // A pause lets no call be ready.
+            let calls = u32::try_from(total - accepted).unwrap_or(u32::MAX);
             let left = rate.map(|rate| held + Duration::from_mins(1).mul_f64(f64::from(calls) / rate.max(1.0)));
             shown.push((action.map_or("calls", Action::as_str), (done, Some(accepted)), total, left));
         }
@@ -136,6 +137,11 @@ impl Progress {
         shown.collect()
     }
 
+    /// The time of the next count: a bulk may end without another event.
+    pub fn next(&self) -> Option<Moment> {
+        self.bulk.as_ref().map(|bulk| bulk.count_at)
+    }
+
     /// Returns action, verified, accepted and all calls of the bulk in progress.
     fn bulk(&mut self, fleet: &Fleet, now: Moment) -> Option<(Option<Action>, usize, usize, usize)> {
         if self.bulk.is_none() && fleet.ready() > BULK {
@@ -143,7 +149,8 @@ impl Progress {
             self.bulk = Some(Bulk { verified: BTreeSet::new(), pending: Pending::default(), action, count_at: now });
         }
         let bulk = self.bulk.as_mut()?;
-        if now >= bulk.count_at {
+        let is_over = bulk.pending.apps.iter().all(|app| bulk.verified.contains(app));
+        if now >= bulk.count_at || is_over {
             bulk.count_at = now + COUNT;
             bulk.pending = Pending::of(fleet.objects());
             for app in &bulk.pending.apps {

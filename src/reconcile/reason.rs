@@ -97,7 +97,7 @@ reasons! {
     /// A restart is due, or was sent and is not verified yet.
     Restarting (InProgress): "Nothing: the operator reads the app, sends the restart if it is still necessary, and then verifies it.",
     /// A restart was accepted, and no reading showed a later start of the app in time.
-    RestartNotEffective (InTrouble):
+    RestartNotEffective (NeedsPerson):
         "Check the app on CamposCloud's dashboard. The restart is not sent again for the same cause: to try once more, \
          set a new `restart.requestedAt` in {file}.",
     /// The app left its desired state again and again.

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -274,6 +274,37 @@ fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found:
     Ok(())
 }
 
+/// Passes each entry of the files below `directory` that is not older than `since` to `take`, oldest first. Returns the
+/// time of the oldest entry that the files have.
+pub fn read_since(directory: &Path, since: Timestamp, mut take: impl FnMut(Entry)) -> io::Result<Option<Timestamp>> {
+    // An entry begins with its time, which sorts as text, apart from the parts of a second.
+    let until_seconds = "{\"time\":\"2026-11-24T12:00:00".len();
+    let first = format!("{{\"time\":\"{since:.0}");
+    let mut oldest = None;
+    for name in [OLD_FILE, FILE] {
+        let path = directory.join(name);
+        let file = match plain(&path).and_then(|()| File::open(&path)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line?;
+            let is_recent = line.get(..until_seconds).zip(first.as_bytes().get(..until_seconds));
+            let is_recent = is_recent.is_some_and(|(time, first)| time >= first);
+            if oldest.is_some() && !is_recent {
+                continue;
+            }
+            let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
+            oldest.get_or_insert(entry.time);
+            if entry.time >= since {
+                take(entry);
+            }
+        }
+    }
+    Ok(oldest)
+}
+
 /// Owner of the file.
 struct Writer<F> {
     directory: PathBuf,
@@ -431,6 +462,25 @@ mod tests {
             (entries.len(), entries[0].app.as_deref(), entries[999].app.as_deref()),
             (KEPT, Some("app-200"), Some("app-1199"))
         );
+    }
+
+    #[test]
+    fn the_entries_since_a_moment_are_read_from_both_files() {
+        let directory = tempfile::tempdir().unwrap();
+        for batch in 0..2 {
+            write(directory.path(), 1_000, batch * 5..batch * 5 + 5);
+        }
+        let since = |since: Timestamp| {
+            let mut apps = Vec::new();
+            let oldest = read_since(directory.path(), since, |entry| apps.push(entry.app.unwrap())).unwrap();
+            (oldest.unwrap(), apps)
+        };
+        let all = since(Timestamp::UNIX_EPOCH).1;
+        assert!(all.len() > 5, "both files have some: {all:?}");
+        let (oldest, some) = since(entry(7).time);
+        assert_eq!((some.first().map(|app| &**app), some.len()), (Some("app-7"), 3));
+        assert!(oldest <= entry(5).time, "the files have more");
+        assert_eq!(read_since(&directory.path().join("none"), oldest, |_| {}).unwrap(), None);
     }
 
     #[test]

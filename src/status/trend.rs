@@ -15,6 +15,28 @@ use crate::reconcile::reason::Reason;
 /// One sample each 15 minutes.
 const STEP: SignedDuration = SignedDuration::from_mins(15);
 const SAMPLES: usize = 96;
+/// The time that the trend covers.
+pub const SPAN: SignedDuration = SignedDuration::from_hours(24);
+
+/// The part of an entry of the history that the trend needs.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub time: Timestamp,
+    app: Arc<str>,
+    /// Whether it is the first of the app in its process.
+    is_first: bool,
+    before: Option<Group>,
+    after: Option<Group>,
+}
+
+impl Change {
+    /// `None` for an entry about the whole account.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        let app = entry.app.clone()?;
+        let is_first = entry.trigger == Trigger::Start && entry.before.reason.is_none();
+        Some(Self { time: entry.time, app, is_first, before: group(&entry.before), after: group(&entry.after) })
+    }
+}
 
 /// The groups of the apps at one moment of the replay.
 struct Replay<'a> {
@@ -42,10 +64,9 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Returns true if `entry` is the first of an app in another process than the state so far.
-    fn restarts_with(&self, entry: &Entry) -> bool {
-        let has_state = entry.app.as_deref().is_some_and(|app| self.apps.contains_key(app));
-        entry.trigger == Trigger::Start && entry.before.reason.is_none() && has_state
+    /// Returns true if `change` is the first of an app in another process than the state so far.
+    fn restarts_with(&self, change: &Change) -> bool {
+        change.is_first && self.apps.contains_key(&*change.app)
     }
 }
 
@@ -72,20 +93,18 @@ impl Peaks {
     }
 }
 
-/// Returns the trend. `present` are the groups of the apps at `now`; `entries` are newest first and complete since
+/// Returns the trend. `present` are the groups of the apps at `now`; `changes` are oldest first and complete since
 /// `known_since`. Samples of a time without a process, and before `known_since`, are null.
 pub fn trend<'a>(
     present: impl Iterator<Item = (&'a str, Group)>,
-    entries: &'a [Arc<Entry>],
+    changes: &'a [Change],
     known_since: Timestamp,
     now: Timestamp,
 ) -> Value {
     let present: HashMap<&str, Group> = present.collect();
     let mut first: HashMap<&str, Option<Group>> = HashMap::new();
-    for entry in entries {
-        if let Some(app) = entry.app.as_deref() {
-            first.insert(app, group(&entry.before));
-        }
+    for change in changes {
+        first.entry(&change.app).or_insert(change.before);
     }
     let mut constant = present.clone();
     constant.retain(|app, _| !first.contains_key(app));
@@ -94,27 +113,25 @@ pub fn trend<'a>(
     for (app, group) in first {
         replay.set(app, group);
     }
-    let begin = now.checked_sub(STEP * i32::try_from(SAMPLES).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN);
+    let begin = now.checked_sub(SPAN).unwrap_or(Timestamp::MIN);
     let (mut peaks, mut samples) = (Peaks::default(), Vec::with_capacity(SAMPLES));
-    let mut entries = entries.iter().rev().peekable();
+    let mut changes = changes.iter().peekable();
     let mut last = None;
     let mut at = begin;
     for _ in 0..SAMPLES {
         at = at.checked_add(STEP).unwrap_or(Timestamp::MAX);
         let mut is_known = at >= known_since;
-        while let Some(entry) = entries.next_if(|entry| entry.time <= at) {
-            if replay.restarts_with(entry) {
-                // Between the last entry of the process before and this one, there may have been no process.
+        while let Some(change) = changes.next_if(|change| change.time <= at) {
+            if replay.restarts_with(change) {
+                // Between the last change of the process before and this one, there may have been no process.
                 let gap = samples.iter_mut().filter(|(sample, _)| last.is_some_and(|last| *sample > last));
                 gap.for_each(|(_, apps)| *apps = None);
                 replay.restart();
             }
-            if let Some(app) = entry.app.as_deref() {
-                replay.set(app, group(&entry.after));
-            }
-            last = Some(entry.time);
-            if entry.time >= begin {
-                peaks.note(&replay.groups, entry.time);
+            replay.set(&change.app, change.after);
+            last = Some(change.time);
+            if change.time >= begin {
+                peaks.note(&replay.groups, change.time);
             }
             is_known = true;
         }
@@ -140,8 +157,10 @@ pub fn trend<'a>(
 
 /// Returns the group of a state; `None` before the first decision.
 fn group(state: &State) -> Option<Group> {
-    let reason = state.reason.as_deref()?;
-    Some(reason.parse::<Reason>().map_or(Group::Unknown, Reason::group))
+    let group = state.reason.as_deref()?.parse::<Reason>().map_or(Group::Unknown, Reason::group);
+    // An app that is held in the state that it would have anyway is settled.
+    let is_settled = group == Group::Held && state.desired.is_some() && state.desired == state.observed;
+    Some(if is_settled { Group::Settled } else { group })
 }
 
 #[cfg(test)]
@@ -168,10 +187,10 @@ mod tests {
 
     /// The trend of apps that are settled now; `entries` are oldest first.
     fn of(apps: &[&'static str], entries: &[Arc<Entry>], known_since: &str) -> Value {
-        let newest_first: Vec<_> = entries.iter().rev().cloned().collect();
+        let changes: Vec<_> = entries.iter().filter_map(|entry| Change::of(entry)).collect();
         let present = apps.iter().map(|app| (*app, Group::Settled));
         let known_since = format!("2026-11-24T{known_since}Z").parse().unwrap();
-        trend(present, &newest_first, known_since, NOW.parse().unwrap())
+        trend(present, &changes, known_since, NOW.parse().unwrap())
     }
 
     /// The last samples, newest first, as `settled/in progress`, or `-`.

@@ -8,10 +8,15 @@
 const byId = (id) => document.getElementById(id);
 
 /** An element. Strings among the children become text nodes; `null` and `false` are left out. */
+// Characters that act on the screen, such as U+202E, which turns text around, are shown as escapes.
+const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
+  (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
   fill(element, attributes);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  const shown = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  element.append(...shown.map((child) => (child instanceof Node ? child : visible(String(child)))));
   return element;
 }
 
@@ -29,7 +34,8 @@ function fill(element, attributes) {
 }
 
 /** Writes only on a difference, to spare layout and screen readers. */
-function say(element, text) {
+function say(element, words) {
+  const text = visible(String(words));
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -1137,7 +1143,7 @@ async function loadOverview(now = false) {
 
 const fieldOf = (group) => group[0].toLowerCase() + group.slice(1);
 
-function showTrend({ items }) {
+function showTrend({ items, peaks: known = {} }) {
   const most = Math.max(1, ...items.map(({ apps }) => apps?.declared ?? 0));
   const width = 1440 / items.length;
   const bars = items.flatMap(({ apps }, at) => {
@@ -1153,8 +1159,8 @@ function showTrend({ items }) {
       return draw("rect", { "data-tone": tone, x, y, width: width + 0.5, height });
     }).filter(Boolean);
   });
-  const peak = (group) => Math.max(0, ...items.map(({ apps }) => apps?.[fieldOf(group)] ?? 0));
-  const peaks = TONES.filter(({ tone }) => tone !== "ok").map((one) => [one, peak(one.group)]).filter(([, count]) => count > 0);
+  // Exact, while a sample is of each 15 minutes.
+  const peaks = TONES.filter(({ tone }) => tone !== "ok").map((one) => [one, known[fieldOf(one.group)]?.count ?? 0]).filter(([, count]) => count > 0);
   const peakWords = peaks.map(([{ verb }, count]) => `${count.toLocaleString()} ${verb[count === 1 ? 0 : 1]}`.replace(/ (is|are) /, " ")).join(", ");
   const isKnown = items.some(({ apps }) => apps);
   const words = peaks.length ? `Maximum: ${peakWords}.` : isKnown ? "All apps were settled." : "No data for these hours.";
