@@ -21,12 +21,13 @@ use crate::reconcile::state::Desired;
 /// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
 ///
 /// Each manifest declares that one app is Running or Stopped. The operator compares the manifests with the apps, and calls
-/// stop or start, with retries and backoff, until they agree.
+/// stop, start or restart, with retries and backoff, until they agree.
 #[derive(Debug, Parser)]
 #[command(name = "campos-operator", version, max_term_width = 110, arg_required_else_help = true)]
 #[command(
-    after_help = "Every flag has an environment variable CAMPOS_OPERATOR_<FLAG>. The operator reads the token from \
-    CAMPOSCLOUD_TOKEN or from --token-file, never from a flag.\n\nExit codes: 0 success, 1 any error (also wrong usage), \
+    after_help = "Every flag has an environment variable: CAMPOS_OPERATOR_ and the name of the flag (simulate --token: \
+    CAMPOS_OPERATOR_SIMULATE_TOKEN). The token comes from CAMPOSCLOUD_TOKEN or from the file of --token-file, never from \
+    the command line.\n\nExit codes: 0 success, 1 any error (also wrong usage), \
     2 changes (only plan --detailed-exitcode)."
 )]
 pub struct Cli {

@@ -17,7 +17,7 @@
 //! | [`source`] | the port of a source of manifests: updates, and the source's report |
 //! | [`manifest`] | a directory as a source: YAML to `Declared`, diagnostics, watching; objects of an API by the same reader |
 //! | [`kubernetes`] | custom resources: the CRDs, a source of them, their status; leader election over a Lease |
-//! | [`platform`] | the port of a platform: list, get, stop, start; completeness of a list |
+//! | [`platform`] | the port of a platform: list, get, stop, start, restart; completeness of a list |
 //! | [`budget`] | the rate limiter of the account: budget, lanes, pauses, circuit breaker, refused account |
 //! | [`camposcloud`] | the real API: wire, client, verdicts, token |
 //! | [`operator`] | the shell: the loop that owns every task |
@@ -42,6 +42,7 @@
 //! - *drift*: desired and observed differ without an edit. *stalled*: only an edit or a person helps.
 //! - *released*: the manifest was removed, the app is left alone. *stable*: the text of a file that no writer changes.
 //! - *requeue*: when to decide again. *window*: a span of a schedule. *exception*: the events of a calendar, before windows.
+//! - *group*: a class of reasons in an overview. *story*: a change in the history and all that follows from it.
 //! - *publish*: put on the status board.
 
 pub mod budget;

@@ -34,11 +34,11 @@ use crate::status::app::App;
 
 /// Messages that wait for one webhook; further ones are lost.
 const WAITING: usize = 1_000;
-/// Shortest time between two reads of the board: a bulk of changes is one message.
+/// Minimum time between two reads of the board.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Calls that are verified within this time are one message.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(30);
-/// How long the first messages are one summary.
+/// Time after the start in which all causes are one summary.
 const START: SignedDuration = SignedDuration::from_secs(60);
 /// File of the announcements, below `--state-dir`.
 const FILE: &str = "notifications.json";
@@ -74,7 +74,7 @@ pub fn start(board: Board, clock: Clock, settings: Settings) -> io::Result<()> {
                 info!(event = message.event(), level = message.level().as_str(), "notification");
                 for (service, queue) in &queues {
                     if queue.try_send(message.clone()).is_err() {
-                        warn!(service, "a notification is lost: too many wait for the service");
+                        warn!(service, "notification dropped: too many wait for the service");
                         meters.meters().notified(service, "lost");
                     }
                 }
@@ -103,7 +103,7 @@ pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBu
     loop {
         changes.mark_unchanged();
         let now = clock.wall();
-        for message in watcher.look(&board, now) {
+        for message in watcher.poll(&board, now) {
             if message.level() >= level {
                 send(message);
             }
@@ -113,7 +113,7 @@ pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBu
         {
             kept = watcher.memory();
             if let Err(error) = keep(file, &kept) {
-                warn!(%error, file = %file.display(), "could not write the open notifications");
+                warn!(%error, file = %file.display(), "could not write the announced causes; a restart may announce them again");
             }
         }
         let wait = watcher
@@ -144,7 +144,7 @@ struct Stop {
     reason: Option<Arc<str>>,
 }
 
-/// What people were told, and what is to be told.
+/// State of the notifications: announced causes and pending messages.
 #[derive(Debug)]
 struct Watcher {
     causes: Causes,
@@ -152,7 +152,7 @@ struct Watcher {
     summary_until: Option<Timestamp>,
     /// The last verified call of each app.
     verified: Option<BTreeMap<AppName, Timestamp>>,
-    /// Verified calls that are not told yet, and when they are.
+    /// Verified calls that wait for their message, and its time.
     done: BTreeMap<Cow<'static, str>, (Timestamp, BTreeSet<AppName>)>,
     /// Scheduled stops that were announced.
     announced: BTreeSet<(Timestamp, Arc<str>)>,
@@ -181,7 +181,7 @@ impl Watcher {
         Memory { causes: self.causes.kept(), announced: self.announced.clone() }
     }
 
-    fn look(&mut self, board: &Board, now: Timestamp) -> Vec<Message> {
+    fn poll(&mut self, board: &Board, now: Timestamp) -> Vec<Message> {
         self.is_standby = board.daemon().leader.is_some_and(|leader| !leader.leading);
         if self.is_standby {
             return Vec::new();
@@ -191,7 +191,7 @@ impl Watcher {
         let mut messages = Vec::new();
         if let Some(until) = self.summary_until {
             if !reports.is_empty() {
-                reports.extend(self.causes.tell_all(now));
+                reports.extend(self.causes.announce_all(now));
                 messages.push(Message::Summary(std::mem::take(&mut reports)));
             }
             self.summary_until = Some(until).filter(|until| now < *until && messages.is_empty());
@@ -237,7 +237,7 @@ impl Watcher {
         near.into_iter().map(message).collect()
     }
 
-    /// The calls that were verified since the last look, when it is time to tell them.
+    /// Messages about verified calls that are due.
     fn done<'a>(&mut self, apps: impl Iterator<Item = &'a App>, now: Timestamp) -> Vec<Message> {
         let mut verified = BTreeMap::new();
         for app in apps {
@@ -345,7 +345,7 @@ fn restore(file: &Path) -> Option<Memory> {
         Ok(text) => text,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
-                warn!(%error, file = %file.display(), "could not read the open notifications");
+                warn!(%error, file = %file.display(), "could not read the announced causes; they may be announced again");
             }
             return None;
         }
@@ -353,7 +353,7 @@ fn restore(file: &Path) -> Option<Memory> {
     match serde_json::from_slice(&text) {
         Ok(memory) => Some(memory),
         Err(error) => {
-            warn!(%error, file = %file.display(), "could not read the open notifications");
+            warn!(%error, file = %file.display(), "could not read the announced causes; they may be announced again");
             None
         }
     }
@@ -414,8 +414,8 @@ mod tests {
         board
     }
 
-    /// The messages of each look, in short.
-    fn looks(watcher: &mut Watcher, board: &Board, seconds: &[i64]) -> Vec<String> {
+    /// The messages of each poll, in short.
+    fn polls(watcher: &mut Watcher, board: &Board, seconds: &[i64]) -> Vec<String> {
         let short = |second: i64, message: &Message| match message {
             Message::Cause(report) => {
                 let apps = report.trouble.apps.len();
@@ -425,11 +425,11 @@ mod tests {
             Message::Done { action, apps } => format!("{second}: {action} {}", apps.len()),
             Message::ScheduledStop { at, apps, .. } => format!("{second}: stop at {at} {}", apps.len()),
         };
-        let look = |second: &i64| {
-            let messages = watcher.look(board, at(*second));
+        let poll = |second: &i64| {
+            let messages = watcher.poll(board, at(*second));
             messages.iter().map(|message| short(*second, message)).collect::<Vec<_>>()
         };
-        seconds.iter().flat_map(look).collect()
+        seconds.iter().flat_map(poll).collect()
     }
 
     #[test]
@@ -443,13 +443,13 @@ mod tests {
             app("f", Reason::Stopping, false),
         ]);
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        let told = looks(&mut watcher, &board, &[0, 29, 30, 31]);
-        assert_eq!(told, ["30: began BackingOff 2 warning", "30: began AppNotFound 1 person"]);
+        let messages = polls(&mut watcher, &board, &[0, 29, 30, 31]);
+        assert_eq!(messages, ["30: began BackingOff 2 warning", "30: began AppNotFound 1 person"]);
         for name in ["a", "b", "c"] {
             board.set_app(&name.parse().unwrap(), app(name, Reason::Settled, false));
         }
-        let told = looks(&mut watcher, &board, &[40, 99, 100, 101]);
-        assert_eq!(told, ["100: ended BackingOff 2 warning", "100: ended AppNotFound 1 person"]);
+        let messages = polls(&mut watcher, &board, &[40, 99, 100, 101]);
+        assert_eq!(messages, ["100: ended BackingOff 2 warning", "100: ended AppNotFound 1 person"]);
     }
 
     #[test]
@@ -457,29 +457,29 @@ mod tests {
         let new = || board(vec![app("a", Reason::BackingOff, false), app("b", Reason::AppNotFound, true)]);
         let board = new();
         let mut watcher = Watcher::new(None, at(0));
-        let mut told = looks(&mut watcher, &board, &[0, 30, 31]);
+        let mut messages = polls(&mut watcher, &board, &[0, 30, 31]);
         board.set_app(&"c".parse().unwrap(), app("c", Reason::Contested, false));
-        told.extend(looks(&mut watcher, &board, &[40, 70]));
-        assert_eq!(told, ["30: summary of 2", "70: began Contested 1 warning"]);
+        messages.extend(polls(&mut watcher, &board, &[40, 70]));
+        assert_eq!(messages, ["30: summary of 2", "70: began Contested 1 warning"]);
     }
 
     #[test]
-    fn what_concerns_the_account_or_the_source_needs_no_app() {
+    fn causes_of_account_and_source_have_no_apps() {
         let board = board(vec![]);
         let mut daemon = board.daemon();
         daemon.governor.account_blocked = true;
         daemon.source.available = false;
         board.set_daemon(daemon);
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        let told = looks(&mut watcher, &board, &[0, 30]);
-        assert_eq!(told, ["30: began SourceUnavailable 0 person", "30: began AccountBlocked 0 person"]);
+        let messages = polls(&mut watcher, &board, &[0, 30]);
+        assert_eq!(messages, ["30: began SourceUnavailable 0 person", "30: began AccountBlocked 0 person"]);
     }
 
     #[test]
     fn a_restart_in_progress_is_no_trouble() {
         let board = board(vec![app("a", Reason::Restarting, false)]);
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        assert_eq!(looks(&mut watcher, &board, &[0, 30, 600]), [""; 0]);
+        assert_eq!(polls(&mut watcher, &board, &[0, 30, 600]), [""; 0]);
     }
 
     #[test]
@@ -491,10 +491,10 @@ mod tests {
         };
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         lead(false);
-        assert_eq!(looks(&mut watcher, &board, &[0, 40]), [""; 0]);
+        assert_eq!(polls(&mut watcher, &board, &[0, 40]), [""; 0]);
         assert_eq!(watcher.next(), None);
         lead(true);
-        assert_eq!(looks(&mut watcher, &board, &[50, 81]), ["81: began Forbidden 1 person"]);
+        assert_eq!(polls(&mut watcher, &board, &[50, 81]), ["81: began Forbidden 1 person"]);
     }
 
     #[test]
@@ -504,14 +504,14 @@ mod tests {
         daemon.observation.complete_once = false;
         board.set_daemon(daemon.clone());
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        assert_eq!(looks(&mut watcher, &board, &[0, 30, 300]), [""; 0]);
+        assert_eq!(polls(&mut watcher, &board, &[0, 30, 300]), [""; 0]);
         // Calls that are known to be too many are trouble at once.
         daemon.max_changes = Some(MaxChanges { message: Some("held".into()), ..MaxChanges::default() });
         board.set_daemon(daemon.clone());
-        assert_eq!(looks(&mut watcher, &board, &[300, 330]), ["330: began TooManyChanges 1 person"]);
+        assert_eq!(polls(&mut watcher, &board, &[300, 330]), ["330: began TooManyChanges 1 person"]);
         daemon.observation.complete_once = true;
         board.set_daemon(daemon);
-        assert_eq!(looks(&mut watcher, &board, &[330, 360]), ["360: began NotObserved 1 warning"]);
+        assert_eq!(polls(&mut watcher, &board, &[330, 360]), ["360: began NotObserved 1 warning"]);
     }
 
     #[test]
@@ -527,11 +527,11 @@ mod tests {
         };
         let board = board(vec![verified("a", -100)]);
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        assert_eq!(looks(&mut watcher, &board, &[0, 60]), [""; 0], "it was before this process");
+        assert_eq!(polls(&mut watcher, &board, &[0, 60]), [""; 0], "it was before this process");
         board.set_app(&"b".parse().unwrap(), verified("b", 61));
-        assert_eq!(looks(&mut watcher, &board, &[61]), [""; 0]);
+        assert_eq!(polls(&mut watcher, &board, &[61]), [""; 0]);
         board.set_app(&"c".parse().unwrap(), verified("c", 62));
-        assert_eq!(looks(&mut watcher, &board, &[62, 90, 91, 200]), ["91: stop 2"]);
+        assert_eq!(polls(&mut watcher, &board, &[62, 90, 91, 200]), ["91: stop 2"]);
     }
 
     #[test]
@@ -553,14 +553,14 @@ mod tests {
         };
         let board = board(vec![due("a"), due("b")]);
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        assert_eq!(looks(&mut watcher, &board, &[0]), [""; 0]);
+        assert_eq!(polls(&mut watcher, &board, &[0]), [""; 0]);
         assert_eq!(watcher.next(), Some(at(400)));
-        assert_eq!(looks(&mut watcher, &board, &[399, 400, 401, 999]), [format!("400: stop at {stop} 2")]);
+        assert_eq!(polls(&mut watcher, &board, &[399, 400, 401, 999]), [format!("400: stop at {stop} 2")]);
         let mut next = Watcher::new(Some(watcher.memory()), at(500));
-        assert_eq!(looks(&mut next, &board, &[500]), [""; 0], "also after a restart");
+        assert_eq!(polls(&mut next, &board, &[500]), [""; 0], "also after a restart");
         board.set_daemon(Daemon { dry_run: true, ..board.daemon() });
         let mut dry = Watcher::new(Some(Memory::default()), at(500));
-        assert_eq!(looks(&mut dry, &board, &[500]), [""; 0], "nothing is stopped");
+        assert_eq!(polls(&mut dry, &board, &[500]), [""; 0], "nothing is stopped");
     }
 
     #[test]
@@ -570,10 +570,10 @@ mod tests {
         assert!(restore(&file).is_none());
         let board = board(vec![app("a", Reason::BackingOff, false)]);
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
-        looks(&mut watcher, &board, &[0, 30]);
+        polls(&mut watcher, &board, &[0, 30]);
         keep(&file, &watcher.memory()).unwrap();
         let mut next = Watcher::new(restore(&file), at(100));
-        assert_eq!(looks(&mut next, &board, &[100, 200]), [""; 0], "people know it already");
+        assert_eq!(polls(&mut next, &board, &[100, 200]), [""; 0], "people know it already");
         fs::write(&file, "[{").unwrap();
         assert!(restore(&file).is_none());
     }

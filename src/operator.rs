@@ -60,7 +60,7 @@ use crate::source::{SourceReport, Update};
 use crate::status::Board;
 use crate::status::history::{self, Trigger};
 use crate::status::meters;
-use execute::{Job, Outcome, Result as Answer};
+use execute::{Job, JobResult, Outcome};
 use fleet::Fleet;
 use lead::Lead;
 use limit::Changes;
@@ -700,7 +700,7 @@ impl<P: Platform> Operator<P> {
         };
         self.reported = false;
         match (outcome.job, outcome.result) {
-            (Job::Act { name, id, action, attempt }, Answer::Acted(result)) => {
+            (Job::Act { name, id, action, attempt }, JobResult::Acted(result)) => {
                 self.calls -= 1;
                 let trigger = self.fleet.object(&name).map(|object| object.notes.cause.as_str());
                 self.fleet.take_answer(&name, &id, &result, setting, now);
@@ -709,14 +709,14 @@ impl<P: Platform> Operator<P> {
                 report::call((&name, &id), (action, attempt), cause, &result, took, retry_in);
                 self.answered(name, &id, action, &result);
             }
-            (Job::Read { id }, Answer::Read(result)) => {
+            (Job::Read { id }, JobResult::Read(result)) => {
                 self.reads -= 1;
                 self.fleet.take_read_answer(&id, result, setting, outcome.sent_at, now, wall);
             }
-            (Job::Page { .. }, Answer::Listed(result)) => {
+            (Job::Page { .. }, JobResult::Listed(result)) => {
                 self.take_list_page(result, outcome.sent_at, now);
             }
-            (Job::Token, Answer::Token(_)) => {
+            (Job::Token, JobResult::Token(_)) => {
                 if !self.limiter.account_blocked() {
                     self.resync.start_now(now);
                 }
@@ -732,7 +732,7 @@ impl<P: Platform> Operator<P> {
     }
 
     /// Passes an answer to the rate limiter and reports what changed. Returns whether a rate limit concerns only this app.
-    fn note_answer(&mut self, call: &Call, result: &Answer, now: Moment) -> bool {
+    fn note_answer(&mut self, call: &Call, result: &JobResult, now: Moment) -> bool {
         let failure = result.failure();
         let alone = failure.is_some_and(|failure| self.limiter.is_alone(call, failure, now));
         let shifts = match failure {

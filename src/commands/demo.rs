@@ -36,9 +36,7 @@ pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     let page = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     let manifests = &args.manifests.manifests;
     let shown = manifests.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    info!(
-        "a simulated CamposCloud, where every app of {shown} is running, and the operator that makes them as declared"
-    );
+    info!("demo: a simulated CamposCloud with one running app for each manifest in {shown}, and the operator");
     info!("try: edit a file below {shown} (say, flip a state between Running and Stopped), save it, and watch");
     if let Some(page) = page {
         info!("open: http://{page}/ in a browser, or curl http://{page}/api/v1/apps    (ctrl-c ends the demo)");

@@ -165,7 +165,7 @@ impl Place {
             Refusal::Invalid(_) | Refusal::Absent => anyhow!("{}: {refusal}", self.shown),
         })?;
         if edited == self.text {
-            print(&format!("unchanged: {} says so already\n", self.shown))?;
+            print(&format!("unchanged: {} already has this value\n", self.shown))?;
             return Ok(Exit::Done);
         }
         let diff = TextDiff::from_lines(&self.text, &edited);

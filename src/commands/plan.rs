@@ -70,9 +70,10 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     }
     let clock_doubtful = observation.doubt.trust() == Trust::Doubtful;
     if let (true, Some(ahead)) = (clock_doubtful, observation.doubt.ahead()) {
-        let seconds = ahead.as_secs();
+        let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
+        let seconds = ahead.as_secs().unsigned_abs();
         print_note(&format!(
-            "warning: this machine's clock is ahead of the server's by {seconds} s; set the clock, or see --trust-clock"
+            "warning: this machine's clock is {direction} the server's by {seconds} s; set the clock, or see --trust-clock"
         ));
     }
     let mut gates = Gates {

@@ -63,7 +63,7 @@ pub fn start(
                 let Some(event) = event_of(&entry, &board).filter(|_| leads) else { continue };
                 let Some(reference) = reference(&entry, &namespace, &registry) else { continue };
                 if queue.try_send((event, reference)).is_err() {
-                    warn!("an Event is lost: too many wait for the API server");
+                    warn!("Event dropped: too many wait for the API server");
                     board.meters().notified(SERVICE, "lost");
                 }
             }

@@ -1,4 +1,4 @@
-//! The causes that people are told about, and when.
+//! The causes of messages, and the times of these messages.
 //!
 //! A cause is one reason for all apps that have it: an outage is one message, not one for each app. It is announced when
 //! it has lasted for a while, again at long intervals, and ended once it has been gone for a while. Pure.
@@ -14,11 +14,11 @@ use crate::reconcile::reason::Reason;
 
 /// How long a cause must have lasted before it is announced.
 const ANNOUNCED_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// Least time between two messages about a cause that goes on.
+/// Minimum time between two messages about a cause that goes on.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(6);
 /// How long a cause must have been gone before it has ended.
 const ENDED_AFTER: SignedDuration = SignedDuration::from_secs(60);
-/// A cause that returns within this time is the old one. If it stays as long, people are told that it goes on.
+/// A cause that returns within this time is the old one. If it lasts as long again, a message says that it continues.
 const JOINED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Importance of a message. `--notify-level` is the least one that is sent.
@@ -42,7 +42,7 @@ impl Level {
     }
 }
 
-/// A cause as it is at the moment.
+/// Current state of a cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     pub level: Level,
@@ -52,17 +52,17 @@ pub struct Trouble {
     pub detail: Option<Arc<str>>,
 }
 
-/// What is wrong at a moment.
+/// All current causes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
     pub troubles: BTreeMap<Reason, Trouble>,
-    /// Whether everything else is known to be fine. Not so before the first complete list of apps.
+    /// Whether a cause that is not listed has ended. Unknown before the first complete list of apps.
     pub is_complete: bool,
     /// Whether a cause of the whole account, or of the source, hides the causes of apps.
     pub is_masked: bool,
 }
 
-/// What a message says about a cause.
+/// Change of a cause that a message reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Began,
@@ -85,23 +85,23 @@ pub struct Report {
 struct Cause {
     since: Timestamp,
     /// Time of the last message about it.
-    told: Option<Timestamp>,
-    /// Since when it has been gone.
+    announced_at: Option<Timestamp>,
+    /// Time at which it disappeared.
     gone: Option<Timestamp>,
-    /// Whether people were told that it ended.
+    /// Whether a message said that it ended.
     ended: bool,
     /// When it returned after that.
     returned: Option<Timestamp>,
     trouble: Trouble,
 }
 
-/// A cause that people were told about, as it is kept over a restart.
+/// An announced cause, as the file keeps it over a restart.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Kept {
     pub reason: String,
     pub since: Timestamp,
-    pub told: Timestamp,
+    pub announced_at: Timestamp,
     pub level: String,
 }
 
@@ -115,19 +115,24 @@ impl Causes {
         let restore = |kept: &Kept| {
             let level = levels.into_iter().find(|level| level.as_str() == kept.level)?;
             let trouble = Trouble { level, apps: Vec::new(), detail: None };
-            let (since, told) = (kept.since, Some(kept.told));
-            let cause = Cause { since, told, gone: None, ended: false, returned: None, trouble };
+            let (since, announced_at) = (kept.since, Some(kept.announced_at));
+            let cause = Cause { since, announced_at, gone: None, ended: false, returned: None, trouble };
             Some((kept.reason.parse().ok()?, cause))
         };
         Self(kept.iter().filter_map(restore).collect())
     }
 
-    /// The causes that people were told about and that have not ended.
+    /// The announced causes that have not ended.
     pub fn kept(&self) -> Vec<Kept> {
         let open = self.0.iter().filter(|(_, cause)| !cause.ended);
         open.filter_map(|(reason, cause)| {
             let level = cause.trouble.level.as_str().to_owned();
-            Some(Kept { reason: reason.as_str().to_owned(), since: cause.since, told: cause.told?, level })
+            Some(Kept {
+                reason: reason.as_str().to_owned(),
+                since: cause.since,
+                announced_at: cause.announced_at?,
+                level,
+            })
         })
         .collect()
     }
@@ -137,20 +142,26 @@ impl Causes {
         let Present { troubles, is_complete, is_masked } = present;
         // Whether the masking causes themselves are there is always known.
         let is_hidden = |reason: Reason| is_masked && !reason.is_account_wide() && reason != Reason::SourceUnavailable;
-        // One that people were not told about begins anew when it shows again.
+        // One that was not announced begins anew when it shows again.
         self.0.retain(|reason, cause| {
-            troubles.contains_key(reason) || !is_hidden(*reason) || cause.told.is_some() || cause.ended
+            troubles.contains_key(reason) || !is_hidden(*reason) || cause.announced_at.is_some() || cause.ended
         });
         for (reason, cause) in &mut self.0 {
             if !troubles.contains_key(reason) {
-                // Nothing is known to be gone before everything was seen.
+                // A cause can disappear only after a complete list.
                 let is_known = is_complete && !is_hidden(*reason);
                 cause.gone = if is_known { cause.gone.or(Some(now)) } else { cause.gone.filter(|_| cause.ended) };
             }
         }
         for (reason, trouble) in troubles {
-            let new =
-                || Cause { since: now, told: None, gone: None, ended: false, returned: None, trouble: trouble.clone() };
+            let new = || Cause {
+                since: now,
+                announced_at: None,
+                gone: None,
+                ended: false,
+                returned: None,
+                trouble: trouble.clone(),
+            };
             let cause = self.0.entry(reason).or_insert_with(new);
             if std::mem::take(&mut cause.ended) {
                 cause.returned = Some(now);
@@ -161,10 +172,10 @@ impl Causes {
         for (reason, cause) in &mut self.0 {
             let Some(event) = cause.due(now) else { continue };
             match event {
-                Event::Began | Event::Continues => (cause.told, cause.returned) = (Some(now), None),
+                Event::Began | Event::Continues => (cause.announced_at, cause.returned) = (Some(now), None),
                 Event::Ended => cause.ended = true,
             }
-            let is_silent = event == Event::Ended && (cause.told.is_none() || cause.returned.is_some());
+            let is_silent = event == Event::Ended && (cause.announced_at.is_none() || cause.returned.is_some());
             if !is_silent {
                 reports.push(Report { event, reason: *reason, since: cause.since, trouble: cause.trouble.clone() });
             }
@@ -173,11 +184,11 @@ impl Causes {
         reports
     }
 
-    /// The present causes that people were not told about yet. They count as told.
-    pub fn tell_all(&mut self, now: Timestamp) -> Vec<Report> {
-        let new = self.0.iter_mut().filter(|(_, cause)| cause.told.is_none() && cause.gone.is_none());
+    /// The current causes that are not announced yet. They count as announced from now on.
+    pub fn announce_all(&mut self, now: Timestamp) -> Vec<Report> {
+        let new = self.0.iter_mut().filter(|(_, cause)| cause.announced_at.is_none() && cause.gone.is_none());
         new.map(|(reason, cause)| {
-            cause.told = Some(now);
+            cause.announced_at = Some(now);
             Report { event: Event::Began, reason: *reason, since: cause.since, trouble: cause.trouble.clone() }
         })
         .collect()
@@ -190,19 +201,19 @@ impl Causes {
 }
 
 impl Cause {
-    /// What is to be said about it now. A cause that was never announced ends in silence.
+    /// Returns the event that is due now. A cause that was never announced ends without a message.
     fn due(&self, now: Timestamp) -> Option<Event> {
         let (event, at) = self.following()?;
         (at <= now).then_some(event)
     }
 
     fn following(&self) -> Option<(Event, Timestamp)> {
-        match (self.gone, self.told) {
+        match (self.gone, self.announced_at) {
             _ if self.ended => None,
             (Some(gone), _) => Some((Event::Ended, later(gone, ENDED_AFTER))),
             (None, None) => Some((Event::Began, later(self.since, ANNOUNCED_AFTER))),
-            (None, Some(told)) => {
-                let again = later(told, AGAIN_AFTER);
+            (None, Some(announced_at)) => {
+                let again = later(announced_at, AGAIN_AFTER);
                 let returned = self.returned.map_or(again, |returned| later(returned, JOINED_WITHIN));
                 Some((Event::Continues, again.min(returned)))
             }
@@ -215,7 +226,7 @@ impl Cause {
 
     fn is_forgotten(&self, now: Timestamp) -> bool {
         let ended = self.gone.filter(|_| self.ended);
-        ended.is_some_and(|gone| self.told.is_none() || later(gone, ENDED_AFTER + JOINED_WITHIN) <= now)
+        ended.is_some_and(|gone| self.announced_at.is_none() || later(gone, ENDED_AFTER + JOINED_WITHIN) <= now)
     }
 }
 
@@ -250,10 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_after_a_while_and_ended_once() {
+    fn a_cause_is_announced_after_a_while_and_ended_once() {
         use Event::{Began, Continues, Ended};
         for (outages, expected) in [
-            // Too short to be told.
+            // Too short for a message.
             (vec![(0, 20)], vec![]),
             (vec![(0, 20), (100, 120)], vec![]),
             // A short gap neither ends it nor begins it anew.
@@ -276,8 +287,8 @@ mod tests {
         let mut causes = Causes::default();
         let outage = present(&[Reason::ApiUnavailable]);
         let mut observe = |present: &Present, second| {
-            let told = causes.observe(present.clone(), at(second)).len();
-            (told, causes.next().map(|next| next.as_second() - at(0).as_second()))
+            let messages = causes.observe(present.clone(), at(second)).len();
+            (messages, causes.next().map(|next| next.as_second() - at(0).as_second()))
         };
         assert_eq!(observe(&present(&[]), 0), (0, None));
         assert_eq!(observe(&outage, 0), (0, Some(30)));
@@ -288,13 +299,13 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_continues_the_causes_that_were_told() {
+    fn a_restart_continues_the_announced_causes() {
         let mut before = Causes::default();
         let outage = present(&[Reason::ApiUnavailable, Reason::AppNotFound]);
         before.observe(present(&[Reason::ApiUnavailable]), at(0));
         before.observe(outage.clone(), at(30));
         let kept = before.kept();
-        assert_eq!(kept.len(), 1, "the other one was not told yet");
+        assert_eq!(kept.len(), 1, "the other one was not announced yet");
         let mut after = Causes::restore(&kept);
         assert_eq!(after.kept(), kept);
         // The first list takes long.

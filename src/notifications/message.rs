@@ -73,7 +73,7 @@ impl Message {
             Self::Cause(report) => cause(report, quote),
             Self::Summary(reports) => {
                 let lines = reports.iter().map(|report| cause(report, quote));
-                format!("campos-operator has started. In trouble:\n{}", lines.collect::<Vec<_>>().join("\n"))
+                format!("campos-operator started. Open causes:\n{}", lines.collect::<Vec<_>>().join("\n"))
             }
             Self::Done { action, apps } => format!("Done: {action} {}: {}.", count(apps), names(apps, quote)),
             Self::ScheduledStop { at, apps, reason } => {
@@ -150,7 +150,7 @@ fn cause(report: &Report, quote: &dyn Fn(&str) -> String) -> String {
     let meaning = reason.meaning().trim_end_matches('.');
     let first = match event {
         Event::Began => format!("{apps}{meaning} ({reason}), since {since}."),
-        Event::Continues => format!("{apps}{meaning} ({reason}), still, since {since}."),
+        Event::Continues => format!("Still: {apps}{meaning} ({reason}), since {since}."),
         Event::Ended => return format!("Ended: {meaning} ({reason}), since {since}."),
     };
     let detail =
@@ -231,13 +231,13 @@ mod tests {
         Apps: bot-0, bot-1, bot-2, bot-3, bot-4, bot-5, bot-6, bot-7, bot-8, bot-9 and 2 more.
         Next step: Wait: the operator retries. CamposCloud's own status page may say more.
 
-        The platform does not answer (ApiUnavailable), still, since 2026-11-26 10:02 UTC.
+        Still: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
         Next step: Wait: the operator retries. CamposCloud's own status page may say more.
 
         Ended: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
 
-        campos-operator has started. In trouble:
+        campos-operator started. Open causes:
         1 app: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
         Apps: bot-0.

@@ -78,7 +78,9 @@ pub fn app(
         revision: revision.clone(),
         target,
         observed: object.observed,
-        observed_at: known.and_then(|known| known.sighting.as_ref()).map(|sighting| sighting.received_at),
+        observed_at: known
+            .and_then(|known| known.timed_reading.as_ref())
+            .map(|timed_reading| timed_reading.received_at),
         conditions,
         since: since(conditions, before, when.wall),
         message: message(
@@ -220,14 +222,14 @@ fn message(
     match reason {
         // By far the most: no text is made for each of a settled fleet.
         Reason::Settled => match observed {
-            Observed::Running => "the app is Running, as asked".into(),
-            Observed::Stopped => "the app is Stopped, as asked".into(),
+            Observed::Running => "the app is Running, as declared".into(),
+            Observed::Stopped => "the app is Stopped, as declared".into(),
             Observed::Suspended | Observed::Creating | Observed::Missing | Observed::Unknown => {
-                format!("the app is {observed}, as asked").into()
+                format!("the app is {observed}, as declared").into()
             }
         },
-        Reason::Stopping => "a stop was sent; waiting to see it take effect".into(),
-        Reason::Starting => "a start was sent; waiting to see it take effect".into(),
+        Reason::Stopping => "a stop was sent; waiting for its effect".into(),
+        Reason::Starting => "a start was sent; waiting for its effect".into(),
         Reason::Restarting => restarting(past, decision).into(),
         Reason::RestartNotEffective => {
             format!("a restart was sent, but the app still runs since before it; it is not sent again{last}").into()
@@ -235,7 +237,7 @@ fn message(
         Reason::Drifted => {
             format!("the app is {observed}, declared {desired}: the call is sent as soon as the budget allows").into()
         }
-        Reason::BackingOff => format!("the last call failed; try {} follows{until}{last}", past.next_attempt()).into(),
+        Reason::BackingOff => format!("the last call failed; attempt {} follows{until}{last}", past.next_attempt()).into(),
         Reason::Suspended => match object.declared.spec().and_then(|spec| spec.suspend.as_ref()) {
             Some(suspension) => {
                 let why = suspension.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -257,40 +259,40 @@ fn message(
         Reason::Forbidden => {
             format!("the token may not change this app: its team must grant canChangeStatusApplication{last}").into()
         }
-        Reason::UnexpectedAnswer => format!("the operator does not understand the answer of the platform; the next try follows after an interval{last}").into(),
+        Reason::UnexpectedAnswer => format!("the answer of the server is unexpected; the next attempt follows after an interval{last}").into(),
         Reason::StopNotEffective => format!(
-            "a stop was accepted, but the app was not seen stopped in time; try {} follows{until}",
+            "a stop was accepted, but no reading showed the app stopped in time; attempt {} follows{until}",
             past.next_attempt()
         ).into(),
         Reason::StartNotEffective => format!(
-            "a start was accepted, but the app was not seen running in time; try {} follows{until}",
+            "a start was accepted, but no reading showed the app running in time; attempt {} follows{until}",
             past.next_attempt()
         ).into(),
         Reason::Contested => {
-            format!("the app keeps coming back: someone or something else changes it; next try{until}").into()
+            format!("another client changes the app: it left its desired state again and again; next attempt{until}").into()
         }
         Reason::InvalidManifest | Reason::DuplicateAppId | Reason::DuplicateName => {
             refused(&object.declared, reason).into()
         }
         Reason::Standby => "another replica leads, or the Lease cannot be renewed: nothing is sent".into(),
-        Reason::SourceUnavailable => "the manifests cannot be read; what they said last stays in force".into(),
+        Reason::SourceUnavailable => "could not read the manifests; the last good versions stay in force".into(),
         Reason::BeingWritten => {
             "a process has the manifest's file open for writing; the last complete text stays in force until it is closed".into()
         }
         Reason::ObservationIncomplete => {
-            "the list of apps did not come whole, and this app was not in what came".into()
+            "the list of apps was incomplete, and did not show this app".into()
         }
         Reason::AccountBlocked => {
-            format!("the token is not accepted: no app is called; put a valid token in place; next probe{until}").into()
+            format!("the server refuses the token (401): no app is called; provide a valid token; next probe{until}").into()
         }
         Reason::AccountForbidden => format!(
-            "the account is refused: no app is called; check the plan, the scopes of the token and the teams' \
+            "the server refuses the account: no app is called; check the plan, the scopes of the token and the teams' \
              permissions; next probe{until}{last}"
         ).into(),
         Reason::ApiUnavailable => format!("the platform does not answer; next probe{until}").into(),
         Reason::RateLimited if last.is_empty() => format!("all requests pause because of the rate limit; next{until}").into(),
-        Reason::RateLimited => format!("the rate limit refuses the app's requests; next try{until}{last}").into(),
-        Reason::ClockDoubtful => "what is asked depends on the time, and this machine's clock differs from the server's: \
+        Reason::RateLimited => format!("the rate limit refuses the app's requests; next attempt{until}{last}").into(),
+        Reason::ClockDoubtful => "the desired state depends on the time, and this machine's clock differs from the server's: \
             nothing is called until they agree"
             .into(),
         Reason::TooManyChanges => format!(

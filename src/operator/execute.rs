@@ -33,14 +33,14 @@ impl Job {
 }
 
 #[derive(Debug)]
-pub enum Result {
-    Acted(std::result::Result<Answered<Receipt>, Failure>),
-    Read(std::result::Result<Answered<Seen>, Failure>),
-    Listed(std::result::Result<Answered<Page>, Failure>),
-    Token(std::result::Result<Answered<()>, Failure>),
+pub enum JobResult {
+    Acted(Result<Answered<Receipt>, Failure>),
+    Read(Result<Answered<Seen>, Failure>),
+    Listed(Result<Answered<Page>, Failure>),
+    Token(Result<Answered<()>, Failure>),
 }
 
-impl Result {
+impl JobResult {
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Acted(result) => result.as_ref().err(),
@@ -104,7 +104,7 @@ impl Result {
 #[derive(Debug)]
 pub struct Outcome {
     pub job: Job,
-    pub result: Result,
+    pub result: JobResult,
     pub sent_at: Moment,
 }
 
@@ -113,10 +113,10 @@ pub async fn carry_out<P: Platform>(platform: Arc<P>, job: Job, clock: Clock, ad
     // The later of the two: a reading proves nothing about the time before its request was sent.
     let sent_at = clock.now().max(admitted_at);
     let result = match &job {
-        Job::Act { id, action, .. } => Result::Acted(platform.act(*action, id).await),
-        Job::Read { id } => Result::Read(platform.get(id).await),
-        Job::Page { page } => Result::Listed(platform.list(page.clone()).await),
-        Job::Token => Result::Token(platform.whoami().await),
+        Job::Act { id, action, .. } => JobResult::Acted(platform.act(*action, id).await),
+        Job::Read { id } => JobResult::Read(platform.get(id).await),
+        Job::Page { page } => JobResult::Listed(platform.list(page.clone()).await),
+        Job::Token => JobResult::Token(platform.whoami().await),
     };
     Outcome { job, result, sent_at }
 }
@@ -131,10 +131,10 @@ pub fn lost(job: Job, why: &'static str, now: Moment) -> Outcome {
         repeats: 0,
     };
     let result = match &job {
-        Job::Act { .. } => Result::Acted(Err(failure)),
-        Job::Read { .. } => Result::Read(Err(failure)),
-        Job::Page { .. } => Result::Listed(Err(failure)),
-        Job::Token => Result::Token(Err(failure)),
+        Job::Act { .. } => JobResult::Acted(Err(failure)),
+        Job::Read { .. } => JobResult::Read(Err(failure)),
+        Job::Page { .. } => JobResult::Listed(Err(failure)),
+        Job::Token => JobResult::Token(Err(failure)),
     };
     Outcome { job, result, sent_at: now }
 }

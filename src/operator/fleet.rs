@@ -19,7 +19,7 @@ use super::reads::{Kind, Reads};
 use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::attempts::{Attempts, Sighting, Turn};
+use crate::reconcile::attempts::{Attempts, Effect, TimedReading};
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Declared, Policy, Spec, Standing, Target, Text};
 use crate::reconcile::doubt::Trust;
@@ -118,7 +118,7 @@ impl Fleet {
     fn restart_need(&self, object: &Object, wall: Timestamp) -> RestartNeed {
         let (spec, goal) = (object.declared.spec(), self.goal(object, wall));
         let Some(known) = object.app_id().and_then(|id| self.apps.get(id)) else { return RestartNeed::Nothing };
-        let reading = (known.observed(), known.sighting.as_ref().map(|sighting| &sighting.reading));
+        let reading = (known.observed(), known.timed_reading.as_ref().map(|timed_reading| &timed_reading.reading));
         restart_need(spec, goal, reading, known.past.restarted(), self.server, wall)
     }
 
@@ -206,7 +206,7 @@ impl Fleet {
                 if let Some(desired) = desired.filter(|_| spec_changed) {
                     known.past.target_changed(desired, now);
                 }
-                if known.sighting.is_none() && listed_before {
+                if known.timed_reading.is_none() && listed_before {
                     if edit { known.past.request_urgent_read(now) } else { known.past.request_read(now) }
                 }
             }
@@ -257,15 +257,15 @@ impl Fleet {
     fn see_again(&mut self, id: &AppId, reading: &Reading, requested_at: Moment, wall: Timestamp) -> Option<AppName> {
         let known = self.apps.get_mut(id).filter(|known| known.past.is_empty())?;
         let owner = known.owner.clone()?;
-        let sighting = known.sighting.as_mut().filter(|last| last.requested_at <= requested_at)?;
+        let timed_reading = known.timed_reading.as_mut().filter(|last| last.requested_at <= requested_at)?;
         let object = self.objects.get(&owner)?;
         if !matches!(object.decision, Some(Decision::Settled(_)))
             || object.observed != reading.observed
-            || sighting.reading.restart_required != reading.restart_required
+            || timed_reading.reading.restart_required != reading.restart_required
         {
             return None;
         }
-        *sighting = Sighting { reading: reading.clone(), requested_at, received_at: wall };
+        *timed_reading = TimedReading { reading: reading.clone(), requested_at, received_at: wall };
         Some(owner)
     }
 
@@ -273,10 +273,10 @@ impl Fleet {
     fn see(&mut self, id: &AppId, reading: Reading, requested_at: Moment, now: Moment, wall: Timestamp) {
         let known = self.known_or_new(id);
         // Answers may overtake each other: the one to the later request counts.
-        if known.sighting.as_ref().is_some_and(|sighting| sighting.requested_at > requested_at) {
+        if known.timed_reading.as_ref().is_some_and(|timed_reading| timed_reading.requested_at > requested_at) {
             return;
         }
-        known.sighting = Some(Sighting { reading, requested_at, received_at: wall });
+        known.timed_reading = Some(TimedReading { reading, requested_at, received_at: wall });
         self.owner_due(id, now);
         self.owner_triggered(id, Trigger::Observation);
     }
@@ -343,7 +343,7 @@ impl Fleet {
     /// Requests a single read of each app that no incomplete list showed. A read that is pending keeps its time: a list that
     /// fails often does not repeat it sooner.
     pub fn request_reads_of_unseen(&mut self, now: Moment) {
-        let unseen = self.owned().filter(|(_, known)| known.sighting.is_none() && known.past.read_at().is_none());
+        let unseen = self.owned().filter(|(_, known)| known.timed_reading.is_none() && known.past.read_at().is_none());
         let unseen: Vec<AppId> = unseen.map(|(id, _)| id.clone()).collect();
         for id in unseen {
             self.request_read(&id, now);
@@ -403,7 +403,7 @@ impl Fleet {
     }
 
     /// Passes the newest reading and the time to the attempts of each of `names`. Returns what changed.
-    pub fn note(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> Vec<(AppName, AppId, Turn)> {
+    pub fn note(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> Vec<(AppName, AppId, Effect)> {
         let mut turns = Vec::new();
         for name in names {
             let Some(object) = self.objects.get(name) else { continue };
@@ -428,19 +428,20 @@ impl Fleet {
                 object.suspended_before = target.suspended;
             }
             let observed = known.observed();
-            let reading = known.sighting.as_ref().filter(|_| observed != Observed::Unknown).map(|seen| &seen.reading);
+            let reading =
+                known.timed_reading.as_ref().filter(|_| observed != Observed::Unknown).map(|seen| &seen.reading);
             if reading.is_some_and(|reading| reading.restart_required == Some(false)) {
                 known.past.no_restart_required();
             }
             let running_since = reading.and_then(|reading| reading.running_since);
             let Some(turn) = known.past.note(desired, observed, (running_since, need), now) else { continue };
-            if let (Turn::Verified(_), Some(proof)) = (turn, known.sighting.clone()) {
+            if let (Effect::Verified(_), Some(proof)) = (turn, known.timed_reading.clone()) {
                 known.past.verified_by(&proof);
             }
             let result = match turn {
-                Turn::Verified(_) => Some("Verified"),
-                Turn::NotEffective(_) => Some("NotEffective"),
-                Turn::Contested(_) => None,
+                Effect::Verified(_) => Some("Verified"),
+                Effect::NotEffective(_) => Some("NotEffective"),
+                Effect::Contested(_) => None,
             };
             turns.push((name.clone(), id, turn));
             if let (Some(last), Some(result)) = (object.last_action.as_mut().map(Arc::make_mut), result) {
@@ -455,7 +456,7 @@ impl Fleet {
         let object = self.objects.get(name).filter(|object| object.is_edited)?;
         let known = object.app_id().and_then(|id| self.apps.get(id))?;
         let goal = self.goal(object, wall);
-        let need = match known.sighting {
+        let need = match known.timed_reading {
             Some(_) => Need::Certain(max_changes::needed(goal, known.observed(), gates)?),
             // A read was refused: there is nothing to wait for, and nothing is called.
             None if known.past.because().is_some() => return None,
@@ -564,7 +565,7 @@ impl Fleet {
     /// Forgets all readings.
     pub fn forget_readings(&mut self, now: Moment) {
         for known in self.apps.values_mut() {
-            known.sighting = None;
+            known.timed_reading = None;
         }
         self.all_due(now);
     }
@@ -627,7 +628,7 @@ impl Fleet {
         let id = object.app_id()?.clone();
         let known = self.apps.get_mut(&id)?;
         let attempt = known.past.next_attempt();
-        let basis = known.sighting.clone();
+        let basis = known.timed_reading.clone();
         match (action, need) {
             (Action::Restart, Some(RestartNeed::Restart(causes))) => known.past.begin_restart(causes, basis.as_ref()),
             // Decided in the same turn of the loop, so this does not happen.
@@ -910,7 +911,7 @@ mod tests {
                     decide(&mut fleet, 7, wall(0));
                     first(&mut fleet, "a", last, 1);
                     assert_eq!(
-                        fleet.known(&id("a")).unwrap().sighting.as_ref().unwrap().requested_at,
+                        fleet.known(&id("a")).unwrap().timed_reading.as_ref().unwrap().requested_at,
                         at(asked.0.max(asked.1))
                     );
                 }

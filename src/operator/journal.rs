@@ -22,14 +22,14 @@ use crate::status::history::{Answer, Entry, State, Trigger};
 
 /// The part of a status that the history records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glance {
+pub struct RecordedState {
     desired: Option<&'static str>,
     observed: &'static str,
     reason: Option<Reason>,
     suspended: bool,
 }
 
-impl Glance {
+impl RecordedState {
     pub fn of(app: &App) -> Self {
         Self {
             desired: app.desired(),
@@ -66,7 +66,7 @@ pub struct Notes {
     /// The trigger of the last change of reason.
     pub cause: Trigger,
     /// The last state in the history, while a condition of the whole account hides the object's own.
-    glance: Option<Glance>,
+    glance: Option<RecordedState>,
     /// The last reason logged as stalled since the app was settled.
     stalled: Option<Reason>,
     unreadable: bool,
@@ -169,7 +169,13 @@ impl<P: Platform> Operator<P> {
     }
 
     /// Records a decision, if its reason changed or it follows an answer.
-    pub(super) fn journal(&mut self, planned: &Planned, before: Option<Glance>, after: Glance, wall: Timestamp) {
+    pub(super) fn journal(
+        &mut self,
+        planned: &Planned,
+        before: Option<RecordedState>,
+        after: RecordedState,
+        wall: Timestamp,
+    ) {
         if before.is_some_and(|before| before.has_drifted(after)) {
             self.board.meters().drifted();
         }
@@ -209,7 +215,7 @@ impl<P: Platform> Operator<P> {
             app_id: planned.app_id.as_ref().map(|id| id.as_str().into()),
             trigger,
             revision: self.revision(),
-            before: before.map(Glance::state).unwrap_or_default(),
+            before: before.map(RecordedState::state).unwrap_or_default(),
             after: after.state(),
             action: action.map(|action: Action| action.as_str().into()),
             answer,
@@ -225,7 +231,7 @@ impl<P: Platform> Operator<P> {
             app_id: id.map(|id| id.as_str().into()),
             trigger: Trigger::Edit,
             revision,
-            before: Glance::of(&app).state(),
+            before: RecordedState::of(&app).state(),
             after: State::default(),
             action: None,
             answer: None,

@@ -1,12 +1,12 @@
 //! One app of the platform: its newest reading, and the calls made on it. No object is needed for it.
 
 use crate::reconcile::app::AppName;
-use crate::reconcile::attempts::{Attempts, Sighting};
+use crate::reconcile::attempts::{Attempts, TimedReading};
 use crate::reconcile::state::Observed;
 
 #[derive(Debug, Clone)]
 pub struct Known {
-    pub sighting: Option<Sighting>,
+    pub timed_reading: Option<TimedReading>,
     /// The object that declares it. An app in conflict has none.
     pub owner: Option<AppName>,
     /// Whether the list shows it; otherwise only a single read does.
@@ -17,16 +17,16 @@ pub struct Known {
 impl Known {
     /// The salt spreads its backoff.
     pub fn new(salt: u64) -> Self {
-        Self { sighting: None, owner: None, listed: false, past: Attempts::new(salt) }
+        Self { timed_reading: None, owner: None, listed: false, past: Attempts::new(salt) }
     }
 
     /// The newest reading, as far as it is to be trusted.
     pub fn observed(&self) -> Observed {
-        self.past.trusted(self.sighting.as_ref())
+        self.past.trusted(self.timed_reading.as_ref())
     }
 
     /// Returns whether the newest reading does not show whether the app runs.
     pub fn is_unreadable(&self) -> bool {
-        self.sighting.as_ref().is_some_and(|sighting| sighting.reading.observed == Observed::Unknown)
+        self.timed_reading.as_ref().is_some_and(|timed_reading| timed_reading.reading.observed == Observed::Unknown)
     }
 }

@@ -19,7 +19,7 @@ use crate::status::MaxChanges;
 pub struct Changes {
     pub limits: Limits,
     counted: Counted,
-    /// The id of the plan, once it was asked for since the last edit.
+    /// The id of the plan, once it was declared for since the last edit.
     plan: Option<PlanId>,
     /// The plan whose approval was logged.
     approved: Option<PlanId>,

@@ -53,7 +53,7 @@ impl Observation {
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         if let Some(flaw) = self.flaw {
-            complaints.push(format!("the list of apps is not complete: {flaw}"));
+            complaints.push(format!("the list of apps is incomplete: {flaw}"));
         }
         if self.unreadable > 0 {
             let (count, s) = (self.unreadable, if self.unreadable == 1 { "" } else { "s" });

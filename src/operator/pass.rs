@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::operator::{Operator, describe, journal, report};
 use crate::platform::Platform;
 use crate::reconcile::app::AppName;
-use crate::reconcile::attempts::Turn;
+use crate::reconcile::attempts::Effect;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::plan::plan;
 use crate::status::Daemon;
@@ -35,9 +35,9 @@ impl<P: Platform> Operator<P> {
 
     fn decide(&mut self, due: &[AppName], now: Moment) {
         let (began, wall) = (self.clock.now(), self.clock.wall());
-        for (name, id, turn) in self.fleet.note(due, now, wall) {
-            report::turn(&name, &id, turn, self.fleet.retry_in(&id, now));
-            if matches!(turn, Turn::Verified(_)) {
+        for (name, id, effect) in self.fleet.note(due, now, wall) {
+            report::effect(&name, &id, effect, self.fleet.retry_in(&id, now));
+            if matches!(effect, Effect::Verified(_)) {
                 self.progress.verified(&name);
             }
         }
@@ -63,9 +63,9 @@ impl<P: Platform> Operator<P> {
             else {
                 continue;
             };
-            let after = journal::Glance::of(&app);
+            let after = journal::RecordedState::of(&app);
             let before = self.board.set_app(&entry.name, app);
-            self.journal(entry, before.as_deref().map(journal::Glance::of), after, wall);
+            self.journal(entry, before.as_deref().map(journal::RecordedState::of), after, wall);
         }
         self.board.meters().passed(self.clock.now().since(began));
     }

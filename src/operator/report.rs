@@ -11,7 +11,7 @@ use super::resync::Finished;
 use crate::budget::{Forbidden, Shift};
 use crate::platform::Answered;
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::attempts::Turn;
+use crate::reconcile::attempts::Effect;
 use crate::reconcile::backoff::LONGEST_PAUSE;
 use crate::reconcile::decide::Decision;
 use crate::reconcile::doubt;
@@ -86,11 +86,11 @@ pub fn call(
     }
 }
 
-pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) {
+pub fn effect(name: &AppName, id: &AppId, effect: Effect, retry_in: Option<Duration>) {
     let (app, app_id) = (name.as_str(), id.as_str());
     let retry_in = retry_in.map(|wait| format!("{:.1}s", wait.as_secs_f64()));
-    match turn {
-        Turn::Verified(action) => {
+    match effect {
+        Effect::Verified(action) => {
             let now = match action {
                 Action::Stop => "stopped",
                 Action::Start => "started",
@@ -98,17 +98,22 @@ pub fn turn(name: &AppName, id: &AppId, turn: Turn, retry_in: Option<Duration>) 
             };
             info!(app, app_id, "app {now}");
         }
-        Turn::NotEffective(Action::Stop) => {
-            warn!(app, app_id, reason = "StopNotEffective", retry_in, "stop not effective");
+        Effect::NotEffective(Action::Stop) => {
+            warn!(app, app_id, reason = "StopNotEffective", retry_in, "stop had no effect in time");
         }
-        Turn::NotEffective(Action::Start) => {
-            warn!(app, app_id, reason = "StartNotEffective", retry_in, "start not effective");
+        Effect::NotEffective(Action::Start) => {
+            warn!(app, app_id, reason = "StartNotEffective", retry_in, "start had no effect in time");
         }
-        Turn::NotEffective(Action::Restart) => {
-            warn!(app, app_id, reason = "RestartNotEffective", "restart not effective");
+        Effect::NotEffective(Action::Restart) => {
+            warn!(
+                app,
+                app_id,
+                reason = "RestartNotEffective",
+                "restart had no effect in time; it is not sent again for the same cause"
+            );
         }
-        Turn::Contested(returns) => {
-            warn!(app, app_id, reason = "Contested", returns, retry_in, "app keeps coming back");
+        Effect::Contested(returns) => {
+            warn!(app, app_id, reason = "Contested", returns, retry_in, "app left its desired state again and again");
         }
     }
 }
@@ -160,7 +165,10 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
         }
         Shift::BreakerClosed => info!("the platform answers again"),
         Shift::AccountBlocked => {
-            warn!(reason = "AccountBlocked", error, "the token is not accepted; nothing is called until one is");
+            warn!(
+                reason = "AccountBlocked",
+                error, "the server refuses the token (401); nothing is called until it accepts one"
+            );
         }
         Shift::AccountUnblocked => info!("the token is accepted again"),
         Shift::AccountForbidden(kind) => {
@@ -205,7 +213,7 @@ pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
         warn!(
             reason = "SourceUnavailable",
             error = now.trouble.as_deref(),
-            "the manifests cannot be read; what they said last stays in force"
+            "could not read the manifests; the last good versions stay in force"
         );
     } else if now.loaded && before.is_none_or(|before| !before.loaded) {
         info!(files = now.files, problems = now.errors, revision = &*now.revision, "manifests loaded");
@@ -236,15 +244,15 @@ pub fn resync(finished: &Finished, interval: Duration, wanted: Duration) {
     }
     match &finished.trouble {
         Some((trouble, apps)) if finished.trouble_is_news => {
-            warn!(reason = "ObservationIncomplete", error = &**trouble, apps, "the list of apps is not complete");
+            warn!(reason = "ObservationIncomplete", error = &**trouble, apps, "the list of apps is incomplete");
         }
-        Some((trouble, apps)) => debug!(error = &**trouble, apps, "the list of apps is still not complete"),
+        Some((trouble, apps)) => debug!(error = &**trouble, apps, "the list of apps is still incomplete"),
         None if finished.first_complete => {
             let apps = finished.complete.as_ref().map_or(0, std::collections::BTreeSet::len);
             info!(apps, pages = finished.pages, "apps listed");
             if interval > wanted {
                 let interval_s = interval.as_secs();
-                warn!(pages = finished.pages, interval_s, "the list has so many pages that it is read less often");
+                warn!(pages = finished.pages, interval_s, "resync interval raised: the list has many pages");
             }
         }
         None if finished.recovered => info!("the list of apps is complete again"),
@@ -273,7 +281,7 @@ pub fn settled(fleet: &Fleet, source: &SourceReport, reported: &mut usize) {
 /// The time is up: logs each app that is not settled, and its reason.
 pub fn unsettled(fleet: &Fleet, list_trouble: Option<&str>) {
     if let Some(error) = list_trouble {
-        warn!(reason = "ObservationIncomplete", error, "the list of apps did not come whole");
+        warn!(reason = "ObservationIncomplete", error, "the list of apps was incomplete");
     }
     for (name, object) in fleet.objects() {
         if let Some(decision @ (Decision::Act(_) | Decision::Wait { .. } | Decision::Stalled(_))) = object.decision {
@@ -312,12 +320,16 @@ impl Count {
 }
 
 pub fn draining(in_flight: usize) {
-    info!(in_flight, "stopping: nothing new is sent, calls on the wire may end");
+    if in_flight > 0 {
+        info!(in_flight, "shutting down: waiting for calls in flight");
+    } else {
+        info!("shutting down");
+    }
 }
 
 pub fn stopped(abandoned: usize) {
     if abandoned > 0 {
-        warn!(abandoned, "stopped; calls were abandoned, and their apps are looked at again at the next start");
+        warn!(abandoned, "stopped; some calls had no answer: the next start reads their apps again");
     } else {
         info!("stopped");
     }

@@ -19,13 +19,13 @@ use super::state::Observed;
 
 /// Returns within [`CONTEST_WINDOW`] that make an app contested.
 const CONTEST_RETURNS: usize = 3;
-/// Least wait before a call whose answer was lost is repeated: readings lag behind its effect.
-const LOST_PATIENCE: Duration = Duration::from_secs(5);
+/// Minimum wait before a call whose answer was lost is repeated: readings lag behind its effect.
+const LOST_ANSWER_DELAY: Duration = Duration::from_secs(5);
 const CONTEST_WINDOW: Duration = Duration::from_hours(1);
 
 /// A reading with the moment of its request: it shows nothing that happened later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct TimedReading {
     pub reading: Reading,
     pub requested_at: Moment,
     /// Wall time, for people.
@@ -41,7 +41,7 @@ struct LastCall {
     /// The server's `Date` of its answer.
     date: Option<Timestamp>,
     /// From here on, metrics that are older than the call count as frozen, not late.
-    patience: Moment,
+    metrics_deadline: Moment,
     /// Time of the metrics that caused the call.
     basis: Option<Timestamp>,
 }
@@ -86,13 +86,13 @@ pub struct Attempts {
     reads: u32,
     /// Whether a call waits for the pending read.
     urgent: bool,
-    settled_by_us: bool,
-    returns: Vec<Moment>,
+    reached_by_our_call: bool,
+    departures: Vec<Moment>,
 }
 
-/// Change that a reading or the time caused, for the log.
+/// Effect of a call, as a reading or the time shows it, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Effect {
     /// A reading shows the state that the call led to.
     Verified(Action),
     /// The call was accepted, and a reading after its deadline shows no effect.
@@ -155,7 +155,7 @@ impl Attempts {
         self.because
     }
 
-    /// The state that a sighting shows, or `Unknown` if it is older than our own last call.
+    /// The state that a reading shows, or `Unknown` if it is older than our own last call.
     ///
     /// Older means: requested before the call's answer was known, or with metrics from before the server's `Date` of
     /// that answer. The one exception is a reading that agrees with the call and whose metrics are not older than those
@@ -163,15 +163,15 @@ impl Attempts {
     /// the last metrics of a stopped app (this is not documented), the operator would stop the same app again and
     /// again. All this ends at the deadline of the verification: metrics that are older even then are frozen, not late,
     /// and a start without effect would never be repeated.
-    pub fn trusted(&self, sighting: Option<&Sighting>) -> Observed {
-        let Some(sighting) = sighting else { return Observed::Unknown };
-        let observed = sighting.reading.observed;
+    pub fn trusted(&self, timed_reading: Option<&TimedReading>) -> Observed {
+        let Some(timed_reading) = timed_reading else { return Observed::Unknown };
+        let observed = timed_reading.reading.observed;
         let Some(call) = &self.last_call else { return observed };
-        if sighting.requested_at < call.ended_at {
+        if timed_reading.requested_at < call.ended_at {
             return Observed::Unknown;
         }
-        match (sighting.reading.taken_at, call.date) {
-            (Some(taken), Some(date)) if taken < date && sighting.requested_at < call.patience => {
+        match (timed_reading.reading.taken_at, call.date) {
+            (Some(taken), Some(date)) if taken < date && timed_reading.requested_at < call.metrics_deadline => {
                 // An app is running before a restart and after it, so its state proves nothing.
                 let agrees = call.action != Action::Restart && satisfies(observed, call.action.aims_at());
                 let flipped = call.basis.is_some_and(|basis| taken >= basis);
@@ -192,19 +192,19 @@ impl Attempts {
     }
 
     /// A stop or start is sent now, because of `basis`.
-    pub fn begin(&mut self, action: Action, basis: Option<&Sighting>) {
+    pub fn begin(&mut self, action: Action, basis: Option<&TimedReading>) {
         self.begin_call(action, Causes::default(), basis);
     }
 
     /// A restart is sent now, for `causes`.
-    pub fn begin_restart(&mut self, causes: Causes, basis: Option<&Sighting>) {
+    pub fn begin_restart(&mut self, causes: Causes, basis: Option<&TimedReading>) {
         self.begin_call(Action::Restart, causes, basis);
     }
 
-    fn begin_call(&mut self, action: Action, causes: Causes, basis: Option<&Sighting>) {
-        let basis = basis.and_then(|sighting| sighting.reading.taken_at);
+    fn begin_call(&mut self, action: Action, causes: Causes, basis: Option<&TimedReading>) {
+        let basis = basis.and_then(|timed_reading| timed_reading.reading.taken_at);
         self.in_flight = Some(InFlight { action, basis, causes });
-        self.settled_by_us = false;
+        self.reached_by_our_call = false;
         self.verifying = None;
         self.cancel_read();
     }
@@ -237,7 +237,7 @@ impl Attempts {
             // lags, so a lost call waits longer.
             Verdict::LostAnswer | Verdict::LookAgain => {
                 let action = self.end_call(None, now, now);
-                let patience = if verdict == Verdict::LostAnswer { LOST_PATIENCE } else { Duration::ZERO };
+                let patience = if verdict == Verdict::LostAnswer { LOST_ANSWER_DELAY } else { Duration::ZERO };
                 self.back_off(None, patience, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
                 self.request_read(now);
@@ -321,7 +321,7 @@ impl Attempts {
         observed: Observed,
         (running_since, need): (Option<Timestamp>, Need),
         now: Moment,
-    ) -> Option<Turn> {
+    ) -> Option<Effect> {
         self.held_until = self.held_until.filter(|until| now < *until);
         if observed != Observed::Unknown {
             self.verifying = self.verifying.filter(|call| call.action.aims_at() == desired);
@@ -344,8 +344,8 @@ impl Attempts {
                     }
                 }
             }
-            if self.settled_by_us && matches!(observed, Observed::Running | Observed::Stopped) {
-                return self.came_back(now);
+            if self.reached_by_our_call && matches!(observed, Observed::Running | Observed::Stopped) {
+                return self.left_desired_state(now);
             }
         }
         let late = |deadline: Option<Moment>| deadline.is_none_or(|deadline| now >= deadline);
@@ -366,13 +366,13 @@ impl Attempts {
             // It is not sent again for the same cause, so there is nothing to wait for.
             Action::Restart => self.forget_failures(),
         }
-        Some(Turn::NotEffective(verifying.action))
+        Some(Effect::NotEffective(verifying.action))
     }
 
-    /// This sighting verified the last call: metrics that are newer than it are newer than the call, even by a clock
+    /// This reading verified the last call: metrics that are newer than it are newer than the call, even by a clock
     /// that is behind that of the server's answers.
-    pub fn verified_by(&mut self, sighting: &Sighting) {
-        if let (Some(call), Some(taken)) = (&mut self.last_call, sighting.reading.taken_at) {
+    pub fn verified_by(&mut self, timed_reading: &TimedReading) {
+        if let (Some(call), Some(taken)) = (&mut self.last_call, timed_reading.reading.taken_at) {
             call.date = call.date.map(|date| date.min(taken));
         }
     }
@@ -403,8 +403,8 @@ impl Attempts {
         self.verifying = verifying.filter(|call| call.action.aims_at() == desired);
         let unproven = self.verifying != verifying;
         self.forget_failures();
-        self.settled_by_us = false;
-        self.returns.clear();
+        self.reached_by_our_call = false;
+        self.departures.clear();
         // A pending read stays so: until the last call is verified, only a read shows the next step.
         if unproven {
             self.request_read(now);
@@ -418,39 +418,39 @@ impl Attempts {
     }
 
     fn recent_returns(&self, now: Moment) -> usize {
-        self.returns.iter().filter(|at| now.since(**at) < CONTEST_WINDOW).count()
+        self.departures.iter().filter(|at| now.since(**at) < CONTEST_WINDOW).count()
     }
 
-    fn end_call(&mut self, date: Option<Timestamp>, patience: Moment, now: Moment) -> Option<Action> {
+    fn end_call(&mut self, date: Option<Timestamp>, metrics_deadline: Moment, now: Moment) -> Option<Action> {
         let InFlight { action, basis, causes } = self.in_flight.take()?;
         if action == Action::Restart {
             self.restarted = causes;
         }
-        self.last_call = Some(LastCall { action, ended_at: now, date, patience, basis });
+        self.last_call = Some(LastCall { action, ended_at: now, date, metrics_deadline, basis });
         Some(action)
     }
 
-    fn agreed(&mut self, desired: Desired) -> Option<Turn> {
+    fn agreed(&mut self, desired: Desired) -> Option<Effect> {
         self.forget_failures();
         self.cancel_read();
         let verified = self.verifying.take().filter(|verifying| verifying.action.aims_at() == desired)?;
-        self.settled_by_us = true;
-        Some(Turn::Verified(verified.action))
+        self.reached_by_our_call = true;
+        Some(Effect::Verified(verified.action))
     }
 
-    fn came_back(&mut self, now: Moment) -> Option<Turn> {
-        self.settled_by_us = false;
-        self.returns.retain(|at| now.since(*at) < CONTEST_WINDOW);
-        self.returns.push(now);
-        let returns = self.returns.len();
+    fn left_desired_state(&mut self, now: Moment) -> Option<Effect> {
+        self.reached_by_our_call = false;
+        self.departures.retain(|at| now.since(*at) < CONTEST_WINDOW);
+        self.departures.push(now);
+        let returns = self.departures.len();
         // Still enforced, but with backoff: two controllers of one app must not cause a hot loop.
         let beyond = u32::try_from((returns + 1).checked_sub(CONTEST_RETURNS)?).ok().filter(|&n| n > 0)?;
         self.failures = beyond;
         self.because = Some(Reason::Contested);
-        let since = self.returns.first().copied().unwrap_or(now);
+        let since = self.departures.first().copied().unwrap_or(now);
         self.failing_since = Some(since);
         self.not_before = Some(now + backoff::proportionate(WITHOUT_EFFECT.ceiling(beyond + 3), now.since(since)));
-        Some(Turn::Contested(returns))
+        Some(Effect::Contested(returns))
     }
 
     fn forget_failures(&mut self) {
@@ -501,10 +501,10 @@ mod tests {
         Moment::from_secs(seconds)
     }
 
-    fn sighting(observed: Observed, requested_at: u64, taken_at: Option<i64>) -> Sighting {
+    fn timed_reading(observed: Observed, requested_at: u64, taken_at: Option<i64>) -> TimedReading {
         let taken_at = taken_at.map(|seconds| Timestamp::from_second(seconds).unwrap());
         let reading = Reading { taken_at, ..Reading::new(observed) };
-        Sighting { reading, requested_at: at(requested_at), received_at: Timestamp::UNIX_EPOCH }
+        TimedReading { reading, requested_at: at(requested_at), received_at: Timestamp::UNIX_EPOCH }
     }
 
     /// A stop that failed at 10 s: the next attempt, the time of the pending read, and the reason of the gate.
@@ -555,7 +555,7 @@ mod tests {
     /// A restart is in flight since 10 s.
     fn restarting() -> Attempts {
         let mut past = Attempts::new(7);
-        past.begin_restart(causes(), Some(&sighting(Observed::Running, 9, Some(90))));
+        past.begin_restart(causes(), Some(&timed_reading(Observed::Running, 9, Some(90))));
         past
     }
 
@@ -566,19 +566,19 @@ mod tests {
         let mut past = restarting();
         past.accepted(Some(second(100)), confirm, at(10));
         // The app was running before the call, so a reading from before it proves nothing.
-        assert_eq!(past.trusted(Some(&sighting(Observed::Running, 11, Some(95)))), Observed::Unknown);
+        assert_eq!(past.trusted(Some(&timed_reading(Observed::Running, 11, Some(95)))), Observed::Unknown);
         assert_eq!(past.note(Desired::Running, Observed::Running, old, at(20)), None);
         assert_eq!(past.verifying(), Some(Action::Restart), "a reading without effect does not end the verification");
         assert_eq!(past.note(Desired::Running, Observed::Stopped, (None, Need::Nothing), at(21)), None);
         assert_eq!(past.verifying(), Some(Action::Restart), "it is down for a moment");
         let new = (Some(second(101)), Need::Nothing);
         let turn = past.note(Desired::Running, Observed::Running, new, at(30));
-        assert_eq!((turn, past.verifying()), (Some(Turn::Verified(Action::Restart)), None));
+        assert_eq!((turn, past.verifying()), (Some(Effect::Verified(Action::Restart)), None));
 
         let mut past = restarting();
         past.accepted(Some(second(100)), confirm, at(10));
         let turn = past.note(Desired::Running, Observed::Running, old, at(130));
-        assert_eq!((turn, past.gate(at(130))), (Some(Turn::NotEffective(Action::Restart)), None));
+        assert_eq!((turn, past.gate(at(130))), (Some(Effect::NotEffective(Action::Restart)), None));
         assert_eq!(*past.restarted(), causes(), "it is not sent again for the same causes");
     }
 
@@ -621,12 +621,12 @@ mod tests {
         past.begin(Action::Stop, None);
         past.failed(Verdict::LostAnswer, INTERVAL, at(10));
         // The answer to an earlier question proves nothing, and the read stays pending.
-        let before = past.trusted(Some(&sighting(Observed::Running, 9, None)));
+        let before = past.trusted(Some(&timed_reading(Observed::Running, 9, None)));
         assert_eq!((before, past.note(Desired::Stopped, before, NO_RESTART, at(10))), (Observed::Unknown, None));
         assert_eq!(past.read_at(), Some(at(10)));
         past.read_sent(at(10));
         // It still runs: reads go on until the stop may be repeated.
-        let after = past.trusted(Some(&sighting(Observed::Running, 11, None)));
+        let after = past.trusted(Some(&timed_reading(Observed::Running, 11, None)));
         assert_eq!((after, past.note(Desired::Stopped, after, NO_RESTART, at(11))), (Observed::Running, None));
         assert_eq!((past.read_at(), past.gate(at(14)).is_some(), past.gate(at(15))), (Some(at(12)), true, None));
         assert_eq!(past.note(Desired::Stopped, Observed::Running, NO_RESTART, at(15)), None);
@@ -634,7 +634,7 @@ mod tests {
         // It had an effect after all.
         assert_eq!(
             past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, at(16)),
-            Some(Turn::Verified(Action::Stop))
+            Some(Effect::Verified(Action::Stop))
         );
         assert_eq!((past.next_attempt(), past.read_at(), past.gate(at(16))), (1, None, None));
     }
@@ -645,7 +645,7 @@ mod tests {
     fn a_reading_older_than_the_call_proves_nothing_but_the_flip_itself() {
         use Observed::{Running, Stopped, Unknown};
         let mut past = Attempts::new(7);
-        past.begin(Action::Stop, Some(&sighting(Running, 1, Some(90))));
+        past.begin(Action::Stop, Some(&timed_reading(Running, 1, Some(90))));
         past.accepted(Some(Timestamp::from_second(100).unwrap()), Duration::from_secs(120), at(10));
         for (observed, requested_at, taken_at, trusted) in [
             (Running, 9, Some(101), Unknown),
@@ -657,8 +657,8 @@ mod tests {
             (Running, 129, Some(99), Unknown),
             (Running, 130, Some(99), Running),
         ] {
-            let sighting = sighting(observed, requested_at, taken_at);
-            assert_eq!(past.trusted(Some(&sighting)), trusted, "{sighting:?}");
+            let timed_reading = timed_reading(observed, requested_at, taken_at);
+            assert_eq!(past.trusted(Some(&timed_reading)), trusted, "{timed_reading:?}");
         }
         assert_eq!(past.trusted(None), Unknown);
     }
@@ -674,7 +674,10 @@ mod tests {
         );
         assert_eq!(past.note(Desired::Running, Observed::Stopped, NO_RESTART, at(119)), None);
         let turn = past.note(Desired::Running, Observed::Stopped, NO_RESTART, at(120));
-        assert_eq!((turn, past.because()), (Some(Turn::NotEffective(Action::Start)), Some(Reason::StartNotEffective)));
+        assert_eq!(
+            (turn, past.because()),
+            (Some(Effect::NotEffective(Action::Start)), Some(Reason::StartNotEffective))
+        );
         assert_eq!((past.verifying(), past.read_at(), past.next_attempt()), (None, None, 2));
     }
 
@@ -691,7 +694,7 @@ mod tests {
         assert_eq!(round(&mut past, 0), None);
         assert_eq!(round(&mut past, 3_000), None);
         assert_eq!((round(&mut past, 3_602), past.contested(at(3_604))), (None, false));
-        assert_eq!((round(&mut past, 3_700), past.contested(at(3_702))), (Some(Turn::Contested(3)), true));
+        assert_eq!((round(&mut past, 3_700), past.contested(at(3_702))), (Some(Effect::Contested(3)), true));
         assert_eq!((past.because(), past.gate(at(3_702)).is_some()), (Some(Reason::Contested), true));
         past.target_changed(Desired::Running, at(3_710));
         assert_eq!((past.contested(at(3_710)), past.gate(at(3_710)), past.because()), (false, None, None));

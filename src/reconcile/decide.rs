@@ -271,7 +271,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reconcile::attempts::{Sighting, Turn};
+    use crate::reconcile::attempts::{Effect, TimedReading};
     use crate::reconcile::desired::Because;
     use crate::reconcile::outcome::Verdict;
     use crate::reconcile::reading::Reading;
@@ -442,19 +442,19 @@ mod tests {
         insta::assert_snapshot!("matrix", page);
     }
 
-    fn sighting(observed: Observed, taken: Option<&str>, requested_at: Moment) -> Sighting {
+    fn timed_reading(observed: Observed, taken: Option<&str>, requested_at: Moment) -> TimedReading {
         let taken_at = taken.map(|time| format!("2026-11-24T{time}Z").parse().unwrap());
         let reading = Reading { taken_at, ..Reading::new(observed) };
-        Sighting { reading, requested_at, received_at: "2026-11-24T12:00:00Z".parse().unwrap() }
+        TimedReading { reading, requested_at, received_at: "2026-11-24T12:00:00Z".parse().unwrap() }
     }
 
     #[track_caller]
     fn trust(basis: &str, reading: Option<&str>, asked_after: bool, said: Observed, trusted: Observed) {
         let mut past = Attempts::new(0);
-        past.begin(Action::Stop, Some(&sighting(Observed::Running, Some(basis), NOW)));
+        past.begin(Action::Stop, Some(&timed_reading(Observed::Running, Some(basis), NOW)));
         past.accepted(Some("2026-11-24T12:00:10Z".parse().unwrap()), CONFIRM, NOW + INTERVAL);
         let asked = if asked_after { NOW + INTERVAL } else { NOW };
-        assert_eq!(past.trusted(Some(&sighting(said, reading, asked))), trusted);
+        assert_eq!(past.trusted(Some(&timed_reading(said, reading, asked))), trusted);
     }
 
     #[test]
@@ -475,26 +475,26 @@ mod tests {
 
     #[test]
     fn metrics_that_are_older_than_the_call_even_after_its_time_are_frozen_not_late() {
-        let frozen = |requested_at| sighting(Observed::Stopped, Some("12:00:00"), requested_at);
+        let frozen = |requested_at| timed_reading(Observed::Stopped, Some("12:00:00"), requested_at);
         let mut past = Attempts::new(0);
         past.begin(Action::Start, Some(&frozen(NOW)));
         past.accepted(Some("2026-11-24T12:00:10Z".parse().unwrap()), CONFIRM, NOW);
         assert_eq!(past.trusted(Some(&frozen(NOW + INTERVAL))), Observed::Unknown);
         let late = NOW + CONFIRM;
         let turn = past.note(Desired::Running, past.trusted(Some(&frozen(late))), NO_RESTART, late);
-        assert_eq!(turn, Some(Turn::NotEffective(Action::Start)));
+        assert_eq!(turn, Some(Effect::NotEffective(Action::Start)));
         assert_eq!(past.trusted(Some(&frozen(late))), Observed::Stopped, "so it is started again on backoff");
     }
 
     #[test]
     fn metrics_from_a_clock_that_is_behind_are_believed_once_one_has_verified_the_call() {
         let mut past = Attempts::new(0);
-        past.begin(Action::Stop, Some(&sighting(Observed::Running, Some("09:00:00"), NOW)));
+        past.begin(Action::Stop, Some(&timed_reading(Observed::Running, Some("09:00:00"), NOW)));
         past.accepted(Some("2026-11-24T12:00:00Z".parse().unwrap()), CONFIRM, NOW);
-        let proof = sighting(Observed::Stopped, Some("09:00:05"), NOW);
+        let proof = timed_reading(Observed::Stopped, Some("09:00:05"), NOW);
         assert_eq!(past.trusted(Some(&proof)), Observed::Stopped);
         past.verified_by(&proof);
-        let back = sighting(Observed::Running, Some("09:00:30"), NOW + INTERVAL);
+        let back = timed_reading(Observed::Running, Some("09:00:30"), NOW + INTERVAL);
         assert_eq!(past.trusted(Some(&back)), Observed::Running, "it was started again");
     }
 
@@ -507,7 +507,7 @@ mod tests {
         let late = NOW + CONFIRM;
         assert_eq!(
             past.note(Desired::Stopped, Observed::Running, NO_RESTART, late),
-            Some(Turn::NotEffective(Action::Stop))
+            Some(Effect::NotEffective(Action::Stop))
         );
         let (reason, until) = past.gate(late).unwrap();
         assert_eq!(reason, Reason::StopNotEffective);
@@ -520,17 +520,17 @@ mod tests {
 
     #[test]
     fn after_a_lost_answer_the_app_is_read_before_the_call_is_repeated() {
-        let before = sighting(Observed::Running, None, NOW);
+        let before = timed_reading(Observed::Running, None, NOW);
         let mut past = Attempts::new(0);
         past.begin(Action::Stop, Some(&before));
         let lost = NOW + INTERVAL;
         past.failed(Verdict::LostAnswer, INTERVAL, lost);
         assert_eq!(past.read_at(), Some(lost));
         let long_after = lost + CONFIRM;
-        let ask = |past: &Attempts, sighting: &Sighting| {
+        let ask = |past: &Attempts, timed_reading: &TimedReading| {
             decide(
                 Goal::Known(target(Desired::Stopped)),
-                past.trusted(Some(sighting)),
+                past.trusted(Some(timed_reading)),
                 Need::Nothing,
                 past,
                 Gates::OPEN,
@@ -539,7 +539,7 @@ mod tests {
         };
         assert!(matches!(ask(&past, &before), Decision::Wait { .. }), "the old reading does not justify a repeat");
         past.read_sent(lost);
-        let after = sighting(Observed::Running, None, lost);
+        let after = timed_reading(Observed::Running, None, lost);
         past.note(Desired::Stopped, past.trusted(Some(&after)), NO_RESTART, long_after);
         assert_eq!(ask(&past, &after), Decision::Act(Action::Stop));
         assert_eq!(past.read_at(), None, "one read was enough");
@@ -620,12 +620,12 @@ mod tests {
             past.accepted(None, CONFIRM, now);
             assert_eq!(
                 past.note(Desired::Stopped, Observed::Stopped, NO_RESTART, now),
-                Some(Turn::Verified(Action::Stop))
+                Some(Effect::Verified(Action::Stop))
             );
             now = now + INTERVAL;
             turns.push(past.note(Desired::Stopped, Observed::Running, NO_RESTART, now));
         }
-        assert_eq!(turns, [None, None, Some(Turn::Contested(3)), Some(Turn::Contested(4))]);
+        assert_eq!(turns, [None, None, Some(Effect::Contested(3)), Some(Effect::Contested(4))]);
         let (reason, until) = past.gate(now).unwrap();
         assert_eq!(reason, Reason::Contested);
         assert_eq!(

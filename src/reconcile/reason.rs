@@ -52,13 +52,13 @@ macro_rules! reasons {
 
 reasons! {
     /// Desired and observed agree.
-    Settled (Settled): "Nothing: the app is as declared.",
+    Settled (Settled): "None. The app is as declared.",
     /// A stop was sent and is not verified yet.
-    Stopping (InProgress): "Nothing: the call was accepted and is being verified.",
+    Stopping (InProgress): "None. The call was accepted and is being verified.",
     /// A start was sent and is not verified yet.
-    Starting (InProgress): "Nothing: the call was accepted and is being verified.",
+    Starting (InProgress): "None. The call was accepted and is being verified.",
     /// Desired and observed differ, and the call is the next step.
-    Drifted (InProgress): "Nothing: the call is sent as soon as the budget allows.",
+    Drifted (InProgress): "None. The call is sent as soon as the budget allows.",
     /// A call failed; the next attempt waits.
     BackingOff (InTrouble):
         "Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names.",
@@ -74,7 +74,7 @@ reasons! {
         "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
          incomplete.",
     /// The platform is creating the app.
-    BeingCreated (InProgress): "Nothing: the operator continues when the platform has created the app.",
+    BeingCreated (InProgress): "None. The operator continues when the platform has created the app.",
     /// The platform suspended the app.
     SuspendedByPlatform (NeedsPerson):
         "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension.",
@@ -95,7 +95,7 @@ reasons! {
     StartNotEffective (InTrouble):
         "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
     /// A restart is due, or was sent and is not verified yet.
-    Restarting (InProgress): "Nothing: the operator reads the app, sends the restart if it is still necessary, and then verifies it.",
+    Restarting (InProgress): "None. The operator reads the app, sends the restart if it is still necessary, and then verifies it.",
     /// A restart was accepted, and no reading showed a later start of the app in time.
     RestartNotEffective (NeedsPerson):
         "Check the app on CamposCloud's dashboard. The restart is not sent again for the same cause: to try once more, \
@@ -137,7 +137,7 @@ reasons! {
     TooManyChanges (NeedsPerson):
         "Revert the edits, or commit an Approval of the plan that /api/v1/status names; `campos-operator plan` prints it.",
     /// Another replica leads, and only the leader sends requests.
-    Standby (Unknown): "Nothing: read the status of the leader, which /api/v1/status names.",
+    Standby (Unknown): "None. Read the status of the leader, which /api/v1/status names.",
 }
 
 impl Reason {

@@ -114,7 +114,7 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.until("location.hash === '#ticket-bot' && document.activeElement.id === 'detail_name'").await;
     let details = page.ask("document.getElementById('detail_panel').innerText").await;
     let text = details.as_str().unwrap();
-    for part in ["ticket-bot", "Settled", "The app is Stopped, as asked.", "HTTP 200, status “active”", "Ready", A]
+    for part in ["ticket-bot", "Settled", "The app is Stopped, as declared.", "HTTP 200, status “active”", "Ready", A]
     {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }

@@ -83,7 +83,7 @@ pub(crate) fn status() -> Value {
 
 impl Pretend {
     pub(crate) async fn start(count: usize) -> Self {
-        let items = (0..count).map(|at| app(at, "Running", "Running", "Settled", "the app is Running, as asked"));
+        let items = (0..count).map(|at| app(at, "Running", "Running", "Settled", "the app is Running, as declared"));
         let apps = items.map(|item| (name_of(&item), item)).collect();
         let inside = Arc::new(Mutex::new(Inside { apps, ..Inside::default() }));
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();

@@ -103,7 +103,7 @@ fn get_shows_the_fleet_at_a_glance() {
     up Running Running True Settled read N N
     ");
     assert_eq!(fleet.good(&["get", "-o", "name"]), "down\ngone\nheld\nup\n");
-    assert_eq!(fleet.good(&["get", "up", "down", "-o", "name"]), "up\ndown\n", "in the order that was asked for");
+    assert_eq!(fleet.good(&["get", "up", "down", "-o", "name"]), "up\ndown\n", "in the order that was declared for");
     let wide = fleet.good(&["get", "gone", "-o", "wide"]);
     for part in ["APP-ID", "SOURCE", "MESSAGE", GONE, "gone.yaml:1", "check spec.appId"] {
         assert!(wide.contains(part), "{part} is not in {wide}");
@@ -228,7 +228,7 @@ fn describe_shows_the_cause_and_the_remedy() {
         "Verified, HTTP 200, the server returned status active",
         "Next read:   in",
         "Ready        True     Settled",
-        "Nothing: the app is as declared.",
+        "None. The app is as declared.",
     ] {
         assert!(down.contains(part), "{part} is not in:\n{down}");
     }

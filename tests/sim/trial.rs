@@ -31,7 +31,7 @@ use crate::dice::Dice;
 use crate::model::{Files, Justified, manifest, schedule, timed};
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Backoff cap, account probe cap, confirm timeout, a pause that was asked for at the end of chaos, two lists, and slack.
+/// Backoff cap, account probe cap, confirm timeout, a pause that was declared for at the end of chaos, two lists, and slack.
 /// A pause is bounded to an hour, and a reading may be as stale as the lag and the delay of an effect.
 const CALM: Duration = Duration::from_secs(300 + 30 + 120 + 3600 + 2 * 60 + 180);
 
@@ -428,7 +428,7 @@ impl Trial {
         self.say(self.clock.wall(), text);
     }
 
-    /// A line of the transcript; aloud where one seed was asked for, so that a trial that hangs can be followed too.
+    /// A line of the transcript; aloud where one seed was declared for, so that a trial that hangs can be followed too.
     fn say(&mut self, at: Timestamp, text: &str) {
         let line = format!("{:>9.3} {text}", seconds(at));
         if std::env::var_os("SIM_SEED").is_some() {
