@@ -2,28 +2,28 @@
 //!
 //! A pure state machine: every request asks it first, and reports its answer. 180 requests a minute belong to the whole
 //! account, and spamming gets it suspended; so sparing the account outranks converging soon. The parts: `bucket`
-//! (tokens and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `account` (401 and
+//! (tokens and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `refused` (401 and
 //! 403).
 
-mod account;
 mod breaker;
 mod bucket;
 mod gate;
 mod lanes;
 mod pauses;
+mod refused;
 
 use std::time::Duration;
 
-pub use self::account::Forbidden;
 pub use self::bucket::{Budget, DEFAULT_BUDGET};
 pub use self::lanes::{Lane, Waiting};
 pub use self::pauses::PauseCause;
+pub use self::refused::Forbidden;
 
-use self::account::Account;
 use self::breaker::Breaker;
 use self::bucket::Bucket;
 use self::gate::Gate;
 use self::pauses::Pauses;
+use self::refused::Account;
 use crate::reconcile::app::AppId;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Limits, Verdict};
@@ -51,7 +51,7 @@ pub enum Call {
     TeamList,
     /// A read of one app.
     Read(AppId),
-    /// A stop or start of one app.
+    /// A stop, start or restart of one app.
     Act(AppId),
 }
 

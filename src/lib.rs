@@ -36,13 +36,15 @@
 //! Glossary:
 //! - *app / object*: the thing on CamposCloud / its manifest. *desired / observed*: declared / last read.
 //! - *decision*: the result for one app. *reason*: its cause, from a closed list. *settled*: desired and observed agree.
-//! - *action*: one call (stop, start). *attempt*: one try of it. *outcome*: its result.
+//! - *action*: one call (stop, start, restart). *attempt*: one try of it. *outcome*: its result.
 //! - *reading*: one observation of one app. *resync*: reading the whole list again. *single read*: GET of one app.
 //! - *rate limiter, budget, lane*: who may call now (act > confirm > observe). *probe*: the one request of an open breaker.
 //! - *drift*: desired and observed differ without an edit. *stalled*: only an edit or a person helps.
 //! - *released*: the manifest was removed, the app is left alone. *stable*: the text of a file that no writer changes.
 //! - *requeue*: when to decide again. *window*: a span of a schedule. *exception*: the events of a calendar, before windows.
 //! - *group*: a class of reasons in an overview. *story*: a change in the history and all that follows from it.
+//! - *account*: one token, one `settings::Api`, one `Operator` with its rate limiter. *limit of changes*: holds the calls of a
+//!   mass edit until it is approved (`reconcile::max_changes`, `operator::limit`).
 //! - *publish*: put on the status board.
 
 pub mod budget;

@@ -8,7 +8,7 @@
 //!  signals --Stage--------->   dispatch: rate limiter        --> history (thread): entries to disk
 //!                              end_turn: publish, next wake  --> log (thread): lines to stderr
 //!  requests (tasks) --Outcome-> take_outcome
-//!       ^------- Job: page, single read, stop, start, token
+//!       ^------- Job: page, single read, call, token
 //! ```
 //! An event only means "check again". Each turn of the loop takes in the updates and outcomes that came, decides for the
 //! apps that are due, and sends the requests that the rate limiter admits. Nothing here decides whether an app is
@@ -68,7 +68,7 @@ use resync::Resync;
 use scans::Scans;
 use shutdown::{Shutdown, Stage};
 
-/// Stops and starts in flight at once. The budget is the usual bound; without one, this protects a private server from
+/// Calls in flight at once. The budget is the usual bound; without one, this protects a private server from
 /// ten thousand connections.
 const MOST_CALLS: usize = 32;
 /// Single reads in flight at once.

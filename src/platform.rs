@@ -1,4 +1,4 @@
-//! The port to the platform: list, get, start and stop, in the core's words.
+//! The port to the platform: list, get, act, in the words of the core.
 //!
 //! `camposcloud::client` implements it over HTTP, `simulator` in process. It neither retries nor paces: the caller does,
 //! with one rate limiter for the whole account.
@@ -19,7 +19,7 @@ use crate::reconcile::state::Action;
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Deadline for a whole read, body included, so that a server that sends a byte at a time cannot block the operator.
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
-/// Deadline for a stop or start: the server may wait for the container (for an undocumented time).
+/// Deadline for a call: the server may wait for the container (for an undocumented time).
 pub const ACT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One app as the platform describes it.

@@ -162,7 +162,7 @@ pub fn app(answer: &RawAnswer, id: &AppId) -> Result<Answered<Seen>, Failure> {
     if value.id == *id { Ok(answer.answered(value)) } else { Err(answer.lost(&doing, ANOTHER_APP)) }
 }
 
-/// The receipt of a stop or start.
+/// The receipt of a call.
 ///
 /// An empty body or JSON of another shape is accepted, and noted as odd. HTML and a response about another app are
 /// failures: another server answered.

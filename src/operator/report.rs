@@ -175,7 +175,7 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
             let refused = match kind {
                 Forbidden::List => "the list of apps",
                 Forbidden::Reads => "reads of apps",
-                Forbidden::Calls => "stops and starts",
+                Forbidden::Calls => "calls",
             };
             warn!(
                 reason = "AccountForbidden",

@@ -191,7 +191,7 @@ impl Attempts {
         self.restarted.forget_required();
     }
 
-    /// A stop or start is sent now, because of `basis`.
+    /// A call is sent now, because of `basis`.
     pub fn begin(&mut self, action: Action, basis: Option<&TimedReading>) {
         self.begin_call(action, Causes::default(), basis);
     }

@@ -105,7 +105,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Answer to an accepted stop or start.
+/// Answer to an accepted call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// 200, 201, 202 or 204.

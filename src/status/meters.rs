@@ -161,7 +161,7 @@ impl Meters {
 
     /// Registers every meter for one scrape.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("actions", "Stops and starts that were answered, by result", self.actions.clone());
+        registry.register("actions", "Calls that were answered, by action and result", self.actions.clone());
         registry.register("reconcile", "Decisions made, by kind", self.reconcile.clone());
         registry.register_with_unit(
             "reconcile_duration",
@@ -198,7 +198,7 @@ impl Meters {
             self.edit_to_action.clone(),
         );
         registry.register("notifications", "Notifications, by service and result", self.notifications.clone());
-        registry.register("workqueue_depth", "Stops and starts that wait to be sent", self.workqueue_depth.clone());
+        registry.register("workqueue_depth", "Calls that wait to be sent", self.workqueue_depth.clone());
     }
 }
 

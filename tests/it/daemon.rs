@@ -247,7 +247,7 @@ fn the_first_signal_waits_for_calls_and_the_second_does_not() {
     let mut daemon = Daemon::start(&simulator, &manifests, &[]);
     wait_until("the stop is on the wire", || simulator.calls().len() == 1, || daemon.log());
     daemon.signal("-INT");
-    daemon.wait_for("stopping");
+    daemon.wait_for("shutting down");
     daemon.signal("-INT");
     assert_eq!(daemon.ends().code(), Some(0));
     assert!(daemon.log().contains("abandoned"), "{}", daemon.log());

@@ -55,7 +55,7 @@ fn an_override_is_written_and_removed() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read_dir(dir.join("manifests")).unwrap().count(), 1, "no temporary file is left");
     let again = done(dir, &["override", "bot", "Running", "--until", "2099-01-01T00:00:00Z", "--reason", "hot fix"]);
-    assert_eq!(again, "unchanged: bot.yaml says so already\n");
+    assert_eq!(again, "unchanged: bot.yaml already has this value\n");
     let page = done(dir, &["override", "bot", "--clear", "--dry-run"]);
     assert!(page.contains(&format!("-{line}\n")) && page.ends_with("nothing was written (--dry-run)\n"), "{page}");
     done(dir, &["override", A, "--clear"]);

@@ -28,7 +28,7 @@ pub enum Forbidden {
     List,
     /// Reads of single apps, and calls.
     Reads,
-    /// Stops and starts.
+    /// Stops, starts and restarts.
     Calls,
 }
 
