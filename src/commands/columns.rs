@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 
 use super::client::App;
-use super::text::{Cell, span, widths};
+use super::text::{Cell, SHORTEST_NAME, span, widths};
 use crate::cli::SortBy;
 
 /// One column.
@@ -46,15 +46,20 @@ pub(super) fn columns(wide: bool) -> impl Iterator<Item = &'static Column> {
     COLUMNS.iter().filter(move |column| wide || !column.is_wide)
 }
 
-/// Columns that a narrow terminal does without, in this order: each follows from the others.
-const DISPENSABLE: [&str; 3] = ["AGE", "READY", "DESIRED"];
-/// Characters that are left of a name.
-const SHORTEST_NAME: usize = 12;
+/// Columns to drop on a narrow terminal, in this order.
+const DISPENSABLE: [&str; 5] = ["AGE", "READY", "SOURCE", "DESIRED", "APP-ID"];
+/// Characters that are left of a message, the last column.
+const SHORTEST_MESSAGE: usize = 20;
 
 /// Leaves out whole columns until a narrow table fits, since a cut number is wrong. The first row has the titles.
 pub(super) fn fitting(mut rows: Vec<Vec<Cell>>, width: usize) -> Vec<Vec<Cell>> {
     for title in DISPENSABLE {
-        let widths = widths(&rows);
+        let mut widths = widths(&rows);
+        if rows[0].last() == Some(&Cell::from("MESSAGE"))
+            && let Some(message) = widths.last_mut()
+        {
+            *message = SHORTEST_MESSAGE.min(*message);
+        }
         let name = widths.first().copied().unwrap_or_default().min(SHORTEST_NAME);
         if name + widths.iter().skip(1).map(|column| column + 2).sum::<usize>() <= width {
             break;
@@ -189,7 +194,7 @@ mod tests {
         let app = app("a-bot-with-a-long-name", "SuspendedByPlatform", "2026-11-24T11:00:00Z", &status);
         let rows = vec![header, columns(false).map(|column| (column.cell)(&app, now)).collect()];
         let titles = |width| fitting(rows.clone(), width)[0].len();
-        assert_eq!([80, 70, 65, 60].map(titles), [7, 6, 5, 4]);
+        assert_eq!([80, 70, 65, 60].map(titles), [7, 5, 4, 4]);
         assert!(fitting(rows.clone(), 60)[1].contains(&"read 42s".into()));
     }
 

@@ -195,8 +195,8 @@ impl View {
         let rows: Vec<_> = apps.iter().map(|app| row(app, self.is_wide(), now)).collect();
         let rows = [vec![header], rows].concat();
         let mut rows = match self.layout().width {
-            Some(width) if !self.is_wide() => fitting(rows, width),
-            Some(_) | None => rows,
+            Some(width) => fitting(rows, width),
+            None => rows,
         };
         if self.no_headers {
             rows.remove(0);

@@ -76,7 +76,7 @@ fn table(transitions: &[Value], now: Timestamp) -> String {
         };
         vec![
             at.map_or_else(|| "-".to_owned(), |at| span(now, at)).into(),
-            at.map_or_else(|| "-".to_owned(), |at| at.strftime("%a %m-%d %H:%M").to_string()).into(),
+            at.map_or_else(|| "-".to_owned(), |at| day(now, at)).into(),
             text("app").into(),
             change.into(),
             text("because").into(),
@@ -347,6 +347,13 @@ fn in_progress(progress: &Value, now: Timestamp) -> String {
 /// Returns the count with its noun: `1 app`, `2 apps`.
 fn counted(count: usize, word: &str) -> String {
     format!("{} {word}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// A day and minute, with the year where it is another one.
+fn day(now: Timestamp, at: Timestamp) -> String {
+    let year = |at: Timestamp| at.to_zoned(jiff::tz::TimeZone::UTC).year();
+    let format = if year(now) == year(at) { "%a %m-%d %H:%M" } else { "%a %Y-%m-%d %H:%M" };
+    at.strftime(format).to_string()
 }
 
 #[cfg(test)]

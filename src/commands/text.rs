@@ -187,6 +187,9 @@ pub(super) fn widths(rows: &[Vec<Cell>]) -> Vec<usize> {
     (0..columns).map(width).collect()
 }
 
+/// Characters that are left of the first column of a table, which is the name.
+pub(super) const SHORTEST_NAME: usize = 16;
+
 /// Aligns rows, two blanks between columns. A row that is too wide loses the end of its first column, which is the name,
 /// and then the end of the line.
 pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
@@ -194,7 +197,7 @@ pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
     let mut widths = widths(rows);
     if let (Some(width), Some(first)) = (layout.width, widths.first().copied()) {
         let total = widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
-        widths[0] = first.saturating_sub(total.saturating_sub(width)).max(first.min(12));
+        widths[0] = first.saturating_sub(total.saturating_sub(width)).max(first.min(SHORTEST_NAME));
     }
     let line = |row: &Vec<Cell>| {
         let (mut line, mut used) = (String::new(), 0);

@@ -101,7 +101,8 @@ impl<P: Platform> Operator<P> {
             (self.gates, &self.doubt),
             self.when(now, self.clock.wall()),
         );
-        let undeclared = self.undeclared.shown(&self.fleet).filter(|_| self.resync.complete_once());
+        // Not for each page of the first list: it sorts all names.
+        let undeclared = if self.resync.complete_once() { self.undeclared.shown(&self.fleet) } else { None };
         self.board.set_daemon(Daemon {
             max_changes: self.changes.shown(),
             leader: self.leader(),

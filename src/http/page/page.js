@@ -57,7 +57,9 @@ const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute
 const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
 const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 const clock = (at) => clockFormat.format(at);
-const moment = (at) => (Math.abs(at - now()) < 12 * 3600e3 ? clock(at) : `${dayFormat.format(at)}, ${clock(at)}`);
+const yearFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", year: "numeric" });
+const day = (at) => (new Date(at).getFullYear() === new Date(now()).getFullYear() ? dayFormat : yearFormat).format(at);
+const moment = (at) => (Math.abs(at - now()) < 12 * 3600e3 ? clock(at) : `${day(at)}, ${clock(at)}`);
 
 function span(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
