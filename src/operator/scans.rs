@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_frozen_did_not_look() {
+    fn time_in_which_the_process_was_frozen_does_not_count() {
         let mut scans = Scans::new(Arc::default(), STEP);
         assert_eq!(scans.stalled(at(5), STEP), None);
         assert_eq!(scans.stalled(at(3600), STEP), None);

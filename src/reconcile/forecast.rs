@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_called_is_not_forecast() {
+    fn held_apps_are_not_forecast() {
         let stop_only = Spec { policy: Some(Policy::StopOnly), ..nights("UTC") };
         assert_eq!(bulks(&of(&[stop_only], 2, None)), ["27 22:00 -1 +0"], "it is never started again");
         let observed = Spec { policy: Some(Policy::ObserveOnly), ..nights("UTC") };

@@ -18,7 +18,7 @@ fn validated(text: &str, code: i32) -> serde_json::Value {
 }
 
 #[test]
-fn what_kubectl_writes_is_accepted() {
+fn fields_of_kubectl_are_accepted() {
     let metadata = "metadata:\n  name: app\n  creationTimestamp: null\n  uid: x\n  resourceVersion: \"1\"\n  \
                     managedFields:\n  - manager: kubectl\n  namespace: bots\n";
     let app = manifest("app", A, "Stopped").replace("metadata:\n  name: app\n", metadata);

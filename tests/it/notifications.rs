@@ -117,7 +117,7 @@ fn a_rate_limit_of_discord_is_waited_for() {
 }
 
 #[test]
-fn what_a_service_refuses_is_not_sent_again_nor_elsewhere() {
+fn refused_notifications_are_not_retried() {
     let other = Receiver::start(&[TAKEN]);
     let elsewhere = response("307 Temporary Redirect", &format!("Location: http://{}/\r\n", other.address), "");
     for refusal in [elsewhere, response("404 Not Found", "", "no"), response("401 Unauthorized", "", "")] {

@@ -210,7 +210,7 @@ fn edits_saved_at_once_are_verified_by_one_list() {
 
 /// Metrics lag, and an edit is taken back and made again before they show what its call did.
 #[test]
-fn edits_that_are_taken_back_end_as_was_asked_last() {
+fn edits_that_are_taken_back_end_in_the_last_declared_state() {
     for last in ["Running", "Stopped"] {
         on_a_paused_clock(async {
             let config = Config { telemetry_lag: Duration::from_secs(4), ..Config::default() };

@@ -12,7 +12,7 @@ fn manifest(name: &str, state: &str) -> String {
 }
 
 #[test]
-fn what_can_change_elsewhere_is_looked_at_each_time() {
+fn files_that_can_change_elsewhere_are_read_on_each_scan() {
     let seen = |change: &dyn Fn(&Path)| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path().join("manifests");
@@ -32,7 +32,7 @@ fn what_can_change_elsewhere_is_looked_at_each_time() {
 }
 
 #[test]
-fn what_lies_beside_the_manifests_asks_for_no_scan() {
+fn unrelated_files_cause_no_scan() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let root = fs::canonicalize(dir.path()).expect("it is there").join("manifests");
     fs::create_dir_all(root.join("team/deep")).expect("mkdir");
