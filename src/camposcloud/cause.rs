@@ -138,7 +138,7 @@ impl Cause {
                 (format!("no connection within {CONNECT_DEADLINE:?}"), "check the network and the firewall")
             }
             Self::ProxyPassword => {
-                advised("the proxy asks for a password", "put the proxy's user and password into HTTPS_PROXY")
+                advised("the proxy requires a password (407)", "put the proxy's user and password into HTTPS_PROXY")
             }
             Self::ProxyRefused => advised(
                 "the proxy refuses the connection",

@@ -641,7 +641,7 @@ impl<F: FnMut(Update)> Work<F> {
             for root in self.engine.empty_roots() {
                 warn!(
                     directory = %root.given.display(),
-                    "no manifest is there: nothing is declared"
+                    "the directory has no manifests: nothing is declared"
                 );
             }
         }

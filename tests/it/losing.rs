@@ -64,7 +64,7 @@ fn an_empty_directory_at_the_start_declares_nothing() {
     let manifests = Manifests::new(&[]);
     let daemon = Daemon::start(&simulator, &manifests, &[]);
     wait_until_ready(&daemon);
-    daemon.wait_for("no manifest is there");
+    daemon.wait_for("the directory has no manifests");
 }
 
 #[test]

@@ -529,7 +529,7 @@ async fn a_name_that_has_no_address_is_named() {
 #[tokio::test]
 async fn a_proxy_that_refuses_is_named_without_its_password() {
     for (answer, expected) in [
-        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy asks for a password"),
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy requires a password (407)"),
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy refuses the connection"),
     ] {
         let server = Server::start(move |_, _| async move { Does::Part(answer) }).await;
