@@ -268,3 +268,24 @@ impl<P: Platform> Operator<P> {
         self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_has_drifted_only_from_the_desired_state() {
+        let state = |desired, observed| RecordedState {
+            desired: Some(desired),
+            observed,
+            reason: Some(Reason::Settled),
+            suspended: false,
+        };
+        let running = state("Stopped", "Running");
+        assert!(state("Stopped", "Stopped").has_drifted(running));
+        assert!(!state("Stopped", "Unknown").has_drifted(running), "a refused call makes the state unknown");
+        assert!(!running.has_drifted(running), "it was not as desired before");
+        assert!(!state("Running", "Running").has_drifted(running), "an edit is no drift");
+        assert!(!state("Stopped", "Stopped").has_drifted(state("Stopped", "Unknown")));
+    }
+}
