@@ -393,6 +393,18 @@ async fn the_progress_of_a_bulk_grows_and_ends() {
     assert_eq!(lock(&account.world).count(Endpoint::Stop), 300);
 }
 
+/// Nothing else happens for an hour.
+#[tokio::test(start_paused = true)]
+async fn the_progress_of_a_bulk_ends_with_its_last_app() {
+    let settings = Settings { interval: Duration::from_hours(1), ..Settings::default() };
+    let account = Account::begin(30, 30, settings, Config::default());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let now = account.clock.wall();
+    let is_running = |app: &usize| lock(&account.world).online(&id(*app).parse().unwrap(), now) == Some(true);
+    let running = (0..30).filter(is_running).count();
+    assert_eq!((running, account.board.daemon().progress), (0, Vec::new()));
+}
+
 /// The first list of 10,000 apps takes minutes at a small budget.
 #[tokio::test(start_paused = true)]
 async fn the_progress_of_a_first_list_has_a_total() {
