@@ -26,6 +26,7 @@ use self::message::Message;
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Truth;
+use crate::reconcile::desired::Policy;
 use crate::reconcile::group::Group;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::state::{Desired, Observed};
@@ -198,7 +199,8 @@ impl Watcher {
         }
         messages.extend(reports.into_iter().map(Message::Cause));
         messages.extend(self.done(apps.iter().map(AsRef::as_ref), now));
-        if !board.daemon().dry_run {
+        let daemon = board.daemon();
+        if !daemon.dry_run && daemon.policy != Policy::ObserveOnly.as_str() {
             messages.extend(self.scheduled(apps.iter().map(AsRef::as_ref), now));
         }
         messages
@@ -339,7 +341,7 @@ fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// What an earlier process announced; `None` without such a file.
+/// Reads the announcements of an earlier process; returns `None` if there is no readable file.
 fn restore(file: &Path) -> Option<Memory> {
     let text = match fs::read(file) {
         Ok(text) => text,
@@ -561,6 +563,8 @@ mod tests {
         board.set_daemon(Daemon { dry_run: true, ..board.daemon() });
         let mut dry = Watcher::new(Some(Memory::default()), at(500));
         assert_eq!(polls(&mut dry, &board, &[500]), [""; 0], "nothing is stopped");
+        board.set_daemon(Daemon { dry_run: false, policy: Policy::ObserveOnly.as_str(), ..board.daemon() });
+        assert_eq!(polls(&mut dry, &board, &[500]), [""; 0], "the policy of the daemon forbids stops");
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn undeclared(daemon: &Daemon, args: &GetArgs) -> anyhow::Result<Exit> {
         return Err(daemon.too_old().await);
     }
     let Some(count) = undeclared["count"].as_u64() else {
-        print_note("the list of apps is incomplete yet");
+        print_note("no complete list of apps yet; try again in a moment");
         return Ok(Exit::Done);
     };
     match args.output {

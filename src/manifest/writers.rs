@@ -37,8 +37,8 @@ impl Writers {
         Self::search(true)
     }
 
-    /// The same in a quarter of the time (1 ms instead of 4 ms with 70 processes), for files that each have one name: a
-    /// descriptor follows a rename of its file.
+    /// Reads the names of open files only, which takes 1 ms instead of 4 ms with 70 processes. Finds the writer of a file
+    /// that has one name: a descriptor follows the rename of its file.
     pub(super) fn read_names() -> Self {
         Self::search(false)
     }

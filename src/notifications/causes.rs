@@ -56,9 +56,9 @@ pub struct Trouble {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
     pub troubles: BTreeMap<Reason, Trouble>,
-    /// Whether a cause that is not listed has ended. Unknown before the first complete list of apps.
+    /// Whether causes that are absent here have ended. False before the first complete list of apps.
     pub is_complete: bool,
-    /// Whether a cause of the whole account, or of the source, hides the causes of apps.
+    /// Whether the causes of apps are unknown because of a cause of the account or of the source.
     pub is_masked: bool,
 }
 
@@ -88,7 +88,7 @@ struct Cause {
     announced_at: Option<Timestamp>,
     /// Time at which it disappeared.
     gone: Option<Timestamp>,
-    /// Whether a message said that it ended.
+    /// Whether its end was announced.
     ended: bool,
     /// When it returned after that.
     returned: Option<Timestamp>,
@@ -142,7 +142,7 @@ impl Causes {
         let Present { troubles, is_complete, is_masked } = present;
         // Whether the masking causes themselves are there is always known.
         let is_hidden = |reason: Reason| is_masked && !reason.is_account_wide() && reason != Reason::SourceUnavailable;
-        // One that was not announced begins anew when it shows again.
+        // A hidden cause without an announcement is dropped. If it appears again, it is a new cause.
         self.0.retain(|reason, cause| {
             troubles.contains_key(reason) || !is_hidden(*reason) || cause.announced_at.is_some() || cause.ended
         });

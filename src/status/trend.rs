@@ -23,7 +23,7 @@ pub const SPAN: SignedDuration = SignedDuration::from_hours(24);
 pub struct Change {
     pub time: Timestamp,
     app: Arc<str>,
-    /// Whether it is the first of the app in its process.
+    /// Whether it is the first change that a process recorded for the app.
     is_first: bool,
     before: Option<Group>,
     after: Option<Group>,

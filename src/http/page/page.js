@@ -7,11 +7,11 @@
 
 const byId = (id) => document.getElementById(id);
 
-/** An element. Strings among the children become text nodes; `null` and `false` are left out. */
 // Characters that act on the screen, such as U+202E, which turns text around, are shown as escapes.
 const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
   (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
 
+/** An element. Strings among the children become text nodes; `null` and `false` are left out. */
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
   fill(element, attributes);
