@@ -48,12 +48,13 @@ use crate::clock::Clock;
 use crate::platform::{Platform, Team};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::SINGLE_READS;
-use crate::reconcile::decide::Gates;
+use crate::reconcile::decide::{Decision, Gates};
 use crate::reconcile::desired::{Declared, Policy};
 use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
 use crate::reconcile::max_changes::Limits;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Verdict};
+use crate::reconcile::plan::Entry;
 use crate::reconcile::restart::ServerTime;
 use crate::reconcile::state::Action;
 use crate::source::{SourceReport, Update};
@@ -196,6 +197,8 @@ pub struct Operator<P> {
     reported_stalled: usize,
     /// Answers to calls that are not in the history yet: the next decision adds their result.
     answers: HashMap<AppName, (Action, history::Answer)>,
+    /// Decisions that are neither logged nor on the board yet, each with the decision before it.
+    unpublished: Vec<(Entry, Option<Decision>)>,
 }
 
 impl<P: Platform> Operator<P> {
@@ -237,6 +240,7 @@ impl<P: Platform> Operator<P> {
             settled: false,
             reported_stalled: 0,
             answers: HashMap::new(),
+            unpublished: Vec::new(),
         }
     }
 
@@ -415,7 +419,9 @@ impl<P: Platform> Operator<P> {
 
     /// Publishes status and returns the next wake-up.
     fn end_turn(&mut self, Sent { now, again, .. }: Sent) -> Moment {
+        self.publish(now);
         self.pass(now);
+        self.publish(now);
         self.report(now);
         self.board.meters().queued(self.fleet.ready());
         self.board.progress(now, self.settings.interval);
@@ -824,6 +830,7 @@ impl<P: Platform> Operator<P> {
                         self.take_outcome(done);
                         // Nothing is sent any more, but the status and the history show the result.
                         self.pass(self.clock.now());
+                        self.publish(self.clock.now());
                     }
                 }
                 () = tokio::time::sleep_until(self.clock.instant(deadline)) => break,

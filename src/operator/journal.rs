@@ -65,6 +65,8 @@ pub struct Notes {
     trigger: Trigger,
     /// The trigger of the last change of reason.
     pub cause: Trigger,
+    /// Whether a call began whose wait is not in the history yet.
+    called: bool,
     /// The last state in the history, while a condition of the whole account hides the object's own.
     glance: Option<RecordedState>,
     /// The last reason logged as stalled since the app was settled.
@@ -74,7 +76,14 @@ pub struct Notes {
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { trigger: Trigger::Timer, cause: Trigger::Timer, glance: None, stalled: None, unreadable: false }
+        Self {
+            trigger: Trigger::Timer,
+            cause: Trigger::Timer,
+            called: false,
+            glance: None,
+            stalled: None,
+            unreadable: false,
+        }
     }
 }
 
@@ -83,9 +92,18 @@ impl Notes {
         self.trigger = self.trigger.max(trigger);
     }
 
-    /// The cause of a call is also the cause of the wait for its effect.
     pub fn call_begins(&mut self) {
-        self.triggered(self.cause);
+        self.called = true;
+    }
+
+    /// Takes the strongest cause of a decision. The cause of a call is also the cause of the wait for its effect.
+    fn take_trigger(&mut self, decision: Decision) -> Trigger {
+        let trigger = std::mem::replace(&mut self.trigger, Trigger::Timer);
+        // The decision for the call is published after the call began.
+        if matches!(decision, Decision::Act(_)) || !std::mem::take(&mut self.called) {
+            return trigger;
+        }
+        trigger.max(self.cause)
     }
 
     /// True once when an app becomes unreadable.
@@ -193,7 +211,7 @@ impl<P: Platform> Operator<P> {
             return;
         }
         let before = notes.glance.take().or(before);
-        let began = std::mem::replace(&mut notes.trigger, Trigger::Timer);
+        let began = notes.take_trigger(planned.decision);
         if answer.is_none() && before.is_some_and(|before| before.reason == after.reason) {
             return;
         }

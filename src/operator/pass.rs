@@ -1,4 +1,5 @@
-//! One pass: takes readings, plans for the apps that are due, takes the plan, and publishes their status.
+//! One pass: takes readings, plans for the apps that are due and takes the plan. Their status is published after the calls
+//! that follow from it were sent.
 
 use jiff::Timestamp;
 
@@ -34,6 +35,8 @@ impl<P: Platform> Operator<P> {
     }
 
     fn decide(&mut self, due: &[AppName], now: Moment) {
+        // Each decision is published before the next one of the same app is made.
+        self.publish(now);
         let (began, wall) = (self.clock.now(), self.clock.wall());
         for (name, id, effect) in self.fleet.note(due, now, wall) {
             report::effect(&name, &id, effect, self.fleet.retry_in(&id, now));
@@ -42,18 +45,29 @@ impl<P: Platform> Operator<P> {
             }
         }
         let plan = plan(self.fleet.subjects(due, self.gates, wall), self.gates, now);
+        for entry in plan.entries {
+            let before = self.fleet.decided(&entry, now, wall);
+            self.unpublished.push((entry, before));
+        }
+        self.board.meters().passed(self.clock.now().since(began));
+    }
+
+    /// Logs and publishes the decisions of the last passes. No call waits for this.
+    pub(super) fn publish(&mut self, now: Moment) {
+        if self.unpublished.is_empty() {
+            return;
+        }
+        let wall = self.clock.wall();
         let source_available = self.source.as_ref().is_none_or(|source| source.available);
-        let revision = self.source.as_ref().map_or_else(|| "".into(), |source| source.revision.clone());
-        let when = self.when(now, wall);
-        for entry in &plan.entries {
-            let before = self.fleet.decided(entry, now, wall);
+        let (revision, when) = (self.revision(), self.when(now, wall));
+        for (entry, before) in std::mem::take(&mut self.unpublished) {
             let unreadable = self.fleet.is_unreadable(&entry.name);
             if let Some(notes) = self.fleet.notes(&entry.name) {
                 if notes.is_newly_unreadable(unreadable) {
                     report::unreadable(&entry.name, entry.app_id.as_ref());
                 }
                 if notes.is_news(entry.decision) {
-                    report::decision(entry, before);
+                    report::decision(&entry, before);
                 }
             }
             self.board.meters().decided(journal::kind(entry.decision));
@@ -65,9 +79,8 @@ impl<P: Platform> Operator<P> {
             };
             let after = journal::RecordedState::of(&app);
             let before = self.board.set_app(&entry.name, app);
-            self.journal(entry, before.as_deref().map(journal::RecordedState::of), after, wall);
+            self.journal(&entry, before.as_deref().map(journal::RecordedState::of), after, wall);
         }
-        self.board.meters().passed(self.clock.now().since(began));
     }
 
     /// Publishes the state of the daemon where it changed, and logs the summary when it is due.

@@ -146,6 +146,9 @@ fn base64_character(byte: u8) -> bool {
 
 /// Calls `found` with the start of every occurrence, overlapping ones included.
 fn each(text: &[u8], part: &[u8], mut found: impl FnMut(usize)) {
+    if text.len() < part.len() {
+        return;
+    }
     let finder = memmem::Finder::new(part);
     let mut from = 0;
     while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
