@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Map, Value, json};
@@ -21,6 +22,7 @@ use super::chain;
 use super::crd::{GROUP, VERSION};
 use crate::operator::lead::Lead;
 use crate::reconcile::app::AppName;
+use crate::reconcile::condition::Truth;
 use crate::reconcile::desired::Declared;
 use crate::reconcile::reason::Reason;
 use crate::status::app::App;
@@ -67,8 +69,8 @@ struct Stored {
     generation: i64,
     /// What this generation declares.
     declared: Option<Arc<Declared>>,
-    /// Status and last transition of each condition.
-    transitions: BTreeMap<String, (String, String)>,
+    /// Status and last transition of each of [`CONDITIONS`].
+    transitions: [Option<(Truth, Timestamp)>; CONDITIONS.len()],
     /// Hash of the fields of its status that are ours.
     status: u64,
     /// Hash of the last status that was sent: it is not sent twice, whatever the server made of it.
@@ -97,11 +99,7 @@ impl Registry {
             stored.uid = uid;
             stored.generation = generation;
             stored.status = hash(&ours(&status));
-            let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
-            let conditions = status["conditions"].as_array().into_iter().flatten();
-            stored.transitions = conditions
-                .map(|one| (text(one, "type"), (text(one, "status"), text(one, "lastTransitionTime"))))
-                .collect();
+            stored.transitions = CONDITIONS.map(|kind| transition(&status, kind));
             known.changed.insert(name);
         }
         for declared in changed {
@@ -145,6 +143,14 @@ impl Registry {
     }
 }
 
+/// Status and last transition of a condition of an object.
+fn transition(status: &Value, kind: &str) -> Option<(Truth, Timestamp)> {
+    let condition = status["conditions"].as_array()?.iter().find(|one| one["type"] == kind)?;
+    let truths = [Truth::True, Truth::False, Truth::Unknown];
+    let truth = truths.into_iter().find(|truth| condition["status"] == truth.as_str())?;
+    Some((truth, condition["lastTransitionTime"].as_str()?.parse().ok()?))
+}
+
 /// The fields of a status that this process writes.
 fn ours(status: &Value) -> Value {
     let mut fields = Map::new();
@@ -163,10 +169,9 @@ fn ours(status: &Value) -> Value {
 fn content(app: &App, stored: &Stored) -> Value {
     let shown = app.shown().status;
     let conditions = shown.conditions.iter().map(|one| {
-        let since =
-            stored.transitions.get(&*one.kind).filter(|(status, since)| *status == one.status && !since.is_empty());
-        let since = since.map(|(_, since)| since.clone());
-        let since = since.or_else(|| one.last_transition_time.map(|time| format!("{time:.0}")));
+        let stored_at = CONDITIONS.iter().position(|kind| *kind == one.kind).and_then(|at| stored.transitions[at]);
+        let since = stored_at.filter(|(truth, _)| truth.as_str() == one.status).map(|(_, since)| since);
+        let since = since.or(one.last_transition_time).map(|time| format!("{time:.0}"));
         json!({
             "type": one.kind, "status": one.status, "reason": one.reason, "message": one.message,
             "lastTransitionTime": since, "observedGeneration": stored.generation,
@@ -331,6 +336,17 @@ mod tests {
         let two: Value = serde_json::from_str(r#"{"b": [{"y": 2, "x": "1"}], "a": 1}"#).unwrap();
         assert_eq!(hash(&one), hash(&two));
         assert_ne!(hash(&one), hash(&json!({"a": 1, "b": [{"x": 1, "y": 2}]})));
+    }
+
+    #[test]
+    fn a_transition_is_continued_only_from_a_whole_condition() {
+        let status = json!({"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+            {"type": "Stalled", "status": "False", "lastTransitionTime": "yesterday"},
+        ]});
+        assert_eq!(transition(&status, "Ready"), Some((Truth::True, "2026-01-02T03:04:05Z".parse().unwrap())));
+        assert_eq!((transition(&status, "Stalled"), transition(&status, "Reconciling")), (None, None));
+        assert_eq!(transition(&Value::Null, "Ready"), None);
     }
 
     #[test]
