@@ -470,12 +470,22 @@ pub enum SourceArg {
     Kubernetes,
 }
 
-/// The Kubernetes API.
+/// Where the objects come from.
 #[derive(Debug, Clone, Args)]
-pub struct KubernetesArgs {
+pub struct SourceArgs {
     /// Where the manifests are
     #[arg(long, env = "CAMPOS_OPERATOR_SOURCE", default_value = "directory", value_name = "WHERE")]
     pub source: SourceArg,
+    /// Namespace of the custom resources and of the Lease [default: that of the pod, or of the current context]
+    #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
+    pub namespace: Option<String>,
+}
+
+/// The Kubernetes API.
+#[derive(Debug, Clone, Args)]
+pub struct KubernetesArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Send requests to CamposCloud only while this process holds a Lease in Kubernetes; for two or more replicas
     #[arg(long, env = "CAMPOS_OPERATOR_LEADER_ELECT", conflicts_with = "once")]
     pub leader_elect: bool,
@@ -488,9 +498,6 @@ pub struct KubernetesArgs {
     /// With --leader-elect: the pod of this process, which gets the label campos-operator.dev/leader
     #[arg(long, env = "CAMPOS_OPERATOR_POD_NAME", value_name = "NAME", requires = "leader_elect")]
     pub pod_name: Option<String>,
-    /// Namespace of the custom resources and of the Lease [default: that of the pod, or of the current context]
-    #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
-    pub namespace: Option<String>,
 }
 
 /// Limits of the calls that edits cause.
@@ -550,6 +557,8 @@ pub struct SchemaArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub manifests: ManifestArgs,
+    #[command(flatten)]
+    pub source: SourceArgs,
     #[command(flatten)]
     pub api: ApiArgs,
     /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable

@@ -55,9 +55,9 @@ impl Cluster {
     ///
     /// # Errors
     /// If there is neither, or it cannot be used.
-    pub async fn connect(settings: &Settings) -> Result<Self, kube::Error> {
+    pub async fn connect(namespace: Option<&str>) -> Result<Self, kube::Error> {
         let client = kube::Client::try_default().await?;
-        let namespace = settings.namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
+        let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
         Ok(Self { client, namespace })
     }
 
@@ -73,6 +73,14 @@ impl Cluster {
             pod::start(api, pod.clone(), election.lead.clone());
         }
         election
+    }
+
+    /// Lists the custom resources once.
+    ///
+    /// # Errors
+    /// If one of them cannot be listed.
+    pub async fn load(&self) -> Result<source::Loaded, String> {
+        source::load(&self.client, &self.namespace).await
     }
 
     /// Follows the custom resources, and passes each change to `deliver`. Returns what is known of them.

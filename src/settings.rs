@@ -16,7 +16,8 @@ use secrecy::SecretString;
 use crate::budget::Budget;
 use crate::camposcloud::token::TokenSource;
 use crate::cli::{
-    ApiArgs, Cli, KubernetesArgs, LevelArg, LimitArgs, MANIFESTS, PolicyArg, RulesArgs, RunArgs, SourceArg, WatchArg,
+    ApiArgs, Cli, KubernetesArgs, LevelArg, LimitArgs, MANIFESTS, PolicyArg, RulesArgs, RunArgs, SourceArg, SourceArgs,
+    WatchArg,
 };
 use crate::http;
 use crate::kubernetes;
@@ -245,27 +246,45 @@ pub fn kubernetes(
     args: &RunArgs,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<kubernetes::Settings>, SettingsError> {
-    let KubernetesArgs { source, leader_elect, lease_name, lease_duration, namespace, pod_name } = &args.kubernetes;
-    let source = *source == SourceArg::Kubernetes;
+    let KubernetesArgs { source, leader_elect, lease_name, lease_duration, pod_name } = &args.kubernetes;
+    let namespace = source.namespace.clone();
+    let source = reads_custom_resources(source, &args.manifests.manifests, environment)?;
     if !source && !leader_elect {
         return Ok(None);
     }
     if !kubernetes::SUPPORTED {
-        return Err(SettingsError::NoKubernetes(if source { "--source kubernetes" } else { "--leader-elect" }));
+        return Err(SettingsError::NoKubernetes("--leader-elect"));
     }
     if *lease_duration < kubernetes::SHORTEST_LEASE {
         return Err(SettingsError::ShortLease);
     }
-    // The image sets a directory; only one that a person names is a mistake.
-    let given = &args.manifests.manifests;
-    let from_image =
-        environment("CAMPOS_OPERATOR_MANIFESTS").is_some_and(|directory| *given == [Path::new(&directory)]);
-    if source && !from_image && *given != [Path::new(MANIFESTS)] {
-        return Err(SettingsError::TwoSources);
-    }
     let (name, pod) = (lease_name.clone(), pod_name.clone());
     let lease = kubernetes::Lease { name, duration: *lease_duration, pod };
-    Ok(Some(kubernetes::Settings { namespace: namespace.clone(), election: leader_elect.then_some(lease), source }))
+    Ok(Some(kubernetes::Settings { namespace, election: leader_elect.then_some(lease), source }))
+}
+
+/// Returns whether custom resources are the source of the objects.
+///
+/// # Errors
+/// If directories are given, too, or this build has no support for Kubernetes.
+pub fn reads_custom_resources(
+    args: &SourceArgs,
+    directories: &[PathBuf],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<bool, SettingsError> {
+    if args.source == SourceArg::Directory {
+        return Ok(false);
+    }
+    if !kubernetes::SUPPORTED {
+        return Err(SettingsError::NoKubernetes("--source kubernetes"));
+    }
+    // The image sets a directory; only one that a person names is a mistake.
+    let from_image =
+        environment("CAMPOS_OPERATOR_MANIFESTS").is_some_and(|directory| *directories == [Path::new(&directory)]);
+    if !from_image && *directories != [Path::new(MANIFESTS)] {
+        return Err(SettingsError::TwoSources);
+    }
+    Ok(true)
 }
 
 /// The teams to list, without duplicates.

@@ -15,7 +15,7 @@ use super::text::{self, clip, escape, json_pretty, print, print_data, print_note
 use super::{Exit, runtime, variable};
 use crate::budget::RateLimiter;
 use crate::camposcloud::client::Client;
-use crate::cli::{Color, PlanArgs, PlanOutput};
+use crate::cli::{Color, PlanArgs, PlanOutput, SourceArg};
 use crate::clock::Clock;
 use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::source;
@@ -34,6 +34,7 @@ use crate::reconcile::reason::Reason;
 use crate::reconcile::restart::{Causes, ServerTime};
 use crate::reconcile::state::{Action, Desired, Observed};
 use crate::settings;
+use crate::source::SourceReport;
 use crate::telemetry;
 
 pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
@@ -41,9 +42,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     if let Some(warning) = settings::budget_warning(args.api.api_budget) {
         print_note(&format!("warning: {warning}"));
     }
-    settings::existing_paths(&args.manifests.manifests)?;
-    let (declared, diagnostics, report) =
-        source::load_with(args.manifests.manifests.clone(), &settings::rules(&args.manifests.rules));
+    let (declared, diagnostics, report) = load(args)?;
     if let Some(trouble) = &report.trouble {
         bail!("could not read the manifests: {trouble}");
     }
@@ -52,8 +51,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         print_note(text::diagnostics(&diagnostics, telemetry::colour(color, &std::io::stderr())).trim_end());
     }
     if declared.is_empty() {
-        let roots: Vec<_> = args.manifests.manifests.iter().map(|root| root.display().to_string()).collect();
-        print_note(&format!("warning: no manifests in {}", escape(&roots.join(", "))));
+        print_note(&format!("warning: no manifests in {}", escape(&place(args))));
     }
     let clock = Clock::system();
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
@@ -104,6 +102,32 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         PlanOutput::Markdown => print(&page.markdown())?,
     }
     Ok(page.summary.exit(args.detailed_exitcode))
+}
+
+/// What is declared, the mistakes, and the report of the source.
+type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
+
+fn load(args: &PlanArgs) -> anyhow::Result<Loaded> {
+    let directories = &args.manifests.manifests;
+    if settings::reads_custom_resources(&args.source, directories, variable)? {
+        #[cfg(feature = "kubernetes")]
+        return runtime()?.block_on(async {
+            let cluster = crate::kubernetes::Cluster::connect(args.source.namespace.as_deref()).await;
+            let cluster = cluster.context("could not set up the client of the Kubernetes API")?;
+            cluster.load().await.map_err(anyhow::Error::msg)
+        });
+    }
+    settings::existing_paths(directories)?;
+    Ok(source::load_with(directories.clone(), &settings::rules(&args.manifests.rules)))
+}
+
+/// Where the manifests are, for people.
+fn place(args: &PlanArgs) -> String {
+    if args.source.source == SourceArg::Kubernetes {
+        return "the namespace".to_owned();
+    }
+    let directories: Vec<_> = args.manifests.manifests.iter().map(|root| root.display().to_string()).collect();
+    directories.join(", ")
 }
 
 /// The part of the manifest that decides, with the reason that the manifest gives for it. In one reading, an edit and a

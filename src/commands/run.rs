@@ -126,7 +126,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     #[cfg(feature = "kubernetes")]
     let cluster = match &kubernetes {
         Some(settings) => {
-            let cluster = kubernetes::Cluster::connect(settings).await;
+            let cluster = kubernetes::Cluster::connect(settings.namespace.as_deref()).await;
             Some(cluster.context("could not set up the client of the Kubernetes API")?)
         }
         None => None,

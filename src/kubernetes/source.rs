@@ -23,7 +23,9 @@ use super::chain;
 use super::crd::{GROUP, VERSION};
 use super::status::{Registry, Taken};
 use crate::clock;
+use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::objects::{Objects, RESOURCES};
+use crate::reconcile::desired::Declared;
 use crate::source::{SourceReport, Update};
 
 /// Objects of one page of a list.
@@ -66,6 +68,27 @@ pub fn start(
         tokio::spawn(follow(api(client, namespace, resource, kind), resource, sender.clone()));
     }
     tokio::spawn(collect(events, allow_empty, registry, deliver));
+}
+
+/// What the objects of a namespace declare, and their mistakes.
+pub type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
+
+/// Lists the resources of a namespace once.
+///
+/// # Errors
+/// If one of them cannot be listed.
+pub async fn load(client: &Client, namespace: &str) -> Result<Loaded, String> {
+    let (sender, mut events) = unbounded_channel();
+    for (resource, kind) in RESOURCES {
+        let listed = list(&api(client, namespace, resource, kind), resource, &sender).await;
+        listed.map_err(|cause| format!("could not list {resource}: {cause}"))?;
+    }
+    let mut state = Collected::default();
+    while let Ok((resource, event)) = events.try_recv() {
+        state.take(resource, event);
+    }
+    let update = state.update().unwrap_or_else(|| state.objects.update(clock::timestamp()));
+    Ok((update.changed, state.objects.diagnostics(), update.source))
 }
 
 pub fn api(client: &Client, namespace: &str, resource: &str, kind: &str) -> Api<DynamicObject> {

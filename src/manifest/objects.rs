@@ -64,6 +64,11 @@ impl Objects {
         }
     }
 
+    /// The mistakes in the objects that are in force.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.store.diagnostics()
+    }
+
     /// Brings the objects that were taken into force, as one change.
     pub fn update(&mut self, at: Timestamp) -> Update {
         let Changes { changed, removed, .. } = self.store.take(std::mem::take(&mut self.batch), at);

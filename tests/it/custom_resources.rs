@@ -87,12 +87,12 @@ fn lists_have_pages_and_an_empty_one_releases_nothing() {
     wait_until("the app is stopped", || !simulator.online(A), || daemon.log());
     assert_eq!(cluster.count("GET apps"), 3);
     let declared = |daemon: &Daemon| shown(daemon, "/api/v1/apps?limit=1")["metadata"]["remainingItemCount"].clone();
-    let before = declared(&daemon);
+    wait_until("all are shown", || declared(&daemon) == 1_100, || daemon.log());
     cluster.lose_all("apps");
     daemon.wait_for("all 1101 Apps disappeared from the Kubernetes API");
     let available = || shown(&daemon, "/api/v1/status")["source"]["available"] == true;
     wait_until("the source counts as unavailable", || !available(), || daemon.log());
-    assert_eq!(declared(&daemon), before);
+    assert_eq!(declared(&daemon), 1_100);
     // One that comes shows that the list was right.
     cluster.put("apps", app("b", B, &stopped()));
     wait_until("the new app is stopped", || !simulator.online(B), || daemon.log());
@@ -189,6 +189,25 @@ fn two_sources_are_refused() {
     let output = command.env("KUBECONFIG", "/nonexistent").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("could not set up the client of the Kubernetes API"), "{error}");
+}
+
+#[test]
+fn a_plan_reads_the_custom_resources_and_writes_nothing() {
+    let simulator = Simulator::start(Config::default(), &[A, B]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &stopped()));
+    cluster.put("apps", app("b", B, &json!({"state": "Sleeping"})));
+    let mut plan = binary();
+    plan.args(["plan", "--source", "kubernetes", "-o", "json", "--api-url", &simulator.url()]);
+    let output = plan.env("KUBECONFIG", cluster.config()).output().unwrap();
+    let (page, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let page: Value = serde_json::from_str(&page).unwrap_or_else(|_| panic!("{page}{error}"));
+    assert_eq!((&page["actions"][0]["name"], &page["summary"]["stop"]), (&json!("a"), &json!(1)), "{page}");
+    assert!(error.contains("apps/b") && error.contains("spec.state: "), "{error}");
+    assert_eq!((cluster.count("PATCH apps"), simulator.online(A)), (0, true));
+    let output = plan.env("KUBECONFIG", "/nonexistent").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("client of the Kubernetes API"), "{error}");
 }
 
 #[test]
