@@ -37,7 +37,7 @@ use self::metrics::Format;
 use self::room::{Large, Room};
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
-use crate::status::activity::stories;
+use crate::status::activity::combine;
 use crate::status::groups::Groups;
 use crate::status::history::{self, Entry, Health};
 use crate::status::trend::{Change, SPAN, trend};
@@ -57,7 +57,7 @@ struct Port {
 }
 
 const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
-/// Default number of stories.
+/// Default number of activity items.
 const ACTIVITY: usize = 100;
 /// Default length of the list of transitions.
 const TRANSITIONS: usize = 20;
@@ -256,14 +256,14 @@ async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
     tagged(&headers, version, || port.room.json(&HistoryList { api_version: API_VERSION, kind: "HistoryList", items }))
 }
 
-/// The history as stories, newest first.
+/// The activity, newest first.
 async fn activity(State(port): State<Port>, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
     let (app, most) = match history_parameters(&parameters, ACTIVITY) {
         Ok(query) => query,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
-    let mut items = stories(&remembered(&port, app, history::KEPT).await);
+    let mut items = combine(&remembered(&port, app, history::KEPT).await);
     items.truncate(most);
     port.room.json(&json!({"apiVersion": API_VERSION, "kind": "ActivityList", "items": items}))
 }
@@ -274,7 +274,7 @@ async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entr
     let mut items = port.board.history(app, most);
     let wanted = most.min(history::KEPT).saturating_sub(items.len());
     let name: Option<AppName> = app.and_then(|app| app.parse().ok());
-    let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.forgotten_history(), wanted) else {
+    let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.older_history(), wanted) else {
         return items;
     };
     // Several entries may have the time of the oldest one; entries that memory has as well are removed below.
@@ -338,7 +338,7 @@ async fn trend_of_groups(State(port): State<Port>) -> Response {
     let mut changes: Vec<Change> =
         port.board.history(None, history::KEPT).iter().rev().filter_map(|entry| Change::of(entry)).collect();
     let begin = now - SPAN;
-    if let Some((directory, oldest)) = port.board.forgotten_history().filter(|(_, oldest)| *oldest > begin) {
+    if let Some((directory, oldest)) = port.board.older_history().filter(|(_, oldest)| *oldest > begin) {
         let read = move || {
             let mut older = Vec::new();
             let take = |entry: Entry| older.extend(Change::of(&entry).filter(|change| change.time < oldest));

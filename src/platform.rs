@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::reconcile::app::AppId;
-use crate::reconcile::outcome::{Failure, Limits, Receipt};
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
 use crate::reconcile::state::Action;
@@ -74,7 +74,7 @@ pub struct Pagination {
 pub struct Answered<T> {
     pub value: T,
     /// The rate-limit headers of the response.
-    pub limits: Limits,
+    pub limits: RateLimitHeaders,
     /// Number of times that the request was sent again because a connection was dead.
     pub repeats: u32,
 }

@@ -40,7 +40,7 @@ pub struct SourceReport {
 /// A change of the manifests, which the operator applies as a whole. An app that is in no list is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// Apps that are new, or declared differently than before (spec, labels, place or standing).
+    /// Apps that are new, or declared differently than before (spec, labels, place or validity).
     pub changed: Vec<Arc<Declared>>,
     /// Apps that no manifest declares any more: released, never stopped.
     pub removed: Vec<AppName>,

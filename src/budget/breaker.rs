@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::gate::Gate;
-use super::{Call, Shift};
+use super::{Call, LimiterEvent};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::moment::Moment;
@@ -28,11 +28,11 @@ impl Breaker {
         *self = Self { gate: self.gate, ..Self::default() };
     }
 
-    pub(super) fn close(&mut self) -> Option<Shift> {
-        self.gate.take().map(|_| Shift::BreakerClosed)
+    pub(super) fn close(&mut self) -> Option<LimiterEvent> {
+        self.gate.take().map(|_| LimiterEvent::BreakerClosed)
     }
 
-    pub(super) fn unanswered(&mut self, call: &Call, salt: u64, now: Moment) -> Option<Shift> {
+    pub(super) fn unanswered(&mut self, call: &Call, salt: u64, now: Moment) -> Option<LimiterEvent> {
         let since = *self.since.get_or_insert(now);
         match call.app() {
             None => self.others += 1,
@@ -50,6 +50,6 @@ impl Breaker {
         }
         self.apps.clear();
         self.gate = Some(Gate::new(PROBES, salt, since, now));
-        Some(Shift::BreakerOpened)
+        Some(LimiterEvent::BreakerOpened)
     }
 }

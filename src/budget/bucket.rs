@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::lanes::Lane;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::outcome::Limits;
+use crate::reconcile::outcome::RateLimitHeaders;
 
 /// Default of `--api-budget`. The account has 180 requests a minute: people and other tools keep a third.
 pub const DEFAULT_BUDGET: u32 = 120;
@@ -108,7 +108,7 @@ impl Bucket {
     }
 
     /// Lowers the rate as the headers say. Returns the time until their window ends; `None` if the budget is unlimited.
-    pub(super) fn note_limits(&mut self, limits: Limits, now: Moment) -> Option<Duration> {
+    pub(super) fn note_limits(&mut self, limits: RateLimitHeaders, now: Moment) -> Option<Duration> {
         if self.budget == Budget::Unlimited {
             return None;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::gate::Gate;
 use super::lanes::Lane;
-use super::{Call, Shift};
+use super::{Call, LimiterEvent};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::ACCOUNT_PROBES;
 use crate::reconcile::moment::Moment;
@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    pub(super) fn block(&mut self, now: Moment) -> Option<Shift> {
+    pub(super) fn block(&mut self, now: Moment) -> Option<LimiterEvent> {
         if let Some((_, gate)) = &mut self.forbidden
             && gate.probing
         {
@@ -103,18 +103,18 @@ impl Account {
             }
             None => Gate::new(ACCOUNT_PROBES, self.salt, now, now),
         });
-        Some(Shift::AccountBlocked)
+        Some(LimiterEvent::AccountBlocked)
     }
 
     /// The server accepted the token.
-    pub(super) fn unblock(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+    pub(super) fn unblock(&mut self, call: &Call, now: Moment) -> Option<LimiterEvent> {
         let gate = self.blocked.take()?;
         if self.unblocked.is_none_or(|(at, _)| now.since(at) >= RELAPSE) {
             self.checks = 0;
         }
         self.checks += u32::from(*call == Call::Token);
         self.unblocked = Some((now, gate));
-        Some(Shift::AccountUnblocked)
+        Some(LimiterEvent::AccountUnblocked)
     }
 
     /// Returns whether checks have proven a token that is refused now. It stays proven while it is refused at least
@@ -125,7 +125,7 @@ impl Account {
         recent.filter(|_| proven).map(|(at, _)| *at = now).is_some()
     }
 
-    pub(super) fn forbid(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+    pub(super) fn forbid(&mut self, call: &Call, now: Moment) -> Option<LimiterEvent> {
         let kind = Forbidden::of(call)?;
         self.forbidden_apps.extend(call.app().cloned());
         if let Some((known, gate)) = &mut self.forbidden {
@@ -140,12 +140,12 @@ impl Account {
             return None;
         }
         self.forbidden = Some((kind, Gate::new(ACCOUNT_PROBES, self.salt, now, now)));
-        Some(Shift::AccountForbidden(kind))
+        Some(LimiterEvent::AccountForbidden(kind))
     }
 
     /// A request succeeded.
-    pub(super) fn allow(&mut self, call: &Call) -> Option<Shift> {
-        let allowed = self.forbidden.take_if(|(kind, _)| kind.disproved_by(call)).map(|_| Shift::AccountAllowed);
+    pub(super) fn allow(&mut self, call: &Call) -> Option<LimiterEvent> {
+        let allowed = self.forbidden.take_if(|(kind, _)| kind.disproved_by(call)).map(|_| LimiterEvent::AccountAllowed);
         self.end_row();
         allowed
     }

@@ -12,8 +12,8 @@ use super::wire::{self, Odd};
 use crate::platform::{Answered, Page, PageRequest, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::LONGEST_PAUSE;
-use crate::reconcile::doubt::ServerClock;
-use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use crate::reconcile::clock_check::ServerClock;
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use crate::reconcile::redacted::Secrets;
 
 /// Servers that may answer in place of the API: a word of their `Server` header, and their name for people. The list is
@@ -36,7 +36,7 @@ const ANOTHER_APP: &str = "about another app";
 pub struct RawAnswer {
     pub status: u16,
     pub date: Option<Timestamp>,
-    pub limits: Limits,
+    pub limits: RateLimitHeaders,
     /// The sender, if it is one of [`SERVERS`].
     pub server: Option<&'static str>,
     /// The body without compression, up to the caller's cap.
@@ -66,7 +66,7 @@ impl RawAnswer {
         let remaining = number("x-ratelimit-remaining");
         // The reset of a budget that is not exhausted is not a pause.
         let pause = retry_after.or(reset.filter(|_| status == 429 || remaining == Some(0)));
-        let limits = Limits {
+        let limits = RateLimitHeaders {
             limit: number("x-ratelimit-limit"),
             remaining,
             reset: reset.map(|pause| pause.min(LONGEST_PAUSE)),
@@ -193,7 +193,7 @@ pub fn identity(answer: &RawAnswer) -> Result<Answered<()>, Failure> {
 pub fn transport(doing: &str, verdict: Verdict, why: &dyn Display, secrets: &Secrets) -> Failure {
     // Certificates and protocol errors may quote the server, too.
     let message = secrets.redact(&format!("{doing}: {why}"));
-    Failure { verdict, http_status: None, message, limits: Limits::default(), repeats: 0 }
+    Failure { verdict, http_status: None, message, limits: RateLimitHeaders::default(), repeats: 0 }
 }
 
 fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
-//! Custom resources of one namespace as a source: list and watch, without a store of their own.
+//! Custom resources of one namespace as a source: list and watch, without a store.
 //!
-//! One task for each resource lists, watches, and lists again when its version has expired. Another task passes what they
-//! send to `manifest::objects`. A watch ends after [`WATCH`], so that an API server that no longer answers is noticed. A
-//! deletion releases at once; a list that is empty where there were apps before releases nothing.
+//! One task for each resource lists, watches, and lists again when its version has expired. Another task passes their
+//! messages to `manifest::objects`. A watch ends after [`WATCH`], so that a server without answers is detected. A deletion
+//! releases the app at once; an empty list releases nothing if there were apps before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -26,7 +26,7 @@ use crate::clock;
 use crate::manifest::objects::{Objects, RESOURCES};
 use crate::source::{SourceReport, Update};
 
-/// Objects of one page of a list.
+/// Number of objects of one page of a list.
 const PAGE: u32 = 500;
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ const WATCH: Duration = Duration::from_secs(60);
 /// First and longest wait after a failure.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// What a task of a resource sends.
+/// Message of a resource task.
 #[derive(Debug)]
 enum Event {
     /// A part of a list.
@@ -46,14 +46,13 @@ enum Event {
     Deleted(Box<DynamicObject>),
     /// The server answers, and allows the watch.
     Watching,
-    /// It does not.
+    /// The server does not answer, or forbids the watch.
     Trouble(String),
 }
 
 type Sender = UnboundedSender<(&'static str, Event)>;
 
-/// Follows the resources of a namespace from now on, and passes each change to `deliver`, in order.
-/// Notes the Apps in `registry`.
+/// Watches the resources of a namespace, records the Apps in `registry`, and passes each change to `deliver`, in order.
 pub fn start(
     client: &Client,
     namespace: &str,
@@ -74,7 +73,7 @@ pub fn api(client: &Client, namespace: &str, resource: &str, kind: &str) -> Api<
     Api::namespaced_with(client.clone(), namespace, &described)
 }
 
-/// Lists and watches one resource until nobody listens.
+/// Lists and watches one resource until the receiver is closed.
 async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender) {
     let mut wait = BACKOFF[0];
     while !sender.is_closed() {
@@ -96,7 +95,7 @@ async fn pause(wait: &mut Duration) {
     *wait = (*wait * 2).min(BACKOFF[1]);
 }
 
-/// Sends the objects page by page, so that no list is held as a whole. Returns the version.
+/// Sends the objects page by page, so that memory never has a whole list. Returns the version.
 async fn list(api: &Api<DynamicObject>, resource: &'static str, sender: &Sender) -> Result<String, String> {
     let mut names = BTreeSet::new();
     let mut parameters = ListParams::default().limit(PAGE);
@@ -104,7 +103,7 @@ async fn list(api: &Api<DynamicObject>, resource: &'static str, sender: &Sender)
         let page = timeout(DEADLINE, api.list(&parameters)).await.map_err(|_| silent(DEADLINE))?;
         let page = page.map_err(|error| chain(&error))?;
         names.extend(page.items.iter().map(|object| Arc::from(object.name_any())));
-        // Fails if nobody listens any more, which the caller checks.
+        // Fails if the receiver is closed, which the caller checks.
         let _ = sender.send((resource, Event::Page(page.items)));
         if let Some(token) = page.metadata.continue_.filter(|token| !token.is_empty()) {
             parameters = parameters.continue_token(&token);
@@ -120,7 +119,7 @@ fn silent(limit: Duration) -> String {
     format!("no answer within {} s", limit.as_secs())
 }
 
-/// Watches from `version` until that has expired.
+/// Watches from `version` until the version has expired.
 async fn watch(
     api: &Api<DynamicObject>,
     resource: &'static str,
@@ -139,7 +138,7 @@ async fn watch(
                 match read(pin!(stream), resource, &mut version, sender, wait).await {
                     End::Expired => return,
                     End::Closed => {
-                        // A server that closes each watch at once must not be flooded.
+                        // Limits the requests to a server that closes each watch at once.
                         sleep(BACKOFF[0]).await;
                         continue;
                     }
@@ -152,11 +151,11 @@ async fn watch(
     }
 }
 
-/// How a watch ended.
+/// End of a watch.
 enum End {
-    /// Its version is too old: the resource must be listed again.
+    /// The version is too old: the resource must be listed again.
     Expired,
-    /// The server, or the network, ended it.
+    /// The server or the network ended the watch.
     Closed,
     Trouble(String),
 }
@@ -174,7 +173,7 @@ async fn read(
             Err(_) => return End::Trouble(silent(silence)),
             Ok(None) => return End::Closed,
             Ok(Some(Err(error))) => {
-                debug!(resource, error = chain(&error), "a watch broke off");
+                debug!(resource, error = chain(&error), "a watch ended with an error");
                 return End::Closed;
             }
             Ok(Some(Ok(event))) => event,
@@ -202,7 +201,7 @@ async fn read(
     }
 }
 
-/// Passes on what the tasks send.
+/// Passes the messages of the tasks on.
 async fn collect(
     mut events: UnboundedReceiver<(&'static str, Event)>,
     allow_empty: bool,
@@ -212,7 +211,7 @@ async fn collect(
     let mut state = Collected { allow_empty, registry, ..Collected::default() };
     while let Some((resource, event)) = events.recv().await {
         state.take(resource, event);
-        // What came meanwhile is one change.
+        // Combine all queued messages into one change.
         while let Ok((resource, event)) = events.try_recv() {
             state.take(resource, event);
         }
@@ -222,13 +221,13 @@ async fn collect(
     }
 }
 
-/// What the tasks sent so far. Pure.
+/// Collected state of all resources. Pure.
 #[derive(Debug, Default)]
 struct Collected {
     allow_empty: bool,
     objects: Objects,
     registry: Arc<Registry>,
-    /// Apps that were taken since the last update.
+    /// Apps that changed since the last update.
     taken: Vec<Taken>,
     /// The resources that were listed at least once, with the newest version of each.
     versions: BTreeMap<&'static str, String>,
@@ -263,7 +262,7 @@ impl Collected {
                 let name = object.name_any();
                 self.put(resource, *object);
                 if resource == "apps" && self.lost > 0 {
-                    // The list was right: there are apps again, and the others are not among them.
+                    // A new App arrived, so the empty list was correct: release the other Apps.
                     self.keep(resource, &BTreeSet::from([name.into()]));
                 }
             }
@@ -295,13 +294,14 @@ impl Collected {
         }
     }
 
-    /// The change since the last update, if there is one. Before everything was listed once, only trouble is one.
+    /// The change since the last update, if there is one. Before each resource was listed once, only an error is a change.
     fn update(&mut self) -> Option<Update> {
         let loaded = self.versions.len() == RESOURCES.len();
         let lost = (self.lost > 0).then(|| {
-            let all = if self.lost == 1 { "the only App".to_owned() } else { format!("all {} Apps", self.lost) };
             format!(
-                "{all} disappeared from the Kubernetes API; if that is intended, restart, or run with --allow-empty"
+                "the Kubernetes API lists no App, and listed {} before, which stay in force; if this is intended, restart, \
+                 or set --allow-empty",
+                self.lost
             )
         });
         let trouble: Vec<String> = self.troubles.values().cloned().chain(lost).collect();
@@ -383,7 +383,7 @@ mod tests {
         list(&mut state, "apps", &[], "9");
         let held = state.update().unwrap();
         assert!(held.removed.is_empty() && !held.source.available, "{:?}", held.source);
-        assert!(held.source.trouble.unwrap().starts_with("the only App disappeared"));
+        assert!(held.source.trouble.unwrap().starts_with("the Kubernetes API lists no App, and listed 1 before"));
         state.take("apps", Event::Applied(Box::new(app("c"))));
         let update = state.update().unwrap();
         assert_eq!((removed(&update), update.source.available), (vec!["b"], true));

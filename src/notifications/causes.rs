@@ -1,4 +1,4 @@
-//! The causes of messages, and the times of these messages.
+//! The causes of notifications, and the times of the messages.
 //!
 //! A cause is one reason for all apps that have it: an outage is one message, not one for each app. It is announced when
 //! it has lasted for a while, again at long intervals, and ended once it has been gone for a while. Pure.
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::reconcile::app::AppName;
 use crate::reconcile::reason::Reason;
 
-/// How long a cause must have lasted before it is announced.
+/// Minimum duration of a cause before it is announced.
 const ANNOUNCED_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// Minimum time between two messages about a cause that goes on.
+/// Minimum interval between two messages about a lasting cause.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(6);
-/// How long a cause must have been gone before it has ended.
+/// Minimum absence of a cause before its end is announced.
 const ENDED_AFTER: SignedDuration = SignedDuration::from_secs(60);
-/// A cause that returns within this time is the old one. If it lasts as long again, a message says that it continues.
+/// A cause that returns within this time continues. A message reports this if it lasts as long again.
 const JOINED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Importance of a message. `--notify-level` is the least one that is sent.
@@ -46,7 +46,7 @@ impl Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     pub level: Level,
-    /// The apps that have it.
+    /// The apps that have the cause.
     pub apps: Vec<AppName>,
     /// The first app's message, or that of the daemon.
     pub detail: Option<Arc<str>>,
@@ -90,7 +90,7 @@ struct Cause {
     gone: Option<Timestamp>,
     /// Whether its end was announced.
     ended: bool,
-    /// When it returned after that.
+    /// Time of its return after that.
     returned: Option<Timestamp>,
     trouble: Trouble,
 }
@@ -137,10 +137,10 @@ impl Causes {
         .collect()
     }
 
-    /// Takes the present troubles, and returns the messages that are due.
+    /// Takes the current causes, and returns the messages that are scheduled now.
     pub fn observe(&mut self, present: Present, now: Timestamp) -> Vec<Report> {
         let Present { troubles, is_complete, is_masked } = present;
-        // Whether the masking causes themselves are there is always known.
+        // The masking causes themselves are never hidden.
         let is_hidden = |reason: Reason| is_masked && !reason.is_account_wide() && reason != Reason::SourceUnavailable;
         // A hidden cause without an announcement is dropped. If it appears again, it is a new cause.
         self.0.retain(|reason, cause| {
@@ -194,14 +194,14 @@ impl Causes {
         .collect()
     }
 
-    /// The next moment at which something is due if nothing changes.
+    /// The time of the next message if nothing changes.
     pub fn next(&self) -> Option<Timestamp> {
         self.0.values().filter_map(Cause::next).min()
     }
 }
 
 impl Cause {
-    /// Returns the event that is due now. A cause that was never announced ends without a message.
+    /// Returns the message that is scheduled now. A cause that was never announced ends without a message.
     fn due(&self, now: Timestamp) -> Option<Event> {
         let (event, at) = self.following()?;
         (at <= now).then_some(event)
@@ -267,14 +267,14 @@ mod tests {
             // Too short for a message.
             (vec![(0, 20)], vec![]),
             (vec![(0, 20), (100, 120)], vec![]),
-            // A short gap neither ends it nor begins it anew.
+            // A short gap neither ends the cause nor begins it again.
             (vec![(0, 29), (31, 40)], vec![(31, Began), (100, Ended)]),
             (vec![(0, 20), (25, 100)], vec![(30, Began), (160, Ended)]),
             (vec![(0, 100), (150, 200)], vec![(30, Began), (260, Ended)]),
-            // It joins the old message if it returns soon, and ends without another one.
+            // A cause that returns soon continues, and ends without another message.
             (vec![(0, 100), (300, 400)], vec![(30, Began), (160, Ended)]),
             (vec![(0, 100), (300, 1_000)], vec![(30, Began), (160, Ended), (900, Continues), (1_060, Ended)]),
-            // Later it is a new one.
+            // Later it is a new cause.
             (vec![(0, 100), (900, 1_000)], vec![(30, Began), (160, Ended), (930, Began), (1_060, Ended)]),
             (vec![(0, 50_000)], vec![(30, Began), (21_630, Continues), (43_230, Continues), (50_060, Ended)]),
         ] {
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(kept.len(), 1, "the other one was not announced yet");
         let mut after = Causes::restore(&kept);
         assert_eq!(after.kept(), kept);
-        // The first list takes long.
+        // The first list takes a long time.
         let unknown = Present::default();
         assert_eq!(after.observe(unknown.clone(), at(100)), []);
         assert_eq!(after.observe(unknown, at(400)), []);

@@ -1,7 +1,7 @@
-//! Messages as the services take them: text for Discord and Slack, JSON for a webhook.
+//! Format of the messages: text for Discord and Slack, JSON for a webhook.
 //!
-//! Names and details come from manifests and from the server, so they are escaped: they cannot mention anybody, and do not
-//! change how a message looks.
+//! Names and details come from manifests and from the server, so they are escaped: they cannot mention a person, and do not
+//! change the format of a message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
 
-/// Names that a text lists.
+/// Maximum number of names in a text.
 const NAMES: usize = 10;
-/// Names that a webhook gets.
+/// Maximum number of names for a webhook.
 const MOST_NAMES: usize = 1_000;
 /// Discord refuses a longer text, in characters.
 const DISCORD: usize = 2_000;
@@ -30,14 +30,14 @@ const DETAIL: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     Cause(Report),
-    /// The causes that were there when the daemon started.
+    /// The causes at the start of the daemon.
     Summary(Vec<Report>),
     /// Calls that a later reading confirmed.
     Done {
         action: Cow<'static, str>,
         apps: Vec<AppName>,
     },
-    /// Stops that a schedule makes soon.
+    /// Stops that a schedule causes soon.
     ScheduledStop {
         at: Timestamp,
         apps: Vec<AppName>,
@@ -229,11 +229,11 @@ mod tests {
         12 apps: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
         Apps: bot-0, bot-1, bot-2, bot-3, bot-4, bot-5, bot-6, bot-7, bot-8, bot-9 and 2 more.
-        Next step: Wait: the operator retries. CamposCloud's own status page may say more.
+        Next step: Wait: the operator retries. The status page of CamposCloud may show the cause.
 
         Still: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
-        Next step: Wait: the operator retries. CamposCloud's own status page may say more.
+        Next step: Wait: the operator retries. The status page of CamposCloud may show the cause.
 
         Ended: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
 
@@ -241,7 +241,7 @@ mod tests {
         1 app: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
         Apps: bot-0.
-        Next step: Wait: the operator retries. CamposCloud's own status page may say more.
+        Next step: Wait: the operator retries. The status page of CamposCloud may show the cause.
 
         Done: stop 1 app: a.
 

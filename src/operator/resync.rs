@@ -1,6 +1,7 @@
 //! The resync: reading the whole list again, page by page, in the lane of its purpose.
 //!
-//! Only a list that arrived whole is complete; an incomplete one concludes nothing about the apps that it does not show.
+//! Only a list whose pages all arrived is complete; an incomplete list proves nothing about the apps that it does not
+//! show.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,17 +24,17 @@ pub const GIVE_UP_WAITING: u32 = 3;
 
 #[derive(Debug)]
 pub struct Resync {
-    current: Option<Pass>,
+    current: Option<ListInProgress>,
     next_start: Moment,
     started_at: Moment,
     pages: u32,
     limit: Option<u32>,
-    /// The flaw of the last list, for a person.
+    /// Cause why the last list is incomplete, for a person.
     incomplete: Option<Arc<str>>,
     reach: Reach,
     incomplete_in_a_row: u32,
     incomplete_since: Option<Moment>,
-    /// The pause that the last failure asked for.
+    /// Pause that the last failure requested (`Retry-After`).
     retry_after: Option<Duration>,
     finished: u64,
     complete_once: bool,
@@ -56,7 +57,7 @@ enum Reach {
 }
 
 #[derive(Debug)]
-struct Pass {
+struct ListInProgress {
     listing: Listing,
     lane: Lane,
     /// The failure of the list of a team.
@@ -70,16 +71,16 @@ struct Pass {
 pub struct Finished {
     /// The ids of a complete list.
     pub complete: Option<BTreeSet<AppId>>,
-    /// The flaw of an incomplete list, and the number of apps that it showed.
+    /// Cause why the list is incomplete, and the number of apps that it showed.
     pub trouble: Option<(Arc<str>, usize)>,
-    pub trouble_is_news: bool,
+    pub should_log_trouble: bool,
     /// Whether an earlier resync was incomplete and this one is not.
     pub recovered: bool,
     pub first_complete: bool,
-    /// Incomplete ones in a row, this one included.
+    /// Incomplete lists in a row, this one included.
     pub incomplete_in_a_row: u32,
     pub pages: u32,
-    /// The number of unreadable items, and the problems; `None` if that is no news.
+    /// The number of unreadable items, and the problems; `None` if they did not change.
     pub problems: Option<(u32, Vec<Redacted>)>,
 }
 
@@ -122,7 +123,7 @@ impl Resync {
         matches!(self.reach, Reach::Nothing | Reach::Absent)
     }
 
-    /// Returns whether the API has no list at this URL: then no single read helps.
+    /// Returns whether the API has no list at this URL. Then single reads do not help.
     pub fn absent(&self) -> bool {
         self.reach == Reach::Absent
     }
@@ -177,20 +178,20 @@ impl Resync {
         self.idle() && now >= self.next_start
     }
 
-    /// Returns whether one list is cheaper than the due single reads, and can start.
+    /// Returns whether one list costs less than the scheduled single reads, and can start.
     pub fn may_start_confirming(&self, due_reads: usize) -> bool {
         self.idle() && due_reads > self.pages as usize
     }
 
-    /// The next resync starts as soon as it is admitted.
+    /// Schedules the next resync for now.
     pub fn start_now(&mut self, now: Moment) {
         self.next_start = self.next_start.min(now);
     }
 
-    /// Begins a resync; its first page waits from `now` on.
+    /// Begins a resync, whose first page waits since `now`.
     pub fn start(&mut self, lane: Lane, now: Moment) {
         self.started_at = now;
-        self.current = Some(Pass {
+        self.current = Some(ListInProgress {
             listing: Listing::of_ids(self.limit, &self.teams),
             lane,
             failure: None,
@@ -210,9 +211,9 @@ impl Resync {
     }
 
     /// Marks contradictory list entries as Unknown.
-    pub fn doubt(&self, page: &mut Page) {
+    pub fn mark_contradictions(&self, page: &mut Page) {
         if let Some(pass) = &self.current {
-            pass.listing.doubt(page);
+            pass.listing.mark_contradictions(page);
         }
     }
 
@@ -291,11 +292,11 @@ impl Resync {
         let of_a_team = pass.failure.is_some();
         let failure = pass.failure.as_ref().or(failure);
         let Listed { apps: seen, flaw, unreadable, problems } = pass.listing.finish_ids();
-        let now_wrong = (unreadable, problems.len());
-        // A page that did not come says nothing about its items.
-        let news = flaw.is_none() && now_wrong != self.problems || now_wrong > self.problems;
-        if news {
-            self.problems = now_wrong;
+        let counts = (unreadable, problems.len());
+        // A page that did not arrive proves nothing about its items.
+        let is_new = flaw.is_none() && counts != self.problems || counts > self.problems;
+        if is_new {
+            self.problems = counts;
         }
         self.finished += 1;
         // With the cause: "a page did not arrive" alone does not help to repair a certificate.
@@ -307,7 +308,7 @@ impl Resync {
         let reported = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
             matches!(verdict, Verdict::AccountBlocked | Verdict::Forbidden | Verdict::RateLimited { .. })
         }) && !of_a_team;
-        let trouble_is_news = !reported && trouble.is_some() && trouble != self.incomplete;
+        let should_log_trouble = !reported && trouble.is_some() && trouble != self.incomplete;
         let recovered = flaw.is_none() && self.incomplete.is_some();
         self.incomplete.clone_from(&trouble);
         self.reach = match failure {
@@ -332,12 +333,12 @@ impl Resync {
         Some(Finished {
             complete,
             trouble: trouble.map(|trouble| (trouble, apps)),
-            trouble_is_news,
+            should_log_trouble,
             recovered,
             first_complete,
             incomplete_in_a_row: self.incomplete_in_a_row,
             pages,
-            problems: news.then_some((unreadable, problems)),
+            problems: is_new.then_some((unreadable, problems)),
         })
     }
 }
@@ -346,7 +347,7 @@ impl Resync {
 mod tests {
     use super::*;
     use crate::platform::{Pagination, Seen};
-    use crate::reconcile::outcome::Limits;
+    use crate::reconcile::outcome::RateLimitHeaders;
     use crate::reconcile::reading::Reading;
     use crate::reconcile::state::Observed;
 
@@ -365,7 +366,7 @@ mod tests {
     }
 
     fn failure(verdict: Verdict, after: Option<u64>) -> Failure {
-        let limits = Limits { retry_after: after.map(Duration::from_secs), ..Limits::default() };
+        let limits = RateLimitHeaders { retry_after: after.map(Duration::from_secs), ..RateLimitHeaders::default() };
         Failure { verdict, http_status: None, message: "no answer".into(), limits, repeats: 0 }
     }
 
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_list_that_came_whole_is_complete() {
+    fn only_a_list_whose_pages_all_arrived_is_complete() {
         let (lost, absent) = (|| failure(Verdict::LostAnswer, None), || failure(Verdict::NotFound, None));
         let trouble = Some("a page did not arrive: no answer");
         case(vec![Ok(page(&["a", "b"], 2))], Some(2), [false; 3], None);
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_team_that_cannot_be_read_hides_no_other_list_and_leaves_the_whole_incomplete() {
+    fn an_unreadable_team_makes_the_list_incomplete_and_hides_no_other_list() {
         for verdict in [Verdict::LookAgain, Verdict::Forbidden, Verdict::NotFound, Verdict::Unexpected] {
             let mut resync = Resync::new(vec!["one".into(), "two".into()]);
             // The page size is refused once before the team itself is.
@@ -442,10 +443,10 @@ mod tests {
         feed(&mut resync, at(0), vec![Ok(page(&["a"], 1))]);
         assert_eq!((resync.next_start(), resync.due(at(59)), resync.due(at(60))), (Some(at(60)), false, true));
         let finished = feed(&mut resync, at(60), lost(None)).unwrap();
-        assert!(finished.trouble_is_news && finished.incomplete_in_a_row == 1);
+        assert!(finished.should_log_trouble && finished.incomplete_in_a_row == 1);
         assert!(resync.next_start().unwrap() <= at(65), "{:?}", resync.next_start());
         let finished = feed(&mut resync, at(65), lost(Some(300))).unwrap();
-        assert!(!finished.trouble_is_news && finished.incomplete_in_a_row == 2);
+        assert!(!finished.should_log_trouble && finished.incomplete_in_a_row == 2);
         assert!(resync.next_start().unwrap() >= at(65 + 300), "{:?}", resync.next_start());
         let finished = feed(&mut resync, at(400), vec![Ok(page(&["a"], 1))]).unwrap();
         assert!(finished.recovered && !finished.first_complete && finished.incomplete_in_a_row == 0);
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn one_resync_at_a_time_waits_in_its_lane_and_takes_each_page_once() {
+    fn one_resync_runs_at_a_time_and_requests_each_page_once() {
         let mut resync = Resync::default();
         assert!(resync.may_start_confirming(2) && !resync.may_start_confirming(1), "a list costs one request");
         resync.start(Lane::Confirm, at(5));

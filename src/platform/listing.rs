@@ -133,7 +133,7 @@ impl Listing {
 
     /// Marks apps of `page` as Unknown whose readings contradict each other or an earlier page: they prove nothing.
     /// [`Listing::add`] does this if it keeps readings; other callers do it before they use a page.
-    pub fn doubt(&self, page: &mut Page) {
+    pub fn mark_contradictions(&self, page: &mut Page) {
         let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
         for Seen { id, reading, .. } in &page.apps {
             let before = said.get(id).copied().or_else(|| self.seen.get(id).map(|(observed, ..)| *observed));
@@ -148,7 +148,7 @@ impl Listing {
     /// Adds the requested page.
     pub fn add(&mut self, mut page: Page) -> Next {
         if self.whole {
-            self.doubt(&mut page);
+            self.mark_contradictions(&mut page);
         }
         let empty = page.apps.is_empty();
         let (mut fresh, mut again) = (0_u64, false);
@@ -349,7 +349,7 @@ mod tests {
             verdict: crate::reconcile::outcome::Verdict::NotFound,
             http_status: Some(status),
             message: "no".into(),
-            limits: crate::reconcile::outcome::Limits::default(),
+            limits: crate::reconcile::outcome::RateLimitHeaders::default(),
             repeats: 0,
         }
     }
@@ -385,12 +385,12 @@ mod tests {
         for mut listing in [Listing::new(None, &[]), Listing::of_ids(None, &[])] {
             let mut first = page(&["a", "b", "b", "c", "c"], Some(9), None);
             first.apps[2].reading.observed = stopped;
-            listing.doubt(&mut first);
+            listing.mark_contradictions(&mut first);
             assert_eq!(states(&first), [running, unknown, unknown, running, running], "on one page");
             listing.add(first);
             let mut second = page(&["a", "b", "c", "d"], Some(9), None);
             second.apps[0].reading.observed = stopped;
-            listing.doubt(&mut second);
+            listing.mark_contradictions(&mut second);
             assert_eq!(states(&second), [unknown, unknown, running, running], "on two");
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::doubt::ServerClock;
+use super::clock_check::ServerClock;
 use super::reason::Reason;
 use super::redacted::Redacted;
 
@@ -69,7 +69,7 @@ impl Verdict {
 
 /// Headers of an answer about further requests and the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct RateLimitHeaders {
     /// Requests per minute that the account has.
     pub limit: Option<u32>,
     /// Requests that are left.
@@ -92,7 +92,7 @@ pub struct Failure {
     /// Message for people, without a body, a token or an address with credentials.
     pub message: Redacted,
     /// The rate-limit headers of the answer, where one came.
-    pub limits: Limits,
+    pub limits: RateLimitHeaders,
     /// Times that the request was sent again because a connection was dead.
     pub repeats: u32,
 }

@@ -249,7 +249,13 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.ask("location.hash = ''").await;
     page.ask("(() => { const sort = document.getElementById('sort_select'); sort.value = 'group'; sort.dispatchEvent(new Event('change')); })()").await;
     for at in 0..300 {
-        pretend.app(&pretend::app(at + 600, "Stopped", "Running", "BackingOff", "the last call failed; try 3 follows"));
+        pretend.app(&pretend::app(
+            at + 600,
+            "Stopped",
+            "Running",
+            "BackingOff",
+            "the last call failed; retrying (attempt 3)",
+        ));
     }
     page.until("document.title === '300 in trouble · campos-operator'").await;
     page.until("document.querySelector('.rows [role=row]').dataset.name === 'app-00600'").await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use campos_operator::manifest::example;
 use campos_operator::manifest::source::{Options, Rules, Source, SourceHandle, load};
-use campos_operator::reconcile::desired::{Declared, Standing};
+use campos_operator::reconcile::desired::{Declared, Validity};
 use campos_operator::source::{SourceReport, Update};
 use tempfile::TempDir;
 
@@ -60,10 +60,10 @@ impl View {
 
 pub(crate) fn state(declared: &Arc<Declared>) -> String {
     let state = declared.spec().map_or("none", |spec| spec.state.as_str());
-    match &declared.standing {
-        Standing::Sound => state.to_owned(),
-        Standing::Invalid { .. } => format!("{state} Invalid"),
-        Standing::Conflicting { reason, .. } => format!("{state} {reason}"),
+    match &declared.validity {
+        Validity::Valid => state.to_owned(),
+        Validity::Invalid { .. } => format!("{state} Invalid"),
+        Validity::Conflicting { reason, .. } => format!("{state} {reason}"),
     }
 }
 
@@ -573,5 +573,5 @@ fn the_examples_are_valid() {
     let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
     assert_eq!(told, "");
     assert!(report.files >= 6 && declared.len() >= 8, "{} files, {} apps", report.files, declared.len());
-    assert!(declared.iter().all(|declared| declared.standing == Standing::Sound));
+    assert!(declared.iter().all(|declared| declared.validity == Validity::Valid));
 }

@@ -6,7 +6,7 @@ use campos_operator::budget::Budget;
 use campos_operator::operator::Settings;
 use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
 use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use campos_operator::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use campos_operator::reconcile::reason::Reason;
 use campos_operator::reconcile::state::Action;
 use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Rule};
@@ -306,7 +306,7 @@ impl Platform for ClosedTeams {
         if page.team.is_none() {
             return self.0.list(page).await;
         }
-        let limits = Limits::default();
+        let limits = RateLimitHeaders::default();
         Err(Failure { verdict: self.1, http_status: Some(403), message: "no".into(), limits, repeats: 0 })
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 use crate::manifest::example;
 use crate::manifest::source::load;
-use crate::reconcile::desired::{Standing, Text};
+use crate::reconcile::desired::{Text, Validity};
 
 fn manifest(name: &str, state: &str) -> String {
     example(name, &format!("id-{name}"), state)
@@ -373,7 +373,7 @@ fn a_schedule_that_moves_is_never_declared_twice() {
     bench.read("moved.yaml", Arrival::Whole);
     assert_eq!(bench.engine.report().problems.len(), 0);
     let changed = &bench.engine.changes.changed;
-    assert!(changed.iter().all(|declared| declared.standing == Standing::Sound) && changed.len() == 1, "{changed:?}");
+    assert!(changed.iter().all(|declared| declared.validity == Validity::Valid) && changed.len() == 1, "{changed:?}");
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn losing_everything_is_not_deleting_everything() {
     }
     assert_eq!([bench.state("a"), bench.state("b"), bench.state("c")], ["Running"; 3]);
     assert!(bench.trouble().starts_with("all 3 manifests under "), "{}", bench.trouble());
-    assert!(bench.trouble().ends_with("if that is intended, restart, or run with --allow-empty"));
+    assert!(bench.trouble().ends_with("if this is intended, restart, or set --allow-empty"));
     assert!(!bench.engine.is_releasing());
 
     // One of them is back: what is still missing is an edit like any other.
