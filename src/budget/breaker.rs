@@ -1,4 +1,4 @@
-//! Circuit breaker: opens after five failures in a row of different calls, and closes with the first answer.
+//! Circuit breaker: opens after five failures in a row, and closes with the first answer. Failures of one app count once.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::moment::Moment;
 
-/// Failures in a row of different calls that open the breaker.
+/// Failures in a row that open the breaker.
 const FAILURES: usize = 5;
 
 #[derive(Debug, Clone, Default)]
@@ -17,13 +17,13 @@ pub(super) struct Breaker {
     pub(super) gate: Option<Gate>,
     /// Failed apps: one app that fails five times counts once.
     apps: BTreeSet<AppId>,
-    /// Failed requests that concern no app.
+    /// Failed requests without an app, such as pages of the list.
     others: usize,
     since: Option<Moment>,
 }
 
 impl Breaker {
-    /// The server answered, well or not: failures are no longer in a row.
+    /// Takes any answer of the server: failures are no longer in a row.
     pub(super) fn answered(&mut self) {
         *self = Self { gate: self.gate, ..Self::default() };
     }

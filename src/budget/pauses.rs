@@ -1,7 +1,7 @@
-//! Pauses: refusals by the rate limit, and budgets that are used up.
+//! Pauses: refusals by the rate limit, and exhausted budgets.
 //!
-//! All requests wait until a pause is over; then one probe goes first, and any answer but a refusal ends the pause. The
-//! refusal of one app pauses nothing else until another request is refused too.
+//! All requests wait until a pause is over. Then one probe is sent first, and any answer except a refusal ends the pause.
+//! The refusal of one app pauses only this app, until another request is refused, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::reconcile::outcome::{Failure, Verdict};
 
 /// Minimum pause: a 429 with a pause of 0 s contradicts itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// Different apps that may be refused alone within [`PER_APP_WINDOW`]; one more, and the account is refused.
+/// Number of different apps within [`PER_APP_WINDOW`] whose refusals concern only them; one more is a limit of the account.
 const PER_APP_LIMITS: usize = 2;
 const PER_APP_WINDOW: Duration = Duration::from_mins(1);
 
@@ -28,7 +28,7 @@ pub enum PauseCause {
 }
 
 impl PauseCause {
-    /// The cause for people.
+    /// The cause in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "the server refused a request because of the rate limit",
@@ -55,11 +55,11 @@ struct PossibleAccountLimit {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pauses {
     pause: Option<Pause>,
-    /// Refusals in a row, one per pause; each success takes one away.
+    /// Refusals in a row, one per pause; each success removes one.
     refusals: u32,
     refused_since: Option<Moment>,
     possible: Option<PossibleAccountLimit>,
-    /// The last refusal of each app that was refused alone.
+    /// The last refusal of each app that was limited separately.
     per_app: BTreeMap<AppId, Moment>,
 }
 
@@ -163,7 +163,7 @@ impl Pauses {
         (!known).then_some(LimiterEvent::Paused { pause: until.since(now), cause: PauseCause::Refused, bounded, first })
     }
 
-    /// The server says that no request is left for `reset`.
+    /// Takes headers without a request left for `reset`.
     pub(super) fn exhausted(&mut self, reset: Duration, bounded: bool, now: Moment) -> Option<LimiterEvent> {
         let pause = reset.max(SHORTEST_PAUSE);
         let (until, known, cause) = (now + pause, self.until(now), PauseCause::Exhausted);
