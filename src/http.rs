@@ -1,6 +1,6 @@
 //! The read-only port: routes over `status`, and the status page. No request changes anything.
 //!
-//! The port has a thread of its own, so that a client that fetches ten thousand apps does not block the operator's loop.
+//! The port has a separate thread, so that a client that fetches ten thousand apps does not block the loop of the operator.
 //! Connections (`connections`) and the memory for responses (`room`) are bounded.
 
 mod apps;
@@ -34,7 +34,7 @@ use tower_http::compression::CompressionLayer;
 use self::conditional::tagged;
 pub use self::guard::{Hosts, is_loopback_host};
 use self::metrics::Format;
-use self::room::{Large, Room};
+use self::room::{Large, ResponseMemory};
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
 use crate::status::activity::combine;
@@ -53,7 +53,7 @@ struct Port {
     clock: Clock,
     readers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
-    room: Room,
+    room: ResponseMemory,
 }
 
 const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
@@ -61,10 +61,10 @@ const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
 const ACTIVITY: usize = 100;
 /// Default length of the list of transitions.
 const TRANSITIONS: usize = 20;
-/// Deadline of a search in the files of the history. If the disk does not answer, older entries are left out.
+/// Deadline of a search in the files of the history. If the disk does not answer, the response has no older entries.
 const SEARCH: Duration = Duration::from_secs(5);
 
-/// Binds the port, before anything else starts, so that a port in use is a clear error.
+/// Binds the port first, so that a port in use is a clear error.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).or_else(|error| {
         // All addresses, on a machine without IPv6.
@@ -80,7 +80,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `board` on `listener` from a thread of its own, until the process ends. On a loopback address it also answers
+/// Serves `board` on `listener` in a separate thread, until the process ends. On a loopback address it also answers
 /// the names in `allowed`.
 pub fn start(listener: TcpListener, board: Board, clock: Clock, allowed: &[String]) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -133,7 +133,7 @@ pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
             clock,
             readers: Arc::new(Semaphore::new(clients)),
             searches: Arc::new(Semaphore::new(1)),
-            room: Room::default(),
+            room: ResponseMemory::default(),
         })
 }
 
@@ -207,7 +207,7 @@ fn daemon_status(board: &Board, clock: Clock) -> impl Serialize {
         api_version: API_VERSION,
         kind: "DaemonStatus",
         version: env!("CARGO_PKG_VERSION"),
-        // To the second, since it is computed from two clocks.
+        // To the second, because it is computed from two clocks.
         started_at: started_at.round(Unit::Second).unwrap_or(started_at),
         apps: board.groups(),
         requests_last_minute: board.meters().sent_last_minute(now),
@@ -268,8 +268,8 @@ async fn activity(State(port): State<Port>, parameters: Parameters) -> Response 
     port.room.json(&json!({"apiVersion": API_VERSION, "kind": "ActivityList", "items": items}))
 }
 
-/// The newest entries, newest first. For one app also entries that only the file has: in a fleet of thousands, one bulk
-/// is enough to push an app out of memory.
+/// The newest entries, newest first. For one app also entries that only the file has: with thousands of apps, one
+/// bulk can remove the entries of an app from memory.
 async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entry>> {
     let mut items = port.board.history(app, most);
     let wanted = most.min(history::KEPT).saturating_sub(items.len());
@@ -367,7 +367,7 @@ struct Transition {
     app: String,
     app_id: String,
     state: &'static str,
-    /// The part of the manifest that decides from then on.
+    /// The part of the manifest that decides after the change.
     because: Option<String>,
 }
 
@@ -398,7 +398,7 @@ async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {
     events::stream((port.board, port.clock), &headers, port.readers, port.room)
 }
 
-/// Alive: the loop has made progress within three intervals, whatever CamposCloud does.
+/// Alive: the loop has made progress within three intervals. CamposCloud does not matter.
 async fn live(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     checks(&[("loop", port.board.alive(port.clock.now()))], query)
 }
