@@ -229,7 +229,7 @@ mod tests {
                 "observed": "Running", "observedAt": "2026-11-24T11:59:58Z",
                 "conditions": [condition("Ready", "False"), condition("Reconciling", "True"), condition("Stalled", "False")],
                 "lastAction": {"action": "stop", "at": "2026-11-24T11:59:00Z", "attempt": 2, "result": "Retry",
-                    "httpStatus": 503, "returnedStatus": null, "returnedOnline": null, "error": "stopping app: \u{7}down"},
+                    "httpStatus": 503, "returnedStatus": null, "returnedOnline": null, "error": "could not stop app: \u{7}down"},
                 "nextLookAt": "2026-11-24T12:00:05Z", "nextTransition": {"at": "2026-11-27T06:00:00Z", "state": "Running"}
             }
         }))
@@ -242,7 +242,7 @@ mod tests {
         Labels:      team=support, tier=1
         Desired:     Stopped, from window 2 (Fri 21:00-Mon 06:00)
         Observed:    Running, read 2s ago (2026-11-24T11:59:58Z)
-        Last action: stop, attempt 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; stopping app: \u{7}down
+        Last action: stop, attempt 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; could not stop app: \u{7}down
         Next read:   in 5s (2026-11-24T12:00:05Z)
         Next change: desired state becomes Running in 2d (2026-11-27T06:00:00Z)
 

@@ -256,8 +256,8 @@ mod tests {
             entry("12:00:02", Trigger::Observation, ("Stopping", "Settled"), None),
         ];
         assert_eq!(words_of(&entries), ["Drift: stopped after 2 s"]);
-        assert_eq!(brief("stopping app x: the server answered 500: busy"), "busy");
-        assert_eq!(brief("stopping app x: connection refused"), "stopping app x: connection refused");
+        assert_eq!(brief("could not stop app x: the server answered 500: busy"), "busy");
+        assert_eq!(brief("could not stop app x: connection refused"), "could not stop app x: connection refused");
     }
 
     #[test]
