@@ -84,7 +84,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     };
     let limits = settings::limits(&args.limits);
     let held = Held::of(&declared, &observation, limits, &report.approvals, gates, clock.wall());
-    (gates.stops_held, gates.starts_held) = (held.words.stops.is_some(), held.words.starts.is_some());
+    (gates.stops_held, gates.starts_held) = (held.messages.stops.is_some(), held.messages.starts.is_some());
     let plan = planned(&declared, &observation, gates, clock);
     let interval = limiter.list_interval(observation.pages, args.interval);
     let rate = limiter.observation_rate(observation.pages, observation.unlisted, interval);
@@ -180,13 +180,13 @@ fn counted(declared: &Declared, readings: &Readings, gates: Gates, wall: Timesta
 #[derive(Debug)]
 struct Held {
     plan: PlanId,
-    words: Words,
+    messages: HeldMessages,
     /// The end of the Approval that a plan proposes.
     until: Timestamp,
 }
 
 #[derive(Debug, Default)]
-struct Words {
+struct HeldMessages {
     stops: Option<String>,
     starts: Option<String>,
 }
@@ -215,21 +215,26 @@ impl Held {
             let limit = limits.of(action).filter(|_| !is_approved)?;
             let count = counted.iter().filter(|counted| **counted == action).count();
             let s = if count == 1 { "" } else { "s" };
-            let words = || format!("held: {count} {action}{s} (plan {plan}); commit an Approval or revert");
-            (count > limit.of(callable)).then(words)
+            let message = || {
+                format!(
+                    "held: {count} {action}{s} (plan {plan}): more than --max-{action}s allows; \
+                     revert the edits, or commit an Approval"
+                )
+            };
+            (count > limit.of(callable)).then(message)
         };
-        let words = Words { stops: held(Action::Stop), starts: held(Action::Start) };
+        let messages = HeldMessages { stops: held(Action::Stop), starts: held(Action::Start) };
         let until = wall.checked_add(SignedDuration::from_hours(24)).unwrap_or(wall);
-        Self { plan, words, until: until.round(Unit::Minute).unwrap_or(until) }
+        Self { plan, messages, until: until.round(Unit::Minute).unwrap_or(until) }
     }
 
-    fn words(&self) -> impl Iterator<Item = &String> {
-        self.words.stops.iter().chain(&self.words.starts)
+    fn messages(&self) -> impl Iterator<Item = &String> {
+        self.messages.stops.iter().chain(&self.messages.starts)
     }
 
     /// The Approval to commit; empty if nothing is held.
     fn approval(&self) -> String {
-        if self.words().next().is_none() {
+        if self.messages().next().is_none() {
             return String::new();
         }
         let Self { plan, until, .. } = self;
@@ -425,10 +430,10 @@ impl Page {
             Some(duration) => writeln!(page, "; {duration}."),
             None => writeln!(page, "."),
         };
-        for words in self.held.words() {
-            let _ = writeln!(page, "{}", paint("31", words));
+        for message in self.held.messages() {
+            let _ = writeln!(page, "{}", paint("31", message));
         }
-        if self.held.words().next().is_some() {
+        if self.held.messages().next().is_some() {
             let _ = write!(page, "To release them, commit this to the manifests:\n{}", self.held.approval());
         }
         if !self.undeclared.is_empty() {
@@ -473,10 +478,10 @@ impl Page {
             }
         }
         let _ = writeln!(page, "\n{} (plan {}).", summary.counts(), self.held.plan);
-        for words in self.held.words() {
-            let _ = writeln!(page, "\n**{words}**");
+        for message in self.held.messages() {
+            let _ = writeln!(page, "\n**{message}**");
         }
-        if self.held.words().next().is_some() {
+        if self.held.messages().next().is_some() {
             let _ = writeln!(page, "\n```yaml\n{}```", self.held.approval());
         }
         let calls = match (summary.changes(), summary.duration()) {
@@ -531,7 +536,7 @@ impl Page {
             "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps,
             "errors": self.errors, "summary": self.summary, "planId": self.held.plan.to_string(),
             "undeclared": self.undeclared,
-            "held": self.held.words().collect::<Vec<_>>(), "approval": self.held.approval(),
+            "held": self.held.messages().collect::<Vec<_>>(), "approval": self.held.approval(),
         }))?)
     }
 }
@@ -580,7 +585,7 @@ mod tests {
         ]);
         let held = Held {
             plan: "7f3a9c01b2d4".parse().unwrap(),
-            words: Words::default(),
+            messages: HeldMessages::default(),
             until: "2026-11-28T00:00:00Z".parse().unwrap(),
         };
         let undeclared = vec!["Old bot".to_owned(), "x".to_owned()];

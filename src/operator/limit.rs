@@ -173,7 +173,7 @@ impl<P: Platform> Operator<P> {
         self.changes.held = Some(message);
     }
 
-    /// `held: 612 stops (plan 7f3a9c01b2d4); 200 were sent before; commit an Approval or revert`.
+    /// `held: 612 stops (plan 7f3a9c01b2d4): more than --max-stops allows; revert the edits, or commit an Approval`.
     fn held_message(&self, action: Action, plan: PlanId, wall: Timestamp) -> String {
         let waiting = self.changes.counted.waiting(action);
         let (count, sent) = (waiting.len(), self.changes.counted.sent_lately(action));
@@ -182,8 +182,11 @@ impl<P: Platform> Operator<P> {
             waiting.iter().map(|name| self.scheduled_for(name, wall)).reduce(|a, b| if a == b { a } else { None });
         let scheduled =
             scheduled.flatten().map(|window| format!(" that were scheduled for {window}")).unwrap_or_default();
-        let sent = if sent > 0 { format!("; {sent} were sent before") } else { String::new() };
-        format!("held: {count} {action}{s}{scheduled} (plan {plan}){sent}; commit an Approval or revert")
+        let sent = if sent > 0 { format!(", and {sent} were sent in the last 10 min") } else { String::new() };
+        format!(
+            "held: {count} {action}{s}{scheduled} (plan {plan}): more than --max-{action}s allows{sent}; \
+             revert the edits, or commit an Approval"
+        )
     }
 
     /// The window that causes the call of an object.

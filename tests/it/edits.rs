@@ -118,7 +118,7 @@ fn files_that_are_not_ours_to_edit_are_refused() {
     fs::write(root.join("..2026_11/bot.yaml"), example("bot", A, "Stopped")).unwrap();
     symlink("..2026_11", root.join("..data")).unwrap();
     symlink("..data/bot.yaml", root.join("bot.yaml")).unwrap();
-    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit the repository"));
+    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit its repository"));
 
     // git-sync.
     let dir = TempDir::new().unwrap();
@@ -126,7 +126,7 @@ fn files_that_are_not_ours_to_edit_are_refused() {
     fs::create_dir_all(&commit).unwrap();
     fs::write(commit.join("bot.yaml"), example("bot", A, "Stopped")).unwrap();
     symlink(&commit, dir.path().join("manifests")).unwrap();
-    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit the repository"));
+    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit its repository"));
 
     // A link out of the tree, and one within it.
     let dir = tree();
