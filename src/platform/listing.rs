@@ -14,9 +14,9 @@ use crate::reconcile::state::Observed;
 
 /// The requested page size. The maximum is undocumented, so pages of every size are accepted.
 pub const PAGE_SIZE: u32 = 100;
-/// Bounds a list of a server that always announces another page.
+/// Maximum number of pages, for a server that always announces another page.
 const MAX_PAGES: u32 = 1_000;
-/// More apps than any account has. Bounds the memory of a list.
+/// Maximum number of items, which bounds the memory of a list: more than an account has.
 pub const MAX_ITEMS: usize = 100_000;
 
 /// The state of reading the lists of an account and of its teams, one after the other, page by page.
@@ -54,7 +54,7 @@ pub enum Next {
     Done,
 }
 
-/// The reason why a list is not complete.
+/// The cause why a list is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     /// Pages shifted while they were read.
@@ -78,7 +78,7 @@ pub enum Flaw {
     PageFailed,
 }
 
-/// The result of reading the lists. It is complete if it has no flaw.
+/// The result of reading the lists. It is complete without a flaw.
 #[derive(Debug)]
 pub struct Listed<T> {
     pub apps: T,
@@ -188,7 +188,7 @@ impl Listing {
         }
         self.part.total = pagination.total_items.or(self.part.total);
         let Part { found, total, .. } = self.part;
-        // Every sign of another page is believed. Without a sign of the end, the next page is requested, too.
+        // Any sign of another page is enough. Without a sign of the end, the next page is requested, too.
         let pages = pagination.total_pages.map(|pages| pages > u64::from(self.next.number));
         let announced = pagination.has_next_page == Some(true) || pages == Some(true);
         let denied = pagination.has_next_page.or(pages) == Some(false);
@@ -211,7 +211,7 @@ impl Listing {
         self.next_list()
     }
 
-    /// Notes that a page failed, so that the list is not complete.
+    /// Records that a page failed, so that the list is incomplete.
     pub fn fail(&mut self) {
         self.flaw(Flaw::PageFailed);
     }
@@ -259,7 +259,7 @@ impl Listing {
         Listed { apps: apps(seen), flaw, unreadable, problems }
     }
 
-    /// Notes a flaw; the first one is reported.
+    /// Records a flaw; the first one is reported.
     fn flaw(&mut self, flaw: Flaw) {
         self.flaw.get_or_insert(flaw);
     }
@@ -303,7 +303,7 @@ mod tests {
         case(vec![page(&["a", "b"], Some(2), None)], 2, None);
         case(vec![page(&["a", "b"], None, Some(false))], 2, None);
         case(vec![page(&[], Some(0), Some(false))], 0, None);
-        // hasNextPage is wrong in either direction: every sign of another page is believed, and the count decides.
+        // hasNextPage is wrong in either direction: any sign of another page is enough, and the count decides.
         case(vec![page(&["a"], Some(2), Some(false)), page(&["b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true)), page(&[], Some(2), Some(true))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true)), page(&["a", "b"], Some(2), Some(true))], 2, None);
