@@ -363,7 +363,7 @@ impl RateLimiter {
         self.account.unblock(call, now).into_iter().chain(self.breaker.close())
     }
 
-    /// Applies the rate-limit headers. If they say that no request is left, all requests pause.
+    /// Applies the rate-limit headers. Without a request left, all requests pause.
     fn note_limits(&mut self, limits: RateLimitHeaders, now: Moment) -> Option<LimiterEvent> {
         let reset = self.pace.bucket.note_limits(limits, now)?;
         (limits.remaining == Some(0)).then(|| self.pace.pauses.exhausted(reset, limits.bounded, now)).flatten()

@@ -112,20 +112,20 @@ pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
         .route("/livez", get(live))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
-        .route("/metrics", get(measured))
+        .route("/metrics", get(metrics_text))
         .route("/openapi.json", get(openapi))
         .route("/api/v1/apps", get(list))
         .route("/api/v1/apps/{name}", get(app))
         .route("/api/v1/apps/{name}/schedule", get(schedule))
         .route("/api/v1/status", get(status))
-        .route("/api/v1/history", get(past))
+        .route("/api/v1/history", get(history_entries))
         .route("/api/v1/activity", get(activity))
         .route("/api/v1/forecast", get(next_day))
         .route("/api/v1/transitions", get(transitions))
         .route("/api/v1/trend", get(trend_of_groups))
         .route("/api/v1/events", get(events))
         .merge(page::routes())
-        .fallback(nothing_here)
+        .fallback(not_found)
         .layer(CompressionLayer::new().compress_when(large))
         .layer(middleware::from_fn_with_state(hosts.into(), guard::guard))
         .with_state(Port {
@@ -141,7 +141,7 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn measured(State(port): State<Port>, headers: HeaderMap) -> Response {
+async fn metrics_text(State(port): State<Port>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::negotiate(accept);
     let mut response = match metrics::scrape(&port.board, format) {
@@ -245,7 +245,7 @@ fn history_parameters(parameters: &[(String, String)], default: usize) -> Result
     Ok((app, most))
 }
 
-async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
+async fn history_entries(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
     let (app, most) = match history_parameters(&parameters, history::KEPT) {
         Ok(query) => query,
@@ -437,7 +437,7 @@ fn unreadable_query() -> Response {
     problem(StatusCode::BAD_REQUEST, "could not read the query; expected name=value&name=value")
 }
 
-async fn nothing_here() -> Response {
+async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "no such path; see /api/v1/apps, /api/v1/status, or / in a browser")
 }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{info, warn};
 
-use self::causes::{Causes, Kept, Level, Present, Trouble};
+use self::causes::{CauseState, Causes, Kept, Level, Present};
 use self::hook::Hook;
 use self::message::Message;
 use crate::clock::Clock;
@@ -277,10 +277,10 @@ fn is_quiet(app: &App) -> bool {
 /// Returns the current causes on the board.
 fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
     let daemon = board.daemon();
-    let mut troubles: BTreeMap<Reason, Trouble> = BTreeMap::new();
+    let mut causes: BTreeMap<Reason, CauseState> = BTreeMap::new();
     let new = |reason: Reason| {
         let level = if reason.group() == Group::NeedsPerson { Level::Person } else { Level::Warning };
-        Trouble { level, apps: Vec::new(), detail: None }
+        CauseState { level, apps: Vec::new(), detail: None }
     };
     let limiter = &daemon.governor;
     for (reason, holds) in [
@@ -289,25 +289,25 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
         (Reason::AccountForbidden, limiter.account_forbidden),
     ] {
         if holds {
-            troubles.insert(reason, new(reason));
+            causes.insert(reason, new(reason));
         }
     }
     if daemon.source.loaded && !daemon.source.available {
         let detail = daemon.source.trouble.clone();
-        troubles.insert(Reason::SourceUnavailable, Trouble { detail, ..new(Reason::SourceUnavailable) });
+        causes.insert(Reason::SourceUnavailable, CauseState { detail, ..new(Reason::SourceUnavailable) });
     }
     if daemon.source.errors > 0 {
         let detail = daemon.source.problems.first().cloned();
-        let trouble = Trouble { level: Level::Person, detail, ..new(Reason::InvalidManifest) };
-        troubles.insert(Reason::InvalidManifest, trouble);
+        let state = CauseState { level: Level::Person, detail, ..new(Reason::InvalidManifest) };
+        causes.insert(Reason::InvalidManifest, state);
     }
     if let Some(cause) = &daemon.observation.incomplete {
         let detail = Some(cause.clone());
-        troubles.insert(Reason::ObservationIncomplete, Trouble { detail, ..new(Reason::ObservationIncomplete) });
+        causes.insert(Reason::ObservationIncomplete, CauseState { detail, ..new(Reason::ObservationIncomplete) });
     }
     if let Some(message) = daemon.max_changes.as_ref().and_then(|changes| changes.message.clone()) {
         let detail = Some(message);
-        troubles.insert(Reason::TooManyChanges, Trouble { detail, ..new(Reason::TooManyChanges) });
+        causes.insert(Reason::TooManyChanges, CauseState { detail, ..new(Reason::TooManyChanges) });
     }
     // While the first list arrives, an app that was not read yet is no cause, and neither is a call that waits for the
     // readings of other apps until the limit of changes is known.
@@ -315,26 +315,26 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
     for app in apps {
         let reason = app.reason();
         let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete)
-            || (reason == Reason::TooManyChanges && !troubles.contains_key(&reason));
+            || (reason == Reason::TooManyChanges && !causes.contains_key(&reason));
         let is_stalled = app.conditions.stalled == Truth::True;
         if is_quiet(app) || (is_unseen && is_early) {
             continue;
         }
-        let trouble = troubles.entry(reason).or_insert_with(|| new(reason));
+        let state = causes.entry(reason).or_insert_with(|| new(reason));
         if is_stalled {
-            trouble.level = Level::Person;
+            state.level = Level::Person;
         }
-        if trouble.detail.is_none() && !reason.is_account_wide() {
-            trouble.detail = Some(app.message.as_ref().into());
+        if state.detail.is_none() && !reason.is_account_wide() {
+            state.detail = Some(app.message.as_ref().into());
         }
-        trouble.apps.push(app.name().clone());
+        state.apps.push(app.name().clone());
     }
-    let is_masked = troubles.keys().any(|reason| reason.is_account_wide() || *reason == Reason::SourceUnavailable);
+    let is_masked = causes.keys().any(|reason| reason.is_account_wide() || *reason == Reason::SourceUnavailable);
     if is_masked {
         // A consequence of it: no list arrives.
-        troubles.retain(|reason, _| !matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete));
+        causes.retain(|reason, _| !matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete));
     }
-    Present { troubles, is_complete: daemon.source.loaded && daemon.observation.complete_once, is_masked }
+    Present { causes, is_complete: daemon.source.loaded && daemon.observation.complete_once, is_masked }
 }
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
@@ -420,7 +420,7 @@ mod tests {
     fn polls(watcher: &mut Watcher, board: &Board, seconds: &[i64]) -> Vec<String> {
         let short = |second: i64, message: &Message| match message {
             Message::Cause(report) => {
-                let apps = report.trouble.apps.len();
+                let apps = report.state.apps.len();
                 format!("{second}: {} {} {apps} {}", message.event(), report.reason, message.level().as_str())
             }
             Message::Summary(reports) => format!("{second}: summary of {}", reports.len()),
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_that_the_first_list_has_not_shown_yet_are_no_trouble() {
+    fn apps_that_the_first_list_has_not_shown_yet_are_no_cause() {
         let board = board(vec![app("a", Reason::NotObserved, false), app("b", Reason::TooManyChanges, true)]);
         let mut daemon = board.daemon();
         daemon.observation.complete_once = false;

@@ -284,7 +284,7 @@ impl<P: Platform> Operator<P> {
         self.leadership = lead;
     }
 
-    /// Reconciles until a signal comes, or with `once` until nothing is left to do.
+    /// Reconciles until a signal arrives, or with `once` until nothing is left to do.
     pub async fn run(mut self, mut updates: UnboundedReceiver<Update>, mut shutdown: Shutdown) -> Ended {
         let deadline = self.settings.once.map(|timeout| self.clock.now() + timeout);
         let mut source_open = true;
@@ -378,7 +378,7 @@ impl<P: Platform> Operator<P> {
         let mut source = self.last_report.clone();
         if let Some(stalled) = &self.stalled {
             let source = source.get_or_insert_default();
-            (source.available, source.trouble) = (false, Some(stalled.clone()));
+            (source.available, source.cause) = (false, Some(stalled.clone()));
         }
         let Some(source) = source else { return };
         report::source(self.source.as_ref(), &source);
@@ -825,7 +825,7 @@ impl<P: Platform> Operator<P> {
                     };
                     if known {
                         self.take_outcome(done);
-                        // Nothing is sent any more, but the status and the history record the result.
+                        // No request is sent now, but the status and the history record the result.
                         self.pass(self.clock.now());
                     }
                 }
@@ -846,12 +846,12 @@ impl<P: Platform> Operator<P> {
             && self.tasks.is_empty()
         {
             let needs = self.fleet.stalled() + self.changes.held_count();
-            let trouble = needs.max(source.errors).max(usize::from(!source.available));
-            return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
+            let count = needs.max(source.errors).max(usize::from(!source.available));
+            return Some(if count == 0 { Ended::Settled } else { Ended::NeedsPerson(count) });
         }
         let late = self.clock.now() >= deadline;
         if late {
-            report::unsettled(&self.fleet, self.resync.trouble().map(|trouble| &**trouble));
+            report::unsettled(&self.fleet, self.resync.incomplete_cause().map(|cause| &**cause));
         }
         late.then_some(Ended::TimedOut)
     }

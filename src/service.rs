@@ -117,15 +117,15 @@ fn summary(board: &Board) -> String {
         let noun = if apps.len() == 1 { "app" } else { "apps" };
         format!("{} {noun}: {} ready, {} need a person", apps.len(), count("Ready"), count("Stalled"))
     };
-    let troubles = [
+    let failures = [
         (dry_run, "dry run"),
         (source.loaded && !source.available, "could not read the manifests"),
         (governor.account_blocked, "the token is refused"),
         (governor.breaker_open, "CamposCloud does not answer"),
     ];
-    for (_, trouble) in troubles.into_iter().filter(|(is_so, _)| *is_so) {
+    for (_, failure) in failures.into_iter().filter(|(is_so, _)| *is_so) {
         text.push_str("; ");
-        text.push_str(trouble);
+        text.push_str(failure);
     }
     // A line break would begin another message.
     escape(&text).into_owned()

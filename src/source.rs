@@ -14,7 +14,7 @@ pub struct SourceReport {
     /// Whether the last read of the manifests succeeded.
     pub available: bool,
     /// The cause of a failed read.
-    pub trouble: Option<Arc<str>>,
+    pub cause: Option<Arc<str>>,
     /// Whether all manifests were read at least once. Before that, no manifest counts as removed.
     pub loaded: bool,
     /// Revision of the manifests: the name of the git-sync link's target, otherwise a content hash.

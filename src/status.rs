@@ -661,7 +661,7 @@ mod tests {
     }
 
     proptest! {
-        /// A follower ends with the state of the board, whatever the batches and wherever it resumes.
+        /// A client ends with the state of the board, for all batches and all places of resumption.
         #[test]
         fn following_leads_to_the_state_of_the_board(
             steps in prop::collection::vec((0_u8..5, 0_u8..5, any::<bool>()), 0..60),

@@ -17,7 +17,7 @@ fn app(n: usize) -> Call {
     Call::Act(format!("app-{n}").parse().unwrap())
 }
 
-/// How many requests of `lane` go out in `seconds`, asked for as fast as they are allowed.
+/// Number of requests of `lane` that are admitted in `seconds`.
 fn drain(limiter: &mut RateLimiter, lane: Lane, from: u64, seconds: u64) -> u32 {
     let (mut now, mut count) = (Moment::from_secs(from), 0);
     while now < Moment::from_secs(from + seconds) {
@@ -66,9 +66,9 @@ fn an_unlimited_budget_is_not_paced() {
     assert!((0..10_000).all(|_| limiter.admit(Lane::Act, Moment::START) == Admission::Go));
 }
 
-/// Fault V4: ten requests a second are served, forty are wanted, and no header says so.
+/// Fault V4: ten requests a second are served, forty are requested, and no header has the limit.
 #[test]
-fn a_limit_that_nobody_told_of_is_felt_out() {
+fn an_unannounced_limit_is_found_by_refusals() {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
     let (mut wanted, mut refused, mut millis) = (40, 0, 0_u64);
     let (mut second, mut served) = (0, 0);
@@ -196,7 +196,7 @@ fn after_a_pause_one_probe_goes_first() {
 }
 
 #[test]
-fn a_wait_is_not_longer_than_the_trouble() {
+fn a_wait_is_not_longer_than_the_failures() {
     let gone = failure(Verdict::Retry);
     for salt in 0..50 {
         let mut limiter = RateLimiter::new(Budget::PerMinute(120), salt);
@@ -344,7 +344,7 @@ fn forbidden_apps_in_a_row_are_a_forbidden_account() {
     assert_eq!(limiter.admit(Lane::Act, at), Admission::Go);
 }
 
-/// A 401 is the token's until checks say twice that the token is good; and again once that was long ago.
+/// A 401 is a refusal of the token, until two checks accept the token; and again a long time after that.
 #[test]
 fn a_401_is_believed_until_the_token_was_proven_twice() {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
@@ -360,7 +360,7 @@ fn a_401_is_believed_until_the_token_was_proven_twice() {
         now = now + Duration::from_mins(1);
         limiter.succeeded(&Call::Token, RateLimitHeaders::default(), now);
     }
-    // From then on for as long as it goes on, but for a file that cannot be read.
+    // Then for its whole duration, except for an unreadable file.
     for _ in 0..20 {
         now = now + Duration::from_mins(9);
         assert_eq!(verdict(&mut limiter, now), Verdict::Forbidden);

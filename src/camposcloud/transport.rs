@@ -235,7 +235,7 @@ impl Route {
 }
 
 /// Records that a connection was opened. hyper opens it in the task of the request. If that request uses another
-/// connection that became free meanwhile, the rest runs in another task and is not recorded.
+/// connection that became free, the rest runs in another task and is not recorded.
 async fn opening<T, E>(connection: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let connection = connection.await?;
     let _ = OPENED.try_with(|opened| opened.set(true));

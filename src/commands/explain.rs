@@ -65,8 +65,8 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
 fn read_file(file: &Path) -> anyhow::Result<Vec<Arc<Object>>> {
     let (declared, diagnostics, report) =
         source::load_with(vec![file.to_owned()], &Rules { follow_links: true, ..Rules::default() });
-    if let Some(trouble) = report.trouble {
-        bail!("{trouble}");
+    if let Some(cause) = report.cause {
+        bail!("{cause}");
     }
     refuse(&file.to_string_lossy(), &diagnostics)?;
     let objects: Vec<_> = declared.iter().filter_map(|declared| declared.object.clone()).collect();

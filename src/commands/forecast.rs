@@ -27,8 +27,8 @@ pub(super) fn forecast(args: &ForecastArgs) -> anyhow::Result<Exit> {
     settings::existing_paths(&args.manifests.manifests)?;
     let roots = args.manifests.manifests.clone();
     let (declared, diagnostics, report) = source::load_with(roots, &settings::rules(&args.manifests.rules));
-    if let Some(trouble) = &report.trouble {
-        bail!("could not read the manifests: {trouble}");
+    if let Some(cause) = &report.cause {
+        bail!("could not read the manifests: {cause}");
     }
     let errors = diagnostics.iter().filter(|found| found.is_error()).count();
     if errors > 0 {

@@ -43,7 +43,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     if args.out.is_file() {
         bail!("--out {}: is a file; expected a directory", args.out.display());
     }
-    let known = Known::below(&args.out, args.force)?;
+    let existing = Existing::below(&args.out, args.force)?;
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let clock = Clock::system();
@@ -55,7 +55,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let observation =
         runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, [], |step| bar.step(step)))?;
     drop(bar);
-    let drafts = drafts(&observation.seen, &known, args.force)?;
+    let drafts = drafts(&observation.seen, &existing, args.force)?;
     if !drafts.is_empty() {
         fs::create_dir_all(&args.out).with_context(|| format!("could not create {}", args.out.display()))?;
         let schema = args.out.join(SCHEMA);
@@ -108,19 +108,19 @@ fn warn(text: &str) {
 
 /// Names and apps that the directory declares.
 #[derive(Debug, Default)]
-struct Known {
+struct Existing {
     names: BTreeSet<AppName>,
     apps: BTreeMap<AppId, (AppName, Arc<str>)>,
 }
 
-impl Known {
+impl Existing {
     fn below(directory: &Path, force: bool) -> anyhow::Result<Self> {
         if !directory.exists() {
             return Ok(Self::default());
         }
         let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
-        if let Some(trouble) = report.trouble {
-            bail!("could not read the manifests: {trouble}");
+        if let Some(cause) = report.cause {
+            bail!("could not read the manifests: {cause}");
         }
         if let Some(first) = diagnostics.iter().find(|one| one.is_error()).filter(|_| !force) {
             // The app of an invalid manifest would be declared a second time.
@@ -130,14 +130,14 @@ impl Known {
                 first.one_line()
             );
         }
-        let mut known = Self::default();
+        let mut existing = Self::default();
         for declared in declared {
             if let Some(spec) = declared.spec() {
-                known.apps.insert(spec.app_id.clone(), (declared.name.clone(), declared.place.file.clone()));
+                existing.apps.insert(spec.app_id.clone(), (declared.name.clone(), declared.place.file.clone()));
             }
-            known.names.insert(declared.name.clone());
+            existing.names.insert(declared.name.clone());
         }
-        Ok(known)
+        Ok(existing)
     }
 
     /// Returns whether a file declares exactly one app. Only then may it be replaced.
@@ -155,13 +155,13 @@ struct Draft {
 }
 
 /// A manifest for each undeclared app; with `again`, also for each app that has its own file.
-fn drafts(seen: &[Seen], known: &Known, again: bool) -> anyhow::Result<Vec<Draft>> {
-    let mut taken = known.names.clone();
+fn drafts(seen: &[Seen], existing: &Existing, again: bool) -> anyhow::Result<Vec<Draft>> {
+    let mut taken = existing.names.clone();
     let mut drafts = Vec::new();
     for app in seen {
-        let name = match known.apps.get(&app.id) {
+        let name = match existing.apps.get(&app.id) {
             None => free_name(app, &mut taken)?,
-            Some((name, file)) if again && **file == *file_of(name) && known.alone(file) => name.clone(),
+            Some((name, file)) if again && **file == *file_of(name) && existing.alone(file) => name.clone(),
             Some(_) => continue,
         };
         let (text, suspended) = manifest(app, &name);
@@ -280,7 +280,7 @@ mod tests {
     #[track_caller]
     fn names(apps: &[(&str, Option<&str>)]) -> Vec<String> {
         let seen: Vec<Seen> = apps.iter().map(|(id, name)| seen(id, *name, Observed::Running)).collect();
-        let drafts = drafts(&seen, &Known::default(), false).unwrap();
+        let drafts = drafts(&seen, &Existing::default(), false).unwrap();
         drafts.iter().map(|draft| draft.file.display().to_string()).collect()
     }
 
@@ -329,15 +329,15 @@ mod tests {
         fn a_manifest_is_harmless(text in hostile()) {
             let mut app = seen("a1", Some(&text), Observed::Running);
             app.reading.status = Some(Secrets::default().redact(&text));
-            let draft = drafts(&[app], &Known::default(), false).unwrap().remove(0);
-            assert_page(&draft.text, &drafts(&[seen("a1", Some("x"), Observed::Running)], &Known::default(), false).unwrap()[0].text);
+            let draft = drafts(&[app], &Existing::default(), false).unwrap().remove(0);
+            assert_page(&draft.text, &drafts(&[seen("a1", Some("x"), Observed::Running)], &Existing::default(), false).unwrap()[0].text);
             assert!(draft.file.to_string_lossy().is_ascii());
         }
     }
 
     #[test]
     fn manifests() {
-        let drafted = |app: Seen| drafts(&[app], &Known::default(), false).unwrap().remove(0).text;
+        let drafted = |app: Seen| drafts(&[app], &Existing::default(), false).unwrap().remove(0).text;
         let plain = drafted(seen("60c72b2f9b1e8d001c8e4f3a", Some("Ticket \"Bot\""), Observed::Stopped));
         insta::assert_snapshot!(plain, @r#"
         # yaml-language-server: $schema=.schema
@@ -368,11 +368,11 @@ mod tests {
 
     #[test]
     fn declared_apps_are_left_alone() {
-        let mut known = Known::default();
+        let mut existing = Existing::default();
         let mut add = |id: &str, name: &str, file: &str| {
             let name: AppName = name.parse().unwrap();
-            known.names.insert(name.clone());
-            known.apps.insert(id.parse().unwrap(), (name, file.into()));
+            existing.names.insert(name.clone());
+            existing.apps.insert(id.parse().unwrap(), (name, file.into()));
         };
         add("a1", "mine", "mine.yaml");
         add("a2", "other", "team/other.yaml");
@@ -380,7 +380,7 @@ mod tests {
         add("a4", "both-b", "both.yaml");
         let apps = ["a1", "a2", "a3", "a4", "a5"].map(|id| seen(id, Some("Mine"), Observed::Running));
         let files = |again| {
-            let drafts = drafts(&apps, &known, again).unwrap();
+            let drafts = drafts(&apps, &existing, again).unwrap();
             drafts.iter().map(|draft| draft.file.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(files(false), ["mine-2.yaml"]);

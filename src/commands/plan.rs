@@ -44,8 +44,8 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     settings::existing_paths(&args.manifests.manifests)?;
     let (declared, diagnostics, report) =
         source::load_with(args.manifests.manifests.clone(), &settings::rules(&args.manifests.rules));
-    if let Some(trouble) = &report.trouble {
-        bail!("could not read the manifests: {trouble}");
+    if let Some(cause) = &report.cause {
+        bail!("could not read the manifests: {cause}");
     }
     // The plan is data, so errors of the manifests go to stderr.
     if !diagnostics.is_empty() {

@@ -44,8 +44,8 @@ pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Cloc
     world.add_fleet(apps, now);
     if let Some(directory) = from {
         let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
-        if let Some(trouble) = report.trouble {
-            bail!("could not read the manifests: {trouble}");
+        if let Some(cause) = report.cause {
+            bail!("could not read the manifests: {cause}");
         }
         if let Some(first) = diagnostics.first() {
             bail!("{} errors in the manifests; the first is {}", diagnostics.len(), first.one_line());

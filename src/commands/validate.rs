@@ -78,8 +78,8 @@ impl Findings {
 
 fn findings(paths: &[PathBuf], rules: &Rules) -> anyhow::Result<Findings> {
     let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), rules);
-    if let Some(trouble) = &report.trouble {
-        bail!("could not read the manifests: {trouble}");
+    if let Some(cause) = &report.cause {
+        bail!("could not read the manifests: {cause}");
     }
     if let [only] = paths
         && only.is_dir()

@@ -93,7 +93,7 @@ impl Waiting<'_> {
             }
             let all_known = !apps.is_empty() || !args.all || args.awaited == Awaited::Delete;
             if late.len() == if args.all { suspended } else { 0 } && all_known {
-                // The daemon may have restarted meanwhile, and list only some of its apps.
+                // The daemon may have restarted, and list only some of its apps.
                 if args.names.is_empty() && !follow.complete().await.unwrap_or(false) {
                     follow.next().await;
                     continue;

@@ -1,4 +1,4 @@
-//! `CustomResourceDefinitions` of our kinds, from the same types as the JSON Schema.
+//! `CustomResourceDefinitions` of all kinds, from the same types as the JSON Schema.
 //!
 //! A structural schema supports fewer keywords than JSON Schema: no conditions, no constants, one type for each field.
 //! Rules in CEL replace the conditions. The reader of manifests checks each object again, so an error that the API server

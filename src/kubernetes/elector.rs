@@ -53,7 +53,7 @@ pub enum Answer {
 
 /// State of the lease, from the answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
+enum StoredLease {
     Nothing,
     Absent,
     Stored(Record),
@@ -63,7 +63,7 @@ enum Known {
 pub struct Elector {
     identity: Arc<str>,
     duration: Duration,
-    known: Known,
+    stored: StoredLease,
     /// Time for which reads have shown the same record.
     unchanged: Duration,
     /// Time of the last answer, if it was no error.
@@ -76,8 +76,8 @@ pub struct Elector {
 
 impl Elector {
     pub fn new(identity: Arc<str>, duration: Duration) -> Self {
-        let known = Known::Nothing;
-        Self { identity, duration, known, unchanged: Duration::ZERO, answered_at: None, until: None, term: 0 }
+        let stored = StoredLease::Nothing;
+        Self { identity, duration, stored, unchanged: Duration::ZERO, answered_at: None, until: None, term: 0 }
     }
 
     pub fn identity(&self) -> &Arc<str> {
@@ -86,9 +86,9 @@ impl Elector {
 
     /// The process that holds the lease by the newest record.
     pub fn holder(&self) -> Option<&Arc<str>> {
-        match &self.known {
-            Known::Stored(record) => record.holder.as_ref(),
-            Known::Nothing | Known::Absent => None,
+        match &self.stored {
+            StoredLease::Stored(record) => record.holder.as_ref(),
+            StoredLease::Nothing | StoredLease::Absent => None,
         }
     }
 
@@ -110,27 +110,27 @@ impl Elector {
     pub fn request(&self) -> Request {
         let mut mine =
             Record { holder: Some(self.identity.clone()), duration: self.duration, transitions: 0, version: "".into() };
-        match &self.known {
-            Known::Nothing => Request::Read,
-            Known::Absent => Request::Create(mine),
-            Known::Stored(record) if self.may_take(record) => {
+        match &self.stored {
+            StoredLease::Nothing => Request::Read,
+            StoredLease::Absent => Request::Create(mine),
+            StoredLease::Stored(record) if self.may_take(record) => {
                 let same = record.holder.as_ref() == Some(&self.identity);
                 mine.transitions = record.transitions.saturating_add(u32::from(!same));
                 mine.version = record.version.clone();
                 Request::Replace(mine)
             }
-            Known::Stored(_) => Request::Read,
+            StoredLease::Stored(_) => Request::Read,
         }
     }
 
     /// The request that releases the lease, if this process holds it.
     pub fn release(&mut self) -> Option<Request> {
         self.until.take()?;
-        match &self.known {
-            Known::Stored(record) if record.holder.as_ref() == Some(&self.identity) => {
+        match &self.stored {
+            StoredLease::Stored(record) if record.holder.as_ref() == Some(&self.identity) => {
                 Some(Request::Replace(Record { holder: None, ..record.clone() }))
             }
-            Known::Nothing | Known::Absent | Known::Stored(_) => None,
+            StoredLease::Nothing | StoredLease::Absent | StoredLease::Stored(_) => None,
         }
     }
 
@@ -147,7 +147,7 @@ impl Elector {
         let wrote = !matches!(request, Request::Read);
         match answer {
             Answer::Stored(record) => {
-                let same = matches!(&self.known, Known::Stored(known) if known.version == record.version);
+                let same = matches!(&self.stored, StoredLease::Stored(stored) if stored.version == record.version);
                 self.unchanged = match self.answered_at {
                     Some(before) if same => self.unchanged.saturating_add(now.since(before)),
                     // The record did not change, but time without answers does not count.
@@ -162,7 +162,7 @@ impl Elector {
                     }
                     self.until = Some(sent + self.duration);
                 }
-                self.known = Known::Stored(record);
+                self.stored = StoredLease::Stored(record);
                 self.answered_at = Some(now);
                 let mine = self.holder() == Some(&self.identity);
                 match (mine, wrote) {
@@ -173,11 +173,11 @@ impl Elector {
                 }
             }
             Answer::Absent => {
-                (self.known, self.until, self.answered_at) = (Known::Absent, None, Some(now));
+                (self.stored, self.until, self.answered_at) = (StoredLease::Absent, None, Some(now));
                 Duration::ZERO
             }
             Answer::Conflict => {
-                (self.known, self.answered_at) = (Known::Nothing, Some(now));
+                (self.stored, self.answered_at) = (StoredLease::Nothing, Some(now));
                 self.unchanged = Duration::ZERO;
                 Duration::ZERO
             }
@@ -190,10 +190,10 @@ impl Elector {
 
     /// Earlier if the record ends earlier.
     fn next_read(&self) -> Duration {
-        match &self.known {
-            Known::Stored(record) if self.may_take(record) => Duration::ZERO,
-            Known::Stored(record) => RETRY.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
-            Known::Nothing | Known::Absent => RETRY,
+        match &self.stored {
+            StoredLease::Stored(record) if self.may_take(record) => Duration::ZERO,
+            StoredLease::Stored(record) => RETRY.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
+            StoredLease::Nothing | StoredLease::Absent => RETRY,
         }
     }
 }

@@ -126,8 +126,8 @@ fn event_of(entry: &Entry, board: &Board) -> Option<Event> {
         return Some(event(EventType::Normal, done.into(), verb, format!("the app was read back as {observed}")));
     }
     let reason: Reason = reason?.parse().ok()?;
-    let is_trouble = matches!(reason.group(), Group::NeedsPerson | Group::InTrouble);
-    let app = board.app(entry.app.as_deref()?).filter(|app| is_trouble && app.reason() == reason)?;
+    let is_failure = matches!(reason.group(), Group::NeedsPerson | Group::InTrouble);
+    let app = board.app(entry.app.as_deref()?).filter(|app| is_failure && app.reason() == reason)?;
     Some(event(EventType::Warning, reason.to_string(), "Reconcile", app.message.to_string()))
 }
 

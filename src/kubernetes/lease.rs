@@ -138,7 +138,7 @@ async fn run<L: Leases>(
     until: watch::Sender<Option<Moment>>,
     mut ended: oneshot::Receiver<()>,
 ) {
-    let mut trouble: Option<String> = None;
+    let mut last_failure: Option<String> = None;
     let mut next = clock.now();
     loop {
         publish(&elector, clock, &lead, &until);
@@ -161,13 +161,13 @@ async fn run<L: Leases>(
         let Some(answer) = answer else { break };
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
         let failed = answer.as_ref().err().cloned();
-        if failed.is_some() != trouble.is_some() {
+        if failed.is_some() != last_failure.is_some() {
             if let Some(cause) = &failed {
                 warn!(cause, "could not read or renew the Lease; retrying");
             } else {
                 info!("the Lease is readable again");
             }
-            trouble = failed;
+            last_failure = failed;
         }
         let before = elector.holder().cloned();
         let wait = elector.answered(&request, answer.unwrap_or(Answer::Failed), sent, clock.with_sleep());

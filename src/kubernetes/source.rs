@@ -47,7 +47,7 @@ enum Event {
     /// The server answers, and allows the watch.
     Watching,
     /// The server does not answer, or forbids the watch.
-    Trouble(String),
+    Failed(String),
 }
 
 type Sender = UnboundedSender<(&'static str, Event)>;
@@ -82,8 +82,8 @@ async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender)
                 watch(&api, resource, version, &sender, &mut wait).await;
             }
             Err(cause) => {
-                let trouble = format!("could not list {resource}: {cause}");
-                let _ = sender.send((resource, Event::Trouble(trouble)));
+                let failure = format!("could not list {resource}: {cause}");
+                let _ = sender.send((resource, Event::Failed(failure)));
                 pause(&mut wait).await;
             }
         }
@@ -129,35 +129,35 @@ async fn watch(
 ) {
     let parameters = WatchParams::default().timeout(u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX));
     while !sender.is_closed() {
-        let trouble = match timeout(DEADLINE, api.watch(&parameters, &version)).await {
+        let failure = match timeout(DEADLINE, api.watch(&parameters, &version)).await {
             Err(_) => silent(DEADLINE),
             Ok(Err(kube::Error::Api(status))) if status.code == 410 => return,
             Ok(Err(error)) => chain(&error),
             Ok(Ok(stream)) => {
                 let _ = sender.send((resource, Event::Watching));
                 match read(pin!(stream), resource, &mut version, sender, wait).await {
-                    End::Expired => return,
-                    End::Closed => {
+                    WatchEnd::Expired => return,
+                    WatchEnd::Closed => {
                         // Limits the requests to a server that closes each watch at once.
                         sleep(BACKOFF[0]).await;
                         continue;
                     }
-                    End::Trouble(cause) => cause,
+                    WatchEnd::Failed(cause) => cause,
                 }
             }
         };
-        let _ = sender.send((resource, Event::Trouble(format!("could not watch {resource}: {trouble}"))));
+        let _ = sender.send((resource, Event::Failed(format!("could not watch {resource}: {failure}"))));
         pause(wait).await;
     }
 }
 
 /// End of a watch.
-enum End {
+enum WatchEnd {
     /// The version is too old: the resource must be listed again.
     Expired,
     /// The server or the network ended the watch.
     Closed,
-    Trouble(String),
+    Failed(String),
 }
 
 async fn read(
@@ -166,15 +166,15 @@ async fn read(
     version: &mut String,
     sender: &Sender,
     wait: &mut Duration,
-) -> End {
+) -> WatchEnd {
     let silence = WATCH + DEADLINE;
     loop {
         let event = match timeout(silence, stream.next()).await {
-            Err(_) => return End::Trouble(silent(silence)),
-            Ok(None) => return End::Closed,
+            Err(_) => return WatchEnd::Failed(silent(silence)),
+            Ok(None) => return WatchEnd::Closed,
             Ok(Some(Err(error))) => {
                 debug!(resource, error = chain(&error), "a watch ended with an error");
-                return End::Closed;
+                return WatchEnd::Closed;
             }
             Ok(Some(Ok(event))) => event,
         };
@@ -192,11 +192,11 @@ async fn read(
                 *version = bookmark.metadata.resource_version;
                 continue;
             }
-            WatchEvent::Error(status) if status.code == 410 => return End::Expired,
-            WatchEvent::Error(status) => return End::Trouble(status.message.clone()),
+            WatchEvent::Error(status) if status.code == 410 => return WatchEnd::Expired,
+            WatchEvent::Error(status) => return WatchEnd::Failed(status.message.clone()),
         };
         if sender.send((resource, event)).is_err() {
-            return End::Closed;
+            return WatchEnd::Closed;
         }
     }
 }
@@ -231,7 +231,7 @@ struct Collected {
     taken: Vec<Taken>,
     /// The resources that were listed at least once, with the newest version of each.
     versions: BTreeMap<&'static str, String>,
-    troubles: BTreeMap<&'static str, String>,
+    failures: BTreeMap<&'static str, String>,
     /// Number of apps that an empty list did not show, and that stay in force.
     lost: usize,
     reported: Option<SourceReport>,
@@ -239,14 +239,14 @@ struct Collected {
 
 impl Collected {
     fn take(&mut self, resource: &'static str, event: Event) {
-        if !matches!(event, Event::Trouble(_)) {
+        if !matches!(event, Event::Failed(_)) {
             let now = u64::try_from(clock::timestamp().as_millisecond()).unwrap_or_default();
             self.registry.answered.store(now, Ordering::Relaxed);
         }
         match event {
             Event::Page(objects) => objects.into_iter().for_each(|object| self.put(resource, object)),
             Event::Listed(names, version) => {
-                self.troubles.remove(resource);
+                self.failures.remove(resource);
                 self.versions.insert(resource, version);
                 let before = self.objects.count(resource);
                 if resource == "apps" && names.is_empty() && before > 0 && !self.allow_empty {
@@ -267,8 +267,8 @@ impl Collected {
                 }
             }
             Event::Deleted(object) => self.objects.remove(resource, &object.name_any()),
-            Event::Watching => drop(self.troubles.remove(resource)),
-            Event::Trouble(cause) => drop(self.troubles.insert(resource, cause)),
+            Event::Watching => drop(self.failures.remove(resource)),
+            Event::Failed(cause) => drop(self.failures.insert(resource, cause)),
         }
     }
 
@@ -304,8 +304,8 @@ impl Collected {
                 self.lost
             )
         });
-        let trouble: Vec<String> = self.troubles.values().cloned().chain(lost).collect();
-        if !loaded && trouble.is_empty() {
+        let causes: Vec<String> = self.failures.values().cloned().chain(lost).collect();
+        if !loaded && causes.is_empty() {
             return None;
         }
         let mut update = if loaded {
@@ -316,8 +316,8 @@ impl Collected {
             Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: SourceReport::default() }
         };
         update.source = SourceReport {
-            available: trouble.is_empty(),
-            trouble: (!trouble.is_empty()).then(|| trouble.join("; ").into()),
+            available: causes.is_empty(),
+            cause: (!causes.is_empty()).then(|| causes.join("; ").into()),
             loaded,
             revision: self.versions.get("apps").map(|version| Arc::from(version.as_str())).unwrap_or_default(),
             ..update.source
@@ -383,7 +383,7 @@ mod tests {
         list(&mut state, "apps", &[], "9");
         let held = state.update().unwrap();
         assert!(held.removed.is_empty() && !held.source.available, "{:?}", held.source);
-        assert!(held.source.trouble.unwrap().starts_with("the Kubernetes API lists no App, and listed 1 before"));
+        assert!(held.source.cause.unwrap().starts_with("the Kubernetes API lists no App, and listed 1 before"));
         state.take("apps", Event::Applied(Box::new(app("c"))));
         let update = state.update().unwrap();
         assert_eq!((removed(&update), update.source.available), (vec!["b"], true));
@@ -399,15 +399,15 @@ mod tests {
     }
 
     #[test]
-    fn trouble_keeps_everything_until_the_watch_works_again() {
+    fn failures_keep_all_apps_until_the_watch_works_again() {
         let (mut state, _) = loaded(&["a"]);
-        state.take("schedules", Event::Trouble("could not watch schedules: forbidden".into()));
+        state.take("schedules", Event::Failed("could not watch schedules: forbidden".into()));
         let update = state.update().unwrap();
         assert!(!update.source.available && update.source.loaded && update.removed.is_empty());
         state.take("schedules", Event::Watching);
         assert!(state.update().unwrap().source.available);
         let mut early = Collected::default();
-        early.take("apps", Event::Trouble("x".into()));
+        early.take("apps", Event::Failed("x".into()));
         assert!(!early.update().unwrap().source.loaded);
     }
 }

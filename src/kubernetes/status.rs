@@ -47,14 +47,14 @@ const CONDITIONS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 /// Stored version of each App.
 #[derive(Debug, Default)]
 pub struct Registry {
-    stored: Mutex<Known>,
+    stored: Mutex<StoredApps>,
     changed: Notify,
     /// Time of the last answer of the API server to a list or a watch, in milliseconds since the epoch.
     pub answered: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct StoredApps {
     apps: HashMap<Arc<str>, Stored>,
     /// Apps whose object changed since the last write.
     changed: BTreeSet<Arc<str>>,
@@ -85,7 +85,7 @@ pub struct Taken {
 }
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, StoredApps> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -39,10 +39,10 @@ const RECENT: Duration = Duration::from_secs(2);
 /// Minimum absence of a file before its objects are released. A little more than `QUIET_UNSEEN`, so that a file that was
 /// copied and removed counts as moved. A release is never urgent.
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(300);
-/// Absence after which a file is released, whatever happens in its root.
+/// Absence after which a file is released in any case.
 const GONE_AT_LAST: Duration = Duration::from_secs(1);
 /// Maximum time for which pending texts delay the first update.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Minimum number of files for several threads.
 const FEW: usize = 32;
@@ -102,7 +102,7 @@ pub(super) struct Engine {
     /// Whether the whole tree was read at least once.
     pub(super) loaded: bool,
     /// Cause why the tree cannot be read.
-    pub(super) trouble: Option<Arc<str>>,
+    pub(super) cause: Option<Arc<str>>,
 
     /// States of files that are not in the store yet.
     batch: BTreeMap<Arc<str>, FileState>,
@@ -129,12 +129,12 @@ impl Engine {
         let mut known = Compare { files: &mut self.tracked, again, pending };
         let mut listing = match scan::list(&self.roots, &self.rules, &mut known) {
             Ok(listing) => listing,
-            Err(trouble) => {
-                self.trouble = Some(trouble.into());
+            Err(cause) => {
+                self.cause = Some(cause.into());
                 return;
             }
         };
-        self.trouble = None;
+        self.cause = None;
         let first = self.tracked.len() == 0;
         // Before any file is read: an old file without a writer is complete.
         let swapped = listing.layout.swapped_since(&self.listing.layout);
@@ -176,7 +176,7 @@ impl Engine {
         self.listing = listing;
         self.drop_writers();
         self.apply_batch(now);
-        self.loaded |= self.trouble.is_none();
+        self.loaded |= self.cause.is_none();
     }
 
     /// Marks the known files that a listing does not show: as held if their directory cannot be listed, otherwise as missing.
@@ -280,8 +280,8 @@ impl Engine {
             }
             // Only a complete listing can confirm that.
             Bytes::Absent => return,
-            Bytes::Exhausted(trouble) => {
-                self.trouble = Some(trouble.into());
+            Bytes::Exhausted(cause) => {
+                self.cause = Some(cause.into());
                 return;
             }
             Bytes::Unreadable(diagnostic) => {
@@ -419,10 +419,10 @@ impl Engine {
     pub(super) fn report(&self) -> SourceReport {
         let revision = self.listing.layout.revision();
         let losses = self.losses();
-        let trouble = self.trouble.clone().or_else(|| (!losses.is_empty()).then(|| losses.join("; ").into()));
+        let cause = self.cause.clone().or_else(|| (!losses.is_empty()).then(|| losses.join("; ").into()));
         SourceReport {
-            available: trouble.is_none(),
-            trouble,
+            available: cause.is_none(),
+            cause,
             loaded: self.loaded,
             revision: revision.map_or_else(|| format!("{:016x}", self.tracked.revision()), ToOwned::to_owned).into(),
             files: self.tracked.len() - self.store.schedules().unused(),
@@ -490,7 +490,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads a file; parses it if `worth` says so of its hash and print.
+    /// Reads a file; parses it if `worth` returns true for its hash and print.
     fn new(file: &Arc<str>, path: &Path, worth: impl FnOnce(u64, &Print) -> bool) -> Self {
         let mut reading = Self { bytes: scan::read(file, path), hash: 0, parsed: None };
         if let Bytes::Whole(bytes, print) = &mut reading.bytes {

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_ours() {
+    fn documents_that_resemble_a_manifest_are_invalid_not_foreign() {
         case("{apiVersion: campos-operator.dev/v1, kind: App}", None);
         case("{apiVersion: campos-operator.dev/v1, kind: Deployment}", None);
         case("{apiVersion: campos-operator.dev/v2, kind: App}", None);

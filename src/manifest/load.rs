@@ -142,7 +142,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
             }
             let diagnostics: Vec<Diagnostic> =
                 findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
-            let trouble =
+            let first_error =
                 || diagnostics.first().map_or("the document cannot be read".into(), |one| one.one_line().into());
             let item = item.filter(|_| diagnostics.is_empty());
             let mut app = |content| {
@@ -168,8 +168,8 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
                     approval.place.file = file.clone();
                     parsed.approvals.push(ApprovalDocument { approval, until_at });
                 }
-                (None, Kind::App) => app(Content::Bad(trouble())),
-                (None, Kind::Schedule) => schedule(Err(trouble())),
+                (None, Kind::App) => app(Content::Bad(first_error())),
+                (None, Kind::Schedule) => schedule(Err(first_error())),
                 (None, Kind::Approval) => {}
             }
             // A template with many documents is one error.

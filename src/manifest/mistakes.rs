@@ -282,18 +282,18 @@ fn schedule(more: &str) -> Vec<u8> {
 
 #[test]
 fn every_mistake_is_explained() {
-    let mut told = String::new();
+    let mut catalogue = String::new();
     for (title, text) in mistakes() {
         let parsed = read(&text);
         assert!(!parsed.diagnostics.is_empty(), "{title}: nothing was found wrong");
         assert!(!parsed.conclusive || parsed.diagnostics.iter().all(Diagnostic::is_foreign), "{title}");
-        let _ = writeln!(told, "## {title}");
+        let _ = writeln!(catalogue, "## {title}");
         for diagnostic in &parsed.diagnostics {
-            told.push_str(&diagnostic.render(false));
+            catalogue.push_str(&diagnostic.render(false));
         }
-        told.push('\n');
+        catalogue.push('\n');
     }
-    insta::assert_snapshot!("mistakes", told);
+    insta::assert_snapshot!("mistakes", catalogue);
 }
 
 /// The text that a hint offers for a value: after "write", "did you mean" or "quote it".

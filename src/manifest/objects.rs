@@ -105,22 +105,21 @@ fn read(file: &Arc<str>, resource: &str, object: &Value) -> ParsedFile {
         parsed.diagnostics.push(Diagnostic::about_file(file, message, Some(hint)));
         parsed.conclusive = false;
     }
-    let trouble: Option<Arc<str>> =
-        parsed.diagnostics.iter().find(|one| one.is_error()).map(|one| one.one_line().into());
+    let cause: Option<Arc<str>> = parsed.diagnostics.iter().find(|one| one.is_error()).map(|one| one.one_line().into());
     for document in &mut parsed.documents {
         document.line = 0;
         (document.name_at, document.app_id_at) = (NOWHERE, NOWHERE);
         (document.suspend_at, document.override_at) = (None, None);
-        match (&mut document.content, &trouble) {
-            (Content::Bad(message), Some(trouble)) => *message = trouble.clone(),
+        match (&mut document.content, &cause) {
+            (Content::Bad(message), Some(cause)) => *message = cause.clone(),
             (Content::Refers(_, reference), _) => reference.at = NOWHERE,
             (Content::Good(_) | Content::Bad(_), _) => {}
         }
     }
     for schedule in &mut parsed.schedules {
         schedule.name_at = NOWHERE;
-        if let Some(trouble) = &trouble {
-            schedule.content = Err(trouble.clone());
+        if let Some(cause) = &cause {
+            schedule.content = Err(cause.clone());
         }
     }
     for document in &mut parsed.approvals {

@@ -166,8 +166,8 @@ pub(super) fn list(roots: &[Root], rules: &Rules, known: &mut dyn KnownFiles) ->
             listing.ignored.exclude(real, &rules.exclude);
             list_root(root, real, rules.follow_links, &mut listing, &mut others, known)?;
         }
-        if let Some(trouble) = listing.exhausted {
-            return Err(trouble);
+        if let Some(cause) = listing.exhausted {
+            return Err(cause);
         }
         let mut after = layout(roots)?;
         for (link, target) in &listing.layout.links {
@@ -269,7 +269,7 @@ impl Walk<'_> {
         match mistake {
             Ok(()) => {}
             Err(Mistake::Unreadable(why)) => return Err(io::Error::other(why)),
-            Err(Mistake::Exhausted(trouble)) => self.listing.exhausted = Some(trouble),
+            Err(Mistake::Exhausted(cause)) => self.listing.exhausted = Some(cause),
             Err(Mistake::Pattern(line, mistake)) => {
                 let name: Arc<str> = format!("{}{IGNORE_FILE}", self.name).into();
                 let hint = "write patterns as in .gitignore; the other lines of the file apply";
@@ -407,7 +407,7 @@ impl Walk<'_> {
             Ok(()) => {}
             // It was removed after the directory above was listed; the next listing decides about its files.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if let Some(trouble) = exhausted(&error) => self.listing.exhausted = Some(trouble),
+            Err(error) if let Some(cause) = exhausted(&error) => self.listing.exhausted = Some(cause),
             Err(error) => {
                 let inside = self.name.clone();
                 self.name.truncate(end);

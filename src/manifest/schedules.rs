@@ -125,8 +125,7 @@ impl Schedules {
         if documents.next().is_some() {
             return Err(format!("the Schedule {name} is declared more than once").into());
         }
-        let draft =
-            document.content.as_ref().map_err(|trouble| format!("the Schedule {name} is invalid: {trouble}"))?;
+        let draft = document.content.as_ref().map_err(|cause| format!("the Schedule {name} is invalid: {cause}"))?;
         let mut schedule = draft.schedule.clone();
         for except in &draft.except {
             let events = match self.calendar(file, except) {
@@ -156,7 +155,7 @@ impl Schedules {
             ..Diagnostic::about_file(file, message, Some(hint))
         };
         let path = beside(file, &except.calendar);
-        let trouble = match self.calendars.get(&path) {
+        let cause = match self.calendars.get(&path) {
             None | Some(FileState::Gone) => {
                 let hint = "add the file, or correct the name: it is relative to this file";
                 return Err(at_schedule(format!("there is no calendar {}", except.calendar), hint).into());
@@ -171,8 +170,8 @@ impl Schedules {
             },
         };
         let mut problem = at_schedule(format!("the calendar {} cannot be read", except.calendar), "correct it there");
-        let place = Place { file: trouble.file.clone(), line: trouble.line };
-        problem.related.push(Related { place, message: trouble.message.clone() });
+        let place = Place { file: cause.file.clone(), line: cause.line };
+        problem.related.push(Related { place, message: cause.message.clone() });
         Err(problem.into())
     }
 

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::calendar::Calendar;
 use super::diagnostic::Diagnostic;
-use super::engine::{Arrival, Engine, GONE_AFTER, PATIENCE, QUIET_UNSEEN, excerpt};
+use super::engine::{Arrival, Engine, GONE_AFTER, LONGEST_WAIT, QUIET_UNSEEN, excerpt};
 use super::load;
 pub use super::scan::{Rules, check_glob};
 use super::schedules::beside;
@@ -218,7 +218,7 @@ pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec
     engine.silent = true;
     let started = clock::instant();
     loop {
-        engine.trusting = clock::instant().duration_since(started) >= PATIENCE;
+        engine.trusting = clock::instant().duration_since(started) >= LONGEST_WAIT;
         engine.scan(clock::instant(), Again::None);
         if !engine.is_pending() || engine.trusting {
             break;
@@ -236,7 +236,7 @@ pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec
     }
     let mut report = engine.report();
     report.files += streams.len();
-    report.trouble = report.trouble.or(unreadable.map(Into::into));
+    report.cause = report.cause.or(unreadable.map(Into::into));
     (engine.store.declared(), diagnostics, report)
 }
 
@@ -392,10 +392,10 @@ impl<F: FnMut(Update)> Work<F> {
             self.scan(periodic, now, listener);
         }
         self.engine.reread_pending(now);
-        let impatient = now.duration_since(self.started) > PATIENCE;
+        let has_waited = now.duration_since(self.started) > LONGEST_WAIT;
         let ready = self.reported.is_some()
-            || self.engine.trouble.is_some()
-            || (self.engine.loaded && (!self.engine.is_pending() || impatient));
+            || self.engine.cause.is_some()
+            || (self.engine.loaded && (!self.engine.is_pending() || has_waited));
         if ready {
             self.report();
         }
@@ -430,7 +430,7 @@ impl<F: FnMut(Update)> Work<F> {
         let again =
             if full { self.again(watched && self.engine.listing.is_local(), self.periods) } else { Again::None };
         self.engine.scan(now, again);
-        if self.engine.trouble.is_none() {
+        if self.engine.cause.is_none() {
             let since_epoch = clock::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.scans.scanned.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -524,8 +524,8 @@ impl<F: FnMut(Update)> Work<F> {
         match signal {
             Signal::Stop => Next::Stop,
             Signal::Rescan => Next::Scan,
-            Signal::Lost(trouble) => {
-                warn!(trouble, "file-system events were lost; scanning all manifests");
+            Signal::Lost(cause) => {
+                warn!(cause, "file-system events were lost; scanning all manifests");
                 self.watch = None;
                 engine.forget_writers();
                 Next::Scan
@@ -595,7 +595,7 @@ impl<F: FnMut(Update)> Work<F> {
             Some(file) => {
                 engine.read(&file, path, now, arrival);
                 // The scan retries files that could not be read without a free descriptor.
-                Next::Read { scan: engine.listing.linked || engine.trouble.is_some() }
+                Next::Read { scan: engine.listing.linked || engine.cause.is_some() }
             }
             // A renamed directory or link, a file that moved again, or a file that is no manifest.
             None if plain && !engine.listing.linked => Next::Nothing,
@@ -620,12 +620,12 @@ impl<F: FnMut(Update)> Work<F> {
             }
             // No warning: `is_watch_stale` causes a retry at once.
             Err(Unwatched::Replaced) => self.watch_trouble = None,
-            Err(Unwatched::Refused(trouble)) => {
-                if self.watch_trouble.as_ref() != Some(&trouble) {
+            Err(Unwatched::Refused(cause)) => {
+                if self.watch_trouble.as_ref() != Some(&cause) {
                     let seconds = self.options.scan_interval.as_secs_f64();
-                    warn!(trouble, scan_interval_s = seconds, "file-system events do not work; scans find the changes");
+                    warn!(cause, scan_interval_s = seconds, "file-system events do not work; scans find the changes");
                 }
-                self.watch_trouble = Some(trouble);
+                self.watch_trouble = Some(cause);
             }
         }
     }

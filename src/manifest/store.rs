@@ -94,11 +94,11 @@ impl Bearer {
                     object.spec.schedule = Some(schedule);
                     Ok(object.into())
                 }
-                Err(trouble) => {
+                Err(cause) => {
                     let (file, at) = (escape(&self.place.file), reference.at);
                     Err(match at.line {
-                        0 => format!("{file}: spec.scheduleRef: {trouble}").into(),
-                        line => format!("{file}:{line}:{}: {trouble}", at.column).into(),
+                        0 => format!("{file}: spec.scheduleRef: {cause}").into(),
+                        line => format!("{file}:{line}:{}: {cause}", at.column).into(),
                     })
                 }
             },
@@ -171,9 +171,9 @@ impl Entry {
         self.bearers.insert(at, bearer);
     }
 
-    fn hold(&mut self, file: &Arc<str>, trouble: &Arc<str>) {
+    fn hold(&mut self, file: &Arc<str>, cause: &Arc<str>) {
         let at = self.held.partition_point(|(other, _)| other <= file);
-        self.held.insert(at, (file.clone(), trouble.clone()));
+        self.held.insert(at, (file.clone(), cause.clone()));
     }
 }
 
@@ -363,15 +363,15 @@ impl Store {
         self.diagnostics_version += u64::from(self.problems.remove(file).is_some());
         touched.extend(before.iter().cloned());
 
-        let (parsed, problems, trouble) = match state {
+        let (parsed, problems, cause) = match state {
             FileState::Gone => {
                 self.vague.remove(file);
                 self.schedules.place(file, None);
                 return;
             }
             FileState::Unreadable(diagnostic) => {
-                let trouble: Arc<str> = diagnostic.one_line().into();
-                (None, vec![*diagnostic], Some(trouble))
+                let cause: Arc<str> = diagnostic.one_line().into();
+                (None, vec![*diagnostic], Some(cause))
             }
             FileState::Read(parsed) => {
                 let mut problems = parsed.diagnostics.clone();
@@ -388,8 +388,8 @@ impl Store {
                     self.vague.remove(file);
                 }
                 let first = problems.iter().find(|one| one.is_error()).or(problems.first());
-                let trouble = first.filter(|_| doubtful).map(|problem| problem.one_line().into());
-                (Some(parsed), problems, trouble)
+                let cause = first.filter(|_| doubtful).map(|problem| problem.one_line().into());
+                (Some(parsed), problems, cause)
             }
         };
         self.schedules.place(file, parsed.as_deref());
@@ -412,10 +412,10 @@ impl Store {
             });
             members.insert(name.clone());
         }
-        if let Some(trouble) = trouble {
+        if let Some(cause) = cause {
             for name in before {
                 if members.insert(name.clone()) {
-                    self.entries.entry(name).or_default().hold(file, &trouble);
+                    self.entries.entry(name).or_default().hold(file, &cause);
                 }
             }
         }
@@ -523,7 +523,7 @@ impl Store {
         let message = match entry.bearers.first().map(|bearer| &bearer.meaning) {
             Some(Ok(_)) => return Validity::Valid,
             Some(Err(message)) => message.clone(),
-            None => entry.held.first().map(|(_, trouble)| trouble.clone()).unwrap_or_default(),
+            None => entry.held.first().map(|(_, cause)| cause.clone()).unwrap_or_default(),
         };
         Validity::Invalid { message, since }
     }
@@ -671,7 +671,7 @@ mod tests {
             assert_eq!(problems(&store), [] as [&str; 0]);
             store
         };
-        for (break_it, trouble, problem) in [
+        for (break_it, cause, problem) in [
             (gone("s/office.yaml"), "there is no Schedule named office", "a.yaml:4:31: there is no Schedule"),
             (read("s/office.yaml", "kind: Schedule\nmetadata: {name: office}\n]["), "is invalid", "s/office.yaml:3:"),
             (read("s/office.yaml", &office("other.ics")), "there is no calendar other.ics", "s/office.yaml:7:23"),
@@ -693,16 +693,16 @@ mod tests {
         ] {
             let mut store = sound();
             let changes = store.apply([break_it.clone()]);
-            assert_eq!((names(&changes.respecified), names(&changes.removed)), (vec![], vec![]), "{trouble}");
-            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml:4:31: "), "{trouble}");
-            assert!(meaning(&store, "a").contains(trouble), "{}", meaning(&store, "a"));
+            assert_eq!((names(&changes.respecified), names(&changes.removed)), (vec![], vec![]), "{cause}");
+            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml:4:31: "), "{cause}");
+            assert!(meaning(&store, "a").contains(cause), "{}", meaning(&store, "a"));
             let found = problems(&store);
             assert!(found.iter().any(|found| found.starts_with("a.yaml:4:31: ")), "{found:?}");
             assert!(found.iter().any(|found| found.starts_with(problem)), "{problem}: {found:?}");
             // While the Schedule is broken, an edit of the app or a new app is invalid.
             store.apply([read("a.yaml", &referring("a", "Stopped")), read("b.yaml", &referring("b", "Stopped"))]);
-            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml"), "{trouble}");
-            assert!(meaning(&store, "b").starts_with("nothing, b.yaml:4:31: "), "{trouble}");
+            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml"), "{cause}");
+            assert!(meaning(&store, "b").starts_with("nothing, b.yaml:4:31: "), "{cause}");
             // Its correction brings them into force.
             store.apply([
                 gone("t/office.yaml"),
@@ -710,7 +710,7 @@ mod tests {
                 read("s/holidays.ics", &holidays("20260101")),
             ]);
             for name in ["a", "b"] {
-                assert_eq!(meaning(&store, name), "Stopped 2026-01-01T00:00:00Z, sound", "{trouble}");
+                assert_eq!(meaning(&store, name), "Stopped 2026-01-01T00:00:00Z, sound", "{cause}");
             }
             assert_eq!(problems(&store), [] as [&str; 0]);
         }
@@ -1079,7 +1079,7 @@ mod tests {
                         (d.name.clone(), d.place.clone(), d.validity.clone(), spec)
                     }).collect()
                 };
-                // An object whose name is disputed also claims the app of its last good version, which only history knows.
+                // An object with a name conflict also claims the app of its last good version, which only history shows.
                 let disputed = fresh.declared().iter().any(
                     |declared| matches!(declared.validity, Validity::Conflicting { reason: Reason::DuplicateName, .. }));
                 if !disputed {

@@ -167,9 +167,9 @@ fn forms(schema: &mut Schema) {
 const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
 
 /// A field of a window and its error; no field for the whole window.
-type Trouble = (&'static str, Finding);
+type FieldError = (&'static str, Finding);
 
-fn trouble(field: &'static str, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Trouble {
+fn field_error(field: &'static str, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> FieldError {
     (field, Finding::new(Mark::START, message).hint(hint))
 }
 
@@ -245,9 +245,11 @@ impl Window<'_> {
             Err((field, finding)) => return reader.check(node.get(field).or(Some(node)), Err(finding)),
         };
         let warn = match self.warn.map(|text| length("warn", text)).transpose() {
-            Ok(Some(warn)) if warn > LONGEST => {
-                Err(trouble("warn", "`warn` is longer than a week", "a message a week ahead is forgotten; shorten it"))
-            }
+            Ok(Some(warn)) if warn > LONGEST => Err(field_error(
+                "warn",
+                "`warn` is longer than a week",
+                "a message a week ahead is forgotten; shorten it",
+            )),
             warn => warn,
         };
         let warn = match warn {
@@ -257,14 +259,14 @@ impl Window<'_> {
         Some(schedule::Window { state: self.state, span, reason: self.reason.map(Into::into), warn })
     }
 
-    fn span(&self) -> Result<Span, Trouble> {
+    fn span(&self) -> Result<Span, FieldError> {
         if let Some(cron) = self.cron {
             return self.cron_span(cron);
         }
         let from =
-            self.from.ok_or_else(|| trouble("", "a window has neither `from` nor `cron`", "say when it begins"))?;
+            self.from.ok_or_else(|| field_error("", "a window has neither `from` nor `cron`", "say when it begins"))?;
         if self.duration.is_some() {
-            return Err(trouble("duration", "`duration` belongs to `cron`", "write `to` instead"));
+            return Err(field_error("duration", "`duration` belongs to `cron`", "write `to` instead"));
         }
         let from = written("from", from)?;
         let to = self.to.map(|to| written("to", to)).transpose()?;
@@ -273,16 +275,16 @@ impl Window<'_> {
             (Some(texts), Written::Clock(_)) => days(texts)?,
             (Some(_), Written::Moment(_) | Written::Day(..)) => {
                 let hint = "a weekly window names its days in `from` and `to`, a one-off its dates";
-                return Err(trouble("days", "`days` belongs to a daily window", hint));
+                return Err(field_error("days", "`days` belongs to a daily window", hint));
             }
         };
-        let empty = |hint| Err(trouble("to", "the window ends when it begins", hint));
+        let empty = |hint| Err(field_error("to", "the window ends when it begins", hint));
         match (from, to) {
             (Written::Moment(from), None) => Ok(Span::Once { from, to: None }),
             (Written::Moment(from), Some(Written::Moment(to))) if to > from => Ok(Span::Once { from, to: Some(to) }),
             (Written::Moment(_), Some(Written::Moment(_))) => {
                 let hint = "`to` has to be later than `from`";
-                Err(trouble("to", "the window ends before it begins, or at once", hint))
+                Err(field_error("to", "the window ends before it begins, or at once", hint))
             }
             (Written::Day(first, from), Some(Written::Day(last, to))) => {
                 let ends_after = match first.until(last) {
@@ -300,63 +302,63 @@ impl Window<'_> {
             }
             (Written::Day(..) | Written::Clock(_), None) => {
                 let hint = "say when it ends; only a window that begins at a date may go on for ever";
-                Err(trouble("", "a window has no `to`", hint))
+                Err(field_error("", "a window has no `to`", hint))
             }
             (_, Some(_)) => {
                 let message = "`from` and `to` are written in different forms";
-                let (field, finding) = trouble("to", message, "write both in the same form");
+                let (field, finding) = field_error("to", message, "write both in the same form");
                 Err((field, finding.fits("two dates, two days of the week or two times of day fit")))
             }
         }
     }
 
-    fn cron_span(&self, cron: &str) -> Result<Span, Trouble> {
+    fn cron_span(&self, cron: &str) -> Result<Span, FieldError> {
         for (field, there) in [("from", self.from.is_some()), ("to", self.to.is_some()), ("days", self.days.is_some())]
         {
             if there {
                 let hint = "the pattern says when the window begins, `duration` how long it is";
-                return Err(trouble(field, format!("`{field}` and `cron` exclude each other"), hint));
+                return Err(field_error(field, format!("`{field}` and `cron` exclude each other"), hint));
             }
         }
         let pattern = pattern(cron).map_err(|finding| ("cron", finding))?;
         let text = self
             .duration
-            .ok_or_else(|| trouble("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;
+            .ok_or_else(|| field_error("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;
         let duration = length("duration", text)?;
         if duration > LONGEST {
             let hint = "shorten it, or swap the two states";
-            return Err(trouble("duration", "the window is longer than a week", hint));
+            return Err(field_error("duration", "the window is longer than a week", hint));
         }
         let span = Span::Cron { cron: Box::new(pattern), duration };
         if span.never() {
-            return Err(trouble("cron", "the window never begins: no such date exists", "check day and month"));
+            return Err(field_error("cron", "the window never begins: no such date exists", "check day and month"));
         }
         Ok(span)
     }
 }
 
 /// A length of time.
-fn length(field: &'static str, text: &str) -> Result<SignedDuration, Trouble> {
+fn length(field: &'static str, text: &str) -> Result<SignedDuration, FieldError> {
     let length = text.parse::<SignedDuration>().map_err(|_| {
         let message = format!("`{field}` is not a length of time: {}", quoted(text));
         let hint = match fitting(field, text).filter(|value| value != text) {
             Some(value) => format!("write `{field}: \"{value}\"`"),
             None => DURATION.to_owned(),
         };
-        trouble(field, message, hint)
+        field_error(field, message, hint)
     })?;
     if length < SignedDuration::from_secs(1) {
-        return Err(trouble(field, format!("`{field}` is no length of time"), "write one such as `1h30m`"));
+        return Err(field_error(field, format!("`{field}` is no length of time"), "write one such as `1h30m`"));
     }
     Ok(length)
 }
 
-fn written(field: &'static str, text: &str) -> Result<Written, Trouble> {
+fn written(field: &'static str, text: &str) -> Result<Written, FieldError> {
     let unreadable = |hint: String| {
         let hint = fitting(field, text)
             .filter(|value| value != text)
             .map_or(hint, |value| format!("write `{field}: \"{value}\"`"));
-        let (field, finding) = trouble(field, format!("`{field}` is not a time: {}", quoted(text)), hint);
+        let (field, finding) = field_error(field, format!("`{field}` is not a time: {}", quoted(text)), hint);
         Err((field, finding.fits(FORMS)))
     };
     if text.starts_with(|c: char| c.is_ascii_digit()) && text.get(4..5) == Some("-") {
@@ -425,20 +427,20 @@ fn time(text: &str) -> Option<Time> {
     (parts.next().is_none()).then(|| Time::new(hour, minute, second, 0).ok()).flatten()
 }
 
-fn days(texts: &[&str]) -> Result<Days, Trouble> {
+fn days(texts: &[&str]) -> Result<Days, FieldError> {
     let read = |text: &str| {
         weekday(text.trim()).ok_or_else(|| {
             let hint = match meant_days(texts) {
                 Some(meant) => format!("write `days: {meant}`; {}", known_days()),
                 None => known_days(),
             };
-            let (field, finding) = trouble("days", format!("unknown day {}", quoted(text)), hint);
+            let (field, finding) = field_error("days", format!("unknown day {}", quoted(text)), hint);
             (field, finding.fits("`Mon-Thu`, `Sat,Sun` or the like fits"))
         })
     };
     let mut days = Days::default();
     if texts.is_empty() {
-        return Err(trouble(
+        return Err(field_error(
             "days",
             "`days` is an empty list",
             "write the days, or remove the field: then it is every day",

@@ -143,7 +143,7 @@ pub fn daemon(
         source: source.map_or_else(SourceStatus::default, |source| SourceStatus {
             loaded: source.loaded,
             available: source.available,
-            trouble: source.trouble.clone(),
+            trouble: source.cause.clone(),
             revision: source.revision.clone(),
             files: source.files,
             skipped: source.skipped,
@@ -156,7 +156,7 @@ pub fn daemon(
             completed_at: resync.completed_at(),
             apps: resync.apps(),
             pages: resync.pages(),
-            incomplete: resync.trouble().cloned(),
+            incomplete: resync.incomplete_cause().cloned(),
             interval_seconds: interval.as_secs(),
         },
         governor: LimiterStatus {

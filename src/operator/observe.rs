@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::budget::{Admission, Call, Lane, RateLimiter};
 use crate::clock::Clock;
-use crate::platform::listing::{Flaw, Listed, Listing, Next};
+use crate::platform::listing::{IncompleteCause, Listed, Listing, Next};
 use crate::platform::{Page, Platform, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
@@ -36,7 +36,7 @@ pub struct Observation {
     /// Wanted apps that do not exist.
     pub missing: Vec<AppId>,
     /// Why the list is incomplete; `None` if it is complete.
-    pub flaw: Option<Flaw>,
+    pub flaw: Option<IncompleteCause>,
     /// Requests per list.
     pub pages: u32,
     /// Number of unreadable items of the list.

@@ -86,7 +86,7 @@ impl Pending {
 }
 
 impl Progress {
-    /// Notes an app whose call had its effect.
+    /// Records that the call of an app had its effect.
     pub fn verified(&mut self, app: &AppName) {
         if let Some(bulk) = &mut self.bulk {
             bulk.verified.insert(app.clone());

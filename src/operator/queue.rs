@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use crate::reconcile::moment::Moment;
 
-/// A queue of keys by time. Its size is bounded by the number of keys, however often they are pushed.
+/// A queue of keys by time. Its size is at most the number of keys.
 #[derive(Debug, Clone)]
 pub struct Queue<K> {
     order: BTreeSet<(Moment, K)>,

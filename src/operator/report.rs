@@ -220,11 +220,11 @@ pub fn clock(change: clock_check::ClockChange) {
 /// Logs that the source of manifests became unavailable, is available again, or was read for the first time.
 pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
     let was_available = before.is_none_or(|before| before.available);
-    let trouble = before.and_then(|before| before.trouble.as_ref());
-    if !now.available && (was_available || trouble != now.trouble.as_ref()) {
+    let cause = before.and_then(|before| before.cause.as_ref());
+    if !now.available && (was_available || cause != now.cause.as_ref()) {
         warn!(
             reason = "SourceUnavailable",
-            error = now.trouble.as_deref(),
+            error = now.cause.as_deref(),
             "could not read the manifests; the last good versions stay in force"
         );
     } else if now.loaded && before.is_none_or(|before| !before.loaded) {
@@ -264,11 +264,11 @@ pub fn resync(finished: &Finished, interval: Duration, wanted: Duration) {
         Some((0, _)) => info!("all items of the list are readable again"),
         None => {}
     }
-    match &finished.trouble {
-        Some((trouble, apps)) if finished.should_log_trouble => {
-            warn!(reason = "ObservationIncomplete", error = &**trouble, apps, "the list of apps is incomplete");
+    match &finished.incomplete {
+        Some((cause, apps)) if finished.should_log_incomplete => {
+            warn!(reason = "ObservationIncomplete", error = &**cause, apps, "the list of apps is incomplete");
         }
-        Some((trouble, apps)) => debug!(error = &**trouble, apps, "the list of apps is still incomplete"),
+        Some((cause, apps)) => debug!(error = &**cause, apps, "the list of apps is still incomplete"),
         None if finished.first_complete => {
             let apps = finished.complete.as_ref().map_or(0, std::collections::BTreeSet::len);
             info!(apps, pages = finished.pages, "apps listed");
@@ -301,8 +301,8 @@ pub fn idle(fleet: &Fleet, source: &SourceReport, reported: &mut usize) {
 }
 
 /// Logs each app that is not settled when `--timeout` ends, and its reason.
-pub fn unsettled(fleet: &Fleet, list_trouble: Option<&str>) {
-    if let Some(error) = list_trouble {
+pub fn unsettled(fleet: &Fleet, incomplete: Option<&str>) {
+    if let Some(error) = incomplete {
         warn!(reason = "ObservationIncomplete", error, "the list of apps was incomplete");
     }
     for (name, object) in fleet.objects() {

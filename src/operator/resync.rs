@@ -72,8 +72,8 @@ pub struct Finished {
     /// The ids of a complete list.
     pub complete: Option<BTreeSet<AppId>>,
     /// Cause why the list is incomplete, and the number of apps that it showed.
-    pub trouble: Option<(Arc<str>, usize)>,
-    pub should_log_trouble: bool,
+    pub incomplete: Option<(Arc<str>, usize)>,
+    pub should_log_incomplete: bool,
     /// Whether an earlier resync was incomplete and this one is not.
     pub recovered: bool,
     pub first_complete: bool,
@@ -145,7 +145,7 @@ impl Resync {
         self.apps
     }
 
-    pub fn trouble(&self) -> Option<&Arc<str>> {
+    pub fn incomplete_cause(&self) -> Option<&Arc<str>> {
         self.incomplete.as_ref()
     }
 
@@ -276,8 +276,8 @@ impl Resync {
     /// Schedules the next resync: an interval after the start of the last, or sooner where that was incomplete.
     pub fn schedule(&mut self, interval: Duration, salt: u64, now: Moment) {
         self.next_start = if self.incomplete.is_some() {
-            let trouble = now.since(*self.incomplete_since.get_or_insert(now));
-            let wait = PROBES.wait(self.incomplete_in_a_row, salt, trouble).max(Duration::from_secs(1)).min(interval);
+            let failing = now.since(*self.incomplete_since.get_or_insert(now));
+            let wait = PROBES.wait(self.incomplete_in_a_row, salt, failing).max(Duration::from_secs(1)).min(interval);
             now + wait.max(self.retry_after.take().unwrap_or_default())
         } else {
             self.incomplete_since = None;
@@ -300,7 +300,7 @@ impl Resync {
         }
         self.finished += 1;
         // With the cause: "a page did not arrive" alone does not help to repair a certificate.
-        let trouble: Option<Arc<str>> = flaw.map(|flaw| match failure {
+        let incomplete: Option<Arc<str>> = flaw.map(|flaw| match failure {
             Some(failure) => format!("{flaw}: {failure}").into(),
             None => flaw.to_string().into(),
         });
@@ -308,9 +308,9 @@ impl Resync {
         let reported = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
             matches!(verdict, Verdict::AccountBlocked | Verdict::Forbidden | Verdict::RateLimited { .. })
         }) && !of_a_team;
-        let should_log_trouble = !reported && trouble.is_some() && trouble != self.incomplete;
+        let should_log_incomplete = !reported && incomplete.is_some() && incomplete != self.incomplete;
         let recovered = flaw.is_none() && self.incomplete.is_some();
-        self.incomplete.clone_from(&trouble);
+        self.incomplete.clone_from(&incomplete);
         self.reach = match failure {
             _ if flaw.is_none() => Reach::Whole,
             _ if some_came => Reach::Part,
@@ -332,8 +332,8 @@ impl Resync {
         let complete = flaw.is_none().then_some(seen);
         Some(Finished {
             complete,
-            trouble: trouble.map(|trouble| (trouble, apps)),
-            should_log_trouble,
+            incomplete: incomplete.map(|cause| (cause, apps)),
+            should_log_incomplete,
             recovered,
             first_complete,
             incomplete_in_a_row: self.incomplete_in_a_row,
@@ -388,13 +388,13 @@ mod tests {
 
     /// A resync's answers; whether it counts as complete, and its reach: unreadable, incomplete, absent.
     #[track_caller]
-    fn case(answers: Vec<Result<Page, Failure>>, complete: Option<usize>, reach: [bool; 3], trouble: Option<&str>) {
+    fn case(answers: Vec<Result<Page, Failure>>, complete: Option<usize>, reach: [bool; 3], cause: Option<&str>) {
         let mut resync = Resync::default();
         let finished = feed(&mut resync, at(0), answers).expect("the resync ends");
         assert_eq!(finished.complete.as_ref().map(BTreeSet::len), complete);
         assert_eq!([resync.unreadable(), resync.incomplete(), resync.absent()], reach);
-        assert_eq!(resync.trouble().map(|trouble| &**trouble), trouble);
-        assert_eq!(finished.trouble.map(|(trouble, _)| trouble).as_deref(), trouble);
+        assert_eq!(resync.incomplete_cause().map(|cause| &**cause), cause);
+        assert_eq!(finished.incomplete.map(|(cause, _)| cause).as_deref(), cause);
         assert_eq!((resync.complete_once(), finished.first_complete), (complete.is_some(), complete.is_some()));
         assert_eq!((resync.finished_any(), resync.idle()), (true, true));
         assert_eq!(resync.apps(), complete.unwrap_or_default());
@@ -403,15 +403,15 @@ mod tests {
     #[test]
     fn only_a_list_whose_pages_all_arrived_is_complete() {
         let (lost, absent) = (|| failure(Verdict::LostAnswer, None), || failure(Verdict::NotFound, None));
-        let trouble = Some("a page did not arrive: no answer");
+        let cause = Some("a page did not arrive: no answer");
         case(vec![Ok(page(&["a", "b"], 2))], Some(2), [false; 3], None);
         case(vec![Ok(page(&["a"], 2)), Ok(page(&["b"], 2))], Some(2), [false; 3], None);
         // An account without apps is a complete list; a page that failed is not an account without apps.
         case(vec![Ok(page(&[], 0))], Some(0), [false; 3], None);
-        case(vec![Err(lost())], None, [true, false, false], trouble);
-        case(vec![Err(absent())], None, [true, false, true], trouble);
-        case(vec![Ok(page(&["a"], 2)), Err(lost())], None, [false, true, false], trouble);
-        case(vec![Ok(page(&["a"], 2)), Err(absent())], None, [false, true, false], trouble);
+        case(vec![Err(lost())], None, [true, false, false], cause);
+        case(vec![Err(absent())], None, [true, false, true], cause);
+        case(vec![Ok(page(&["a"], 2)), Err(lost())], None, [false, true, false], cause);
+        case(vec![Ok(page(&["a"], 2)), Err(absent())], None, [false, true, false], cause);
         let short = Some("1 apps came where 2 were announced");
         case(vec![Ok(page(&["a"], 2)), Ok(page(&[], 2))], None, [false, true, false], short);
         // The size of the page was refused, or the rate limit refused the page: the same page follows.
@@ -432,7 +432,7 @@ mod tests {
             answers.push(Ok(page(&["b"], 1)));
             let finished = feed(&mut resync, at(0), answers).expect("the resync ends");
             assert_eq!((finished.complete, resync.incomplete()), (None, true), "{verdict:?}");
-            assert_eq!(finished.trouble.map(|(_, apps)| apps), Some(2), "{verdict:?}: the other lists came");
+            assert_eq!(finished.incomplete.map(|(_, apps)| apps), Some(2), "{verdict:?}: the other lists came");
         }
     }
 
@@ -443,10 +443,10 @@ mod tests {
         feed(&mut resync, at(0), vec![Ok(page(&["a"], 1))]);
         assert_eq!((resync.next_start(), resync.due(at(59)), resync.due(at(60))), (Some(at(60)), false, true));
         let finished = feed(&mut resync, at(60), lost(None)).unwrap();
-        assert!(finished.should_log_trouble && finished.incomplete_in_a_row == 1);
+        assert!(finished.should_log_incomplete && finished.incomplete_in_a_row == 1);
         assert!(resync.next_start().unwrap() <= at(65), "{:?}", resync.next_start());
         let finished = feed(&mut resync, at(65), lost(Some(300))).unwrap();
-        assert!(!finished.should_log_trouble && finished.incomplete_in_a_row == 2);
+        assert!(!finished.should_log_incomplete && finished.incomplete_in_a_row == 2);
         assert!(resync.next_start().unwrap() >= at(65 + 300), "{:?}", resync.next_start());
         let finished = feed(&mut resync, at(400), vec![Ok(page(&["a"], 1))]).unwrap();
         assert!(finished.recovered && !finished.first_complete && finished.incomplete_in_a_row == 0);

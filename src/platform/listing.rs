@@ -30,7 +30,7 @@ pub struct Listing {
     part: Part,
     unreadable: u32,
     problems: Vec<Redacted>,
-    flaw: Option<Flaw>,
+    flaw: Option<IncompleteCause>,
 }
 
 /// The list that is being read.
@@ -56,7 +56,7 @@ pub enum Next {
 
 /// The cause why a list is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub enum IncompleteCause {
     /// Pages shifted while they were read.
     #[error("an app is listed twice")]
     Duplicate,
@@ -82,7 +82,7 @@ pub enum Flaw {
 #[derive(Debug)]
 pub struct Listed<T> {
     pub apps: T,
-    pub flaw: Option<Flaw>,
+    pub flaw: Option<IncompleteCause>,
     /// Number of items that could not be read. They count as apps.
     pub unreadable: u32,
     pub problems: Vec<Redacted>,
@@ -174,17 +174,17 @@ impl Listing {
         }
         // A server without pages repeats the first one. A repeated app beside new ones means that the pages shifted.
         if again && fresh > 0 {
-            self.flaw(Flaw::Duplicate);
+            self.flaw(IncompleteCause::Duplicate);
         }
         if page.cut {
-            self.flaw(Flaw::TooMany);
+            self.flaw(IncompleteCause::TooMany);
             return Next::Done;
         }
         let pagination = page.pagination.unwrap_or_default();
         if let (Some(before), Some(now)) = (self.part.total, pagination.total_items)
             && before != now
         {
-            self.flaw(Flaw::Shifted);
+            self.flaw(IncompleteCause::Shifted);
         }
         self.part.total = pagination.total_items.or(self.part.total);
         let Part { found, total, .. } = self.part;
@@ -199,13 +199,13 @@ impl Listing {
                 self.next.number += 1;
                 return Next::Page(self.next());
             }
-            self.flaw(Flaw::Endless);
+            self.flaw(IncompleteCause::Endless);
             return self.next_list();
         }
         match total {
-            Some(announced) if announced > found => self.flaw(Flaw::Short { found, announced }),
+            Some(announced) if announced > found => self.flaw(IncompleteCause::Short { found, announced }),
             Some(announced) if announced == found => {}
-            Some(_) | None if announced => self.flaw(Flaw::Repeated),
+            Some(_) | None if announced => self.flaw(IncompleteCause::Repeated),
             Some(_) | None => {}
         }
         self.next_list()
@@ -213,7 +213,7 @@ impl Listing {
 
     /// Records that a page failed, so that the list is incomplete.
     pub fn fail(&mut self) {
-        self.flaw(Flaw::PageFailed);
+        self.flaw(IncompleteCause::PageFailed);
     }
 
     /// Continues with the list of the next team.
@@ -260,7 +260,7 @@ impl Listing {
     }
 
     /// Records a flaw; the first one is reported.
-    fn flaw(&mut self, flaw: Flaw) {
+    fn flaw(&mut self, flaw: IncompleteCause) {
         self.flaw.get_or_insert(flaw);
     }
 }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn case(pages: Vec<Page>, apps: usize, flaw: Option<Flaw>) {
+    fn case(pages: Vec<Page>, apps: usize, flaw: Option<IncompleteCause>) {
         let count = pages.len();
         let mut listing = Listing::default();
         for (index, page) in pages.into_iter().enumerate() {
@@ -323,7 +323,7 @@ mod tests {
         };
         case(vec![pages(1, 2), pages(2, 2)], 2, None);
         case(vec![pages(1, 2), page(&[], None, None)], 1, None);
-        case(vec![pages(1, 2), pages(1, 9)], 1, Some(Flaw::Repeated));
+        case(vec![pages(1, 2), pages(1, 9)], 1, Some(IncompleteCause::Repeated));
     }
 
     #[test]
@@ -397,13 +397,21 @@ mod tests {
 
     #[test]
     fn a_list_with_contradictions_is_incomplete() {
-        let short = Flaw::Short { found: 1, announced: 3 };
+        let short = IncompleteCause::Short { found: 1, announced: 3 };
         case(vec![page(&["a"], Some(3), Some(true)), page(&[], Some(3), Some(false))], 1, Some(short));
         case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(short));
-        case(vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), Some(false))], 3, Some(Flaw::Shifted));
-        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(Flaw::Repeated));
-        case(vec![page(&["a", "b"], Some(3), None), page(&["b", "c"], Some(3), None)], 3, Some(Flaw::Duplicate));
-        case(vec![page(&["a", "a"], None, Some(false))], 1, Some(Flaw::Duplicate));
+        case(
+            vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), Some(false))],
+            3,
+            Some(IncompleteCause::Shifted),
+        );
+        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(IncompleteCause::Repeated));
+        case(
+            vec![page(&["a", "b"], Some(3), None), page(&["b", "c"], Some(3), None)],
+            3,
+            Some(IncompleteCause::Duplicate),
+        );
+        case(vec![page(&["a", "a"], None, Some(false))], 1, Some(IncompleteCause::Duplicate));
     }
 
     #[test]
@@ -428,7 +436,7 @@ mod tests {
             requested += 1;
         }
         assert_eq!(requested, MAX_PAGES);
-        assert_eq!(listing.finish().flaw, Some(Flaw::Endless));
+        assert_eq!(listing.finish().flaw, Some(IncompleteCause::Endless));
     }
 
     #[test]
@@ -444,9 +452,9 @@ mod tests {
             }
         }
         let listed = listing.finish_ids();
-        assert_eq!((requested, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(Flaw::TooMany)));
+        assert_eq!((requested, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(IncompleteCause::TooMany)));
         let mut listing = Listing::default();
         assert_eq!(listing.add(Page { cut: true, ..page(&["a"], Some(1), None) }), Next::Done);
-        assert_eq!(listing.finish().flaw, Some(Flaw::TooMany));
+        assert_eq!(listing.finish().flaw, Some(IncompleteCause::TooMany));
     }
 }

@@ -156,7 +156,7 @@ impl Attempts {
         self.because
     }
 
-    /// The state that a reading shows, or `Unknown` if it is older than our own last call.
+    /// The state that a reading shows, or `Unknown` if it is older than the last call of the operator.
     ///
     /// Older means: requested before the answer to the call, or with metrics from before the server's `Date` of that
     /// answer. There is one exception: a reading that agrees with the call, and whose metrics are not older than those
@@ -537,7 +537,7 @@ mod tests {
         }
     }
 
-    /// The causes of a restart of an app that has been running since 0, and what a reading says: when the app was started.
+    /// The causes of a restart of an app that has been running since 0, and the start of the app in a reading.
     fn causes() -> Causes {
         let restart = Restart { when_required: true, ..Restart::default() };
         let server = ServerTime { now: second(90), trusted_from: second(0) };

@@ -1,6 +1,6 @@
 //! Trust in the machine's wall clock, from comparison with the server's `Date`.
 //!
-//! A clock one year ahead would put windows and `suspend.until` into effect; a board that boots in 1970 would start
+//! A clock one year ahead would apply windows and `suspend.until` too early; a board that boots in 1970 would start
 //! apps. Three successive answers that differ by more than two minutes make the clock doubtful. Until then, an app that
 //! was decided by a confirmed clock keeps that decision. After a start, or after the clock was set, one answer that
 //! differs is enough to hold the apps whose state depends on the time.
@@ -57,7 +57,7 @@ pub struct ClockCheck {
     set: bool,
     /// Time that the clock is ahead of the server's (behind, if negative).
     ahead: Option<SignedDuration>,
-    /// The first and the last `Date` of the server; our own time if the server sends none.
+    /// The first and the last `Date` of the server; the local time if the server sends none.
     dates: Option<(Timestamp, Timestamp)>,
 }
 
@@ -66,12 +66,12 @@ impl ClockCheck {
         Self { trusted, differed: 0, confirmed: false, set: false, ahead: None, dates: None }
     }
 
-    /// Compares with an answer to a request that was sent at `sent` and answered at `received`, both by our clock.
+    /// Compares with an answer to a request that was sent at `sent` and answered at `received`, both by the local clock.
     pub fn compare(&mut self, server: ServerClock, sent: Timestamp, received: Timestamp) -> Option<ClockChange> {
         let date = match server {
             ServerClock::NoAnswer | ServerClock::Aged => return None,
             ServerClock::NoDate => {
-                // Without a date to compare with, our own clock is trusted.
+                // Without a date to compare with, the local clock is trusted.
                 if self.differed == 0 {
                     (self.confirmed, self.set) = (true, false);
                 }
@@ -154,7 +154,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    /// An answer that arrives at once from a server whose clock is `behind` ours.
+    /// An answer that arrives at once from a server with a clock that is `behind` the local one.
     fn answer(clock_check: &mut ClockCheck, behind: i64) -> Option<ClockChange> {
         clock_check.compare(ServerClock::At(at(-behind)), at(0), at(0))
     }
@@ -233,7 +233,7 @@ mod tests {
         answer(&mut clock_check, 30);
         answer(&mut clock_check, 20);
         assert_eq!(clock_check.dates(), Some((at(-30), at(-20))));
-        // Without a date, our own time counts only as long as the server never sent one.
+        // Without a date, the local time counts only until the server sends one.
         clock_check.compare(ServerClock::NoDate, at(0), at(1));
         assert_eq!(clock_check.dates(), Some((at(-30), at(-20))));
         clock_check.forget_dates();

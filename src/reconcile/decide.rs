@@ -54,7 +54,7 @@ pub struct Gates {
     pub account_forbidden: bool,
     /// The platform does not answer.
     pub breaker_open: bool,
-    /// The list itself cannot be read: an app whose single read returns 404 may exist all the same.
+    /// The list itself cannot be read: an app may exist even if its single read returns 404.
     pub list_unreadable: bool,
     /// The last list was incomplete: an app that it did not show may exist or not.
     pub list_incomplete: bool,
@@ -346,7 +346,7 @@ mod tests {
 
     /// The policy of the whole operator on one page: desired x observed x every gate.
     #[test]
-    fn the_whole_matrix() {
+    fn all_decisions() {
         let fresh = Attempts::new(0);
         let mut failed = Attempts::new(0);
         failed.begin(Action::Stop, None);

@@ -251,7 +251,7 @@ mod tests {
         let forecast = of(&fleet, 1, Some(1.0));
         let conflicts: Vec<_> = forecast.conflicts().map(|(bulk, next)| (bulk.calls(), next.at)).collect();
         assert_eq!(conflicts, [(500, at("2026-11-28T06:00:00Z"))]);
-        // What is left of one delays the next.
+        // The rest of one bulk delays the next.
         assert_eq!(forecast.bulks[1].ends, at("2026-11-28T14:40:00Z"));
         assert_eq!(of(&fleet, 1, None).conflicts().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! Text of the server, without our tokens.
+//! Text of the server, without tokens.
 //!
 //! A server may repeat the token of a request in a message, a `status` or a name. Such text is stored and published only
 //! as [`Redacted`]. Only [`Secrets::redact`] creates it, before the text is cut, so that no half of a token is left.

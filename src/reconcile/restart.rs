@@ -282,7 +282,7 @@ mod tests {
         let change: Timestamp = "2026-03-29T01:00:00Z".parse().unwrap();
         assert_eq!(skipped.last_scheduled(&berlin, change), Some(change));
         assert_eq!(skipped.next_scheduled(&berlin, change - SignedDuration::from_secs(1)), Some(change));
-        // A time that comes twice is reached the first time.
+        // A time that occurs twice is reached the first time.
         let twice: Timestamp = "2026-10-25T00:30:00Z".parse().unwrap();
         let later = twice + SignedDuration::from_hours(1);
         assert_eq!(skipped.last_scheduled(&berlin, later), Some(twice));

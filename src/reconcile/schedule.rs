@@ -244,7 +244,7 @@ impl Schedule {
         Some(Self { zone_name: zone_name.into(), zone, except: Vec::new(), windows, shared: None })
     }
 
-    /// The exception that decides at `at`, and its event: the first that contains it. It comes before every window.
+    /// The exception that decides at `at`, and its event: the first that contains it. It takes precedence over every window.
     pub fn exception(&self, at: Timestamp) -> Option<(usize, usize)> {
         self.except.iter().enumerate().find_map(|(index, exception)| Some((index, exception.event(at)?)))
     }
@@ -585,7 +585,7 @@ mod tests {
         let short = schedule("Europe/Berlin", vec![daily("02:10:00", "02:20:00")]);
         assert_eq!(short.deciding("2026-10-25T00:15:00Z".parse().unwrap()), Some(0));
         assert_eq!(short.deciding("2026-10-25T01:15:00Z".parse().unwrap()), None);
-        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. What begins or ends at 02:00 does so after the second pass.
+        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. A window that begins or ends at 02:00 does so after the second pass.
         let after = schedule("America/New_York", vec![daily("02:00:00", "03:00:00"), daily("01:30:00", "02:00:00")]);
         let expected = [
             "begins 2026-11-01T01:30:00 = 2026-11-01T05:30:00Z",
@@ -594,7 +594,7 @@ mod tests {
         ];
         assert_eq!(boundaries(&after, "2026-11-01T04:00:00Z", 3), expected);
         assert_eq!(after.deciding("2026-11-01T06:30:00Z".parse().unwrap()), Some(1), "in the second pass");
-        // São Paulo, 2018-02-18: midnight came twice, the second time after 23:00 had come twice.
+        // São Paulo, 2018-02-18: midnight occurred twice, the second time after 23:00 had occurred twice.
         let late = schedule("America/Sao_Paulo", vec![daily("23:30:00", "00:00:00")]);
         let expected =
             ["begins 2018-02-17T23:30:00 = 2018-02-18T01:30:00Z", "ends 2018-02-18T00:00:00 = 2018-02-18T03:00:00Z"];
@@ -691,7 +691,7 @@ mod tests {
                 let at = begin + SignedDuration::from_mins(minute);
                 shown = shown.max(schedule.zone.to_datetime(at));
                 let slow = schedule.windows.iter().position(|window| covers(&window.span, shown));
-                // The walk does not know what the clock showed before it began: skip the first day.
+                // The walk does not have the earlier times of the clock: skip the first day.
                 if minute >= 24 * 60 {
                     prop_assert_eq!(schedule.deciding(at), slow, "{} {}", at, shown);
                     if before.is_some_and(|before| before != slow) {

@@ -428,7 +428,7 @@ pub struct Condition<'a> {
 mod tests {
     use super::*;
 
-    /// The client reads the published form with the types that write it, whatever words a newer daemon uses.
+    /// The client reads the published form with the types that write it, also with the words of a newer daemon.
     #[test]
     fn the_published_form_is_read_back() {
         let text = r#"{"apiVersion":"campos-operator.dev/v1","kind":"App",

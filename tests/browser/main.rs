@@ -298,7 +298,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
 /// An app with a schedule, one that does not exist, and one that no manifest declares.
 #[tokio::test]
 #[ignore = "needs chromium, chromedriver and axe-core: .ci/run installs and runs it"]
-async fn trouble_schedules_labels_and_undeclared_apps_have_their_places() {
+async fn failures_schedules_labels_and_undeclared_apps_have_their_places() {
     const C: &str = "60c72b2f9b1e8d001c8e4f3c";
     let simulator = Simulator::start(Config::default(), &[A, B, C]);
     let manifests = Manifests::new(&[("gone", "640000000000000000000001", "Running"), ("plain", A, "Running")]);

@@ -101,7 +101,7 @@ fn lists_have_pages_and_an_empty_one_releases_nothing() {
 }
 
 #[test]
-fn a_refused_watch_is_trouble_with_the_last_specs_in_force() {
+fn a_refused_watch_keeps_the_last_specs_in_force() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let cluster = Cluster::start();
     cluster.put("apps", app("a", A, &running()));

@@ -57,7 +57,7 @@ fn a_pipe_is_read_once() {
 }
 
 #[test]
-fn nothing_is_not_valid() {
+fn an_empty_input_is_invalid() {
     let empty = tempfile::tempdir().unwrap();
     let path = empty.path().to_str().unwrap();
     let validate = output(&["validate", path]);

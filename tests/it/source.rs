@@ -204,9 +204,9 @@ fn a_broken_file_holds_and_is_mended() {
     let bench = Bench::with_a();
     fs::write(bench.path("a.yaml"), app("a", "Stopped").replace("state", "sate")).expect("write");
     bench.until_state("a", "Running Invalid");
-    bench.until("the problem is told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 1));
+    bench.until("the error is reported", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 1));
     fs::write(bench.path("a.yaml"), "").expect("write");
-    bench.until("the file is told to be empty", |view| {
+    bench.until("the empty file is reported", |view| {
         view.report.as_ref().is_some_and(|report| report.problems.iter().any(|problem| problem.contains("empty")))
     });
     fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
@@ -389,10 +389,15 @@ fn links_out_of_the_tree_are_refused_unless_followed() {
         });
         bench.until_state("own", "Running");
         if !follow_links {
-            bench.until("both are told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 2));
+            bench.until("both are reported", |view| {
+                view.report.as_ref().is_some_and(|report| report.problems.len() == 2)
+            });
             let view = bench.view.0.lock().expect("no test thread panics with it");
-            let told = view.report.as_ref().map(|report| report.problems.join("\n")).unwrap_or_default();
-            assert!(told.contains("a.yaml: the link leads out") && told.contains("team: the link"), "{told}");
+            let reported = view.report.as_ref().map(|report| report.problems.join("\n")).unwrap_or_default();
+            assert!(
+                reported.contains("a.yaml: the link leads out") && reported.contains("team: the link"),
+                "{reported}"
+            );
             assert_eq!(view.apps.len(), 1);
             continue;
         }
@@ -481,8 +486,8 @@ fn load_reads_everything_once() {
     let (declared, diagnostics, report) = load(vec![dir.path().to_owned()]);
     let states: Vec<_> = declared.iter().map(|declared| format!("{} {}", declared.name, state(declared))).collect();
     assert_eq!(states, ["a none DuplicateAppId", "b none DuplicateAppId", "c none Invalid"]);
-    let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
-    insta::assert_snapshot!(told, @r#"
+    let reported: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+    insta::assert_snapshot!(reported, @r#"
     error: the appId id-of-a is claimed by more than one app
      --> a.yaml:6:10
       |
@@ -506,7 +511,7 @@ fn load_reads_everything_once() {
     "#);
     assert!(report.available && report.loaded);
     let (declared, _, report) = load(vec![dir.path().join("nowhere")]);
-    assert!(declared.is_empty() && !report.available && report.trouble.is_some());
+    assert!(declared.is_empty() && !report.available && report.cause.is_some());
 }
 
 /// A figure, not a verdict: `cargo test --release --test it -- --ignored --nocapture ten_thousand`.
@@ -570,8 +575,8 @@ fn several_roots() {
 #[test]
 fn the_examples_are_valid() {
     let (declared, diagnostics, report) = load(vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")]);
-    let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
-    assert_eq!(told, "");
+    let reported: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+    assert_eq!(reported, "");
     assert!(report.files >= 6 && declared.len() >= 8, "{} files, {} apps", report.files, declared.len());
     assert!(declared.iter().all(|declared| declared.validity == Validity::Valid));
 }

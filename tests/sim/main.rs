@@ -34,7 +34,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_seed_keeps_its_promises() {
+fn every_seed_passes() {
     if let Some(seed) = number("SIM_SEED") {
         Trial::run(seed);
         return;

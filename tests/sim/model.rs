@@ -144,7 +144,7 @@ impl Files {
     fn report(&self, available: bool) -> SourceReport {
         SourceReport {
             available,
-            trouble: (!available).then(|| "unmounted".into()),
+            cause: (!available).then(|| "unmounted".into()),
             loaded: true,
             revision: "simulated".into(),
             files: self.texts.len(),

@@ -15,7 +15,7 @@ use crate::model::manifest;
 const ZONES: [&str; 6] =
     ["America/Sao_Paulo", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"];
 
-/// What the n-th app is asked for.
+/// Spec of the n-th app.
 fn text(n: usize) -> String {
     let windows = match n % 5 {
         0 | 1 => "{state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\"}".to_owned(),

@@ -177,7 +177,7 @@ impl Engine {
 
     /// Returns whether the manifests cannot be read, or a root has lost all of them.
     pub(in crate::manifest) fn is_unavailable(&self) -> bool {
-        self.trouble.is_some() || !self.losses.lost.is_empty()
+        self.cause.is_some() || !self.losses.lost.is_empty()
     }
 
     /// One sentence for each root that has lost all its objects.

@@ -21,7 +21,7 @@ pub(in crate::manifest) const IGNORE_FILE: &str = ".camposignore";
 /// Quiet time of an ignore file before it is read, as for a manifest that is written in place.
 const QUIET: Duration = Duration::from_millis(100);
 /// Maximum number of waits for `QUIET`: more changes are an error.
-const PATIENCE: usize = 20;
+const LONGEST_WAIT: usize = 20;
 /// Directories that are never read: they have no manifests, and may have a hundred thousand files.
 const NEVER: [&str; 1] = ["node_modules"];
 
@@ -60,7 +60,7 @@ impl Ignored {
             Bytes::Whole(bytes, _) if bytes.len() > MAX_FILE => return unreadable("it is larger than 256 KiB"),
             Bytes::Whole(bytes, _) => bytes,
             Bytes::Torn | Bytes::Absent => return unreadable("it is being written"),
-            Bytes::Exhausted(trouble) => return Err(Mistake::Exhausted(trouble)),
+            Bytes::Exhausted(cause) => return Err(Mistake::Exhausted(cause)),
             Bytes::Unreadable(diagnostic) => return unreadable(&diagnostic.message),
         };
         let mut builder = GitignoreBuilder::new(directory);
@@ -118,7 +118,7 @@ pub(super) enum Mistake {
 /// The content of a file that has not changed for `QUIET`.
 fn stable(path: &Path) -> Bytes {
     let name = IGNORE_FILE.into();
-    for _ in 0..PATIENCE {
+    for _ in 0..LONGEST_WAIT {
         let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
         match modified.ok().and_then(|modified| unrest(modified, clock::system_time())) {
             Some(rest) => thread::sleep(rest),

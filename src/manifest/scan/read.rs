@@ -42,8 +42,8 @@ pub(in crate::manifest) fn read(file: &Arc<str>, path: &Path) -> Bytes {
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Bytes::Absent,
             Err(error) => {
-                if let Some(trouble) = exhausted(&error) {
-                    return Bytes::Exhausted(trouble);
+                if let Some(cause) = exhausted(&error) {
+                    return Bytes::Exhausted(cause);
                 }
                 let message = format!("the file cannot be read: {}", reason(&error));
                 return Bytes::Unreadable(Diagnostic::about_file(file, message, None));
