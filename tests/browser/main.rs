@@ -99,7 +99,7 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.until("location.search === '?sort=name'").await;
     page.click(".head .name button").await;
     page.until(&format!("{NAMES} === 'welcome-bot,ticket-bot'")).await;
-    // The third click restores the default: trouble first.
+    // The third click restores the default: apps that need attention first.
     page.click(".head .name button").await;
     page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot' && location.search === ''")).await;
 
@@ -221,7 +221,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     ));
     page.until("document.querySelector('#reason_chips [data-value=Stopping] .number').textContent === '1'").await;
     page.ask("location.hash = 'app-00003'").await;
-    // Text of the server stays text, also if it looks like markup.
+    // Text of the server stays text, even if it resembles markup.
     page.until("document.getElementById('detail_message').textContent === 'A <b>stop</b> was <img src=x onerror=alert(1)> sent.'").await;
     page.until("document.querySelectorAll('.history li').length === 2").await;
     page.until("document.querySelectorAll('#detail_strip [data-state]').length >= 2").await;

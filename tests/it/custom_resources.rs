@@ -65,7 +65,7 @@ fn apps_schedules_and_edits_are_followed() {
     wait_until("the edit is refused", || reason(&daemon, "a") == "InvalidManifest", || daemon.log());
     let text = shown(&daemon, "/api/v1/apps/a").to_string();
     assert!(text.contains("apps/a: spec.suspend: "), "{text}");
-    // Connections break, and changes meanwhile are not lost.
+    // Connections break, and no change is lost.
     cluster.cut();
     cluster.put("apps", app("a", A, &running()));
     wait_until("the app is started", || simulator.online(A), || daemon.log());

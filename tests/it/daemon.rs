@@ -185,7 +185,7 @@ fn every_documented_list_is_read_page_by_page() {
         let daemon = Daemon::start(&simulator, &manifests, &[]);
         daemon.wait_for(SETTLED);
         daemon.wait_for("apps=25");
-        assert!(simulator.count(Endpoint::Get) <= 2, "{list:?}: nothing is asked singly but the two confirmations");
+        assert!(simulator.count(Endpoint::Get) <= 2, "{list:?}: no single reads except the two confirmations");
     }
 }
 
@@ -424,7 +424,7 @@ fn the_demo_shows_the_main_job() {
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
-/// The reader of the log is stuck, or has gone away.
+/// The reader of the log is blocked, or has ended.
 #[test]
 fn a_log_without_a_reader_delays_nothing() {
     for gone in [false, true] {

@@ -112,7 +112,7 @@ fn an_ignore_file_that_hides_everything_is_held() {
     assert!(!daemon.log().contains("app released"), "{}", daemon.log());
 }
 
-/// What an ignore file hides is not in force only because the file cannot be read.
+/// A manifest that an ignore file hides stays hidden while the file is unreadable.
 #[test]
 fn an_ignore_file_that_cannot_be_read_shows_nothing() {
     let simulator = Simulator::start(Config::default(), &[A, B]);

@@ -123,7 +123,7 @@ fn a_start_into_a_mass_edit_holds_it_and_once_says_so() {
     let id = rest.split(')').next().unwrap().to_owned();
     assert_eq!(simulator.calls(), [""; 0]);
 
-    // An app that crashed meanwhile: the id is the same, and the approval releases the others.
+    // An app crashed: the id is the same, and the approval releases the others.
     lock(&simulator.world).set_online(&ids()[0].parse().unwrap(), false, simulator.clock.wall());
     let output = plan(&simulator, &manifests, &["-o", "json"]);
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -218,7 +218,7 @@ fn a_broken_file_holds_and_is_mended() {
 #[test]
 fn a_broken_file_that_moves_still_holds() {
     let bench = Bench::with_a();
-    // Not even its name can be read any more.
+    // Now even its name is unreadable.
     fs::write(bench.path("a.yaml"), "][").expect("write");
     bench.until_state("a", "Running Invalid");
     fs::rename(bench.path("a.yaml"), bench.path("b.yaml")).expect("rename");
@@ -324,7 +324,7 @@ fn a_root_that_is_made_anew_is_watched_anew() {
     }
 }
 
-/// A file that was written before it had a name: no event tells that it is complete.
+/// A file that was written before it had a name: no event shows that it is complete.
 #[test]
 fn a_file_that_is_given_its_name_when_it_is_written() {
     let bench = Bench::with_a();
@@ -403,7 +403,7 @@ fn links_out_of_the_tree_are_refused_unless_followed() {
         }
         bench.until_state("a", "Running");
         bench.until_state("b", "Running");
-        // What happens there is noticed, as if it were in the tree.
+        // Changes there are detected, as in the tree.
         let shared = bench.dir.path().join("shared");
         fs::write(shared.join(".new"), app("a", "Stopped")).expect("write");
         fs::rename(shared.join(".new"), shared.join("a.yaml")).expect("rename");
@@ -469,7 +469,7 @@ fn an_unreadable_file_is_held() {
     let bench = Bench::with_a();
     fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0o000)).expect("chmod");
     if fs::read(bench.path("a.yaml")).is_ok() {
-        // Root reads everything; a directory in the file's place cannot be read by anybody.
+        // Root reads everything; a directory in the file's place cannot be read by any user.
         fs::remove_file(bench.path("a.yaml")).expect("remove");
         fs::create_dir(bench.path("a.yaml")).expect("mkdir");
     }

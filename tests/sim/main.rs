@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use trial::Trial;
 
-/// How many seeds a plain `cargo test` runs.
+/// Number of seeds of a plain `cargo test`.
 const SEEDS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {

@@ -104,7 +104,7 @@ impl Files {
         Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: self.report(available) }
     }
 
-    /// What a source says that has just begun to look: what was last good before is not known to it.
+    /// The first update of a source after its start, without last good versions.
     pub(crate) fn begin_again(&mut self) -> Update {
         self.store = Store::new();
         self.writing.clear();

@@ -110,7 +110,7 @@ fn one_forbidden_app_is_not_the_account() {
     });
 }
 
-/// The generator: one app's requests are refused by a rate limit, in any of its forms; 59 others are edited meanwhile.
+/// The generator: one app's requests are refused by a rate limit, in any of its forms; 59 others are edited at the same time.
 #[test]
 fn one_apps_rate_limit_does_not_delay_the_others() {
     for seed in 0..40 {
@@ -175,7 +175,7 @@ fn a_short_outage_causes_a_short_wait() {
     }
 }
 
-/// An edit's call takes the next token, however many apps the list does not show.
+/// The call of an edit takes the next token, with any number of apps that the list does not show.
 #[test]
 fn routine_reads_delay_no_call_and_take_half_of_the_budget() {
     for seed in 0..20 {
@@ -232,7 +232,7 @@ fn a_bulk_leaves_reads_a_quarter_and_an_edit_goes_before_it() {
     });
 }
 
-/// A list that is not at this URL: no app is missing, and no app is looked for.
+/// A list that is not at this URL: no app is missing, and no app is read singly.
 #[test]
 fn while_the_list_cannot_be_read_no_app_is_missing() {
     for on in [Endpoint::Any, Endpoint::List, Endpoint::Get] {
@@ -263,7 +263,7 @@ fn while_the_list_cannot_be_read_no_app_is_missing() {
     });
 }
 
-/// Every pause has a cause and an end in the status, its apps show it, and the history tells of it once.
+/// Every pause has a cause and an end in the status, its apps show it, and the history has it once.
 #[test]
 fn a_pause_is_published_with_its_end_and_logged_once() {
     on_a_paused_clock(async {
