@@ -347,7 +347,7 @@ function showLabels() {
   select.value = viewOptions.by;
 }
 
-/** Shows trouble in the title and icon, so that a background tab shows it. */
+/** Shows failures in the title and the icon, so that a background tab shows them. */
 function showSign() {
   const tones = countBy(FACETS.stands);
   const [bad, warn] = [tones.get("bad") ?? 0, tones.get("warn") ?? 0];
@@ -435,7 +435,7 @@ function buildHead() {
     if (by) {
       const button = make("button", { type: "button" }, title);
       button.addEventListener("click", () => {
-        // Up, down, and back to trouble first.
+        // Up, down, and back to the default order.
         const next = viewOptions.sort !== key ? [key, false] : !viewOptions.down ? [key, true] : ["group", false];
         [viewOptions.sort, viewOptions.down] = next;
         changed();
@@ -1152,7 +1152,7 @@ function showTrend({ items, peaks: known = {} }) {
     const x = Math.round(at * width * 10) / 10;
     if (!apps) return [draw("rect", { class: "ground", x, y: 52, width: width + 0.5, height: 4 })];
     let y = 56;
-    // Settled apps at the bottom, trouble on top; a small part stays visible.
+    // Settled apps at the bottom, apps that need attention on top; a small part stays visible.
     return TONES.map(({ tone, group }) => {
       const count = apps[fieldOf(group)];
       if (!count) return null;
