@@ -362,7 +362,7 @@ fn a_wrong_token_calls_nothing_and_a_new_one_is_noticed() {
     assert!(simulator.count(Endpoint::Any) <= 2, "one refusal is enough");
     let mut file = fs::File::create(&token).unwrap();
     writeln!(file, "{}", crate::harness::TOKEN).unwrap();
-    daemon.wait_for("accepted again");
+    daemon.wait_for("accepts the token again");
     daemon.wait_for(SETTLED);
     assert_eq!(simulator.calls(), [stop(A)]);
 }
