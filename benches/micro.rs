@@ -14,10 +14,10 @@ use campos_operator::reconcile::attempts::Attempts;
 use campos_operator::reconcile::decide::{Gates, Goal, decide};
 use campos_operator::reconcile::desired::{Because, Policy, Target, Text};
 use campos_operator::reconcile::moment::Moment;
-use campos_operator::reconcile::outcome::Limits;
+use campos_operator::reconcile::outcome::RateLimitHeaders;
 use campos_operator::reconcile::plan::{Subject, plan};
 use campos_operator::reconcile::redacted::Secrets;
-use campos_operator::reconcile::restart::Need;
+use campos_operator::reconcile::restart::RestartNeed;
 use campos_operator::reconcile::state::Desired;
 use campos_operator::reconcile::state::Observed;
 use divan::Bencher;
@@ -75,7 +75,7 @@ fn decision(bencher: Bencher<'_, '_>) {
     let past = Attempts::new(0);
     let goal = Goal::Known(target(Desired::Stopped));
     bencher.bench(|| {
-        decide(black_box(goal), Observed::Running, Need::Nothing, black_box(&past), Gates::OPEN, Moment::START)
+        decide(black_box(goal), Observed::Running, RestartNeed::Nothing, black_box(&past), Gates::OPEN, Moment::START)
     });
 }
 
@@ -95,7 +95,7 @@ fn plan_all(bencher: Bencher<'_, '_>, apps: u32) {
             app_id: Some(app_id),
             goal: Goal::Known(target(if app % 100 == 0 { Desired::Stopped } else { Desired::Running })),
             observed: Observed::Running,
-            need: Need::Nothing,
+            need: RestartNeed::Nothing,
             past: &past,
             text: Text::Stable,
             counts: false,
@@ -114,7 +114,7 @@ fn governor_admits(bencher: Bencher<'_, '_>) {
         now = now + Duration::from_secs(1);
         let waiting = Waiting { act: Some(now), calls: 1, confirm: None, observe: Some(now) };
         let admitted = limiter.order(&waiting, now).any(|lane| limiter.admit(lane, now) == Admission::Go);
-        limiter.succeeded(&Call::List, Limits::default(), now);
+        limiter.succeeded(&Call::List, RateLimitHeaders::default(), now);
         admitted
     });
 }

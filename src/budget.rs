@@ -1,7 +1,7 @@
 //! Rate limiter of the account: the one owner of every request of the process.
 //!
-//! A pure state machine: every request asks it first, and reports its answer. 180 requests a minute belong to the whole
-//! account, and spamming gets it suspended; so sparing the account outranks converging soon. The parts: `bucket`
+//! A pure state machine: it admits each request, and then receives its answer. 180 requests a minute belong to the
+//! whole account, and spamming gets it suspended; so protecting the account is more important than speed. The parts: `bucket`
 //! (tokens and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `refused` (401 and
 //! 403).
 
@@ -26,28 +26,28 @@ use self::pauses::Pauses;
 use self::refused::Account;
 use crate::reconcile::app::AppId;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::outcome::{Failure, Limits, Verdict};
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Verdict};
 
 /// Answer to a request for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// Send now: the token is taken.
     Go,
-    /// Try again at this moment.
+    /// Try again at this time.
     At(Moment),
     /// Try again after the next answer: a probe is in flight.
     Later,
 }
 
-/// A request, as far as its failures are counted: five different ones in a row mean the server, one app five times
-/// means the app.
+/// A request, as the failures are counted. Five failures in a row open the circuit breaker; failures of one app count
+/// once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     /// A check of the token.
     Token,
     /// A page of the list.
     List,
-    /// A page of the list of a team: its refusal says nothing of other requests.
+    /// A page of the list of a team: its refusal proves nothing about other requests.
     TeamList,
     /// A read of one app.
     Read(AppId),
@@ -66,7 +66,7 @@ impl Call {
 
 /// A change that concerns all apps. The log has one line for the cause, not one for each app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shift {
+pub enum LimiterEvent {
     /// All requests pause.
     Paused {
         pause: Duration,
@@ -96,7 +96,7 @@ pub struct RateLimiter {
     salt: u64,
 }
 
-/// Limits that hold for every request, probes included.
+/// Limits of every request, probes included.
 #[derive(Debug, Clone)]
 struct Pace {
     bucket: Bucket,
@@ -170,7 +170,7 @@ impl RateLimiter {
         self.pace.pauses.cause(now)
     }
 
-    /// The moment of the next request while all apps are held: the end of a pause, or the next probe.
+    /// The time of the next request while all apps are held: the end of a pause, or the next probe.
     pub fn held_until(&self, now: Moment) -> Option<Moment> {
         let probes = [self.account.blocked, self.account.forbidden.map(|(_, gate)| gate), self.breaker.gate];
         let next = probes.into_iter().flatten().map(|gate| gate.next);
@@ -205,7 +205,7 @@ impl RateLimiter {
         waiting.order(self.pace.calls_in_a_row, now)
     }
 
-    /// The moment of the next probe of a refused token, unless one is in flight.
+    /// The time of the next probe of a refused token, unless one is in flight.
     pub fn token_probe_at(&self) -> Option<Moment> {
         self.account.blocked.filter(|gate| !gate.probing).map(|gate| gate.next)
     }
@@ -216,7 +216,7 @@ impl RateLimiter {
         self.pace.admit(Lane::Confirm, [Some(gate), None], now)
     }
 
-    /// The moment of the next probe of a forbidden account, unless one is in flight.
+    /// The time of the next probe of a forbidden account, unless one is in flight.
     pub fn forbidden_probe_at(&self) -> Option<Moment> {
         self.account.forbidden.filter(|(_, gate)| !gate.probing).map(|(_, gate)| gate.next)
     }
@@ -232,13 +232,13 @@ impl RateLimiter {
         self.account.forbidden_apps.contains(id)
     }
 
-    /// No pending request needs what is forbidden.
+    /// Ends the refusal of the account, because no pending request is affected.
     pub fn nothing_forbidden_is_pending(&mut self) {
         self.account.forbidden = None;
         self.account.forbidden_apps.clear();
     }
 
-    /// A new token was found: its probe may be sent at once.
+    /// Lets the probe of a new token be sent at once.
     pub fn token_changed(&mut self, now: Moment) {
         if let Some(gate) = &mut self.account.blocked {
             gate.next = gate.next.min(now);
@@ -266,14 +266,14 @@ impl RateLimiter {
         self.pace.bucket.charge(requests, now);
     }
 
-    /// A request succeeded.
-    pub fn succeeded(&mut self, call: &Call, limits: Limits, now: Moment) -> Vec<Shift> {
+    /// Takes the answer to a request that succeeded.
+    pub fn succeeded(&mut self, call: &Call, limits: RateLimitHeaders, now: Moment) -> Vec<LimiterEvent> {
         self.pace.pauses.succeeded();
         self.pace.bucket.recover();
-        let mut shifts: Vec<Shift> = self.note_limits(limits, now).into_iter().collect();
-        shifts.extend(self.account.allow(call));
-        shifts.extend(self.answered(call, now));
-        shifts
+        let mut events: Vec<LimiterEvent> = self.note_limits(limits, now).into_iter().collect();
+        events.extend(self.account.allow(call));
+        events.extend(self.answered(call, now));
+        events
     }
 
     /// Corrects the verdict on a failure: a 401 for a token that checks accepted means that the token may not do this.
@@ -285,18 +285,18 @@ impl RateLimiter {
         }
     }
 
-    /// A request failed.
-    pub fn failed(&mut self, call: &Call, failure: &Failure, now: Moment) -> Vec<Shift> {
+    /// Takes the failure of a request.
+    pub fn failed(&mut self, call: &Call, failure: &Failure, now: Moment) -> Vec<LimiterEvent> {
         if let Verdict::RateLimited { after } = failure.verdict {
             return self.rate_limited(call, failure, after, now).into_iter().collect();
         }
-        let mut shifts: Vec<Shift> = self.note_limits(failure.limits, now).into_iter().collect();
+        let mut events: Vec<LimiterEvent> = self.note_limits(failure.limits, now).into_iter().collect();
         match failure.verdict {
             Verdict::RateLimited { .. } => {}
             Verdict::AccountBlocked => {
                 self.pace.pauses.not_refused(call);
                 self.breaker = Breaker::default();
-                shifts.extend(self.account.block(now));
+                events.extend(self.account.block(now));
             }
             Verdict::Retry | Verdict::LostAnswer => {
                 self.pace.pauses.probe_lost();
@@ -304,22 +304,22 @@ impl RateLimiter {
                     gate.probe_later(now);
                 }
                 self.account.forbidden_probe_failed(call, now);
-                shifts.extend(self.breaker.unanswered(call, self.salt, now));
+                events.extend(self.breaker.unanswered(call, self.salt, now));
             }
             Verdict::Forbidden => {
-                shifts.extend(self.answered(call, now));
-                shifts.extend(self.account.forbid(call, now));
+                events.extend(self.answered(call, now));
+                events.extend(self.account.forbid(call, now));
             }
             Verdict::LookAgain | Verdict::Locked | Verdict::NotFound | Verdict::Unexpected => {
                 self.account.end_row();
                 self.account.forbidden_probe_failed(call, now);
-                shifts.extend(self.answered(call, now));
+                events.extend(self.answered(call, now));
             }
         }
-        shifts
+        events
     }
 
-    /// A request was given up before its answer (shutdown): if it was a probe, another may be sent.
+    /// Takes a request that ended without an answer (shutdown). If it was a probe, another one may be sent.
     pub fn abandoned(&mut self) {
         let forbidden = self.account.forbidden.as_mut().map(|(_, gate)| gate);
         let gates = [self.breaker.gate.as_mut(), self.account.blocked.as_mut(), forbidden];
@@ -328,22 +328,28 @@ impl RateLimiter {
     }
 
     /// Returns whether a refusal by the rate limit concerns only the app that was called.
-    pub fn is_alone(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
-        !self.account_blocked() && self.pace.pauses.is_alone(call, failure, now)
+    pub fn is_per_app_limit(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
+        !self.account_blocked() && self.pace.pauses.is_per_app_limit(call, failure, now)
     }
 
-    fn rate_limited(&mut self, call: &Call, failure: &Failure, after: Option<Duration>, now: Moment) -> Option<Shift> {
+    fn rate_limited(
+        &mut self,
+        call: &Call,
+        failure: &Failure,
+        after: Option<Duration>,
+        now: Moment,
+    ) -> Option<LimiterEvent> {
         // The server answered, but a refused probe proves nothing: it is repeated.
         self.breaker.answered();
-        let alone = self.is_alone(call, failure, now);
+        let is_per_app = self.is_per_app_limit(call, failure, now);
         self.abandoned();
-        if alone {
-            self.pace.pauses.refused_alone(call, failure, after, now);
+        if is_per_app {
+            self.pace.pauses.app_refused(call, failure, after, now);
             return None;
         }
         self.pace.bucket.note_limits(failure.limits, now);
         if after.is_none() && !self.pace.pauses.is_paused() {
-            // No header says what would be right. The refused probe after a pause says nothing of the rate.
+            // No header names a rate. The refused probe after a pause proves nothing about the rate.
             self.pace.bucket.slow_down();
         }
         self.pace.bucket.empty();
@@ -351,14 +357,14 @@ impl RateLimiter {
     }
 
     /// The server answered a request, and refused neither the token nor the rate.
-    fn answered(&mut self, call: &Call, now: Moment) -> impl Iterator<Item = Shift> + use<> {
+    fn answered(&mut self, call: &Call, now: Moment) -> impl Iterator<Item = LimiterEvent> + use<> {
         self.pace.pauses.not_refused(call);
         self.breaker.answered();
         self.account.unblock(call, now).into_iter().chain(self.breaker.close())
     }
 
-    /// Applies the rate-limit headers. If they say that no request is left, all requests pause.
-    fn note_limits(&mut self, limits: Limits, now: Moment) -> Option<Shift> {
+    /// Applies the rate-limit headers. Without a request left, all requests pause.
+    fn note_limits(&mut self, limits: RateLimitHeaders, now: Moment) -> Option<LimiterEvent> {
         let reset = self.pace.bucket.note_limits(limits, now)?;
         (limits.remaining == Some(0)).then(|| self.pace.pauses.exhausted(reset, limits.bounded, now)).flatten()
     }

@@ -1,6 +1,6 @@
 //! Command line: names, help and shapes of flags. Nothing here reads files or opens connections.
 
-#![expect(clippy::doc_markdown, reason = "these texts are read in a terminal, where backticks are noise")]
+#![expect(clippy::doc_markdown, reason = "a terminal shows these texts with their backticks")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub struct LogArgs {
         value_name = "FORMAT"
     )]
     pub log_format: LogFormat,
-    /// When to use color; auto honors NO_COLOR and TERM=dumb
+    /// Use of color; auto: on a terminal, unless NO_COLOR or TERM=dumb is set
     #[arg(
         long,
         global = true,
@@ -74,7 +74,7 @@ pub struct LogArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Readable lines.
     Text,
     /// One JSON object for each line.
     Json,
@@ -82,11 +82,8 @@ pub enum LogFormat {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless `NO_COLOR` is set.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
@@ -159,34 +156,34 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Forecast the stops and starts that the manifests cause in the next days
     #[command(
-        after_help = "Works offline. With a token, the memory of the apps is read, too, for the MB hours that schedules save.\n\n\
+        after_help = "Works offline. With a token, the command also reads the memory of the apps, for the MB hours that schedules save.\n\n\
         Examples:\n  campos-operator forecast\n  campos-operator forecast --days 30 -o json\n  campos-operator forecast -o ics > \
         fleet.ics    # for a calendar"
     )]
     Forecast(ForecastArgs),
-    /// Set another desired state for a while, by an edit of the manifest
+    /// Override the desired state of an app until a time, by an edit of its manifest
     #[command(
-        after_help = "The file is edited in place: everything outside `spec.override` stays as it is, and the change is printed. \
-        No daemon and no token are needed.\n\nExamples:\n  campos-operator override ticket-bot Running --for 4h --reason hotfix\n  \
+        after_help = "The command changes only `spec.override` in the file, and prints the change. It needs neither a daemon nor \
+        a token.\n\nExamples:\n  campos-operator override ticket-bot Running --for 4h --reason hotfix\n  \
         campos-operator override ticket-bot Stopped --until 2026-11-27T03:00:00Z\n  campos-operator override ticket-bot --clear"
     )]
     Override(OverrideArgs),
-    /// Suspend an app by an edit of its manifest: the operator observes it, and never calls it
+    /// Suspend an app, by an edit of its manifest: the operator observes it, and sends no call
     #[command(
         after_help = "Examples:\n  campos-operator suspend ticket-bot --reason migration\n  campos-operator suspend ticket-bot \
         --for 2d --reason migration --dry-run"
     )]
     Suspend(SuspendArgs),
-    /// Remove `suspend` from the manifest of an app
+    /// Resume a suspended app, by an edit of its manifest
     #[command(after_help = "Example:\n  campos-operator resume ticket-bot")]
     Resume(ResumeArgs),
-    /// Write a restart of an app, due now, into its manifest
+    /// Request a restart of an app, by an edit of its manifest
     #[command(after_help = "Example:\n  campos-operator restart ticket-bot")]
     Restart(RestartArgs),
     /// Print shell completions
     #[command(
-        after_help = "The script calls this program. Names and labels of apps come from a running daemon (--server), otherwise \
-        from the manifests. Commands that edit manifests read names only from the manifests.\n\nExamples:\n  campos-operator completions bash > \
+        after_help = "The completion script runs campos-operator to list names and labels of apps: from the daemon (--server) if it \
+        answers, otherwise from the manifests. Commands that edit manifests read names only from the manifests.\n\nExamples:\n  campos-operator completions bash > \
         ~/.local/share/bash-completion/completions/campos-operator\n  campos-operator completions zsh > \
         ~/.zfunc/_campos-operator"
     )]
@@ -201,8 +198,8 @@ pub enum Command {
     /// Show the apps of a running daemon: desired state, observed state, and reason
     #[command(
         visible_aliases = ["list", "ls"],
-        after_help = "NEXT is the next stop or start of the schedule (stop, start), or the next read (read). After a \
-        failed call, and while a rate limit or a failure of the server holds the app, it is the next attempt (retry). \
+        after_help = "NEXT shows the next event: stop or start (a change by the schedule), read (the next read), or retry (the next \
+        attempt after a failure, or at the end of a pause). \
         AGE is the time since READY last changed. On a terminal, apps that need attention come first; \
         otherwise, the order is by name.\n\nExamples:\n  campos-operator get\n  campos-operator get --not-ready\n  \
         campos-operator get --reason AppNotFound,Forbidden --sort-by age\n  campos-operator get -l \
@@ -229,10 +226,9 @@ pub enum Command {
     History(HistoryArgs),
     /// Wait until apps meet a condition
     ///
-    /// Prints each app when its condition is met. A daemon that is not up yet is waited for. With --all, suspended apps are not
-    /// waited for.
-    #[command(after_help = "Exit codes: 0 all apps meet the condition, 1 not within --timeout: the output lists \
-        the other apps with their reasons.\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
+    /// Prints each app when its condition is met. Waits for a daemon that has not started yet. --all skips suspended apps.
+    #[command(after_help = "Exit codes: 0 all apps meet the condition, 1 --timeout ended first (the output lists \
+        the other apps and their reasons).\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
         campos-operator wait --for=condition=Stalled=False --all    # nothing needs a person\n  campos-operator wait \
         --for=condition=Reconciling=False ticket-bot music-bot")]
     Wait(WaitArgs),
@@ -279,7 +275,7 @@ pub struct ForecastArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ForecastOutput {
-    /// A table for people
+    /// A table
     Text,
     /// One JSON object
     Json,
@@ -306,16 +302,16 @@ pub struct OverrideArgs {
     /// The desired state until the end: Running or Stopped
     #[arg(value_parser = state, required_unless_present = "clear")]
     pub state: Option<Desired>,
-    /// How long it lasts, such as 4h or 2d
+    /// Duration, such as 4h or 2d
     #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", value_name = "TIME", value_parser = length, conflicts_with = "until")]
     pub for_: Option<SignedDuration>,
-    /// When it ends: RFC 3339, such as 2026-11-27T03:00:00Z
+    /// End: RFC 3339, such as 2026-11-27T03:00:00Z
     #[arg(long, env = "CAMPOS_OPERATOR_UNTIL", value_name = "TIME", value_parser = moment)]
     pub until: Option<Timestamp>,
-    /// The reason, for people
+    /// Reason
     #[arg(long, env = "CAMPOS_OPERATOR_REASON")]
     pub reason: Option<String>,
-    /// The person who decided it [default: user.name of git, otherwise USER]
+    /// Author [default: user.name of git, otherwise USER]
     #[arg(long, env = "CAMPOS_OPERATOR_BY", value_name = "NAME")]
     pub by: Option<String>,
     /// Remove the override
@@ -327,13 +323,13 @@ pub struct OverrideArgs {
 pub struct SuspendArgs {
     #[command(flatten)]
     pub edit: EditArgs,
-    /// How long it lasts, such as 4h or 2d
+    /// Duration, such as 4h or 2d
     #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", value_name = "TIME", value_parser = length, conflicts_with = "until")]
     pub for_: Option<SignedDuration>,
-    /// When it ends: RFC 3339, such as 2026-11-27T03:00:00Z [default: when you resume it]
+    /// End: RFC 3339, such as 2026-11-27T03:00:00Z [default: until you resume the app]
     #[arg(long, env = "CAMPOS_OPERATOR_UNTIL", value_name = "TIME", value_parser = moment)]
     pub until: Option<Timestamp>,
-    /// The reason, for people
+    /// Reason
     #[arg(long, env = "CAMPOS_OPERATOR_REASON")]
     pub reason: Option<String>,
 }
@@ -350,19 +346,19 @@ pub struct RestartArgs {
     pub edit: EditArgs,
 }
 
-/// Which files below a directory are read.
+/// Rules that select files below a directory.
 #[derive(Debug, Clone, Args)]
 pub struct RulesArgs {
     /// Follow links that lead out of the directory; links within it (ConfigMaps, git-sync) are always followed
     #[arg(long, env = "CAMPOS_OPERATOR_FOLLOW_LINKS")]
     pub follow_links: bool,
-    /// Skip files and directories that match this pattern, as a line of .gitignore; repeatable. For files to skip always,
+    /// Skip files and directories that match this pattern, as a line of .gitignore; repeatable. To skip files always,
     /// write the patterns into .camposignore
     #[arg(long, env = "CAMPOS_OPERATOR_EXCLUDE", value_name = "GLOB", value_parser = crate::manifest::source::check_glob)]
     pub exclude: Vec<String>,
 }
 
-/// How the operator detects changes of manifests.
+/// Detection of changes of manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WatchArg {
     /// File events, and scans
@@ -373,7 +369,7 @@ pub enum WatchArg {
 
 #[derive(Debug, Clone, Args)]
 pub struct ApiArgs {
-    /// URL of the API; plain http only for loopback addresses
+    /// URL of the API; plain http only for loopback addresses (see --allow-http)
     #[arg(
         long,
         env = "CAMPOS_OPERATOR_API_URL",
@@ -385,10 +381,11 @@ pub struct ApiArgs {
     /// Allow plain http to hosts other than loopback; the token is then sent unencrypted
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HTTP")]
     pub allow_http: bool,
-    /// File with the token, read again when it changes, or a pipe, read once [default: the token is in CAMPOSCLOUD_TOKEN]
+    /// File with the token, read again when it changes; a pipe is read once [default: the token is in CAMPOSCLOUD_TOKEN]
     #[arg(long, env = "CAMPOS_OPERATOR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Trust the clock of this machine for windows and ends of suspensions, even if the clock of the server differs
+    /// Trust the clock of this machine for windows and ends of suspensions, even if the clock of the server differs (for run
+    /// and plan)
     #[arg(long, env = "CAMPOS_OPERATOR_TRUST_CLOCK")]
     pub trust_clock: bool,
     /// Limit of requests a minute, of the 180 that the account has; "unlimited" for a private server
@@ -424,8 +421,8 @@ pub struct RunArgs {
     /// Release the apps if all manifests of a directory disappear at once, instead of keeping them in force
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_EMPTY")]
     pub allow_empty: bool,
-    /// How to detect changes of manifests
-    #[arg(long, env = "CAMPOS_OPERATOR_WATCH", default_value = "auto", value_name = "HOW")]
+    /// Detection of changes of manifests
+    #[arg(long, env = "CAMPOS_OPERATOR_WATCH", default_value = "auto", value_name = "MODE")]
     pub watch: WatchArg,
     /// Allowed calls; a manifest can only be stricter
     #[arg(long, env = "CAMPOS_OPERATOR_POLICY", default_value = "full", value_name = "POLICY")]
@@ -473,8 +470,8 @@ pub enum SourceArg {
 /// Where the objects come from.
 #[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
-    /// Where the manifests are
-    #[arg(long, env = "CAMPOS_OPERATOR_SOURCE", default_value = "directory", value_name = "WHERE")]
+    /// Source of the manifests
+    #[arg(long, env = "CAMPOS_OPERATOR_SOURCE", default_value = "directory", value_name = "SOURCE")]
     pub source: SourceArg,
     /// Namespace of the custom resources and of the Lease [default: that of the pod, or of the current context]
     #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
@@ -503,18 +500,18 @@ pub struct KubernetesArgs {
 /// Limits of the calls that edits cause.
 #[derive(Debug, Clone, Args)]
 pub struct LimitArgs {
-    /// Hold the stops that edits cause if there are more than N, or P% of the declared apps [default: no limit]
+    /// Hold all stops that edits cause, if they are more than N, or P% of the declared apps [default: no limit]
     #[arg(long, env = "CAMPOS_OPERATOR_MAX_STOPS", value_name = "N|P%")]
     pub max_stops: Option<Limit>,
-    /// Hold the starts that edits cause if there are more than N, or P% of the declared apps [default: no limit]
+    /// Hold all starts that edits cause, if they are more than N, or P% of the declared apps [default: no limit]
     #[arg(long, env = "CAMPOS_OPERATOR_MAX_STARTS", value_name = "N|P%")]
     pub max_starts: Option<Limit>,
 }
 
-/// Messages to people.
+/// Flags of notifications.
 #[derive(Debug, Clone, Args)]
 pub struct NotifyArgs {
-    /// File with the URL of a Discord webhook, to send one message for each cause of trouble; the URL is a secret
+    /// File with the URL of a Discord webhook, for one message about each cause; the URL is a secret
     #[arg(long, env = "CAMPOS_OPERATOR_NOTIFY_DISCORD_FILE", value_name = "FILE")]
     pub notify_discord_file: Option<PathBuf>,
     /// File with the URL of a Slack webhook
@@ -531,18 +528,18 @@ pub struct NotifyArgs {
         requires = "notify_webhook_file"
     )]
     pub notify_webhook_secret_file: Option<PathBuf>,
-    /// The least important messages that are sent
+    /// Minimum level of the messages
     #[arg(long, env = "CAMPOS_OPERATOR_NOTIFY_LEVEL", default_value = "warning", value_name = "LEVEL")]
     pub notify_level: LevelArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LevelArg {
-    /// Calls that took effect, and all of the below
+    /// Calls that took effect, and all levels below
     Info,
-    /// Trouble that may end by itself, scheduled stops with `warn`, and all of the below
+    /// Causes that may end by themselves, scheduled stops with `warn`, and all levels below
     Warning,
-    /// Only what needs a person
+    /// Only causes that need a person
     Person,
 }
 
@@ -569,13 +566,13 @@ pub struct PlanArgs {
     pub policy: PolicyArg,
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Interval of `run`, for the number of requests a minute that the plan shows
+    /// Interval of `run`, for the number of requests a minute in the plan
     #[arg(long, env = "CAMPOS_OPERATOR_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub interval: Duration,
     /// Format of the plan
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
-    /// Exit with 2 if there are changes, and with 1 if an app is stuck (only an edit or a person helps it) or held by
+    /// Exit with 2 if there are changes, and with 1 if an app is stuck (Stalled: only an edit or a person helps) or held by
     /// --max-stops or --max-starts
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
@@ -583,7 +580,7 @@ pub struct PlanArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PlanOutput {
-    /// For people
+    /// Text
     Text,
     /// For scripts
     Json,
@@ -598,14 +595,14 @@ pub struct ValidateArgs {
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub rules: RulesArgs,
-    /// Format of the mistakes
+    /// Format of the errors
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: ValidateOutput,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ValidateOutput {
-    /// For people, with the line and the values that fit
+    /// Text, with the line and the valid values
     Text,
     /// For scripts
     Json,
@@ -636,7 +633,7 @@ pub struct ExplainArgs {
     /// Explain this manifest, without a daemon; "-" reads stdin
     #[arg(short, long, env = "CAMPOS_OPERATOR_FILE", value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Moment to explain: RFC 3339, or a time in the time zone of the app, such as 2026-12-24T02:00 [default: now]
+    /// Time to explain: RFC 3339, or a time in the time zone of the app, such as 2026-12-24T02:00 [default: now]
     #[arg(long, env = "CAMPOS_OPERATOR_AT", value_name = "TIME")]
     pub at: Option<String>,
     /// Number of changes to show
@@ -659,7 +656,7 @@ pub struct ExplainArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExplainOutput {
-    /// For people.
+    /// Text.
     Text,
     /// For scripts.
     Json,
@@ -679,7 +676,7 @@ pub struct SimulateArgs {
     /// Seed of all random choices
     #[arg(long, env = "CAMPOS_OPERATOR_SEED", default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// File of faults to inject, in YAML; see the format below
+    /// File of faults to inject, in YAML; see the format in the help text
     #[arg(long, env = "CAMPOS_OPERATOR_FAULTS", value_name = "FILE")]
     pub faults: Option<PathBuf>,
     /// Token that the API accepts
@@ -800,7 +797,7 @@ pub struct StatusArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StatusOutput {
-    /// One screen for people
+    /// One screen
     Text,
     /// One JSON object
     Json,
@@ -823,7 +820,7 @@ pub struct HistoryArgs {
     /// Format of the entries
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: HistoryOutput,
-    /// Largest number of rows, or of entries with -o json; the newest are shown
+    /// Maximum number of rows (-o json: of entries); the newest are shown
     #[arg(long, env = "CAMPOS_OPERATOR_LIMIT", default_value_t = 20, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,

@@ -94,7 +94,7 @@ pub fn main() -> Exit {
     }
 }
 
-/// The command that a word of another tool means.
+/// The command for a word of another tool.
 fn meant(word: &str) -> Option<&'static str> {
     Some(match word.to_lowercase().as_str() {
         "start" | "serve" | "daemon" | "apply" | "up" | "watch" | "reconcile" | "sync" => "run",
@@ -117,7 +117,7 @@ fn meant(word: &str) -> Option<&'static str> {
     })
 }
 
-/// The message about a wrong command line, in which each argument is escaped and on one line.
+/// The error message of a wrong command line. Each argument is escaped and on one line.
 fn usage(mut error: clap::Error) -> String {
     let repeated = error.context().filter_map(|(kind, value)| {
         let escaped = |text: &String| escape(text).into_owned();
@@ -129,7 +129,7 @@ fn usage(mut error: clap::Error) -> String {
                 ContextValue::StyledStrs(texts) => {
                     ContextValue::StyledStrs(texts.iter().map(|text| escaped(&text.to_string()).into()).collect())
                 }
-                // These hold no arguments.
+                // These contain no arguments.
                 ContextValue::None
                 | ContextValue::Bool(_)
                 | ContextValue::StyledStr(_)
@@ -193,13 +193,13 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// A runtime of one thread: the loop is the work of one thread, and a multi-thread runtime is slower (a POST took 71-84 µs
-/// there and 9-14 µs on this one, measured on two cores).
+/// A runtime of one thread. The loop uses one thread, and a multi-thread runtime is slower (measured on two cores: 71-84 µs
+/// for a POST instead of 9-14 µs).
 fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| Runtime(Some(runtime)))
 }
 
-/// A runtime that is dropped without waiting: a file or a name server that does not answer must not delay the exit.
+/// A runtime that is dropped without a wait: a file or a name server that does not answer must not delay the exit.
 struct Runtime(Option<tokio::runtime::Runtime>);
 
 impl Runtime {

@@ -1,7 +1,7 @@
-//! Flags from environment variables: which variables count for the command line.
+//! Flags from environment variables.
 //!
-//! clap reads the variable of a flag as if its value were typed. This module takes away what clap would misread: an empty
-//! variable means unset, several words mean yes and no, and one variable may serve flags of several commands.
+//! clap reads the variable of a flag like a typed value. This module removes the variables that clap would misread: an
+//! empty variable is unset, several words mean yes and no, and one variable may be for flags of several commands.
 
 use std::ffi::{OsStr, OsString};
 
@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ContextKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-/// A variable whose value does not fit the flag of the command that was chosen.
+/// Error for a variable with an invalid value for the flag of the command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {problem}")]
 pub struct BadVariable {
@@ -20,7 +20,7 @@ pub struct BadVariable {
 /// Parses a command line.
 ///
 /// # Errors
-/// The error of the command line, or of a variable that the chosen command reads.
+/// The error of the command line, or of a variable of the command.
 pub fn parse(
     command: Command,
     arguments: impl IntoIterator<Item = OsString>,
@@ -38,7 +38,7 @@ pub fn parse(
     }
 }
 
-/// The command, without the variables that do not count for it; those with bad values are added to `bad`.
+/// The command, without the variables of other commands; variables with bad values are added to `bad`.
 fn prepared(
     command: Command,
     path: &[String],
@@ -76,7 +76,7 @@ fn every_arg(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
     Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(every_arg)))
 }
 
-/// Parses a value as if it were typed for the argument.
+/// Parses a value like a typed value of the argument.
 fn check(arg: &Arg, value: &OsStr) -> Result<(), String> {
     let parser = if is_switch(arg) { BoolishValueParser::new().into() } else { arg.get_value_parser().clone() };
     let mut alone = Arg::new("value").long("value").value_parser(parser).action(ArgAction::Append);
@@ -127,7 +127,7 @@ mod tests {
         assert!(error.starts_with("CAMPOS_OPERATOR_DRY_RUN: invalid value \"maybe\": expected true"), "{error}");
     }
 
-    /// For every flag of every command: an empty variable is as none, and a bad value is named by its variable.
+    /// For every flag of every command: an empty variable counts as unset, and the error of a bad value has its variable.
     #[test]
     fn an_empty_variable_is_unset() {
         for arg in every_arg(&Cli::command()) {

@@ -1,6 +1,6 @@
 //! The read-only port: routes over `status`, and the status page. No request changes anything.
 //!
-//! The port has a thread of its own, so that a client that fetches ten thousand apps does not block the operator's loop.
+//! The port has a separate thread, so that a client that fetches ten thousand apps does not block the loop of the operator.
 //! Connections (`connections`) and the memory for responses (`room`) are bounded.
 
 mod apps;
@@ -34,10 +34,10 @@ use tower_http::compression::CompressionLayer;
 use self::conditional::tagged;
 pub use self::guard::{Hosts, is_loopback_host};
 use self::metrics::Format;
-use self::room::{Large, Room};
+use self::room::{Large, ResponseMemory};
 use crate::clock::Clock;
 use crate::reconcile::app::AppName;
-use crate::status::activity::stories;
+use crate::status::activity::combine;
 use crate::status::groups::Groups;
 use crate::status::history::{self, Entry, Health};
 use crate::status::trend::{Change, SPAN, trend};
@@ -53,18 +53,18 @@ struct Port {
     clock: Clock,
     readers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
-    room: Room,
+    room: ResponseMemory,
 }
 
 const HEALTH: [&str; 3] = ["/livez", "/healthz", "/readyz"];
-/// Default number of stories.
+/// Default number of activity items.
 const ACTIVITY: usize = 100;
 /// Default length of the list of transitions.
 const TRANSITIONS: usize = 20;
-/// Deadline of a search in the files of the history. If the disk does not answer, older entries are left out.
+/// Deadline of a search in the files of the history. If the disk does not answer, the response has no older entries.
 const SEARCH: Duration = Duration::from_secs(5);
 
-/// Binds the port, before anything else starts, so that a port in use is a clear error.
+/// Binds the port first, so that a port in use is a clear error.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).or_else(|error| {
         // All addresses, on a machine without IPv6.
@@ -80,7 +80,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `board` on `listener` from a thread of its own, until the process ends. On a loopback address it also answers
+/// Serves `board` on `listener` in a separate thread, until the process ends. On a loopback address it also answers
 /// the names in `allowed`.
 pub fn start(listener: TcpListener, board: Board, clock: Clock, allowed: &[String]) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -112,20 +112,20 @@ pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
         .route("/livez", get(live))
         .route("/healthz", get(live))
         .route("/readyz", get(ready))
-        .route("/metrics", get(measured))
+        .route("/metrics", get(metrics_text))
         .route("/openapi.json", get(openapi))
         .route("/api/v1/apps", get(list))
         .route("/api/v1/apps/{name}", get(app))
         .route("/api/v1/apps/{name}/schedule", get(schedule))
         .route("/api/v1/status", get(status))
-        .route("/api/v1/history", get(past))
+        .route("/api/v1/history", get(history_entries))
         .route("/api/v1/activity", get(activity))
         .route("/api/v1/forecast", get(next_day))
         .route("/api/v1/transitions", get(transitions))
         .route("/api/v1/trend", get(trend_of_groups))
         .route("/api/v1/events", get(events))
         .merge(page::routes())
-        .fallback(nothing_here)
+        .fallback(not_found)
         .layer(CompressionLayer::new().compress_when(large))
         .layer(middleware::from_fn_with_state(hosts.into(), guard::guard))
         .with_state(Port {
@@ -133,7 +133,7 @@ pub fn routes(board: Board, clock: Clock, hosts: impl Into<Hosts>) -> Router {
             clock,
             readers: Arc::new(Semaphore::new(clients)),
             searches: Arc::new(Semaphore::new(1)),
-            room: Room::default(),
+            room: ResponseMemory::default(),
         })
 }
 
@@ -141,7 +141,7 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn measured(State(port): State<Port>, headers: HeaderMap) -> Response {
+async fn metrics_text(State(port): State<Port>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::negotiate(accept);
     let mut response = match metrics::scrape(&port.board, format) {
@@ -207,7 +207,7 @@ fn daemon_status(board: &Board, clock: Clock) -> impl Serialize {
         api_version: API_VERSION,
         kind: "DaemonStatus",
         version: env!("CARGO_PKG_VERSION"),
-        // To the second, since it is computed from two clocks.
+        // To the second, because it is computed from two clocks.
         started_at: started_at.round(Unit::Second).unwrap_or(started_at),
         apps: board.groups(),
         requests_last_minute: board.meters().sent_last_minute(now),
@@ -245,7 +245,7 @@ fn history_parameters(parameters: &[(String, String)], default: usize) -> Result
     Ok((app, most))
 }
 
-async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
+async fn history_entries(State(port): State<Port>, headers: HeaderMap, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
     let (app, most) = match history_parameters(&parameters, history::KEPT) {
         Ok(query) => query,
@@ -256,25 +256,25 @@ async fn past(State(port): State<Port>, headers: HeaderMap, parameters: Paramete
     tagged(&headers, version, || port.room.json(&HistoryList { api_version: API_VERSION, kind: "HistoryList", items }))
 }
 
-/// The history as stories, newest first.
+/// The activity, newest first.
 async fn activity(State(port): State<Port>, parameters: Parameters) -> Response {
     let Ok(Query(parameters)) = parameters else { return unreadable_query() };
     let (app, most) = match history_parameters(&parameters, ACTIVITY) {
         Ok(query) => query,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
-    let mut items = stories(&remembered(&port, app, history::KEPT).await);
+    let mut items = combine(&remembered(&port, app, history::KEPT).await);
     items.truncate(most);
     port.room.json(&json!({"apiVersion": API_VERSION, "kind": "ActivityList", "items": items}))
 }
 
-/// The newest entries, newest first. For one app also entries that only the file has: in a fleet of thousands, one bulk
-/// is enough to push an app out of memory.
+/// The newest entries, newest first. For one app also entries that only the file has: with thousands of apps, one
+/// bulk can remove the entries of an app from memory.
 async fn remembered(port: &Port, app: Option<&str>, most: usize) -> Vec<Arc<Entry>> {
     let mut items = port.board.history(app, most);
     let wanted = most.min(history::KEPT).saturating_sub(items.len());
     let name: Option<AppName> = app.and_then(|app| app.parse().ok());
-    let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.forgotten_history(), wanted) else {
+    let (Some(name), Some((directory, oldest)), 1..) = (name, port.board.older_history(), wanted) else {
         return items;
     };
     // Several entries may have the time of the oldest one; entries that memory has as well are removed below.
@@ -338,7 +338,7 @@ async fn trend_of_groups(State(port): State<Port>) -> Response {
     let mut changes: Vec<Change> =
         port.board.history(None, history::KEPT).iter().rev().filter_map(|entry| Change::of(entry)).collect();
     let begin = now - SPAN;
-    if let Some((directory, oldest)) = port.board.forgotten_history().filter(|(_, oldest)| *oldest > begin) {
+    if let Some((directory, oldest)) = port.board.older_history().filter(|(_, oldest)| *oldest > begin) {
         let read = move || {
             let mut older = Vec::new();
             let take = |entry: Entry| older.extend(Change::of(&entry).filter(|change| change.time < oldest));
@@ -367,7 +367,7 @@ struct Transition {
     app: String,
     app_id: String,
     state: &'static str,
-    /// The part of the manifest that decides from then on.
+    /// The part of the manifest that decides after the change.
     because: Option<String>,
 }
 
@@ -398,7 +398,7 @@ async fn events(State(port): State<Port>, headers: HeaderMap) -> Response {
     events::stream((port.board, port.clock), &headers, port.readers, port.room)
 }
 
-/// Alive: the loop has made progress within three intervals, whatever CamposCloud does.
+/// Alive: the loop has made progress within three intervals. CamposCloud does not matter.
 async fn live(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     checks(&[("loop", port.board.alive(port.clock.now()))], query)
 }
@@ -437,7 +437,7 @@ fn unreadable_query() -> Response {
     problem(StatusCode::BAD_REQUEST, "could not read the query; expected name=value&name=value")
 }
 
-async fn nothing_here() -> Response {
+async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "no such path; see /api/v1/apps, /api/v1/status, or / in a browser")
 }
 

@@ -1,6 +1,6 @@
 //! Kubernetes: custom resources as a source of manifests, and leader election over a Lease.
 //!
-//! Everything but the CRDs needs the cargo feature `kubernetes`.
+//! All parts except the CRDs need the cargo feature `kubernetes`.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ pub mod status;
 
 /// Whether this build can reach a Kubernetes API.
 pub const SUPPORTED: bool = cfg!(feature = "kubernetes");
-/// The shortest lease that is accepted: a call needs 10 s of it, and renewals come every third.
+/// Shortest accepted lease: a call needs 10 s of it, and a renewal is sent each third of it.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(15);
 
-/// Settings of everything that needs a Kubernetes API.
+/// Settings of the parts that need a Kubernetes API.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `None`: that of the pod, or of the current context.
+    /// `None`: the namespace of the pod, or of the current context.
     pub namespace: Option<String>,
     pub election: Option<Lease>,
     /// Whether custom resources are the source of manifests.
@@ -38,7 +38,7 @@ pub struct Settings {
 pub struct Lease {
     pub name: String,
     pub duration: Duration,
-    /// The pod of this process, to be labelled as the leader.
+    /// The pod of this process, which gets the label of the leader.
     pub pod: Option<String>,
 }
 
@@ -61,11 +61,11 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
-    /// Starts to take part in the election of a leader.
+    /// Starts the leader election.
     pub fn elect(&self, lease: &Lease, salt: u64, clock: crate::clock::Clock) -> lease::Election {
         let elector = elector::Elector::new(lease::identity(salt), lease.duration);
         let (namespace, identity) = (&*self.namespace, &**elector.identity());
-        tracing::info!(namespace, lease = lease.name, identity, "taking part in the election of a leader");
+        tracing::info!(namespace, lease = lease.name, identity, "leader election started");
         let leases = lease::KubernetesLeases::new(self.client.clone(), namespace, &lease.name, clock);
         let election = lease::Election::start(leases, elector, clock);
         if let Some(pod) = &lease.pod {
@@ -83,7 +83,7 @@ impl Cluster {
         source::load(&self.client, &self.namespace).await
     }
 
-    /// Follows the custom resources, and passes each change to `deliver`. Returns what is known of them.
+    /// Watches the custom resources, and passes each change to `deliver`. Returns the registry of stored Apps.
     pub fn follow(
         &self,
         allow_empty: bool,
@@ -94,12 +94,12 @@ impl Cluster {
         registry
     }
 
-    /// Writes the status of each App that changes from now on, and its Events, while this process leads.
+    /// Writes the status and the Events of each App that changes, while this process leads.
     pub fn write_status(
         &self,
         registry: std::sync::Arc<status::Registry>,
         board: crate::status::Board,
-        lead: Option<tokio::sync::watch::Receiver<crate::operator::lead::Lead>>,
+        lead: Option<tokio::sync::watch::Receiver<crate::operator::lead::Leadership>>,
     ) {
         let (client, namespace) = (self.client.clone(), self.namespace.clone());
         events::start(client, namespace, std::sync::Arc::clone(&registry), board.clone(), lead.clone());
@@ -107,7 +107,7 @@ impl Cluster {
     }
 }
 
-/// An error with its causes, on one line. A cause that the text repeats already is left out.
+/// An error with its causes, on one line, without repeated causes.
 #[cfg(feature = "kubernetes")]
 fn chain(error: &kube::Error) -> String {
     // The text of kube repeats the whole answer.

@@ -1,6 +1,6 @@
-//! Messages to people: one for each cause, to Discord, Slack or another webhook.
+//! Notifications: one message for each cause, to Discord, Slack or another webhook.
 //!
-//! Reads the status board, in a thread of its own. Each webhook has a queue of limited length: one that hangs loses
+//! Reads the status board in a separate thread. Each webhook has a bounded queue: a webhook that is blocked loses
 //! messages, which are counted, and delays neither the others nor the operator.
 
 pub mod causes;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{info, warn};
 
-use self::causes::{Causes, Kept, Level, Present, Trouble};
+use self::causes::{CauseState, Causes, Kept, Level, Present};
 use self::hook::Hook;
 use self::message::Message;
 use crate::clock::Clock;
@@ -33,9 +33,9 @@ use crate::reconcile::state::{Desired, Observed};
 use crate::status::Board;
 use crate::status::app::App;
 
-/// Messages that wait for one webhook; further ones are lost.
+/// Messages that wait for one webhook; further ones are dropped.
 const WAITING: usize = 1_000;
-/// Minimum time between two reads of the board.
+/// Minimum interval between two reads of the board.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Calls that are verified within this time are one message.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(30);
@@ -75,7 +75,7 @@ pub fn start(board: Board, clock: Clock, settings: Settings) -> io::Result<()> {
                 info!(event = message.event(), level = message.level().as_str(), "notification");
                 for (service, queue) in &queues {
                     if queue.try_send(message.clone()).is_err() {
-                        warn!(service, "notification dropped: too many wait for the service");
+                        warn!(service, "notification dropped: the queue of the service is full");
                         meters.meters().notified(service, "lost");
                     }
                 }
@@ -94,7 +94,7 @@ async fn serve(hook: Hook, mut messages: Receiver<Message>, board: Board) {
     }
 }
 
-/// Reads the board whenever it changes, and sends the messages that are due.
+/// Reads the board whenever it changes, and sends the messages that are scheduled now.
 pub async fn watch(board: Board, clock: Clock, level: Level, file: Option<PathBuf>, mut send: impl FnMut(Message)) {
     let mut changes = board.changes();
     board.started().await;
@@ -149,7 +149,7 @@ struct Stop {
 #[derive(Debug)]
 struct Watcher {
     causes: Causes,
-    /// Until when the first messages are one summary; `None` where an earlier process sent them.
+    /// End of the summary after the start; `None` if an earlier process sent it.
     summary_until: Option<Timestamp>,
     /// The last verified call of each app.
     verified: Option<BTreeMap<AppName, Timestamp>>,
@@ -157,7 +157,7 @@ struct Watcher {
     done: BTreeMap<Cow<'static, str>, (Timestamp, BTreeSet<AppName>)>,
     /// Scheduled stops that were announced.
     announced: BTreeSet<(Timestamp, Arc<str>)>,
-    /// When the next scheduled stop is to be announced.
+    /// Time of the next announcement of a scheduled stop.
     announce_at: Option<Timestamp>,
     /// Another process leads and sends the messages.
     is_standby: bool,
@@ -206,11 +206,11 @@ impl Watcher {
         messages
     }
 
-    /// Scheduled stops that are near.
+    /// Scheduled stops to announce now.
     fn scheduled<'a>(&mut self, apps: impl Iterator<Item = &'a App>, now: Timestamp) -> Vec<Message> {
         self.announced.retain(|(at, _)| *at > now);
         self.announce_at = None;
-        // One message for all stops of a moment, whatever their reasons.
+        // One message for all stops of one time, with any reasons.
         let mut near: BTreeMap<Timestamp, Vec<Stop>> = BTreeMap::new();
         for app in apps {
             let Some((at, Desired::Stopped)) = app.next_transition else { continue };
@@ -239,7 +239,7 @@ impl Watcher {
         near.into_iter().map(message).collect()
     }
 
-    /// Messages about verified calls that are due.
+    /// Messages about verified calls that are scheduled now.
     fn done<'a>(&mut self, apps: impl Iterator<Item = &'a App>, now: Timestamp) -> Vec<Message> {
         let mut verified = BTreeMap::new();
         for app in apps {
@@ -274,13 +274,13 @@ fn is_quiet(app: &App) -> bool {
     }
 }
 
-/// What the board shows to be wrong.
+/// Returns the current causes on the board.
 fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
     let daemon = board.daemon();
-    let mut troubles: BTreeMap<Reason, Trouble> = BTreeMap::new();
+    let mut causes: BTreeMap<Reason, CauseState> = BTreeMap::new();
     let new = |reason: Reason| {
         let level = if reason.group() == Group::NeedsPerson { Level::Person } else { Level::Warning };
-        Trouble { level, apps: Vec::new(), detail: None }
+        CauseState { level, apps: Vec::new(), detail: None }
     };
     let limiter = &daemon.governor;
     for (reason, holds) in [
@@ -289,52 +289,52 @@ fn present<'a>(board: &Board, apps: impl Iterator<Item = &'a App>) -> Present {
         (Reason::AccountForbidden, limiter.account_forbidden),
     ] {
         if holds {
-            troubles.insert(reason, new(reason));
+            causes.insert(reason, new(reason));
         }
     }
     if daemon.source.loaded && !daemon.source.available {
         let detail = daemon.source.trouble.clone();
-        troubles.insert(Reason::SourceUnavailable, Trouble { detail, ..new(Reason::SourceUnavailable) });
+        causes.insert(Reason::SourceUnavailable, CauseState { detail, ..new(Reason::SourceUnavailable) });
     }
     if daemon.source.errors > 0 {
         let detail = daemon.source.problems.first().cloned();
-        let trouble = Trouble { level: Level::Person, detail, ..new(Reason::InvalidManifest) };
-        troubles.insert(Reason::InvalidManifest, trouble);
+        let state = CauseState { level: Level::Person, detail, ..new(Reason::InvalidManifest) };
+        causes.insert(Reason::InvalidManifest, state);
     }
     if let Some(cause) = &daemon.observation.incomplete {
         let detail = Some(cause.clone());
-        troubles.insert(Reason::ObservationIncomplete, Trouble { detail, ..new(Reason::ObservationIncomplete) });
+        causes.insert(Reason::ObservationIncomplete, CauseState { detail, ..new(Reason::ObservationIncomplete) });
     }
     if let Some(message) = daemon.max_changes.as_ref().and_then(|changes| changes.message.clone()) {
         let detail = Some(message);
-        troubles.insert(Reason::TooManyChanges, Trouble { detail, ..new(Reason::TooManyChanges) });
+        causes.insert(Reason::TooManyChanges, CauseState { detail, ..new(Reason::TooManyChanges) });
     }
-    // While the first list is arriving, an app that was not seen yet is no trouble, and neither is a call that waits for
-    // the readings of others before it is known to be one of too many.
+    // While the first list arrives, an app that was not read yet is no cause, and neither is a call that waits for the
+    // readings of other apps until the limit of changes is known.
     let is_early = !daemon.observation.complete_once && daemon.observation.incomplete.is_none();
     for app in apps {
         let reason = app.reason();
         let is_unseen = matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete)
-            || (reason == Reason::TooManyChanges && !troubles.contains_key(&reason));
+            || (reason == Reason::TooManyChanges && !causes.contains_key(&reason));
         let is_stalled = app.conditions.stalled == Truth::True;
         if is_quiet(app) || (is_unseen && is_early) {
             continue;
         }
-        let trouble = troubles.entry(reason).or_insert_with(|| new(reason));
+        let state = causes.entry(reason).or_insert_with(|| new(reason));
         if is_stalled {
-            trouble.level = Level::Person;
+            state.level = Level::Person;
         }
-        if trouble.detail.is_none() && !reason.is_account_wide() {
-            trouble.detail = Some(app.message.as_ref().into());
+        if state.detail.is_none() && !reason.is_account_wide() {
+            state.detail = Some(app.message.as_ref().into());
         }
-        trouble.apps.push(app.name().clone());
+        state.apps.push(app.name().clone());
     }
-    let is_masked = troubles.keys().any(|reason| reason.is_account_wide() || *reason == Reason::SourceUnavailable);
+    let is_masked = causes.keys().any(|reason| reason.is_account_wide() || *reason == Reason::SourceUnavailable);
     if is_masked {
-        // Its consequences: no list arrives.
-        troubles.retain(|reason, _| !matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete));
+        // A consequence of it: no list arrives.
+        causes.retain(|reason, _| !matches!(reason, Reason::NotObserved | Reason::ObservationIncomplete));
     }
-    Present { troubles, is_complete: daemon.source.loaded && daemon.observation.complete_once, is_masked }
+    Present { causes, is_complete: daemon.source.loaded && daemon.observation.complete_once, is_masked }
 }
 
 fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
@@ -371,7 +371,7 @@ fn keep(file: &Path, kept: &Memory) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::reconcile::condition::Conditions;
-    use crate::reconcile::desired::{Declared, Object, Place, Spec, Standing};
+    use crate::reconcile::desired::{Declared, Object, Place, Spec, Validity};
     use crate::reconcile::labels::Labels;
     use crate::reconcile::schedule::{Schedule, Span, Window};
     use crate::status::app::LastAction;
@@ -387,14 +387,14 @@ mod tests {
         let stalled = if stalled { Truth::True } else { Truth::False };
         let place = Place { file: "f".into(), line: 1 };
         App {
-            declared: Arc::new(Declared { name, object: None, place, standing: Standing::Sound }),
+            declared: Arc::new(Declared { name, object: None, place, validity: Validity::Valid }),
             generation: 1,
             revision: "r".into(),
             target: None,
             observed: Observed::Running,
             observed_at: None,
             conditions: Conditions { ready, reconciling: Truth::False, stalled, reason },
-            since: [Timestamp::UNIX_EPOCH; 3],
+            last_transitions: [Timestamp::UNIX_EPOCH; 3],
             message: "a message".into(),
             last_action: None,
             next_look_at: None,
@@ -416,11 +416,11 @@ mod tests {
         board
     }
 
-    /// The messages of each poll, in short.
+    /// The messages of each poll, abbreviated.
     fn polls(watcher: &mut Watcher, board: &Board, seconds: &[i64]) -> Vec<String> {
         let short = |second: i64, message: &Message| match message {
             Message::Cause(report) => {
-                let apps = report.trouble.apps.len();
+                let apps = report.state.apps.len();
                 format!("{second}: {} {} {apps} {}", message.event(), report.reason, message.level().as_str())
             }
             Message::Summary(reports) => format!("{second}: summary of {}", reports.len()),
@@ -500,14 +500,14 @@ mod tests {
     }
 
     #[test]
-    fn apps_that_the_first_list_has_not_shown_yet_are_no_trouble() {
+    fn apps_that_the_first_list_has_not_shown_yet_are_no_cause() {
         let board = board(vec![app("a", Reason::NotObserved, false), app("b", Reason::TooManyChanges, true)]);
         let mut daemon = board.daemon();
         daemon.observation.complete_once = false;
         board.set_daemon(daemon.clone());
         let mut watcher = Watcher::new(Some(Memory::default()), at(0));
         assert_eq!(polls(&mut watcher, &board, &[0, 30, 300]), [""; 0]);
-        // Calls that are known to be too many are trouble at once.
+        // Calls that certainly exceed the limit are a cause at once.
         daemon.max_changes = Some(MaxChanges { message: Some("held".into()), ..MaxChanges::default() });
         board.set_daemon(daemon.clone());
         assert_eq!(polls(&mut watcher, &board, &[300, 330]), ["330: began TooManyChanges 1 person"]);

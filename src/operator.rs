@@ -6,19 +6,19 @@
 //!  source --Update---------->  take_update                   --> status board --> http (thread): pages, events, metrics
 //!    (watch, scan, parse)      pass: decide (reconcile)                     \--> service (thread): systemd
 //!  signals --Stage--------->   dispatch: rate limiter        --> history (thread): entries to disk
-//!                              end_turn: publish, next wake  --> log (thread): lines to stderr
+//!                              end_iteration: publish, wake  --> log (thread): lines to stderr
 //!  requests (tasks) --Outcome-> take_outcome
 //!       ^------- Job: page, single read, call, token
 //! ```
-//! An event only means "check again". Each turn of the loop takes in the updates and outcomes that came, decides for the
-//! apps that are due, and sends the requests that the rate limiter admits. Nothing here decides whether an app is
-//! stopped; `reconcile::decide` does.
+//! An event only means "check again". Each iteration of the loop takes the updates and outcomes that arrived, decides
+//! for the apps that are scheduled now, and sends the requests that the rate limiter admits. Nothing here decides
+//! whether an app is stopped; `reconcile::decide` does.
 
+pub mod app_record;
 pub mod describe;
 pub mod execute;
 pub mod fleet;
 pub mod journal;
-pub mod known;
 pub mod lead;
 pub mod limit;
 pub mod observe;
@@ -43,14 +43,14 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, error};
 
-use crate::budget::{Admission, Budget, Call, Forbidden, Lane, RateLimiter, Shift, Waiting};
+use crate::budget::{Admission, Budget, Call, Forbidden, Lane, LimiterEvent, RateLimiter, Waiting};
 use crate::clock::Clock;
 use crate::platform::{Platform, Team};
 use crate::reconcile::app::AppName;
 use crate::reconcile::backoff::SINGLE_READS;
+use crate::reconcile::clock_check::{ClockCheck, ServerClock, Trust};
 use crate::reconcile::decide::{Decision, Gates};
 use crate::reconcile::desired::{Declared, Policy};
-use crate::reconcile::doubt::{Doubt, ServerClock, Trust};
 use crate::reconcile::max_changes::Limits;
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Verdict};
@@ -63,7 +63,7 @@ use crate::status::history::{self, Trigger};
 use crate::status::meters;
 use execute::{Job, JobResult, Outcome};
 use fleet::Fleet;
-use lead::Lead;
+use lead::Leadership;
 use limit::Changes;
 use resync::Resync;
 use scans::Scans;
@@ -77,7 +77,7 @@ const MOST_READS: usize = 8;
 /// Time for calls in flight to end after the first signal: container runtimes kill after 30 s by default.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// Single reads that are due within this time wait for each other, where one list costs less than all of them: the
+/// Single reads that are scheduled within this time wait for each other if one list costs less than all of them: the
 /// answers to fifty edits saved at once arrive a millisecond apart.
 const GATHER: Duration = Duration::from_millis(500);
 
@@ -101,7 +101,7 @@ pub struct Settings {
     pub budget: Budget,
     /// Teams that have their apps listed, too.
     pub teams: Vec<Team>,
-    /// Run until settled, but no longer than this; `None` is for ever.
+    /// Maximum duration of a run with `--once`; `None` without `--once`.
     pub once: Option<Duration>,
     /// `--trust-clock`: a clock that differs from the server's holds nothing.
     pub trust_clock: bool,
@@ -128,25 +128,25 @@ impl Default for Settings {
     }
 }
 
-/// The result of the first half of a turn.
+/// The result of the first half of an iteration.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     now: Moment,
     any: bool,
-    /// When more may be sent.
+    /// Time at which more requests may be sent.
     again: Option<Moment>,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// A signal came; what was on the wire has ended, or was abandoned.
+    /// A signal arrived; calls in flight ended or were abandoned.
     Stopped,
     /// `--once`: nothing is left to do, and every app is as declared (or held on purpose).
     Settled,
-    /// `--once`: nothing is left that time would change, but this number of apps or manifests need a person.
+    /// `--once`: nothing is left to do, but this number of apps or manifests need a person.
     NeedsPerson(usize),
-    /// `--once`: the time was up before.
+    /// `--once`: `--timeout` ended first.
     TimedOut,
 }
 
@@ -159,7 +159,7 @@ pub struct Operator<P> {
     fleet: Fleet,
     limiter: RateLimiter,
     resync: Resync,
-    doubt: Doubt,
+    clock_check: ClockCheck,
     gates: Gates,
     changes: Changes,
     progress: progress::Progress,
@@ -168,32 +168,32 @@ pub struct Operator<P> {
     /// The last report of the source itself; `source` differs from it while no scan finishes.
     last_report: Option<SourceReport>,
     scans: Option<Scans>,
-    /// Leader election, where there is one.
-    lead: Option<watch::Receiver<Lead>>,
-    /// The standing that the last turn took in.
-    standing: Lead,
-    /// Beginning of the last term: readings that were requested before prove nothing.
+    /// Leader election; `None` without `--leader-elect`.
+    lead: Option<watch::Receiver<Leadership>>,
+    /// Leadership in the last iteration.
+    leadership: Leadership,
+    /// Start of this leader term; readings that were requested earlier are ignored.
     led_since: Moment,
-    /// Why the source counts as unavailable, while no scan finishes.
+    /// Why the source is unavailable, while no scan finishes.
     stalled: Option<Arc<str>>,
     jobs: JoinSet<Outcome>,
     /// The job of each task: a task that panicked cannot report it.
     tasks: HashMap<Id, Job>,
     calls: usize,
     reads: usize,
-    /// Whether observation sent a page last, and not a routine read: while both wait they take turns.
+    /// Whether the last `observe` request was a page: pages and routine reads alternate while both wait.
     page_last: bool,
     requests: u64,
     summary_at: Moment,
     /// The wall time at which the process began, by the wall clock as it is set now.
     started: jiff::Timestamp,
-    /// Whether the board shows the daemon as it is.
+    /// Whether the published status of the daemon is up to date.
     reported: bool,
-    /// The progress that the board shows.
+    /// The published progress.
     reported_progress: Vec<crate::status::Progress>,
-    /// Whether nothing was left to do the last time.
-    settled: bool,
-    /// The number of stalled apps in the last report of a settled fleet.
+    /// Whether the last report found nothing left to do.
+    was_idle: bool,
+    /// The number of stalled apps in the last report that found nothing left to do.
     reported_stalled: usize,
     /// Answers to calls that are not in the history yet: the next decision adds their result.
     answers: HashMap<AppName, (Action, history::Answer)>,
@@ -205,7 +205,7 @@ impl<P: Platform> Operator<P> {
     pub fn new(platform: Arc<P>, settings: Settings, clock: Clock, board: Board) -> Self {
         let limiter = RateLimiter::new(settings.budget, settings.salt);
         let resync = Resync::new(settings.teams.clone());
-        let doubt = Doubt::new(settings.trust_clock);
+        let clock_check = ClockCheck::new(settings.trust_clock);
         let gates = Gates { policy: settings.policy, dry_run: settings.dry_run, ..Gates::OPEN };
         Self {
             fleet: Fleet::new(settings.salt),
@@ -219,12 +219,12 @@ impl<P: Platform> Operator<P> {
             clock,
             board,
             resync,
-            doubt,
+            clock_check,
             source: None,
             last_report: None,
             scans: None,
             lead: None,
-            standing: Lead::default(),
+            leadership: Leadership::default(),
             led_since: Moment::START,
             stalled: None,
             jobs: JoinSet::new(),
@@ -237,14 +237,14 @@ impl<P: Platform> Operator<P> {
             started: clock.wall() - clock.now().since_start(),
             reported: false,
             reported_progress: Vec::new(),
-            settled: false,
+            was_idle: false,
             reported_stalled: 0,
             answers: HashMap::new(),
             unpublished: Vec::new(),
         }
     }
 
-    /// Watches that the source goes on: `finished` counts its scans, of which one is made each `interval`.
+    /// Checks that the source keeps scanning: `finished` counts its scans, one for each `interval`.
     #[must_use]
     pub fn follow_scans(mut self, finished: Arc<AtomicU64>, interval: Duration) -> Self {
         self.scans = Some(Scans::new(finished, interval));
@@ -253,28 +253,28 @@ impl<P: Platform> Operator<P> {
 
     /// Sends requests only while this process leads.
     #[must_use]
-    pub fn follow_leader(mut self, lead: watch::Receiver<Lead>) -> Self {
+    pub fn follow_leader(mut self, lead: watch::Receiver<Leadership>) -> Self {
         self.gates.standby = true;
         self.lead = Some(lead);
         self
     }
 
-    /// The published form of the standing.
+    /// The published form of the leadership.
     fn leader(&self) -> Option<crate::status::Leader> {
-        self.lead.as_ref().map(|_| self.standing.shown())
+        self.lead.as_ref().map(|_| self.leadership.published())
     }
 
-    /// Takes the standing of this process. A new leader starts from readings that it requests itself.
+    /// Takes the leadership of this process. A new leader starts from readings that it requests itself.
     fn check_leader(&mut self, now: Moment) {
         let Some(lead) = self.lead.as_ref().map(|lead| lead.borrow().clone()) else { return };
-        if lead == self.standing {
+        if lead == self.leadership {
             return;
         }
-        let is_new_term = lead.term != self.standing.term;
+        let is_new_term = lead.term != self.leadership.term;
         if is_new_term {
             self.led_since = now;
             // Metrics from before may not show a restart that the last leader sent.
-            self.doubt.forget_dates();
+            self.clock_check.forget_dates();
             self.resync.start_now(now);
         }
         if is_new_term || lead.is_standby() {
@@ -285,24 +285,24 @@ impl<P: Platform> Operator<P> {
             self.fleet.all_due(now);
         }
         self.reported = false;
-        self.standing = lead;
+        self.leadership = lead;
     }
 
-    /// Reconciles until a signal comes, or with `once` until nothing is left to do.
+    /// Reconciles until a signal arrives, or with `once` until nothing is left to do.
     pub async fn run(mut self, mut updates: UnboundedReceiver<Update>, mut shutdown: Shutdown) -> Ended {
         let deadline = self.settings.once.map(|timeout| self.clock.now() + timeout);
         let mut source_open = true;
         loop {
-            // Take all updates before anything is sent because of older ones.
+            // Apply all updates before sending any request.
             while let Ok(update) = updates.try_recv() {
                 self.take_update(update);
             }
-            let sent = self.begin_turn();
+            let sent = self.begin_iteration();
             if sent.any {
                 // Yield so that the request is written before status work.
                 tokio::task::yield_now().await;
             }
-            let wake = self.end_turn(sent);
+            let wake = self.end_iteration(sent);
             if let Some(ended) = self.ended(deadline) {
                 return ended;
             }
@@ -333,15 +333,15 @@ impl<P: Platform> Operator<P> {
             debug!("the wall clock was set, or the machine slept");
             self.started = started;
             self.fleet.all_due(now);
-            self.doubt.set_forward(by);
+            self.clock_check.set_forward(by);
             self.request_server_time(now);
         }
         let server = self
-            .doubt
+            .clock_check
             .dates()
             .map(|(first, last)| ServerTime { now: last, trusted_from: first + self.settings.confirm_timeout });
         self.fleet.set_server_time(server);
-        let trust = self.doubt.trust();
+        let trust = self.clock_check.trust();
         self.gates.clock_doubtful = trust == Trust::Doubtful;
         self.fleet.trust_clock(trust, now);
     }
@@ -349,30 +349,30 @@ impl<P: Platform> Operator<P> {
     /// Compares the wall clock with the server's `Date`; the answer took `took`.
     fn compare_clock(&mut self, server: ServerClock, took: Duration, now: Moment) {
         let wall = self.clock.wall();
-        if let Some(shift) = self.doubt.compare(server, wall - took, wall) {
-            report::clock(shift);
+        if let Some(change) = self.clock_check.compare(server, wall - took, wall) {
+            report::clock(change);
         }
-        // A request without an answer is not repeated for this: that would be a storm.
+        // Only after an answer with a date; otherwise a server that fails would receive a request for each failure.
         if matches!(server, ServerClock::At(_)) {
             self.request_server_time(now);
         }
     }
 
-    /// Resyncs out of turn where the date of an answer would decide whether the clock is right.
+    /// Starts a resync at once if one more `Date` decides whether the clock is right.
     fn request_server_time(&mut self, now: Moment) {
-        if self.doubt.wants_answer() {
+        if self.clock_check.wants_answer() {
             self.resync.start_now(now);
         }
     }
 
-    /// Detects a source that hangs: it cannot report that itself.
+    /// Detects a blocked source, which cannot report itself.
     fn check_scans(&mut self, now: Moment) {
         let silent = self.scans.as_mut().and_then(|scans| scans.stalled(now, CLOCK_CHECK));
         if silent.is_some() == self.stalled.is_some() {
             return;
         }
         self.stalled = silent.map(|silent| {
-            format!("no scan has finished for {} s: their file system does not respond", silent.as_secs()).into()
+            format!("no scan has finished for {} s: their file system does not answer", silent.as_secs()).into()
         });
         self.take_report(now);
     }
@@ -382,7 +382,7 @@ impl<P: Platform> Operator<P> {
         let mut source = self.last_report.clone();
         if let Some(stalled) = &self.stalled {
             let source = source.get_or_insert_default();
-            (source.available, source.trouble) = (false, Some(stalled.clone()));
+            (source.available, source.cause) = (false, Some(stalled.clone()));
         }
         let Some(source) = source else { return };
         report::source(self.source.as_ref(), &source);
@@ -393,8 +393,8 @@ impl<P: Platform> Operator<P> {
         self.reported = false;
     }
 
-    /// Decides for the apps that are due, and sends the requests that are admitted.
-    fn begin_turn(&mut self) -> Sent {
+    /// Decides for the apps that are scheduled now, and sends the requests that are admitted.
+    fn begin_iteration(&mut self) -> Sent {
         let (now, before) = (self.clock.now(), self.requests);
         self.check_scans(now);
         self.check_leader(now);
@@ -418,18 +418,18 @@ impl<P: Platform> Operator<P> {
     }
 
     /// Publishes status and returns the next wake-up.
-    fn end_turn(&mut self, Sent { now, again, .. }: Sent) -> Moment {
+    fn end_iteration(&mut self, Sent { now, again, .. }: Sent) -> Moment {
         self.publish(now);
         self.pass(now);
         self.publish(now);
         self.report(now);
         self.board.meters().queued(self.fleet.ready());
-        self.board.progress(now, self.settings.interval);
+        self.board.heartbeat(now, self.settings.interval);
         let held = self.changes.next();
         let (pause, count) = (self.limiter.paused_until(now), self.progress.next());
         let wakes = [again, self.fleet.next_due(), pause, count, Some(self.summary_at), held];
         let longest = now + self.settings.interval.min(CLOCK_CHECK);
-        // Not at once: wake-ups that have passed were handled above.
+        // At least 1 ms: past wake-ups were handled above.
         let soonest = now + Duration::from_millis(1);
         wakes.into_iter().flatten().fold(longest, Moment::min).max(soonest)
     }
@@ -452,7 +452,7 @@ impl<P: Platform> Operator<P> {
             before != declared.spec().map(|spec| &spec.app_id)
         };
         if !update.removed.is_empty() || update.changed.iter().any(is_other_app) {
-            self.undeclared.declared();
+            self.undeclared.manifests_changed();
         }
         self.fleet.take_update(update.changed, &update.removed, self.resync.finished_any(), trigger, now, wall);
         self.fleet.take_texts(update.texts, now);
@@ -460,7 +460,7 @@ impl<P: Platform> Operator<P> {
         self.reported = false;
     }
 
-    /// Sends requests until none waits or the rate limiter admits no more. Returns when to try again.
+    /// Sends requests until none waits or the rate limiter admits no more. Returns the time of the next try.
     fn dispatch(&mut self, now: Moment) -> Option<Moment> {
         if self.gates.standby {
             return None;
@@ -508,7 +508,7 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Sends the one probe of a refused account. Returns when it may be sent.
+    /// Sends the one probe of a refused account, or returns the time at which it may be sent.
     fn probe_forbidden(&mut self, now: Moment) -> Option<Moment> {
         let kind = self.limiter.account_forbidden().filter(|kind| *kind != Forbidden::List)?;
         let at = self.limiter.forbidden_probe_at()?;
@@ -536,7 +536,7 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// The oldest wait of a call, decided again at the last moment: time may have passed since it became ready.
+    /// Returns the oldest wait of a call, after deciding again for its app: time may have passed since it became ready.
     fn decide_first_call(&mut self, now: Moment) -> Option<Moment> {
         if self.calls >= MOST_CALLS {
             return None;
@@ -556,13 +556,13 @@ impl<P: Platform> Operator<P> {
     /// Starts a resync that is scheduled, is the probe, or costs less than the single reads that it replaces.
     fn start_resync(&mut self, now: Moment) {
         let probing = self.limiter.list_is_a_probe();
-        // In a bulk, one list verifies half a minute's worth of calls.
+        // In a bulk, one list verifies the calls of the last 30 s.
         let reads = self.fleet.reads();
         let gathered = reads.any_urgent() || reads.due_listed(now - GATHER, 1) > 0;
         let since = if self.in_a_bulk() { now - SINGLE_READS.cap } else { now };
-        if !probing && gathered && self.resync.may_start_confirming(self.due_listed_reads(since)) {
+        if !probing && gathered && self.resync.may_start_confirming(self.count_replaceable_reads(since)) {
             self.resync.start(Lane::Confirm, now);
-            self.fleet.reads_are_served(now);
+            self.fleet.mark_replaced_reads_sent(now);
         }
         if self.resync.due(now) || (probing && self.resync.idle()) {
             self.resync.start(Lane::Observe, now);
@@ -572,8 +572,8 @@ impl<P: Platform> Operator<P> {
     /// Oldest wait of each lane; `act` is that of the first call.
     fn waiting(&self, act: Option<Moment>, now: Moment) -> Waiting {
         let read = self
-            .reads_may_go()
-            .then(|| self.fleet.reads().first(now, self.left_to_the_list(now)))
+            .may_send_reads()
+            .then(|| self.fleet.reads().first(now, self.list_replaces_reads(now)))
             .flatten()
             .map(|(since, _)| since);
         let routine = self.routine_read(now);
@@ -585,28 +585,28 @@ impl<P: Platform> Operator<P> {
 
     /// The oldest wait of a routine read, if one may be sent.
     fn routine_read(&self, now: Moment) -> Option<Moment> {
-        self.fleet.reads().first_routine(now).filter(|_| self.reads_may_go()).map(|(since, _)| since)
+        self.fleet.reads().first_routine(now).filter(|_| self.may_send_reads()).map(|(since, _)| since)
     }
 
     /// Returns whether single reads may be sent, apart from the budget.
-    fn reads_may_go(&self) -> bool {
+    fn may_send_reads(&self) -> bool {
         let refused = self.limiter.account_forbidden() == Some(Forbidden::Reads);
         !refused && !self.limiter.list_is_a_probe() && self.reads < MOST_READS
     }
 
-    /// Returns whether more calls wait than a list costs requests: then each single read would delay one of them.
+    /// Returns whether more calls wait than a list has pages: then each single read would delay a call.
     fn in_a_bulk(&self) -> bool {
         self.fleet.ready() > self.resync.pages() as usize
     }
 
-    /// Returns whether the list replaces single reads of listed apps: in a bulk, and where it costs less than the reads
-    /// that are due within [`GATHER`].
-    fn left_to_the_list(&self, now: Moment) -> bool {
-        self.in_a_bulk() || self.due_listed_reads(now + GATHER) > self.resync.pages() as usize
+    /// Returns whether the list replaces single reads of listed apps: in a bulk, and if it costs less than the reads that
+    /// are scheduled within [`GATHER`].
+    fn list_replaces_reads(&self, now: Moment) -> bool {
+        self.in_a_bulk() || self.count_replaceable_reads(now + GATHER) > self.resync.pages() as usize
     }
 
-    /// The number of due single reads that a list would replace; counts to one more than its pages.
-    fn due_listed_reads(&self, until: Moment) -> usize {
+    /// The number of single reads scheduled until `until` that a list would replace; at most one more than its pages.
+    fn count_replaceable_reads(&self, until: Moment) -> usize {
         self.fleet.reads().due_listed(until, self.resync.pages() as usize + 1)
     }
 
@@ -619,7 +619,7 @@ impl<P: Platform> Operator<P> {
                 job
             }),
             Lane::Confirm if self.resync.waiting(Lane::Confirm).is_none() => {
-                let unlisted_only = self.left_to_the_list(now);
+                let unlisted_only = self.list_replaces_reads(now);
                 self.fleet.take_read(now, unlisted_only)
             }
             Lane::Observe if self.resync.waiting(Lane::Observe).is_none() || self.page_last => {
@@ -633,9 +633,9 @@ impl<P: Platform> Operator<P> {
                 self.take_page()
             }
         };
-        // `waiting` found it in the same turn of the loop, which is the only writer.
+        // `waiting` found it in the same iteration of the loop, which is the only writer.
         let Some(job) = job else {
-            error!(lane = lane.as_str(), "a request was admitted and then not there");
+            error!(lane = lane.as_str(), "bug: the rate limiter admitted a request that does not exist");
             return;
         };
         self.send(job, now);
@@ -670,7 +670,10 @@ impl<P: Platform> Operator<P> {
             Err(error) => {
                 let Some(job) = self.tasks.remove(&error.id()) else { return };
                 // Failures are isolated per app: the call may have been made.
-                error!(?job, "a task panicked; treated as a lost answer");
+                error!(
+                    ?job,
+                    "bug: a request task panicked; its answer counts as lost, and the app is read before its next call"
+                );
                 execute::lost(job, "the task that made the request panicked", self.clock.now())
             }
         };
@@ -696,11 +699,11 @@ impl<P: Platform> Operator<P> {
         if let Some(failure) = outcome.result.failure_mut() {
             self.limiter.judge(failure, now);
         }
-        let alone = self.note_answer(&call, &outcome.result, now);
-        let setting = fleet::Setting {
+        let only_this_app = self.note_answer(&call, &outcome.result, now);
+        let context = fleet::AnswerContext {
             confirm_timeout: self.settings.confirm_timeout,
             interval: self.settings.interval,
-            alone,
+            only_this_app,
             account_refused: self.limiter.account_forbidden().is_some(),
             list_unreadable: self.resync.unreadable(),
         };
@@ -709,7 +712,7 @@ impl<P: Platform> Operator<P> {
             (Job::Act { name, id, action, attempt }, JobResult::Acted(result)) => {
                 self.calls -= 1;
                 let trigger = self.fleet.object(&name).map(|object| object.notes.cause.as_str());
-                self.fleet.take_answer(&name, &id, &result, setting, now);
+                self.fleet.take_answer(&name, &id, &result, context, now);
                 let retry_in = self.fleet.retry_in(&id, now);
                 let cause = (trigger, &*self.revision());
                 report::call((&name, &id), (action, attempt), cause, &result, took, retry_in);
@@ -717,7 +720,7 @@ impl<P: Platform> Operator<P> {
             }
             (Job::Read { id }, JobResult::Read(result)) => {
                 self.reads -= 1;
-                self.fleet.take_read_answer(&id, result, setting, outcome.sent_at, now, wall);
+                self.fleet.take_read_answer(&id, result, context, outcome.sent_at, now, wall);
             }
             (Job::Page { .. }, JobResult::Listed(result)) => {
                 self.take_list_page(result, outcome.sent_at, now);
@@ -727,9 +730,9 @@ impl<P: Platform> Operator<P> {
                     self.resync.start_now(now);
                 }
             }
-            (job, _) => error!(?job, "an answer of another kind than the question"),
+            (job, _) => error!(?job, "bug: the answer does not fit the request"),
         }
-        // After the next resync was scheduled: this may start it sooner.
+        // After the next resync is scheduled, because this may start it earlier.
         self.compare_clock(server_clock, took, now);
         if self.limiter.list_is_a_probe() {
             // The gate schedules the probe, which is the next list.
@@ -740,8 +743,8 @@ impl<P: Platform> Operator<P> {
     /// Passes an answer to the rate limiter and reports what changed. Returns whether a rate limit concerns only this app.
     fn note_answer(&mut self, call: &Call, result: &JobResult, now: Moment) -> bool {
         let failure = result.failure();
-        let alone = failure.is_some_and(|failure| self.limiter.is_alone(call, failure, now));
-        let shifts = match failure {
+        let only_this_app = failure.is_some_and(|failure| self.limiter.is_per_app_limit(call, failure, now));
+        let events = match failure {
             None => self.limiter.succeeded(call, result.limits(), now),
             Some(failure) => {
                 if failure.verdict == Verdict::Forbidden {
@@ -751,19 +754,19 @@ impl<P: Platform> Operator<P> {
             }
         };
         if let Some(failure) = failure.filter(|failure| {
-            failure.limits.bounded && (alone || !matches!(failure.verdict, Verdict::RateLimited { .. }))
+            failure.limits.bounded && (only_this_app || !matches!(failure.verdict, Verdict::RateLimited { .. }))
         }) {
             report::bounded(failure);
         }
-        for shift in shifts {
-            report::shift(shift, failure);
-            self.journal_shift(shift, failure);
-            if matches!(shift, Shift::AccountForbidden(_) | Shift::AccountAllowed) {
+        for event in events {
+            report::limiter_event(event, failure);
+            self.record_limiter_event(event, failure);
+            if matches!(event, LimiterEvent::AccountForbidden(_) | LimiterEvent::AccountAllowed) {
                 self.fleet.forget_refusals(now);
                 self.resync.start_now(now);
             }
         }
-        alone
+        only_this_app
     }
 
     fn take_list_page(
@@ -775,18 +778,18 @@ impl<P: Platform> Operator<P> {
         let wall = self.clock.wall();
         let finished = match result {
             Ok(mut answered) => {
-                self.resync.doubt(&mut answered.value);
+                self.resync.mark_contradictions(&mut answered.value);
                 let mut unchanged = Vec::new();
                 for seen in &mut answered.value.apps {
-                    let (id, settled) = self.fleet.see_listed(seen, sent_at, now, wall);
-                    // One text for each id, however many lists it comes with.
+                    let (id, settled) = self.fleet.take_listed(seen, sent_at, now, wall);
+                    // Share one text for each id among all lists.
                     seen.id = id;
-                    let is_declared = self.fleet.known(&seen.id).is_some_and(|known| known.owner.is_some());
-                    self.undeclared.see(seen, is_declared);
+                    let is_declared = self.fleet.app(&seen.id).is_some_and(|known| known.owner.is_some());
+                    self.undeclared.take(seen, is_declared);
                     unchanged.extend(settled);
                 }
                 let when = self.when(now, wall);
-                self.board.touch_apps(&unchanged, |app| describe::seen_again(app, when));
+                self.board.update_apps(&unchanged, |app| describe::reading_unchanged(app, when));
                 self.resync.page(answered.value, now, wall)
             }
             Err(failure) => self.resync.page_failed(&failure, now, wall),
@@ -796,7 +799,7 @@ impl<P: Platform> Operator<P> {
         self.resync.schedule(interval, self.settings.salt, now);
         report::resync(&finished, interval, self.settings.interval);
         if let Some(ids) = finished.complete {
-            self.undeclared.listed(&ids);
+            self.undeclared.take_complete_list(&ids);
             self.fleet.take_complete_list(&ids, now);
         } else if finished.incomplete_in_a_row >= resync::GIVE_UP_WAITING && !self.resync.absent() {
             self.fleet.request_reads_of_unseen(now);
@@ -828,7 +831,7 @@ impl<P: Platform> Operator<P> {
                     };
                     if known {
                         self.take_outcome(done);
-                        // Nothing is sent any more, but the status and the history show the result.
+                        // No request is sent now, but the status and the history record the result.
                         self.pass(self.clock.now());
                         self.publish(self.clock.now());
                     }
@@ -846,16 +849,16 @@ impl<P: Platform> Operator<P> {
         let source = self.source.as_ref().filter(|source| source.loaded || !source.available);
         if let Some(source) = source
             && self.resync.complete_once()
-            && self.fleet.at_rest()
+            && self.fleet.is_idle()
             && self.tasks.is_empty()
         {
             let needs = self.fleet.stalled() + self.changes.held_count();
-            let trouble = needs.max(source.errors).max(usize::from(!source.available));
-            return Some(if trouble == 0 { Ended::Settled } else { Ended::NeedsPerson(trouble) });
+            let count = needs.max(source.errors).max(usize::from(!source.available));
+            return Some(if count == 0 { Ended::Settled } else { Ended::NeedsPerson(count) });
         }
         let late = self.clock.now() >= deadline;
         if late {
-            report::unsettled(&self.fleet, self.resync.trouble().map(|trouble| &**trouble));
+            report::unsettled(&self.fleet, self.resync.incomplete_cause().map(|cause| &**cause));
         }
         late.then_some(Ended::TimedOut)
     }
@@ -868,14 +871,14 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::reconcile::desired::{Object, Place, Spec, Standing, Suspension};
+    use crate::reconcile::desired::{Object, Place, Spec, Suspension, Validity};
     use crate::reconcile::labels::Labels;
     use crate::reconcile::state::Desired;
     use crate::simulator::faults::Endpoint;
     use crate::simulator::port::{InProcess, SharedWorld, lock};
     use crate::simulator::world::{Config, World};
 
-    /// An app that is to be stopped when its suspension ends an hour after the start.
+    /// An app whose manifest declares Stopped, and whose suspension ends an hour after the start.
     fn suspended(until: Timestamp) -> Update {
         let suspend = Some(Suspension { reason: None, until: Some(until) });
         let spec = Spec { suspend, ..Spec::new("id".parse().unwrap(), Desired::Stopped) };
@@ -883,7 +886,7 @@ mod tests {
         let (labels, annotations) = (Labels::default(), Labels::default());
         let object = Some(Arc::new(Object { name: name.clone(), labels, annotations, spec }));
         let place = Place { file: "app.yaml".into(), line: 1 };
-        let declared = Declared { name, object, place, standing: Standing::Sound };
+        let declared = Declared { name, object, place, validity: Validity::Valid };
         let source = SourceReport { loaded: true, available: true, ..SourceReport::default() };
         Update { changed: vec![declared.into()], removed: Vec::new(), texts: Vec::new(), source }
     }
@@ -919,7 +922,7 @@ mod tests {
         let stops = async |seconds| minute_after(seconds, true).await.0;
         assert_eq!(stops(3500).await, 0, "the suspension has not ended by the new time either");
         assert_eq!(stops(3600).await, 1, "it has");
-        // The server's date says otherwise: it is asked out of turn, and nothing is called.
+        // The server's date differs: a resync starts at once, and no call is sent.
         let (stops, lists) = minute_after(3600, false).await;
         assert!(stops == 0 && lists > 0, "{stops} stops, {lists} lists");
     }

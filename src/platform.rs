@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::reconcile::app::AppId;
-use crate::reconcile::outcome::{Failure, Limits, Receipt};
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
 use crate::reconcile::state::Action;
@@ -28,7 +28,7 @@ pub struct Seen {
     pub id: AppId,
     pub name: Option<Redacted>,
     pub reading: Reading,
-    /// Memory that is allocated to it.
+    /// Allocated memory.
     pub memory_mb: Option<u32>,
 }
 
@@ -41,11 +41,11 @@ pub struct PageRequest {
     pub number: u32,
     /// The page size to request; `None` leaves it to the server.
     pub limit: Option<u32>,
-    /// The team whose list it is; `None` is the account's own.
+    /// The team of the list; `None` is the list of the account.
     pub team: Option<Team>,
 }
 
-/// Number of problems that are kept of a page, and of a list.
+/// Maximum number of stored problems of a page, and of a list.
 pub const MAX_PROBLEMS: usize = 8;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,13 +55,13 @@ pub struct Page {
     pub unreadable: u32,
     /// The first few problems of the page and its items, with their places.
     pub problems: Vec<Redacted>,
-    /// Whether it holds more items than a list may have.
+    /// Whether the page has more items than a list may have.
     pub cut: bool,
     /// Absent for the bare array of the v1 documents.
     pub pagination: Option<Pagination>,
 }
 
-/// The fields of the server's `pagination` object that are used, each if present.
+/// The used fields of the `pagination` object, each if present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pagination {
     pub total_items: Option<u64>,
@@ -74,12 +74,12 @@ pub struct Pagination {
 pub struct Answered<T> {
     pub value: T,
     /// The rate-limit headers of the response.
-    pub limits: Limits,
+    pub limits: RateLimitHeaders,
     /// Number of times that the request was sent again because a connection was dead.
     pub repeats: u32,
 }
 
-/// A platform that runs apps. Every error carries one verdict.
+/// A platform that runs apps. Every error has one verdict.
 pub trait Platform: Send + Sync + 'static {
     fn list(&self, page: PageRequest) -> impl Future<Output = Result<Answered<Page>, Failure>> + Send;
 
@@ -87,7 +87,7 @@ pub trait Platform: Send + Sync + 'static {
 
     fn act(&self, action: Action, id: &AppId) -> impl Future<Output = Result<Answered<Receipt>, Failure>> + Send;
 
-    /// Returns whether the token has changed since the server refused it, so that a request is worth trying at once.
+    /// Returns whether the token has changed since the server refused it, so that a request can succeed now.
     fn token_changed(&self) -> bool {
         false
     }

@@ -1,7 +1,7 @@
 //! The proxy that a request goes through, if the environment names one.
 //!
-//! An empty variable counts as unset. An unreadable one is an error: a silent way around a proxy would bypass the rules
-//! of the network. Messages never repeat a value, because it may hold a password.
+//! An empty variable counts as unset. An unreadable one is an error: a request without the proxy would bypass the
+//! rules of the network. Messages never repeat a value, because it may contain a password.
 
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
@@ -20,7 +20,7 @@ pub enum ProxyError {
 
 /// The proxy on the way to one host.
 pub(crate) struct Proxy {
-    /// It may hold a password.
+    /// It may contain a password.
     proxy: reqwest::Proxy,
     uri: Uri,
 }
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Proxy {
 impl Proxy {
     /// Reads `HTTPS_PROXY` (with `https` set; otherwise `HTTP_PROXY`), `ALL_PROXY` and `NO_PROXY` for the host of `url`.
     /// The name in lower case counts if the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a header of a
-    /// request, so there it is not read in capitals.
+    /// request, so it is not read in capitals there.
     pub(crate) fn from_environment(url: &Url, https: bool) -> Result<Option<Self>, ProxyError> {
         Self::from_variables(url, https, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
@@ -65,7 +65,7 @@ impl Proxy {
             return Err(ProxyError::Unsupported(name));
         }
         let proxy = reqwest::Proxy::all(&address).map_err(|_| ProxyError::Unreadable(name))?;
-        // The library's own `*` does not cover addresses that are numbers.
+        // `*` of the library does not match IP addresses.
         let all = except.split(',').any(|entry| entry.trim() == "*");
         let used = Matcher::builder().all(address).no(except).build();
         let goes_through = url.as_str().parse().is_ok_and(|url| used.intercept(&url).is_some());
@@ -81,8 +81,8 @@ impl Proxy {
         self.uri.port_u16().unwrap_or(if self.uri.scheme_str() == Some("http") { 80 } else { 443 })
     }
 
-    /// Makes a client use this proxy, or none. reqwest itself would take an empty variable for a set one, and ignore an
-    /// unreadable one.
+    /// Makes a client use this proxy, or none. Without this, reqwest would use an empty variable as set, and
+    /// ignore an unreadable one.
     pub(crate) fn configure(proxy: Option<&Self>, client: ClientBuilder) -> ClientBuilder {
         match proxy {
             Some(proxy) => client.proxy(proxy.proxy.clone()),

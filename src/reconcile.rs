@@ -3,10 +3,10 @@
 pub mod app;
 pub mod attempts;
 pub mod backoff;
+pub mod clock_check;
 pub mod condition;
 pub mod decide;
 pub mod desired;
-pub mod doubt;
 pub mod forecast;
 pub mod group;
 pub mod labels;

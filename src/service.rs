@@ -1,10 +1,10 @@
 //! Reports to the service manager by `sd_notify(3)`: ready, alive, stopping, and one line of status.
 //!
-//! Ready means that the loop makes progress. It does not depend on CamposCloud, which has a place in the status line: a
-//! start that waits for a foreign server would be killed and repeated without a cause. The watchdog is fed only while
-//! `/livez` returns 200.
+//! Ready means that the loop makes progress. It does not depend on CamposCloud: systemd would stop and
+//! repeat a start that waits for CamposCloud. The status line shows the state of CamposCloud. The watchdog is notified only
+//! while `/livez` returns 200.
 //!
-//! The reports have a thread of their own: a service manager that does not read must not block the operator's loop.
+//! A separate thread sends the reports: a service manager that does not read must not block the loop of the operator.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,7 +20,7 @@ use crate::reconcile::condition::Truth;
 use crate::status::app::App;
 use crate::status::{Board, Daemon};
 
-/// Set by systemd, and by others that speak its protocol.
+/// Set by systemd, and by other service managers with its protocol.
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 /// Shortest time between two status lines: a bulk of stops is one change, not a thousand.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub fn start(board: Board, clock: Clock, shutdown: Shutdown) -> io::Result<()> {
     Ok(())
 }
 
-/// `@name` is a socket in Linux's abstract namespace, which the library takes for a path.
+/// `@name` is a socket in the abstract namespace of Linux, which the library would read as a path.
 #[cfg(target_os = "linux")]
 fn notify(socket: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     use std::os::linux::net::SocketAddrExt as _;
@@ -61,8 +61,8 @@ fn notify(_: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     sd_notify::notify(states)
 }
 
-/// Sends READY at the first progress of the loop, WATCHDOG each `beat` while it is alive, STATUS when it changes, and
-/// STOPPING at the first signal.
+/// Sends READY at the first heartbeat of the loop, WATCHDOG each `beat` while the loop is alive, STATUS when it changes,
+/// and STOPPING at the first signal.
 pub async fn report(
     board: Board,
     clock: Clock,
@@ -75,7 +75,7 @@ pub async fn report(
     let mut status = summary(&board);
     send(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let mut beats = interval(beat.unwrap_or(Duration::MAX));
-    // After a machine slept, one is enough.
+    // After a suspension of the machine, one is enough.
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report_at: Option<Instant> = None;
     let mut stopping = false;
@@ -103,7 +103,7 @@ pub async fn report(
     }
 }
 
-/// The fleet in one line, with its troubles.
+/// The state of the apps in one line, with failures.
 fn summary(board: &Board) -> String {
     let Daemon { source, observation, governor, dry_run, .. } = board.daemon();
     let apps = board.apps();
@@ -117,15 +117,15 @@ fn summary(board: &Board) -> String {
         let noun = if apps.len() == 1 { "app" } else { "apps" };
         format!("{} {noun}: {} ready, {} need a person", apps.len(), count("Ready"), count("Stalled"))
     };
-    let troubles = [
+    let failures = [
         (dry_run, "dry run"),
         (source.loaded && !source.available, "could not read the manifests"),
         (governor.account_blocked, "the token is refused"),
         (governor.breaker_open, "CamposCloud does not answer"),
     ];
-    for (_, trouble) in troubles.into_iter().filter(|(is_so, _)| *is_so) {
+    for (_, failure) in failures.into_iter().filter(|(is_so, _)| *is_so) {
         text.push_str("; ");
-        text.push_str(trouble);
+        text.push_str(failure);
     }
     // A line break would begin another message.
     escape(&text).into_owned()

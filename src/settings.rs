@@ -31,12 +31,12 @@ use crate::platform::Team;
 use crate::reconcile::desired::Policy;
 use crate::reconcile::max_changes::Limits;
 
-/// Variable of the token. It has the vendor's prefix, not ours.
+/// Variable of the token. It has the prefix of the vendor.
 pub const TOKEN_VARIABLE: &str = "CAMPOSCLOUD_TOKEN";
 /// The largest token that is read from a pipe, in bytes.
 const MAX_TOKEN: u64 = 64 * 1024;
 const PREFIX: &str = "CAMPOS_OPERATOR_";
-/// Looks like the variable of the token, but nothing reads it.
+/// Looks like the variable of the token, but no flag reads it.
 const TEMPTING_VARIABLE: &str = "CAMPOS_OPERATOR_TOKEN";
 
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,8 @@ pub struct Api {
     pub token: Arc<TokenSource>,
 }
 
-/// Refuses a variable with our prefix that no flag reads: a typing error must not silently mean the default.
+/// Refuses a variable with the prefix of the operator that no flag reads: a typing error must not silently select the
+/// default.
 pub fn check_environment(names: impl IntoIterator<Item = String>) -> Result<(), SettingsError> {
     let mut known = BTreeSet::new();
     let mut commands = vec![Cli::command()];
@@ -153,17 +154,17 @@ fn api_url(text: &str, allow_http: bool) -> Result<Url, SettingsError> {
     Ok(url)
 }
 
-/// Refuses an address that may contain `user:password@`, without repeating it: addresses end up in logs and in the list of
-/// processes.
+/// Refuses an address that may contain `user:password@`, without repeating it: logs and the list of processes
+/// show addresses.
 pub fn without_userinfo(flag: &'static str, text: &str) -> Result<(), SettingsError> {
-    // An `@` in a path is refused as well: the text may not parse, and no address of ours needs one.
+    // An `@` in a path is refused as well: the text may not parse, and no valid address needs one.
     if text.contains('@') { Err(SettingsError::Userinfo(flag)) } else { Ok(()) }
 }
 
 /// Requests a minute that CamposCloud allows an account.
 const ACCOUNT_LIMIT: u32 = 180;
 
-/// The warning about a budget that the account does not have.
+/// The warning about a budget above the limit of the account.
 pub fn budget_warning(budget: Budget) -> Option<String> {
     match budget {
         Budget::PerMinute(rate) if rate > ACCOUNT_LIMIT => Some(format!(
@@ -174,7 +175,7 @@ pub fn budget_warning(budget: Budget) -> Option<String> {
     }
 }
 
-/// Refuses a missing directory. Once the daemon runs, a missing directory is waited for instead.
+/// Refuses a missing directory at the start. Later, the daemon waits for a missing directory.
 pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
     for path in paths {
         let wrong = |why: String| SettingsError::Manifests { path: path.clone(), why };
@@ -182,7 +183,7 @@ pub fn existing_directories(paths: &[PathBuf]) -> Result<(), SettingsError> {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => {
                 return Err(wrong(
-                    "not a directory; `run` reads directories only, so give the directory of the file".into(),
+                    "not a directory; `run` reads directories only, so set the directory of the file".into(),
                 ));
             }
             Err(error) => return Err(wrong(error.to_string())),
@@ -238,7 +239,7 @@ pub fn rules(args: &RulesArgs) -> Rules {
     Rules { follow_links: args.follow_links, exclude: args.exclude.clone() }
 }
 
-/// The settings of what needs a Kubernetes API, if anything does.
+/// The settings of the Kubernetes API; `None` if no flag needs it.
 ///
 /// # Errors
 /// If the lease is too short for a call, there are two sources, or this build has no support for Kubernetes.
@@ -278,7 +279,7 @@ pub fn reads_custom_resources(
     if !kubernetes::SUPPORTED {
         return Err(SettingsError::NoKubernetes("--source kubernetes"));
     }
-    // The image sets a directory; only one that a person names is a mistake.
+    // The image sets a directory; only the directory of a flag is an error.
     let from_image =
         environment("CAMPOS_OPERATOR_MANIFESTS").is_some_and(|directory| *directories == [Path::new(&directory)]);
     if !from_image && *directories != [Path::new(MANIFESTS)] {
@@ -407,7 +408,7 @@ mod tests {
         while let Some(command) = commands.pop() {
             for arg in command.get_arguments() {
                 let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
-                // `simulate --token` has a variable of its own, so that no real token is put into it.
+                // `simulate --token` has its own variable, so that it contains no real token.
                 let long_name =
                     if (command.get_name(), long) == ("simulate", "token") { "simulate-token" } else { long };
                 let expected = format!("{PREFIX}{}", long_name.to_uppercase().replace('-', "_"));

@@ -1,10 +1,9 @@
 //! The published state of the operator: one writer (the operator's loop), many readers.
 //!
-//! The shapes are those of design section 7 and are serialized as they stand. None of them holds a token, a body or an
-//! environment variable.
+//! The types are serialized as the JSON of `/openapi.json`. None of them holds a token, a body or an environment variable.
 //!
-//! Every change has a version, and the board remembers which app it was about. A follower keeps one number and reads the
-//! changes after it, so that a slow reader costs nothing here.
+//! Each change has a version. A client stores the last version that it read, and then reads the newer changes. A slow
+//! client needs no memory in the daemon.
 
 pub mod activity;
 pub mod app;
@@ -81,7 +80,7 @@ pub struct Progress {
 pub struct Leader {
     /// This process.
     pub identity: Arc<str>,
-    /// The process that leads; null while that is not known.
+    /// The process that leads; null while unknown.
     pub holder: Option<Arc<str>>,
     pub leading: bool,
     /// Whether the Lease can be read.
@@ -110,11 +109,11 @@ pub struct SourceStatus {
     pub revision: Arc<str>,
     pub files: usize,
     pub skipped: usize,
-    /// Number of mistakes in manifests.
+    /// Number of errors in manifests.
     pub errors: usize,
-    /// Number of warnings about them.
+    /// Number of warnings about manifests.
     pub warnings: usize,
-    /// The first mistakes, one text each.
+    /// The first errors, one text each.
     pub problems: Vec<Arc<str>>,
 }
 
@@ -184,10 +183,10 @@ pub struct MaxChanges {
     pub message: Option<Arc<str>>,
 }
 
-/// Changes of apps that are remembered for followers: at least this many, and one per app in a larger fleet.
+/// Number of changes of apps that clients can read later: at least this many, and one per app in a larger fleet.
 const RECENT: usize = 1_024;
 
-/// Removals that are remembered for followers.
+/// Number of removals that clients can read later.
 const REMOVALS: usize = 10_000;
 
 /// An app with the version of its last change.
@@ -210,8 +209,8 @@ struct Published {
     /// `recent` has every change of an app after this version.
     recent_after: u64,
     removed: VecDeque<(u64, AppName)>,
-    /// Removals up to this version may be forgotten.
-    covered_from: u64,
+    /// Oldest version from which all removals are known.
+    removals_since: u64,
     apps_version: u64,
     daemon: Daemon,
     daemon_version: u64,
@@ -219,7 +218,7 @@ struct Published {
     history_version: u64,
     health: Health,
     writer: Option<Handle>,
-    progress: Moment,
+    last_heartbeat: Moment,
     interval: Duration,
 }
 
@@ -233,7 +232,7 @@ pub struct Versions {
     pub history: u64,
 }
 
-/// The present state of one part that changed. Superseded changes are left out.
+/// One change: the current state of the part. Superseded changes are left out.
 #[derive(Debug, Clone)]
 pub enum Change {
     App(Arc<App>),
@@ -254,8 +253,8 @@ pub struct Board {
 
 impl Default for Board {
     fn default() -> Self {
-        // Begin at the time, so that no version of an earlier process is taken for one of this process: a client that
-        // returns with such a version must read everything again.
+        // Start from the wall time, so that versions of an earlier process are not valid here: a client with such a version
+        // must read everything again.
         let version = u64::try_from(Clock::wall_now().as_microsecond()).unwrap_or(1);
         let published = Published {
             version,
@@ -264,7 +263,7 @@ impl Default for Board {
             recent: VecDeque::new(),
             recent_after: version,
             removed: VecDeque::new(),
-            covered_from: version,
+            removals_since: version,
             apps_version: version,
             daemon: Daemon::default(),
             daemon_version: version,
@@ -272,7 +271,7 @@ impl Default for Board {
             history_version: version,
             health: Health { writable: true, ..Health::default() },
             writer: None,
-            progress: Moment::START,
+            last_heartbeat: Moment::START,
             interval: Duration::ZERO,
         };
         let (version, started) = (watch::channel(version).0, watch::channel(false).0);
@@ -301,14 +300,14 @@ impl Board {
                 Some(placed) => Some(std::mem::replace(placed, Placed { app, version }).app),
                 None => state.apps.insert(name.clone(), Placed { app, version }).map(|placed| placed.app),
             };
-            state.note_recent(version, name);
+            state.record_change(version, name);
             state.apps_version = version;
             (before, true)
         })
     }
 
     /// Changes each of `names` that is on the board.
-    pub fn touch_apps(&self, names: &[AppName], change: impl Fn(&mut App)) {
+    pub fn update_apps(&self, names: &[AppName], change: impl Fn(&mut App)) {
         let mut state = self.published.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         let mut version = state.version;
@@ -319,7 +318,7 @@ impl Board {
             change(Arc::make_mut(&mut placed.app));
             state.groups.moved(Some(before), Some(placed.app.conditions.group()));
             placed.version = version;
-            state.note_recent(version, name);
+            state.record_change(version, name);
             (state.version, state.apps_version) = (version, version);
         }
         self.version.send_if_modified(|sent| std::mem::replace(sent, version) != version);
@@ -333,7 +332,7 @@ impl Board {
             if state.removed.len() > REMOVALS
                 && let Some((forgotten, _)) = state.removed.pop_front()
             {
-                state.covered_from = forgotten;
+                state.removals_since = forgotten;
             }
             state.apps_version = version;
             ((), true)
@@ -350,15 +349,15 @@ impl Board {
         });
     }
 
-    /// Records progress of the loop, which is expected at least every `interval`.
-    pub fn progress(&self, now: Moment, interval: Duration) {
+    /// Records that the loop makes progress, which is expected at least every `interval`.
+    pub fn heartbeat(&self, now: Moment, interval: Duration) {
         let mut state = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        (state.progress, state.interval) = (now, interval);
+        (state.last_heartbeat, state.interval) = (now, interval);
         drop(state);
         self.started.send_if_modified(|started| !std::mem::replace(started, true));
     }
 
-    /// Waits for the first progress of the loop.
+    /// Waits for the first heartbeat of the loop.
     pub async fn started(&self) {
         // The board holds the sender, so this cannot fail.
         let _ = self.started.subscribe().wait_for(|started| *started).await;
@@ -370,12 +369,12 @@ impl Board {
             if state.writer.as_ref().is_some_and(|writer| !writer.write(&entry)) {
                 state.health.lost += 1;
             }
-            state.remember(version, entry);
+            state.append_history(version, entry);
             ((), true)
         });
     }
 
-    /// Loads the history below `directory` and writes it there from now on. A directory that cannot be written is reported
+    /// Loads the history below `directory`, and writes new entries there. A directory that cannot be written is reported
     /// in the log and the status, and is no error.
     pub fn keep_history(&self, directory: PathBuf) -> io::Result<()> {
         let board = self.clone();
@@ -390,7 +389,7 @@ impl Board {
         let (entries, writer) = history::open(directory, history::LARGEST, report)?;
         self.write(|state, version| {
             for entry in entries {
-                state.remember(version, Arc::new(entry));
+                state.append_history(version, Arc::new(entry));
             }
             state.health.persistent = true;
             (state.writer, state.daemon_version) = (Some(writer), version);
@@ -418,7 +417,7 @@ impl Board {
         self.read().apps.range::<AppName, _>(after).map(|(_, placed)| placed.app.clone()).collect()
     }
 
-    pub fn app_named(&self, name: &AppName) -> Option<Arc<App>> {
+    pub fn app_by_name(&self, name: &AppName) -> Option<Arc<App>> {
         self.read().apps.get(name).map(|placed| placed.app.clone())
     }
 
@@ -458,7 +457,7 @@ impl Board {
     }
 
     /// The directory of older entries, and the time of the oldest entry in memory; `None` if memory has all of them.
-    pub fn forgotten_history(&self) -> Option<(Arc<Path>, Timestamp)> {
+    pub fn older_history(&self) -> Option<(Arc<Path>, Timestamp)> {
         let state = self.read();
         let oldest = state.history.front().filter(|_| state.history.len() >= history::KEPT)?;
         Some((state.writer.as_ref()?.directory(), oldest.1.time))
@@ -503,7 +502,7 @@ impl Board {
     /// are no longer known, or `version` is not of this board.
     pub fn since(&self, version: u64, limit: usize) -> Option<Vec<(u64, Change)>> {
         let state = self.read();
-        if version < state.covered_from || version > state.version {
+        if version < state.removals_since || version > state.version {
             return None;
         }
         let apps = state.apps_since(version, limit);
@@ -522,7 +521,7 @@ impl Board {
     /// Returns whether the loop has made progress within three intervals.
     pub fn alive(&self, now: Moment) -> bool {
         let state = self.read();
-        now.since(state.progress) <= state.interval.max(Duration::from_secs(1)) * 3
+        now.since(state.last_heartbeat) <= state.interval.max(Duration::from_secs(1)) * 3
     }
 
     /// The version of the last change, to wait for the next one.
@@ -564,7 +563,7 @@ impl Published {
         changed.into_iter().take(limit).map(change).collect()
     }
 
-    fn note_recent(&mut self, version: u64, name: &AppName) {
+    fn record_change(&mut self, version: u64, name: &AppName) {
         self.recent.push_back((version, name.clone()));
         if self.recent.len() > self.apps.len().max(RECENT)
             && let Some((forgotten, _)) = self.recent.pop_front()
@@ -573,7 +572,7 @@ impl Published {
         }
     }
 
-    fn remember(&mut self, version: u64, entry: Arc<Entry>) {
+    fn append_history(&mut self, version: u64, entry: Arc<Entry>) {
         self.history.push_back((version, entry));
         if self.history.len() > history::KEPT {
             self.history.pop_front();
@@ -588,23 +587,23 @@ mod tests {
 
     use super::*;
     use crate::reconcile::condition::{Conditions, Truth};
-    use crate::reconcile::desired::{Declared, Place, Standing};
+    use crate::reconcile::desired::{Declared, Place, Validity};
     use crate::reconcile::reason::Reason;
     use crate::reconcile::state::Observed;
 
     fn app(name: &str, generation: u64) -> App {
         let place = Place { file: "f".into(), line: 1 };
-        let (name, standing) = (name.parse().unwrap(), Standing::Sound);
+        let (name, validity) = (name.parse().unwrap(), Validity::Valid);
         let (ready, reconciling, stalled) = (Truth::Unknown, Truth::True, Truth::False);
         App {
-            declared: Arc::new(Declared { name, object: None, place, standing }),
+            declared: Arc::new(Declared { name, object: None, place, validity }),
             generation,
             revision: "r".into(),
             target: None,
             observed: Observed::Unknown,
             observed_at: None,
             conditions: Conditions { ready, reconciling, stalled, reason: Reason::NotObserved },
-            since: [Timestamp::UNIX_EPOCH; 3],
+            last_transitions: [Timestamp::UNIX_EPOCH; 3],
             message: "m".into(),
             last_action: None,
             next_look_at: None,
@@ -662,7 +661,7 @@ mod tests {
     }
 
     proptest! {
-        /// A follower ends with the state of the board, whatever the batches and wherever it resumes.
+        /// A client ends with the state of the board, for all batches and all places of resumption.
         #[test]
         fn following_leads_to_the_state_of_the_board(
             steps in prop::collection::vec((0_u8..5, 0_u8..5, any::<bool>()), 0..60),
@@ -675,7 +674,7 @@ mod tests {
                 let generation = n as u64;
                 match kind {
                     0 => board.remove_app(&name(app_number)),
-                    2 => board.touch_apps(&[name(app_number)], |app| app.generation = generation),
+                    2 => board.update_apps(&[name(app_number)], |app| app.generation = generation),
                     1 => board.set_daemon(Daemon { policy: if n % 2 == 0 { "a" } else { "b" }, ..Daemon::default() }),
                     _ => drop(board.set_app(&name(app_number), app(&format!("app-{app_number}"), generation))),
                 }

@@ -1,6 +1,6 @@
 //! The log: to stderr, as text or JSON. Stdout is for data.
 //!
-//! An event is one line, whatever its texts hold: characters that act on a terminal are escaped (`printable`).
+//! An event is one line, for any text: characters that act on a terminal are escaped (`printable`).
 
 use std::fmt;
 use std::io::{self, Write};
@@ -35,11 +35,11 @@ pub fn lines_lost() -> u64 {
 
 /// Sets up the log of the process. Dropping the guard flushes it.
 ///
-/// A thread of its own writes the lines: a reader of stderr that stops reading (a stuck `docker logs`, a full disk behind
-/// a pipe) costs lines of the log, never the reconciling of an app.
+/// A separate thread writes the lines: a reader of stderr that stops reading (a blocked `docker logs`, a full disk behind a
+/// pipe) loses lines of the log, and never delays an app.
 pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let unreadable = |_| UnreadableFilter(args.log_level.clone());
-    // `EnvFilter` takes a single word that is not a level for a module, and silences everything else.
+    // For `EnvFilter`, a single word that is no level is a module, and all other modules are off.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| levels.contains(&word.trim().to_ascii_lowercase().as_str());
     if !args.log_level.split(',').all(|part| part.contains('=') || is_level(part)) {
@@ -131,7 +131,7 @@ pub fn colour(when: Color, stream: &impl std::io::IsTerminal) -> bool {
     }
 }
 
-/// Returns whether the terminal knows neither colour nor a moving cursor.
+/// Returns whether the terminal supports neither colour nor a moving cursor.
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

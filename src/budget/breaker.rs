@@ -1,14 +1,14 @@
-//! Circuit breaker: opens after five failures in a row of different calls, and closes with the first answer.
+//! Circuit breaker: opens after five failures in a row, and closes with the first answer. Failures of one app count once.
 
 use std::collections::BTreeSet;
 
 use super::gate::Gate;
-use super::{Call, Shift};
+use super::{Call, LimiterEvent};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
 use crate::reconcile::moment::Moment;
 
-/// Failures in a row of different calls that open the breaker.
+/// Failures in a row that open the breaker.
 const FAILURES: usize = 5;
 
 #[derive(Debug, Clone, Default)]
@@ -17,22 +17,22 @@ pub(super) struct Breaker {
     pub(super) gate: Option<Gate>,
     /// Failed apps: one app that fails five times counts once.
     apps: BTreeSet<AppId>,
-    /// Failed requests that concern no app.
+    /// Failed requests without an app, such as pages of the list.
     others: usize,
     since: Option<Moment>,
 }
 
 impl Breaker {
-    /// The server answered, well or not: failures are no longer in a row.
+    /// Takes any answer of the server: failures are no longer in a row.
     pub(super) fn answered(&mut self) {
         *self = Self { gate: self.gate, ..Self::default() };
     }
 
-    pub(super) fn close(&mut self) -> Option<Shift> {
-        self.gate.take().map(|_| Shift::BreakerClosed)
+    pub(super) fn close(&mut self) -> Option<LimiterEvent> {
+        self.gate.take().map(|_| LimiterEvent::BreakerClosed)
     }
 
-    pub(super) fn unanswered(&mut self, call: &Call, salt: u64, now: Moment) -> Option<Shift> {
+    pub(super) fn unanswered(&mut self, call: &Call, salt: u64, now: Moment) -> Option<LimiterEvent> {
         let since = *self.since.get_or_insert(now);
         match call.app() {
             None => self.others += 1,
@@ -50,6 +50,6 @@ impl Breaker {
         }
         self.apps.clear();
         self.gate = Some(Gate::new(PROBES, salt, since, now));
-        Some(Shift::BreakerOpened)
+        Some(LimiterEvent::BreakerOpened)
     }
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::lanes::Lane;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::outcome::Limits;
+use crate::reconcile::outcome::RateLimitHeaders;
 
-/// Default of `--api-budget`. The account has 180 requests a minute: people and other tools keep a third.
+/// Default of `--api-budget`. The account has 180 requests a minute; a third stays for people and other tools.
 pub const DEFAULT_BUDGET: u32 = 120;
-/// Requests that may go out at once, in seconds' worth: an edit does not wait for the calls just before it.
+/// Size of a burst, in seconds of the rate: an edit does not wait for the calls just before it.
 const BURST_SECONDS: f64 = 5.0;
-/// Refusals do not lower the rate below this: less would be giving up.
+/// Minimum rate after refusals.
 pub(super) const LEAST_RATE: f64 = 6.0;
-/// Requests a minute that each success gives back after refusals (additive increase).
+/// Increase of the rate with each success after refusals, in requests a minute (additive increase).
 const RECOVERY: f64 = 1.0;
 /// Rate after the first refusal by a server that was configured as unlimited.
 const RATE_AFTER_ALL: f64 = 600.0;
@@ -67,7 +67,7 @@ impl Bucket {
         }
     }
 
-    /// The moment from which there is a token for `lane`; `None` if there is one now.
+    /// The time of the next token for `lane`; `None` if there is one now.
     pub(super) fn short_until(&mut self, lane: Lane, now: Moment) -> Option<Moment> {
         self.fill(now);
         let per_second = self.rate(now) / 60.0;
@@ -87,7 +87,7 @@ impl Bucket {
         }
     }
 
-    /// Takes tokens for requests that did not wait for them. At most one token is owed afterwards.
+    /// Takes tokens for requests that did not wait for them. The debt is at most one token.
     pub(super) fn charge(&mut self, requests: u32, now: Moment) {
         self.fill(now);
         self.tokens = (self.tokens - f64::from(requests)).max(self.tokens.min(-1.0));
@@ -107,15 +107,15 @@ impl Bucket {
         self.observe_tokens = self.observe_tokens.min(0.0);
     }
 
-    /// Lowers the rate as the headers say. Returns the time until their window ends; `None` if the budget is unlimited.
-    pub(super) fn note_limits(&mut self, limits: Limits, now: Moment) -> Option<Duration> {
+    /// Lowers the rate to that of the headers. Returns the time until their window ends; `None` if the budget is unlimited.
+    pub(super) fn note_limits(&mut self, limits: RateLimitHeaders, now: Moment) -> Option<Duration> {
         if self.budget == Budget::Unlimited {
             return None;
         }
         self.remaining = limits.remaining.or(self.remaining);
         let mut allowed = self.budget.per_minute();
         if let Some(limit) = limits.limit {
-            // Two thirds, as of the documented limit: the rest is for others.
+            // Two thirds, as of the documented limit: the rest is for other clients.
             allowed = allowed.min((f64::from(limit) * 2.0 / 3.0).max(1.0));
         }
         let reset = limits.reset.unwrap_or(Duration::from_mins(1));

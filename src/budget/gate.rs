@@ -10,7 +10,7 @@ use crate::reconcile::moment::Moment;
 pub(super) struct Gate {
     schedule: Schedule,
     salt: u64,
-    /// The moment at which the trouble began.
+    /// Time at which the failures began.
     since: Moment,
     /// Number of the next probe, from 1.
     probe: u32,
@@ -34,7 +34,7 @@ impl Gate {
         }
     }
 
-    /// Closes the gate again for the same trouble. A request that was sent before it closed does not count as a probe.
+    /// Closes the gate again for the same cause. A request that was sent before it closed does not count as a probe.
     pub(super) fn refused(&mut self, now: Moment) {
         self.probe = self.probe.saturating_add(u32::from(self.probing));
         self.probe_later(now);

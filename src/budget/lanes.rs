@@ -14,9 +14,9 @@ const READ_SHARE: u32 = 4;
 /// Purpose of a request, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Stop or start.
+    /// Stop, start or restart.
     Act,
-    /// Reads that verify a call, or that find an app for an edit.
+    /// Reads that verify a call, or that an edit waits for.
     Confirm,
     /// The list, and routine reads of apps that it does not show.
     Observe,
@@ -34,8 +34,8 @@ impl Lane {
         }
     }
 
-    /// A read that has waited this long goes before reads of the lane above that have not. Never before a call.
-    const fn patience(self) -> Duration {
+    /// Wait after which a read goes before newer reads of the lane above, but never before a call.
+    const fn starvation_limit(self) -> Duration {
         match self {
             Self::Act => Duration::ZERO,
             Self::Confirm => Duration::from_secs(5),
@@ -67,7 +67,7 @@ impl Waiting {
     pub(super) fn order(&self, calls_in_a_row: u32, now: Moment) -> impl Iterator<Item = Lane> + use<> {
         let mut reads: Vec<(bool, Lane)> = [Lane::Confirm, Lane::Observe]
             .into_iter()
-            .filter_map(|lane| self.since(lane).map(|since| (now.since(since) < lane.patience(), lane)))
+            .filter_map(|lane| self.since(lane).map(|since| (now.since(since) < lane.starvation_limit(), lane)))
             .collect();
         let bulk = self.calls > FEW_CALLS;
         if !bulk {

@@ -1,22 +1,22 @@
-//! Pauses: refusals by the rate limit, and budgets that are used up.
+//! Pauses: refusals by the rate limit, and exhausted budgets.
 //!
-//! All requests wait until a pause is over; then one probe goes first, and any answer but a refusal ends the pause. The
-//! refusal of one app pauses nothing else until another request is refused too.
+//! All requests wait until a pause is over. Then one probe is sent first, and any answer except a refusal ends the pause.
+//! The refusal of one app pauses only this app, until another request is refused, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Call, Shift};
+use super::{Call, LimiterEvent};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::{LONGEST_PAUSE, PER_APP};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Verdict};
 
-/// Least pause: a server that says "0 s" beside a 429 contradicts itself.
+/// Minimum pause: a 429 with a pause of 0 s contradicts itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// Different apps that may be refused alone within [`ALONE_WINDOW`]; one more, and the account is refused.
-const ALONE: usize = 2;
-const ALONE_WINDOW: Duration = Duration::from_mins(1);
+/// Number of different apps within [`PER_APP_WINDOW`] whose refusals concern only them; one more is a limit of the account.
+const PER_APP_LIMITS: usize = 2;
+const PER_APP_WINDOW: Duration = Duration::from_mins(1);
 
 /// Cause of a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum PauseCause {
 }
 
 impl PauseCause {
-    /// The cause for people.
+    /// The cause in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "the server refused a request because of the rate limit",
@@ -44,9 +44,9 @@ struct Pause {
     probing: bool,
 }
 
-/// One app's refusal that may be the account's: the next request to another app or the list shows which.
+/// Rate limit of one app that may be that of the account: the next request for another app or the list decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Suspicion {
+struct PossibleAccountLimit {
     app: AppId,
     until: Moment,
     probing: bool,
@@ -55,12 +55,12 @@ struct Suspicion {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pauses {
     pause: Option<Pause>,
-    /// Refusals in a row, one per pause; each success takes one away.
+    /// Refusals in a row, one per pause; each success removes one.
     refusals: u32,
     refused_since: Option<Moment>,
-    suspicion: Option<Suspicion>,
-    /// The last refusal of each app that was refused alone.
-    alone: BTreeMap<AppId, Moment>,
+    possible: Option<PossibleAccountLimit>,
+    /// The last refusal of each app that was limited separately.
+    per_app: BTreeMap<AppId, Moment>,
 }
 
 impl Pauses {
@@ -76,28 +76,28 @@ impl Pauses {
         self.pause.is_some()
     }
 
-    /// Returns whether the probe after a pause is in flight, or the one that shows whose refusal it was.
+    /// Returns whether a probe is in flight: after a pause, or for a possible limit of the account.
     pub(super) fn probing(&mut self, now: Moment) -> bool {
-        self.suspicion.take_if(|suspicion| now >= suspicion.until);
-        self.pause.is_some_and(|pause| pause.probing) || self.suspicion.as_ref().is_some_and(|app| app.probing)
+        self.possible.take_if(|possible| now >= possible.until);
+        self.pause.is_some_and(|pause| pause.probing) || self.possible.as_ref().is_some_and(|app| app.probing)
     }
 
     pub(super) fn sent(&mut self, now: Moment) {
         if let Some(pause) = self.pause.as_mut().filter(|pause| now >= pause.until) {
             pause.probing = true;
         }
-        if let Some(suspicion) = &mut self.suspicion {
-            suspicion.probing = true;
+        if let Some(possible) = &mut self.possible {
+            possible.probing = true;
         }
     }
 
-    /// A probe returned no answer: the next request is one.
+    /// Takes a probe without an answer: the next request is the probe.
     pub(super) fn probe_lost(&mut self) {
         if let Some(pause) = &mut self.pause {
             pause.probing = false;
         }
-        if let Some(suspicion) = &mut self.suspicion {
-            suspicion.probing = false;
+        if let Some(possible) = &mut self.possible {
+            possible.probing = false;
         }
     }
 
@@ -108,39 +108,45 @@ impl Pauses {
         }
     }
 
-    /// The rate limit did not refuse a request: a pause that was over has ended, and the refusal of another app was that
-    /// app's own.
+    /// Takes a request that the rate limit did not refuse: it ends a pause whose time is over, and a refusal of another app
+    /// concerned only that app.
     pub(super) fn not_refused(&mut self, call: &Call) {
         self.pause.take_if(|pause| pause.probing);
-        self.suspicion.take_if(|suspicion| call.app() != Some(&suspicion.app));
+        self.possible.take_if(|possible| call.app() != Some(&possible.app));
     }
 
     /// Returns whether a refusal concerns only the app that was called: the server says that requests are left, or
     /// nothing else has been refused yet.
-    pub(super) fn is_alone(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
+    pub(super) fn is_per_app_limit(&self, call: &Call, failure: &Failure, now: Moment) -> bool {
         let (Some(id), Verdict::RateLimited { .. }) = (call.app(), failure.verdict) else { return false };
         let left = failure.limits.remaining;
         if left == Some(0) || self.pause.is_some() || self.refusals > 0 {
             return false;
         }
-        if left.is_none() && self.suspicion.as_ref().is_some_and(|suspicion| suspicion.app != *id) {
+        if left.is_none() && self.possible.as_ref().is_some_and(|possible| possible.app != *id) {
             return false;
         }
-        let recent = self.alone.iter().filter(|(app, at)| *app != id && now.since(**at) < ALONE_WINDOW);
-        recent.count() < ALONE
+        let recent = self.per_app.iter().filter(|(app, at)| *app != id && now.since(**at) < PER_APP_WINDOW);
+        recent.count() < PER_APP_LIMITS
     }
 
-    pub(super) fn refused_alone(&mut self, call: &Call, failure: &Failure, after: Option<Duration>, now: Moment) {
+    pub(super) fn app_refused(&mut self, call: &Call, failure: &Failure, after: Option<Duration>, now: Moment) {
         let Some(id) = call.app() else { return };
-        self.alone.retain(|_, at| now.since(*at) < ALONE_WINDOW);
-        self.alone.insert(id.clone(), now);
+        self.per_app.retain(|_, at| now.since(*at) < PER_APP_WINDOW);
+        self.per_app.insert(id.clone(), now);
         if failure.limits.remaining.is_none() {
             let until = now + after.unwrap_or(SHORTEST_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-            self.suspicion = Some(Suspicion { app: id.clone(), until, probing: false });
+            self.possible = Some(PossibleAccountLimit { app: id.clone(), until, probing: false });
         }
     }
 
-    pub(super) fn refused(&mut self, after: Option<Duration>, bounded: bool, salt: u64, now: Moment) -> Option<Shift> {
+    pub(super) fn refused(
+        &mut self,
+        after: Option<Duration>,
+        bounded: bool,
+        salt: u64,
+        now: Moment,
+    ) -> Option<LimiterEvent> {
         // A request that is refused during a pause was sent before it: the same refusal.
         let known = self.until(now).is_some();
         let first = self.refusals == 0;
@@ -150,20 +156,20 @@ impl Pauses {
         let since = *self.refused_since.get_or_insert(now);
         let own = PER_APP.steady_wait(self.refusals, salt, now.since(since));
         let pause = now + own.max(after.unwrap_or_default()).max(SHORTEST_PAUSE).min(LONGEST_PAUSE);
-        let earlier = self.suspicion.take().map(|suspicion| suspicion.until);
+        let earlier = self.possible.take().map(|possible| possible.until);
         let until = pause.max(earlier.unwrap_or(pause)).max(self.until(now).unwrap_or(pause));
         self.pause = Some(Pause { until, cause: PauseCause::Refused, probing: false });
         // One line per cause: calls that were in flight together are refused together.
-        (!known).then_some(Shift::Paused { pause: until.since(now), cause: PauseCause::Refused, bounded, first })
+        (!known).then_some(LimiterEvent::Paused { pause: until.since(now), cause: PauseCause::Refused, bounded, first })
     }
 
-    /// The server says that no request is left for `reset`.
-    pub(super) fn exhausted(&mut self, reset: Duration, bounded: bool, now: Moment) -> Option<Shift> {
+    /// Takes headers without a request left for `reset`.
+    pub(super) fn exhausted(&mut self, reset: Duration, bounded: bool, now: Moment) -> Option<LimiterEvent> {
         let pause = reset.max(SHORTEST_PAUSE);
         let (until, known, cause) = (now + pause, self.until(now), PauseCause::Exhausted);
         if known.is_none_or(|known| known < until) {
             self.pause = Some(Pause { until, cause, probing: false });
         }
-        known.is_none().then_some(Shift::Paused { pause, cause, bounded, first: true })
+        known.is_none().then_some(LimiterEvent::Paused { pause, cause, bounded, first: true })
     }
 }

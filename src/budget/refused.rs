@@ -1,30 +1,30 @@
-//! Refused account: a token that is not accepted (401), and requests that the account may not make (402, 403, 451).
+//! Refused account: a refused token (401), and requests that the account may not make (402, 403, 451).
 //!
-//! Each has a gate with one slow probe at a time. One app's 403 is that app's failure; five different apps in a row, or
-//! the list, mean the account.
+//! Each has a gate with one slow probe at a time. A 403 of one app is a failure of that app; a 403 of five different apps
+//! in a row, or of the list, is a refusal of the account.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::gate::Gate;
 use super::lanes::Lane;
-use super::{Call, Shift};
+use super::{Call, LimiterEvent};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::ACCOUNT_PROBES;
 use crate::reconcile::moment::Moment;
 
-/// Different apps in a row that are forbidden before the account counts as forbidden. One app alone never does.
+/// Number of different forbidden apps in a row that make the account forbidden. One app is never enough.
 const FORBIDDEN_APPS: usize = 5;
-/// A token that is refused again within this time continues with its earlier backoff: a server that accepts the probe
-/// and refuses the rest is not probed at the first pace each time.
+/// Time within which another refusal of the token continues the earlier backoff. Otherwise, a server that accepts only
+/// probes would be probed too often.
 const RELAPSE: Duration = Duration::from_mins(10);
 /// Checks, each within [`RELAPSE`] of the last, that must accept a refused token before a 401 counts as forbidden.
 const CHECKS: u32 = 2;
 
-/// Kind of request that the account may not make. The widest is the smallest.
+/// Kind of request that the account may not make. The widest kind is the smallest value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Forbidden {
-    /// The list, and with it everything.
+    /// The list, and with it all requests.
     List,
     /// Reads of single apps, and calls.
     Reads,
@@ -59,14 +59,14 @@ impl Forbidden {
 pub(super) struct Account {
     /// Present while the token is refused.
     pub(super) blocked: Option<Gate>,
-    /// The last time that a refused token was accepted, and its gate until then.
+    /// The last acceptance of a refused token, and its gate until then.
     unblocked: Option<(Moment, Gate)>,
-    /// Number of checks that accepted it, each soon after the last.
+    /// Number of successive checks that accepted the token, each within [`RELAPSE`] of the last.
     checks: u32,
     pub(super) forbidden: Option<(Forbidden, Gate)>,
     /// Apps in a row that may not be read or called.
     pub(super) forbidden_apps: BTreeSet<AppId>,
-    /// Number of declared apps: if they are few, refusals of all of them mean the account.
+    /// Number of declared apps: if there are few, refusals of all of them are a refusal of the account.
     pub(super) declared: usize,
     salt: u64,
 }
@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    pub(super) fn block(&mut self, now: Moment) -> Option<Shift> {
+    pub(super) fn block(&mut self, now: Moment) -> Option<LimiterEvent> {
         if let Some((_, gate)) = &mut self.forbidden
             && gate.probing
         {
@@ -103,18 +103,18 @@ impl Account {
             }
             None => Gate::new(ACCOUNT_PROBES, self.salt, now, now),
         });
-        Some(Shift::AccountBlocked)
+        Some(LimiterEvent::AccountBlocked)
     }
 
-    /// The server accepted the token.
-    pub(super) fn unblock(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+    /// Takes an answer that accepts the token.
+    pub(super) fn unblock(&mut self, call: &Call, now: Moment) -> Option<LimiterEvent> {
         let gate = self.blocked.take()?;
         if self.unblocked.is_none_or(|(at, _)| now.since(at) >= RELAPSE) {
             self.checks = 0;
         }
         self.checks += u32::from(*call == Call::Token);
         self.unblocked = Some((now, gate));
-        Some(Shift::AccountUnblocked)
+        Some(LimiterEvent::AccountUnblocked)
     }
 
     /// Returns whether checks have proven a token that is refused now. It stays proven while it is refused at least
@@ -125,7 +125,7 @@ impl Account {
         recent.filter(|_| proven).map(|(at, _)| *at = now).is_some()
     }
 
-    pub(super) fn forbid(&mut self, call: &Call, now: Moment) -> Option<Shift> {
+    pub(super) fn forbid(&mut self, call: &Call, now: Moment) -> Option<LimiterEvent> {
         let kind = Forbidden::of(call)?;
         self.forbidden_apps.extend(call.app().cloned());
         if let Some((known, gate)) = &mut self.forbidden {
@@ -134,30 +134,30 @@ impl Account {
             gate.refused(now);
             return None;
         }
-        // One app alone is that app's failure, even if it is the only one that is declared.
+        // A refusal of one app is a failure of that app, even if no other app is declared.
         let enough = FORBIDDEN_APPS.min(self.declared.max(2));
         if kind != Forbidden::List && self.forbidden_apps.len() < enough {
             return None;
         }
         self.forbidden = Some((kind, Gate::new(ACCOUNT_PROBES, self.salt, now, now)));
-        Some(Shift::AccountForbidden(kind))
+        Some(LimiterEvent::AccountForbidden(kind))
     }
 
-    /// A request succeeded.
-    pub(super) fn allow(&mut self, call: &Call) -> Option<Shift> {
-        let allowed = self.forbidden.take_if(|(kind, _)| kind.disproved_by(call)).map(|_| Shift::AccountAllowed);
+    /// Takes the success of a request.
+    pub(super) fn allow(&mut self, call: &Call) -> Option<LimiterEvent> {
+        let allowed = self.forbidden.take_if(|(kind, _)| kind.disproved_by(call)).map(|_| LimiterEvent::AccountAllowed);
         self.end_row();
         allowed
     }
 
-    /// An answer other than a refusal: forbidden apps are no longer in a row.
+    /// Takes an answer that is no refusal: forbidden apps are no longer in a row.
     pub(super) fn end_row(&mut self) {
         if self.forbidden.is_none() {
             self.forbidden_apps.clear();
         }
     }
 
-    /// The probe of a forbidden account returned neither success nor refusal.
+    /// Takes a probe of a forbidden account without a success or a refusal.
     pub(super) fn forbidden_probe_failed(&mut self, call: &Call, now: Moment) {
         if let Some((kind, gate)) = &mut self.forbidden
             && gate.probing

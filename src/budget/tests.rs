@@ -5,19 +5,19 @@ use super::*;
 use crate::reconcile::backoff::ACCOUNT_PROBES;
 
 fn failure(verdict: Verdict) -> Failure {
-    Failure { verdict, http_status: None, message: "x".into(), limits: Limits::default(), repeats: 0 }
+    Failure { verdict, http_status: None, message: "x".into(), limits: RateLimitHeaders::default(), repeats: 0 }
 }
 
-fn paused(seconds: u64) -> Shift {
+fn paused(seconds: u64) -> LimiterEvent {
     let pause = Duration::from_secs(seconds);
-    Shift::Paused { pause, cause: PauseCause::Refused, bounded: false, first: true }
+    LimiterEvent::Paused { pause, cause: PauseCause::Refused, bounded: false, first: true }
 }
 
 fn app(n: usize) -> Call {
     Call::Act(format!("app-{n}").parse().unwrap())
 }
 
-/// How many requests of `lane` go out in `seconds`, asked for as fast as they are allowed.
+/// Number of requests of `lane` that are admitted in `seconds`.
 fn drain(limiter: &mut RateLimiter, lane: Lane, from: u64, seconds: u64) -> u32 {
     let (mut now, mut count) = (Moment::from_secs(from), 0);
     while now < Moment::from_secs(from + seconds) {
@@ -66,9 +66,9 @@ fn an_unlimited_budget_is_not_paced() {
     assert!((0..10_000).all(|_| limiter.admit(Lane::Act, Moment::START) == Admission::Go));
 }
 
-/// Fault V4: ten requests a second are served, forty are wanted, and no header says so.
+/// Fault V4: ten requests a second are served, forty are requested, and no header has the limit.
 #[test]
-fn a_limit_that_nobody_told_of_is_felt_out() {
+fn an_unannounced_limit_is_found_by_refusals() {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
     let (mut wanted, mut refused, mut millis) = (40, 0, 0_u64);
     let (mut second, mut served) = (0, 0);
@@ -82,7 +82,7 @@ fn a_limit_that_nobody_told_of_is_felt_out() {
         for _ in 0..sent {
             if served < 10 {
                 (served, wanted) = (served + 1, wanted - 1);
-                limiter.succeeded(&Call::List, Limits::default(), now);
+                limiter.succeeded(&Call::List, RateLimitHeaders::default(), now);
             } else {
                 refused += 1;
                 limiter.failed(&app(refused), &failure(Verdict::RateLimited { after: None }), now);
@@ -124,12 +124,12 @@ fn refusals_without_a_header_slow_down_and_successes_speed_up_again() {
     assert_eq!(limiter.requests_per_minute(now), Some(60.0), "a refused probe says nothing of the rate");
     for _ in 0..200 {
         now = probe(&mut limiter, now);
-        limiter.succeeded(&app(1), Limits::default(), now);
+        limiter.succeeded(&app(1), RateLimitHeaders::default(), now);
         limiter.failed(&Call::List, &refused, now);
     }
     assert_eq!(limiter.requests_per_minute(now), Some(LEAST_RATE));
     for _ in 0..200 {
-        limiter.succeeded(&Call::List, Limits::default(), now);
+        limiter.succeeded(&Call::List, RateLimitHeaders::default(), now);
     }
     assert_eq!(limiter.requests_per_minute(now), Some(120.0));
 }
@@ -196,7 +196,7 @@ fn after_a_pause_one_probe_goes_first() {
 }
 
 #[test]
-fn a_wait_is_not_longer_than_the_trouble() {
+fn a_wait_is_not_longer_than_the_failures() {
     let gone = failure(Verdict::Retry);
     for salt in 0..50 {
         let mut limiter = RateLimiter::new(Budget::PerMinute(120), salt);
@@ -218,21 +218,24 @@ fn a_wait_is_not_longer_than_the_trouble() {
 fn one_apps_refusal_is_its_own_until_another_request_is_refused() {
     let after = Some(Duration::from_secs(30));
     let (now, refused) = (Moment::from_secs(100), failure(Verdict::RateLimited { after }));
-    let left = |remaining| Failure { limits: Limits { remaining, ..Limits::default() }, ..refused.clone() };
+    let left = |remaining| Failure {
+        limits: RateLimitHeaders { remaining, ..RateLimitHeaders::default() },
+        ..refused.clone()
+    };
     let fresh = || RateLimiter::new(Budget::PerMinute(120), 0);
 
     let mut limiter = fresh();
-    assert!(limiter.is_alone(&app(1), &refused, now));
+    assert!(limiter.is_per_app_limit(&app(1), &refused, now));
     assert_eq!(limiter.failed(&app(1), &refused, now), []);
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Go, "one request to others shows whose it is");
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Later);
-    limiter.succeeded(&app(2), Limits::default(), now);
+    limiter.succeeded(&app(2), RateLimitHeaders::default(), now);
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
 
     let mut limiter = fresh();
     limiter.failed(&app(1), &refused, now);
-    assert!(!limiter.is_alone(&app(2), &refused, now));
+    assert!(!limiter.is_per_app_limit(&app(2), &refused, now));
     limiter.failed(&app(2), &refused, now);
     assert_eq!(limiter.admit(Lane::Act, now), Admission::At(now + Duration::from_secs(30)), "two are the account's");
 
@@ -241,13 +244,18 @@ fn one_apps_refusal_is_its_own_until_another_request_is_refused() {
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Go, "the server says that requests are left");
     limiter.failed(&app(2), &left(Some(19)), now);
-    assert!(!limiter.is_alone(&app(3), &left(Some(18)), now), "many apps' refusals are the account's");
+    assert!(!limiter.is_per_app_limit(&app(3), &left(Some(18)), now), "many apps' refusals are the account's");
 
-    assert!(!fresh().is_alone(&app(1), &left(Some(0)), now));
-    assert!(!fresh().is_alone(&Call::List, &refused, now) && !fresh().is_alone(&Call::Token, &refused, now));
+    assert!(!fresh().is_per_app_limit(&app(1), &left(Some(0)), now));
+    assert!(
+        !fresh().is_per_app_limit(&Call::List, &refused, now) && !fresh().is_per_app_limit(&Call::Token, &refused, now)
+    );
     let mut limiter = fresh();
     limiter.failed(&Call::List, &refused, now);
-    assert!(!limiter.is_alone(&app(1), &refused, now + Duration::from_secs(31)), "the account was refused just now");
+    assert!(
+        !limiter.is_per_app_limit(&app(1), &refused, now + Duration::from_secs(31)),
+        "the account was refused just now"
+    );
 }
 
 #[test]
@@ -265,8 +273,8 @@ fn one_apps_refusal_that_nothing_disproves_ends_with_its_pause() {
 fn a_forbidden_list_is_a_forbidden_account() {
     let (mut now, forbidden) = (Moment::from_secs(100), failure(Verdict::Forbidden));
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
-    let shifts = limiter.failed(&Call::List, &forbidden, now);
-    assert_eq!(shifts, [Shift::AccountForbidden(Forbidden::List)]);
+    let events = limiter.failed(&Call::List, &forbidden, now);
+    assert_eq!(events, [LimiterEvent::AccountForbidden(Forbidden::List)]);
     let (start, mut probes) = (now, 0);
     while now < start + Duration::from_secs(600) {
         assert!(!matches!(limiter.admit(Lane::Act, now), Admission::Go));
@@ -282,7 +290,7 @@ fn a_forbidden_list_is_a_forbidden_account() {
         }
     }
     assert!((20..=45).contains(&probes), "{probes} probes in ten minutes");
-    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), now), [Shift::AccountAllowed]);
+    assert_eq!(limiter.succeeded(&Call::List, RateLimitHeaders::default(), now), [LimiterEvent::AccountAllowed]);
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Go);
 }
 
@@ -292,7 +300,7 @@ fn forbidden_row(declared: usize, calls: &[Call], expected: Option<usize>) {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
     limiter.declared(declared);
     let first = calls.iter().position(|call| match call {
-        Call::List => limiter.succeeded(call, Limits::default(), now).contains(&Shift::AccountAllowed),
+        Call::List => limiter.succeeded(call, RateLimitHeaders::default(), now).contains(&LimiterEvent::AccountAllowed),
         Call::Token | Call::TeamList | Call::Read(_) | Call::Act(_) => {
             !limiter.failed(call, &forbidden, now).is_empty()
         }
@@ -323,7 +331,7 @@ fn forbidden_apps_in_a_row_are_a_forbidden_account() {
     }
     assert_eq!(limiter.account_forbidden(), Some(Forbidden::Calls));
     assert_eq!(limiter.admit(Lane::Observe, now), Admission::Go);
-    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), now), []);
+    assert_eq!(limiter.succeeded(&Call::List, RateLimitHeaders::default(), now), []);
     assert_eq!(limiter.account_forbidden(), Some(Forbidden::Calls));
     let at = limiter.forbidden_probe_at().unwrap();
     assert_eq!(limiter.admit(Lane::Act, now), Admission::At(at));
@@ -332,11 +340,11 @@ fn forbidden_apps_in_a_row_are_a_forbidden_account() {
     assert_eq!(limiter.admit_forbidden_probe(at), Admission::Later);
     assert_eq!(limiter.failed(&app(7), &forbidden, at), []);
     assert!(limiter.forbidden_probe_at().unwrap() > at);
-    assert_eq!(limiter.succeeded(&app(8), Limits::default(), at), [Shift::AccountAllowed]);
+    assert_eq!(limiter.succeeded(&app(8), RateLimitHeaders::default(), at), [LimiterEvent::AccountAllowed]);
     assert_eq!(limiter.admit(Lane::Act, at), Admission::Go);
 }
 
-/// A 401 is the token's until checks say twice that the token is good; and again once that was long ago.
+/// A 401 is a refusal of the token, until two checks accept the token; and again a long time after that.
 #[test]
 fn a_401_is_believed_until_the_token_was_proven_twice() {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
@@ -350,9 +358,9 @@ fn a_401_is_believed_until_the_token_was_proven_twice() {
     for _ in 0..2 {
         assert_eq!(verdict(&mut limiter, now), Verdict::AccountBlocked);
         now = now + Duration::from_mins(1);
-        limiter.succeeded(&Call::Token, Limits::default(), now);
+        limiter.succeeded(&Call::Token, RateLimitHeaders::default(), now);
     }
-    // From then on for as long as it goes on, but for a file that cannot be read.
+    // Then for its whole duration, except for an unreadable file.
     for _ in 0..20 {
         now = now + Duration::from_mins(9);
         assert_eq!(verdict(&mut limiter, now), Verdict::Forbidden);
@@ -367,7 +375,7 @@ fn a_401_is_believed_until_the_token_was_proven_twice() {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
     for _ in 0..20 {
         assert_eq!(verdict(&mut limiter, now), Verdict::AccountBlocked);
-        limiter.succeeded(&Call::List, Limits::default(), now);
+        limiter.succeeded(&Call::List, RateLimitHeaders::default(), now);
     }
 }
 
@@ -385,16 +393,21 @@ fn a_used_up_budget_pauses_and_says_so() {
     let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
     let now = Moment::from_secs(100);
     let seconds = |n| Some(Duration::from_secs(n));
-    let none_left = |reset| Limits { remaining: Some(0), reset: seconds(reset), ..Limits::default() };
-    let said =
-        Shift::Paused { pause: Duration::from_secs(30), cause: PauseCause::Exhausted, bounded: false, first: true };
+    let none_left =
+        |reset| RateLimitHeaders { remaining: Some(0), reset: seconds(reset), ..RateLimitHeaders::default() };
+    let said = LimiterEvent::Paused {
+        pause: Duration::from_secs(30),
+        cause: PauseCause::Exhausted,
+        bounded: false,
+        first: true,
+    };
     assert_eq!(limiter.succeeded(&Call::List, none_left(30), now), [said]);
     assert_eq!(limiter.succeeded(&app(1), none_left(30), now), [], "it is told once");
     assert_eq!(limiter.pause_cause(now), Some(PauseCause::Exhausted));
     assert_eq!(limiter.held_until(now), Some(now + Duration::from_secs(30)));
-    let bounded = Limits { bounded: true, ..none_left(3600) };
-    let shifts = limiter.succeeded(&app(1), bounded, now + Duration::from_secs(31));
-    assert!(matches!(shifts[..], [Shift::Paused { bounded: true, .. }]), "{shifts:?}");
+    let bounded = RateLimitHeaders { bounded: true, ..none_left(3600) };
+    let events = limiter.succeeded(&app(1), bounded, now + Duration::from_secs(31));
+    assert!(matches!(events[..], [LimiterEvent::Paused { bounded: true, .. }]), "{events:?}");
 }
 
 #[test]
@@ -404,14 +417,14 @@ fn the_servers_headers_lower_the_rate_until_their_window_ends() {
     let seconds = |n| Some(Duration::from_secs(n));
     limiter.succeeded(
         &Call::List,
-        Limits { limit: Some(180), remaining: Some(150), reset: seconds(50), ..Limits::default() },
+        RateLimitHeaders { limit: Some(180), remaining: Some(150), reset: seconds(50), ..RateLimitHeaders::default() },
         now,
     );
     assert_eq!(limiter.requests_per_minute(now), Some(120.0));
     // Others use the account: what remains is spread over the rest of the window.
     limiter.succeeded(
         &Call::List,
-        Limits { limit: Some(180), remaining: Some(20), reset: seconds(30), ..Limits::default() },
+        RateLimitHeaders { limit: Some(180), remaining: Some(20), reset: seconds(30), ..RateLimitHeaders::default() },
         now,
     );
     assert_eq!(limiter.requests_per_minute(now), Some(40.0));
@@ -419,14 +432,14 @@ fn the_servers_headers_lower_the_rate_until_their_window_ends() {
     // The limit itself went down.
     limiter.succeeded(
         &Call::List,
-        Limits { limit: Some(60), remaining: Some(59), reset: seconds(30), ..Limits::default() },
+        RateLimitHeaders { limit: Some(60), remaining: Some(59), reset: seconds(30), ..RateLimitHeaders::default() },
         now,
     );
     assert_eq!(limiter.requests_per_minute(now), Some(40.0));
     // Nothing remains: wait for the reset.
     limiter.succeeded(
         &Call::List,
-        Limits { limit: Some(180), remaining: Some(0), reset: seconds(7), ..Limits::default() },
+        RateLimitHeaders { limit: Some(180), remaining: Some(0), reset: seconds(7), ..RateLimitHeaders::default() },
         now,
     );
     assert_eq!(limiter.admit(Lane::Act, now), Admission::At(Moment::from_secs(17)));
@@ -442,13 +455,13 @@ fn five_different_failures_open_the_breaker_and_one_answer_closes_it() {
     for n in 1..4 {
         assert_eq!(limiter.failed(&app(n), &lost, now), []);
     }
-    assert_eq!(limiter.failed(&app(4), &lost, now), [Shift::BreakerOpened]);
+    assert_eq!(limiter.failed(&app(4), &lost, now), [LimiterEvent::BreakerOpened]);
     let Admission::At(probe) = limiter.admit(Lane::Act, now) else { panic!("no probe is due yet") };
     assert_eq!(limiter.admit(Lane::Observe, probe), Admission::Go);
     assert_eq!(limiter.admit(Lane::Act, probe), Admission::Later, "one probe at a time");
     assert_eq!(limiter.failed(&Call::List, &lost, probe), []);
     assert!(matches!(limiter.admit(Lane::Observe, probe), Admission::At(at) if at > probe));
-    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), probe), [Shift::BreakerClosed]);
+    assert_eq!(limiter.succeeded(&Call::List, RateLimitHeaders::default(), probe), [LimiterEvent::BreakerClosed]);
     assert_eq!(limiter.admit(Lane::Act, probe), Admission::Go);
 }
 
@@ -456,7 +469,7 @@ fn five_different_failures_open_the_breaker_and_one_answer_closes_it() {
 fn a_refused_token_blocks_everything_but_its_own_probe() {
     let mut limiter = RateLimiter::new(Budget::Unlimited, 0);
     let (now, refused) = (Moment::from_secs(100), failure(Verdict::AccountBlocked));
-    assert_eq!(limiter.failed(&app(1), &refused, now), [Shift::AccountBlocked]);
+    assert_eq!(limiter.failed(&app(1), &refused, now), [LimiterEvent::AccountBlocked]);
     assert_eq!(limiter.failed(&app(2), &refused, now), [], "one line for the cause");
     assert_eq!(limiter.admit(Lane::Act, now), Admission::Later);
     let at = limiter.token_probe_at().unwrap();
@@ -467,7 +480,7 @@ fn a_refused_token_blocks_everything_but_its_own_probe() {
     assert!(limiter.token_probe_at().unwrap() > at);
     limiter.token_changed(at);
     assert_eq!(limiter.admit_token_probe(at), Admission::Go, "a new token is tried at once");
-    assert_eq!(limiter.succeeded(&Call::List, Limits::default(), at), [Shift::AccountUnblocked]);
+    assert_eq!(limiter.succeeded(&Call::List, RateLimitHeaders::default(), at), [LimiterEvent::AccountUnblocked]);
     assert_eq!(limiter.admit(Lane::Act, at), Admission::Go);
 }
 
@@ -493,7 +506,7 @@ fn a_token_that_is_good_for_nothing_but_its_probe_is_probed_ever_more_slowly() {
         let at = limiter.token_probe_at().unwrap();
         waits.push(at.since(now));
         assert_eq!(limiter.admit_token_probe(at), Admission::Go);
-        limiter.succeeded(&Call::List, Limits::default(), at);
+        limiter.succeeded(&Call::List, RateLimitHeaders::default(), at);
         now = at;
     }
     assert!(waits[7] >= ACCOUNT_PROBES.cap / 2, "{waits:?}");
@@ -608,15 +621,15 @@ fn a_refused_token_does_not_end_the_probes_of_a_forbidden_account() {
     let at = limiter.forbidden_probe_at().unwrap();
     assert_eq!(limiter.admit_forbidden_probe(at), Admission::Go);
     limiter.failed(&app(1), &failure(Verdict::AccountBlocked), at);
-    limiter.succeeded(&Call::Token, Limits::default(), at);
+    limiter.succeeded(&Call::Token, RateLimitHeaders::default(), at);
     assert!(limiter.forbidden_probe_at().unwrap() > at);
 }
 
 #[test]
 fn only_failures_in_a_row_open_the_breaker() {
     let (now, lost) = (Moment::from_secs(100), failure(Verdict::LostAnswer));
-    let answers: [fn(&mut RateLimiter, Moment) -> Vec<Shift>; 3] = [
-        |limiter, now| limiter.succeeded(&app(9), Limits::default(), now),
+    let answers: [fn(&mut RateLimiter, Moment) -> Vec<LimiterEvent>; 3] = [
+        |limiter, now| limiter.succeeded(&app(9), RateLimitHeaders::default(), now),
         |limiter, now| limiter.failed(&app(9), &failure(Verdict::NotFound), now),
         |limiter, now| limiter.failed(&app(9), &failure(Verdict::Forbidden), now),
     ];
@@ -630,8 +643,8 @@ fn only_failures_in_a_row_open_the_breaker() {
         }
         assert!(!limiter.breaker_open());
         // Lists concern no app: each counts.
-        let shifts: Vec<Shift> = (0..5).flat_map(|_| limiter.failed(&Call::List, &lost, now)).collect();
-        assert_eq!((shifts, limiter.breaker_open()), (vec![Shift::BreakerOpened], true));
+        let events: Vec<LimiterEvent> = (0..5).flat_map(|_| limiter.failed(&Call::List, &lost, now)).collect();
+        assert_eq!((events, limiter.breaker_open()), (vec![LimiterEvent::BreakerOpened], true));
     }
 }
 
@@ -686,7 +699,11 @@ fn the_probe_of_a_forbidden_account_is_repeated_later_if_it_proves_nothing() {
 fn the_last_count_of_remaining_requests_is_published() {
     let mut limiter = RateLimiter::new(Budget::PerMinute(120), 0);
     assert_eq!(limiter.remaining(), None);
-    limiter.succeeded(&Call::List, Limits { remaining: Some(7), ..Limits::default() }, Moment::START);
-    limiter.succeeded(&Call::List, Limits::default(), Moment::START);
+    limiter.succeeded(
+        &Call::List,
+        RateLimitHeaders { remaining: Some(7), ..RateLimitHeaders::default() },
+        Moment::START,
+    );
+    limiter.succeeded(&Call::List, RateLimitHeaders::default(), Moment::START);
     assert_eq!(limiter.remaining(), Some(7));
 }

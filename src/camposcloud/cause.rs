@@ -1,7 +1,7 @@
-//! The cause of a request without a response: a kind, a text for people, and advice.
+//! The cause of a request without a response: a kind, a message, and advice.
 //!
 //! The text of a kind is the same at each attempt (no time, no local port, no order of addresses), so that the operator
-//! logs the same trouble once.
+//! logs the same failure once.
 
 use std::error::Error;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The client of the real API: one method per endpoint, with its deadline and the largest body that it reads.
 //!
 //! It follows no redirects, so the token goes only to the configured origin. It neither retries nor paces; the transport
-//! repeats only a request that met a dead pooled connection.
+//! repeats only a request on a dead pooled connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Client {
     pub fn new(base: Url, token: Arc<TokenSource>) -> Result<Self, ProxyError> {
         let https = base.scheme() == "https";
         let proxy = match Proxy::from_environment(&base, true) {
-            // A proxy could read the token in plain http, so that goes straight to its host.
+            // A proxy could read the token in plain http, so plain http uses no proxy.
             Ok(_) | Err(ProxyError::Unsupported(_)) if !https => None,
             proxy => proxy?,
         };
@@ -69,7 +69,7 @@ impl Client {
         })?;
         let outgoing = Outgoing { method, url, authorization: token.header, idempotent, deadline, cap };
         let Exchange { result, repeats } = self.transport.exchange(&outgoing).await;
-        // The response or error may quote the token of the request, which need not be the present one.
+        // The response or error may quote the token of the request, which may not be the current one.
         let secrets = self.token.secrets(Some(&token.token));
         match result {
             Ok(Whole { status, headers, body }) => {
@@ -105,15 +105,15 @@ impl Platform for Client {
 
     async fn get(&self, id: &AppId) -> Result<Answered<Seen>, Failure> {
         let url = self.url(&["v1", "apps", id.as_str()]);
-        error::app(&self.read(url, &format!("reading app {id}"), APP_CAP).await?, id)
+        error::app(&self.read(url, &format!("could not read app {id}"), APP_CAP).await?, id)
     }
 
     async fn act(&self, action: Action, id: &AppId) -> Result<Answered<Receipt>, Failure> {
         let url = self.url(&["v1", "apps", id.as_str(), action.as_str()]);
         let doing = match action {
-            Action::Stop => format!("stopping app {id}"),
-            Action::Start => format!("starting app {id}"),
-            Action::Restart => format!("restarting app {id}"),
+            Action::Stop => format!("could not stop app {id}"),
+            Action::Start => format!("could not start app {id}"),
+            Action::Restart => format!("could not restart app {id}"),
         };
         let answer = self.send(Method::POST, action.is_idempotent(), url, &doing, ACT_DEADLINE, APP_CAP).await?;
         error::receipt(&answer, &doing, id)
@@ -125,6 +125,6 @@ impl Platform for Client {
 
     async fn whoami(&self) -> Result<Answered<()>, Failure> {
         let url = self.url(&["v1", "users", "@me"]);
-        error::identity(&self.read(url, "checking the token", APP_CAP).await?)
+        error::identity(&self.read(url, "could not check the token", APP_CAP).await?)
     }
 }

@@ -19,7 +19,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 #[error("the name cannot be resolved")]
 pub(super) struct NameError(#[source] pub(super) io::Error);
 
-/// Resolves the name of a host. The address that accepts a connection first comes first.
+/// Resolves the name of a host. The address that accepts a connection first is the first one.
 ///
 /// It tries each address with a connection that it closes at once, so a new connection to a host with several addresses
 /// costs one more TCP handshake. New connections are rare: the pool keeps them for an hour.

@@ -1,4 +1,4 @@
-//! The value or the failure that a response stands for.
+//! The value or the failure of a response.
 //!
 //! Every HTTP status becomes a [`Verdict`] in this file and nowhere else; a snapshot pins the whole range of statuses.
 
@@ -12,12 +12,12 @@ use super::wire::{self, Odd};
 use crate::platform::{Answered, Page, PageRequest, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::LONGEST_PAUSE;
-use crate::reconcile::doubt::ServerClock;
-use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use crate::reconcile::clock_check::ServerClock;
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use crate::reconcile::redacted::Secrets;
 
-/// Servers that may answer in place of the API: a word of their `Server` header, and their name for people. The list is
-/// closed, so that no text of a server is shown as it is.
+/// Servers that may answer instead of the API: a word of their `Server` header, and their name. The list is closed, so that
+/// no text of a server is shown unchanged.
 const SERVERS: [(&str, &str); 8] = [
     ("cloudflare", "Cloudflare"),
     ("akamai", "Akamai"),
@@ -36,12 +36,12 @@ const ANOTHER_APP: &str = "about another app";
 pub struct RawAnswer {
     pub status: u16,
     pub date: Option<Timestamp>,
-    pub limits: Limits,
+    pub limits: RateLimitHeaders,
     /// The sender, if it is one of [`SERVERS`].
     pub server: Option<&'static str>,
     /// The body without compression, up to the caller's cap.
     pub body: Result<Vec<u8>, Odd>,
-    /// The tokens that no text of the response may show: that of the request, and those before it.
+    /// The tokens that no text of the response may show: the token of the request, and earlier ones.
     pub secrets: Secrets,
     /// Number of times that the request was sent again.
     pub repeats: u32,
@@ -66,7 +66,7 @@ impl RawAnswer {
         let remaining = number("x-ratelimit-remaining");
         // The reset of a budget that is not exhausted is not a pause.
         let pause = retry_after.or(reset.filter(|_| status == 429 || remaining == Some(0)));
-        let limits = Limits {
+        let limits = RateLimitHeaders {
             limit: number("x-ratelimit-limit"),
             remaining,
             reset: reset.map(|pause| pause.min(LONGEST_PAUSE)),
@@ -87,7 +87,7 @@ impl RawAnswer {
         self.body.as_ref().map_err(Clone::clone).and_then(|body| read(body, &self.secrets))
     }
 
-    /// The pause that the server asks for: `Retry-After`, otherwise the reset of an exhausted budget.
+    /// The pause that the server requests: `Retry-After`, otherwise the reset of an exhausted budget.
     fn pause(&self) -> Option<Duration> {
         self.limits.retry_after.or(self.limits.reset)
     }
@@ -112,7 +112,7 @@ impl RawAnswer {
         Failure { verdict, http_status: Some(self.status), message, limits: self.limits, repeats: self.repeats }
     }
 
-    /// The failure of a response that does not answer the request.
+    /// The failure of a response to another request.
     fn lost(&self, doing: &str, why: &str) -> Failure {
         self.failure(Verdict::LostAnswer, &format!("{doing}: the server answered {} {why}", self.status))
     }
@@ -133,9 +133,11 @@ pub const fn verdict(status: u16) -> Option<Verdict> {
     }
 }
 
-/// The name of the reading of a page in messages.
+/// The beginning of the messages about a page.
 pub fn listing(page: &PageRequest) -> String {
-    page.team.as_ref().map_or_else(|| "listing apps".to_owned(), |team| format!("listing the apps of team {team}"))
+    page.team
+        .as_ref()
+        .map_or_else(|| "could not list apps".to_owned(), |team| format!("could not list the apps of team {team}"))
 }
 
 pub fn page(answer: &RawAnswer, request: &PageRequest) -> Result<Answered<Page>, Failure> {
@@ -156,7 +158,7 @@ pub fn page(answer: &RawAnswer, request: &PageRequest) -> Result<Answered<Page>,
 
 /// One app, read singly. A response about another app is a failure.
 pub fn app(answer: &RawAnswer, id: &AppId) -> Result<Answered<Seen>, Failure> {
-    let doing = format!("reading app {id}");
+    let doing = format!("could not read app {id}");
     accepted(answer, &doing)?;
     let value = answer.parsed(wire::app).map_err(|odd| answer.lost(&doing, &format!("with {odd}")))?;
     if value.id == *id { Ok(answer.answered(value)) } else { Err(answer.lost(&doing, ANOTHER_APP)) }
@@ -185,7 +187,7 @@ pub fn receipt(answer: &RawAnswer, doing: &str, id: &AppId) -> Result<Answered<R
 }
 
 pub fn identity(answer: &RawAnswer) -> Result<Answered<()>, Failure> {
-    accepted(answer, "checking the token")?;
+    accepted(answer, "could not check the token")?;
     Ok(answer.answered(()))
 }
 
@@ -193,14 +195,14 @@ pub fn identity(answer: &RawAnswer) -> Result<Answered<()>, Failure> {
 pub fn transport(doing: &str, verdict: Verdict, why: &dyn Display, secrets: &Secrets) -> Failure {
     // Certificates and protocol errors may quote the server, too.
     let message = secrets.redact(&format!("{doing}: {why}"));
-    Failure { verdict, http_status: None, message, limits: Limits::default(), repeats: 0 }
+    Failure { verdict, http_status: None, message, limits: RateLimitHeaders::default(), repeats: 0 }
 }
 
 fn accepted(answer: &RawAnswer, doing: &str) -> Result<(), Failure> {
     let Some(verdict) = verdict(answer.status) else { return Ok(()) };
     let verdict = match (verdict, answer.status) {
         (Verdict::RateLimited { .. }, _) => Verdict::RateLimited { after: answer.pause() },
-        // A server that names the time of a retry is busy: this is a rate limit by another name.
+        // A server that requests a pause is busy: this counts as a rate limit.
         (Verdict::Retry, 503) | (Verdict::Forbidden, _) if answer.limits.retry_after.is_some() => {
             Verdict::RateLimited { after: answer.limits.retry_after }
         }
@@ -306,7 +308,7 @@ mod tests {
         let failure = page(&answer(404, &[], r#"{"error":"no such route"}"#), &own).unwrap_err();
         assert_eq!(
             &*failure.message,
-            "listing apps: the server answered 404: no such route; the API is not at this URL: check --api-url"
+            "could not list apps: the server answered 404: no such route; the API is not at this URL: check --api-url"
         );
         assert!(!page(&answer(403, &[], ""), &own).unwrap_err().message.contains("--api-url"));
         let team = PageRequest { team: Some("t1".into()), ..own };
@@ -333,7 +335,7 @@ mod tests {
             assert_eq!(verdict(&[("retry-after", "7")]), Verdict::RateLimited { after }, "{status}");
             assert!(!matches!(verdict(&[]), Verdict::RateLimited { .. }), "{status}");
         }
-        // Others say when to come back, and mean the request alone.
+        // Other statuses request a pause for this request only.
         for status in [400, 404, 409, 423, 425, 500, 502] {
             let failure = identity(&answer(status, &[("retry-after", "7")], "")).unwrap_err();
             assert_eq!(failure.limits.retry_after, after, "{status}");
@@ -350,10 +352,13 @@ mod tests {
                 .message
                 .to_string()
         };
-        assert_eq!(said("cloudflare", html), "listing apps: the server answered 403, an HTML page from Cloudflare");
-        assert_eq!(said("nginx/1.27.0", html), "listing apps: the server answered 403, an HTML page from nginx");
-        assert_eq!(said("\u{1b}[31mx", html), "listing apps: the server answered 403, an HTML page");
-        assert_eq!(said("cloudflare", r#"{"error":"no"}"#), "listing apps: the server answered 403: no");
+        assert_eq!(
+            said("cloudflare", html),
+            "could not list apps: the server answered 403, an HTML page from Cloudflare"
+        );
+        assert_eq!(said("nginx/1.27.0", html), "could not list apps: the server answered 403, an HTML page from nginx");
+        assert_eq!(said("\u{1b}[31mx", html), "could not list apps: the server answered 403, an HTML page");
+        assert_eq!(said("cloudflare", r#"{"error":"no"}"#), "could not list apps: the server answered 403: no");
     }
 
     #[test]

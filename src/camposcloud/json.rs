@@ -144,7 +144,7 @@ impl Reader<'_> {
         self.text.get(self.at).copied()
     }
 
-    /// Passes `byte` if it comes next.
+    /// Passes `byte` if it is the next one.
     fn passed(&mut self, byte: u8) -> bool {
         let next = self.peek() == Some(byte);
         self.at += usize::from(next);

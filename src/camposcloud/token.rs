@@ -23,7 +23,7 @@ const MAX_TOKEN_FILE: u64 = 64 * 1024;
 /// Number of past tokens that text of the server is searched for, because a response may arrive after a rotation.
 const REMEMBERED: usize = 8;
 
-/// The reason why there is no token to send. Never holds a part of a token.
+/// The cause why there is no token to send. It never contains a part of a token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     #[error("reading the token file {path}")]
@@ -57,7 +57,7 @@ enum Origin {
 }
 
 /// Longest wait for the file system. After it, the request uses the last token.
-const PATIENCE: Duration = Duration::from_secs(2);
+const FILE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A file that holds the token. Separate threads read it, so that neither requests nor the loop wait for a file system
 /// that does not answer.
@@ -77,7 +77,7 @@ struct Known {
     seen: Option<Stamp>,
     /// The state of the file whose token the server refused; `None` without a file.
     refused: Option<Stamp>,
-    /// Whether the warning about the rights of the file was logged.
+    /// Whether the warning about the permissions of the file was logged.
     open: bool,
     /// Whether the warning about the file system was logged.
     silent: bool,
@@ -117,7 +117,7 @@ impl TokenFile {
     /// The token in the file; the last known one if the file system does not answer.
     async fn token(self: &Arc<Self>) -> Result<Token, TokenError> {
         let Check { began, mut result } = self.check();
-        let read = tokio::time::timeout_at(began + PATIENCE, result.wait_for(Option::is_some)).await;
+        let read = tokio::time::timeout_at(began + FILE_TIMEOUT, result.wait_for(Option::is_some)).await;
         if let Ok(Ok(result)) = read
             && let Some(result) = &*result
         {
@@ -128,7 +128,7 @@ impl TokenFile {
         let token = token.ok_or_else(|| TokenError::Silent(self.path.clone()))?;
         if !std::mem::replace(&mut known.silent, true) {
             let file = self.path.display();
-            warn!(%file, "the file system of the token file does not answer; the token that was read last is used");
+            warn!(%file, "the file system of the token file does not answer; using the last token");
         }
         Ok(token)
     }
@@ -176,7 +176,7 @@ impl TokenFile {
     }
 }
 
-/// The right of others to read a file.
+/// Permission of other users to read a file.
 const OTHERS: u32 = 0o004;
 
 /// The state of the file, compared without reading it: device, inode, time of modification, length.
@@ -202,7 +202,7 @@ impl TokenSource {
         Self { origin: Origin::File(Arc::new(file)), used: Mutex::default() }
     }
 
-    /// The token to send now. Waits at most for [`PATIENCE`]; must be called within a runtime.
+    /// The token to send now. Waits at most for [`FILE_TIMEOUT`]; must be called within a runtime.
     pub async fn current(&self) -> Result<Current, TokenError> {
         let (header, token) = match &self.origin {
             Origin::Fixed(token) => (header(token, "in CAMPOSCLOUD_TOKEN")?, token.clone()),
@@ -215,7 +215,7 @@ impl TokenSource {
         Ok(Current { header, token })
     }
 
-    /// The tokens that text of the server may hold: that of the request, and the last ones before it.
+    /// The tokens that a text of the server may contain: the token of the request, and the last ones before it.
     pub fn secrets(&self, sent: Option<&Token>) -> Secrets {
         let used = lock(&self.used);
         used.iter().chain(sent.filter(|sent| !used.contains(sent))).cloned().collect()
@@ -229,7 +229,9 @@ impl TokenSource {
         if let Some(before) = used.iter().position(|known| known == token) {
             used.remove(before);
         } else if token.is_short() {
-            warn!("the token has fewer than {SHORTEST} characters; if the server repeats it, the log will show it");
+            warn!(
+                "the token has fewer than {SHORTEST} characters, so texts of the server may show it; use a longer token"
+            );
         }
         used.push_back(token.clone());
         if used.len() > REMEMBERED {
@@ -237,7 +239,7 @@ impl TokenSource {
         }
     }
 
-    /// Notes that the server refused the token: the next request reads the file again.
+    /// Records that the server refused the token: the next request reads the file again.
     pub fn refused(&self) {
         if let Origin::File(file) = &self.origin {
             let mut known = lock(&file.known);
@@ -325,7 +327,7 @@ mod tests {
         assert!(!changes(&source).await);
     }
 
-    /// A check that never ends, because its thread is stuck in the file system.
+    /// A check that never ends, because its thread is blocked in the file system.
     #[tokio::test(start_paused = true)]
     async fn a_hung_file_system_costs_one_wait() {
         let dir = tempfile::tempdir().unwrap();
@@ -345,7 +347,7 @@ mod tests {
             assert_eq!(sent(&source).await, "Bearer the-token");
             assert!(source.changed_since_refused());
         }
-        assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(began.elapsed(), FILE_TIMEOUT);
         source.reload();
         assert_eq!(sent(&source).await, "Bearer the-token", "a reload does not lose it");
         *lock(&file.check) = None;

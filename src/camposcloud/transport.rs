@@ -3,9 +3,9 @@
 //! A pooled connection can be dead without notice: the server failed over, closed it a moment ago, or ended it with a
 //! GOAWAY. A request that dies there before its response is repeated at once, once, on a new connection. That never
 //! happens
-//! - to a request that is not idempotent: it uses a connection of its own, which is not dead;
-//! - after a timeout, or on a connection that was opened for the request: those are lost responses, and a server in
-//!   trouble must not get every request twice.
+//! - to a request that is not idempotent: it uses a separate connection, which is not dead;
+//! - after a timeout, or on a connection that was opened for the request: these are lost responses, and a failing
+//!   server must not receive every request twice.
 //!
 //! Limit: the errors of reqwest do not distinguish a part of a response's head from no byte at all. A request whose
 //! connection dies within the head is repeated, too, which is harmless for an idempotent one.
@@ -149,7 +149,7 @@ impl Transport {
             repeats += 1;
             match self.attempt(&self.fresh, outgoing).await {
                 Ok(response) => self.read(response, outgoing.cap).await,
-                // The first of the two may still have had an effect.
+                // The first attempt may still have had an effect.
                 Err(again) if failed.processed == Processed::Unlikely => {
                     Err(Lost { verdict: Verdict::LostAnswer, ..again.lost() })
                 }
@@ -234,8 +234,8 @@ impl Route {
     }
 }
 
-/// Notes that a connection was opened. hyper opens it in the task of the request. If that request uses another
-/// connection that became free meanwhile, the rest runs in another task and is not noted.
+/// Records that a connection was opened. hyper opens it in the task of the request. If that request uses another
+/// connection that became free, the rest runs in another task and is not recorded.
 async fn opening<T, E>(connection: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let connection = connection.await?;
     let _ = OPENED.try_with(|opened| opened.set(true));

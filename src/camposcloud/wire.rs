@@ -1,6 +1,6 @@
 //! The server's JSON in the core's words.
 //!
-//! Tolerant of fields that are not needed (they come and go between the vendor's versions, and no schema has a
+//! Tolerant of fields that are not needed (they differ between the versions of the vendor, and no schema has a
 //! `required` list), strict on those that decide: `online` counts only as a JSON boolean. The rest of a body, with its
 //! environment variables and invite codes, is dropped.
 
@@ -249,7 +249,7 @@ mod tests {
         case(creating, &with(r#"{"online":false}"#), Observed::Creating);
         case(suspended, &with("null"), Observed::Suspended);
         case(suspended, &with(r#"{"online":false}"#), Observed::Suspended);
-        // Strict on what decides: a metrics object that does not say `online` as a boolean says nothing.
+        // Strict on deciding fields: a metrics object without a boolean `online` proves nothing.
         case(active, &with("{}"), Observed::Unknown);
         case(active, &with(r#"{"online":null}"#), Observed::Unknown);
         case(active, &with(r#"{"online":"false"}"#), Observed::Unknown);
@@ -292,7 +292,7 @@ mod tests {
         }
         let body = br#"{"_id":"a1","restartRequired":"true","currentResourceMetrics":{"online":true,"uptime":5}}"#;
         let reading = app(body, &NONE).unwrap().reading;
-        // What causes a call counts only as a JSON boolean; without the time of the metrics an uptime says nothing.
+        // A field that causes a call counts only as a JSON boolean; an uptime without the time of the metrics proves nothing.
         assert_eq!((reading.restart_required, reading.running_since), (None, None));
     }
 
@@ -504,7 +504,7 @@ mod tests {
             for (number, seen) in whole.apps.iter().enumerate().filter(|(number, _)| *number != broken) {
                 prop_assert!(read.apps.contains(seen), "{number} of {}", String::from_utf8_lossy(&page_said));
             }
-            // Nothing within an item is taken for one. A name that looks like the end of an item may leave a rest that
+            // No part of an item counts as an item. A name that resembles the end of an item may leave a rest that
             // cannot be read.
             prop_assert!(read.apps.iter().all(|seen| seen.id.as_str().starts_with("id-")));
             prop_assert!(read.apps.len() + read.unreadable as usize >= names.len(), "{}", String::from_utf8_lossy(&page_said));

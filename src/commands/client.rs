@@ -1,6 +1,6 @@
 //! Typed client of the read-only port of a running daemon.
 //!
-//! Answers are read tolerantly: a newer daemon may send more, an older one less. [`Follow`] is level-triggered: events
+//! Reading is tolerant: a newer daemon may send more fields, an older one fewer. [`Follow`] is level-triggered: events
 //! only save requests, and without them the client polls each second.
 
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ use crate::proxy::Proxy;
 use crate::reconcile::group::Group;
 use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
-use crate::status::activity::Story;
-use crate::status::app::{Condition, Shown};
+use crate::status::activity::ActivityItem;
+use crate::status::app::{Condition, PublishedApp};
 use crate::{http, settings, tls};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,13 +33,13 @@ const MAX_EVENT: usize = 4 << 20;
 const POLL: Duration = Duration::from_secs(1);
 /// Pause before a stream that ended is opened again, in case each one ends at once.
 const REOPEN: Duration = Duration::from_millis(100);
-/// A stream without any byte for this time, not even a comment, is dead.
+/// Maximum time without a byte on a stream, comments included; then the stream is dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The server is something else, and waiting does not change that.
+/// Error for a server that is not a campos-operator; a retry does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct WrongServer(String);
+struct NotAnOperator(String);
 
 /// The port of one daemon.
 #[derive(Debug, Clone)]
@@ -48,16 +48,16 @@ pub(super) struct Daemon {
     base: Url,
 }
 
-/// One app as the daemon shows it.
+/// One app from the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct App {
-    shown: Shown<'static>,
+    shown: PublishedApp<'static>,
     /// The object as it was sent, for `-o json` and `explain`: a newer daemon may send more than `shown` has.
     pub(super) raw: Value,
 }
 
 impl Deref for App {
-    type Target = Shown<'static>;
+    type Target = PublishedApp<'static>;
 
     fn deref(&self) -> &Self::Target {
         &self.shown
@@ -68,7 +68,7 @@ impl TryFrom<Value> for App {
     type Error = serde_json::Error;
 
     fn try_from(raw: Value) -> serde_json::Result<Self> {
-        Ok(Self { shown: Shown::deserialize(&raw)?, raw })
+        Ok(Self { shown: PublishedApp::deserialize(&raw)?, raw })
     }
 }
 
@@ -109,7 +109,7 @@ impl Daemon {
         let host = base.host_str().filter(|_| ["http", "https"].contains(&base.scheme()));
         let Some(host) = host else { bail!("--server {server}: {fits}") };
         let https = base.scheme() == "https";
-        // Loopback as a proxy sees it is another machine.
+        // For a proxy, loopback is another machine.
         let proxy = if http::is_loopback_host(host) { None } else { Proxy::from_environment(&base, https)? };
         let http = reqwest::Client::builder()
             .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
@@ -127,8 +127,8 @@ impl Daemon {
         url
     }
 
-    fn not_ours(&self) -> anyhow::Error {
-        WrongServer(format!("the server at {} is not a campos-operator; check --server", self.base)).into()
+    fn not_an_operator(&self) -> anyhow::Error {
+        NotAnOperator(format!("the server at {} is not a campos-operator; check --server", self.base)).into()
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
@@ -171,7 +171,7 @@ impl Daemon {
         match (status, body.lines().next().unwrap_or_default()) {
             (200, "ok") => Ok(()),
             (503, line) => bail!("unhealthy: {} answered HTTP 503, {line}", self.base),
-            _ => Err(self.not_ours().context(format!("HTTP {status}"))),
+            _ => Err(self.not_an_operator().context(format!("HTTP {status}"))),
         }
     }
 
@@ -190,13 +190,15 @@ impl Daemon {
             Some(Some(_)) if status == 404 => Ok(None),
             Some(error) => {
                 let error = error.unwrap_or("no reason");
-                let text =
-                    format!("{} answered HTTP {status}, {error:?}; is it a campos-operator? check --server", self.base);
-                Err(if status < 500 { WrongServer(text).into() } else { anyhow!(text) })
+                let text = format!(
+                    "{} answered HTTP {status}, {error:?}; if it is not a campos-operator, check --server",
+                    self.base
+                );
+                Err(if status < 500 { NotAnOperator(text).into() } else { anyhow!(text) })
             }
-            // A proxy in front of a daemon that is not up yet.
+            // A proxy in front of a daemon that has not started yet.
             None if status >= 500 => bail!("{} answered HTTP {status}", self.base),
-            None => Err(self.not_ours().context(format!("HTTP {status}"))),
+            None => Err(self.not_an_operator().context(format!("HTTP {status}"))),
         }
     }
 
@@ -208,9 +210,9 @@ impl Daemon {
     /// Every app, and the version from which events continue.
     async fn list(&self) -> anyhow::Result<(BTreeMap<String, App>, Option<String>)> {
         let list = self.fetch(&["apps"], &[]).await?.filter(|list| list["apiVersion"] == API_VERSION);
-        let mut list = list.ok_or_else(|| self.not_ours())?;
+        let mut list = list.ok_or_else(|| self.not_an_operator())?;
         let version = list.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
-        let apps = items(&mut list).ok_or_else(|| self.not_ours())?.into_iter().map(|raw| self.read(raw));
+        let apps = items(&mut list).ok_or_else(|| self.not_an_operator())?.into_iter().map(|raw| self.read(raw));
         let apps = apps.map(|app| app.map(|app| (app.name().to_owned(), app)));
         Ok((apps.collect::<anyhow::Result<_>>()?, version))
     }
@@ -223,10 +225,10 @@ impl Daemon {
     pub(super) async fn app(&self, name: &str) -> anyhow::Result<App> {
         match self.fetch(&["apps", name], &[]).await? {
             Some(app) if app["apiVersion"] == API_VERSION => self.read(app),
-            Some(_) => Err(self.not_ours()),
+            Some(_) => Err(self.not_an_operator()),
             None => {
                 let mut known = self.apps().await?;
-                // The id, as CamposCloud's dashboard shows it.
+                // The id, from the dashboard of CamposCloud.
                 let has_id = |app: &App| app.spec.as_ref().is_some_and(|spec| spec.app_id == name);
                 if let Some(key) = known.iter().find_map(|(key, app)| has_id(app).then(|| key.clone())) {
                     return known.remove(&key).ok_or_else(|| unknown(name, &known));
@@ -247,17 +249,17 @@ impl Daemon {
         Ok(answer.map(|mut answer| items(&mut answer).unwrap_or_default()))
     }
 
-    /// The history as stories, newest first; `None` from a daemon without a history.
-    pub(super) async fn activity(&self, app: Option<&str>, limit: u32) -> anyhow::Result<Option<Vec<Story>>> {
+    /// The activity, newest first; `None` from a daemon that is too old for it.
+    pub(super) async fn activity(&self, app: Option<&str>, limit: u32) -> anyhow::Result<Option<Vec<ActivityItem>>> {
         let limit = limit.to_string();
         let query: Vec<_> = app.map(|app| ("app", app)).into_iter().chain([("limit", &*limit)]).collect();
         let Some(mut answer) = self.fetch(&["activity"], &query).await? else { return Ok(None) };
-        let stories = items(&mut answer).unwrap_or_default().into_iter().map(serde_json::from_value);
-        let stories = stories.collect::<Result<_, _>>();
-        stories.map(Some).with_context(|| format!("could not read the history of {}; is the daemon newer?", self.base))
+        let activity = items(&mut answer).unwrap_or_default().into_iter().map(serde_json::from_value);
+        let activity = activity.collect::<Result<_, _>>();
+        activity.map(Some).with_context(|| format!("could not read the history of {}; is the daemon newer?", self.base))
     }
 
-    /// The error for a daemon that does not have what a command needs.
+    /// The error for a daemon that is too old for a command.
     pub(super) async fn too_old(&self) -> anyhow::Error {
         let version = self.status().await.ok().and_then(|status| Some(status["version"].as_str()?.to_owned()));
         let version = version.map(|version| format!(" (version {version})")).unwrap_or_default();
@@ -286,21 +288,21 @@ impl Daemon {
         apps.into_iter().map(|raw| self.read(raw)).collect()
     }
 
-    /// The address of the daemon, for people.
+    /// The address of the daemon, for display.
     pub(super) fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
     }
 
-    /// The daemon's own state.
+    /// The state of the daemon itself.
     pub(super) async fn status(&self) -> anyhow::Result<Value> {
         Ok(self.fetch(&["status"], &[]).await?.unwrap_or_default())
     }
 
-    /// A note for people if the daemon is a standby, which does not know the state of the apps.
+    /// A note if the daemon is a standby, which has no readings of the apps.
     pub(super) async fn standby(&self) -> anyhow::Result<Option<String>> {
         let leader = &self.status().await?["leader"];
         let holder =
-            leader["holder"].as_str().map_or_else(|| "not known".to_owned(), |holder| escape(holder).into_owned());
+            leader["holder"].as_str().map_or_else(|| "unknown".to_owned(), |holder| escape(holder).into_owned());
         Ok((leader["leading"] == false).then(|| format!("this is a standby; the leader is {holder}")))
     }
 
@@ -328,17 +330,17 @@ fn items(list: &mut Value) -> Option<Vec<Value>> {
     list["items"].as_array_mut().map(std::mem::take)
 }
 
-/// An empty list from a daemon that has just started does not mean that nothing is declared.
+/// Error for an empty list from a daemon that has just started: manifests may declare apps.
 pub(super) const NOT_LOADED: &str = "the daemon has not read its manifests yet; try again in a moment";
 
-/// The error for a name that no app has.
+/// The error for an unknown name.
 pub(super) fn unknown(name: &str, apps: &BTreeMap<String, App>) -> anyhow::Error {
     let names: Vec<&str> = apps.keys().map(String::as_str).collect();
     let hint = suggestion(name, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     anyhow!("no manifest declares an app named {name:?}{hint}")
 }
 
-/// The name with the fewest different letters, or one that contains what was typed: `ticket` for `ticket-bot`.
+/// The nearest name: the one with the fewest different letters, or one that contains the text: `ticket` for `ticket-bot`.
 fn suggestion<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
     let part = typed.to_lowercase();
     let contains = |name: &&str| part.len() >= 3 && name.contains(&part);
@@ -350,7 +352,7 @@ fn suggestion<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
 pub(super) struct Follow {
     daemon: Daemon,
     pub(super) apps: BTreeMap<String, App>,
-    /// The error due to which `apps` may be out of date.
+    /// The error that makes `apps` possibly out of date.
     pub(super) lost: Option<String>,
     stream: Option<Response>,
     /// Bytes of the stream that are not a complete event yet.
@@ -372,7 +374,7 @@ impl Follow {
         loop {
             match Self::start(daemon.clone()).await {
                 Ok(follow) => return Ok(follow),
-                Err(error) if error.downcast_ref::<WrongServer>().is_some() => return Err(error),
+                Err(error) if error.downcast_ref::<NotAnOperator>().is_some() => return Err(error),
                 Err(error) => {
                     if let Some(report) = report.take() {
                         report(&format!("{error:#}"));
@@ -389,7 +391,7 @@ impl Follow {
         Ok(follow)
     }
 
-    /// Whether `apps` are all that are declared: listed after the daemon had read its manifests.
+    /// Whether `apps` has all declared apps: listed after the daemon had read its manifests.
     pub(super) async fn complete(&mut self) -> anyhow::Result<bool> {
         let loaded = self.daemon.loaded().await?;
         if loaded {
@@ -398,7 +400,7 @@ impl Follow {
         Ok(loaded)
     }
 
-    /// Fetches the list and opens the stream of the events after it.
+    /// Fetches the list, and opens the stream of later events.
     async fn list_again(&mut self) -> anyhow::Result<()> {
         self.pending.clear();
         let (apps, version) = self.daemon.list().await?;
@@ -423,7 +425,7 @@ impl Follow {
             self.pending.extend_from_slice(&chunk);
             self.take_events().await
         } else {
-            // The end of a stream is not the end of the daemon; the next list shows which one it is.
+            // The daemon may continue after the end of a stream; the next list decides.
             sleep(if self.stream.is_some() { REOPEN } else { POLL }).await;
             self.list_again().await
         };
@@ -495,7 +497,7 @@ fn next_event(pending: &mut Vec<u8>) -> Option<Event> {
     }
 }
 
-/// The innermost cause of an error: "connection refused" without the layers that pass it on.
+/// The innermost cause of an error: "connection refused" without the outer layers.
 fn root(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -48,10 +48,10 @@ pub(super) fn columns(wide: bool) -> impl Iterator<Item = &'static Column> {
 
 /// Columns to drop on a narrow terminal, in this order.
 const DISPENSABLE: [&str; 5] = ["AGE", "READY", "SOURCE", "DESIRED", "APP-ID"];
-/// Characters that are left of a message, the last column.
+/// Minimum width of the message, the last column.
 const SHORTEST_MESSAGE: usize = 20;
 
-/// Leaves out whole columns until a narrow table fits, since a cut number is wrong. The first row has the titles.
+/// Removes whole columns until a narrow table fits, because a truncated number misleads. The first row has the titles.
 pub(super) fn fitting(mut rows: Vec<Vec<Cell>>, width: usize) -> Vec<Vec<Cell>> {
     for title in DISPENSABLE {
         let mut widths = widths(&rows);
@@ -131,7 +131,7 @@ impl Next {
     }
 }
 
-/// The order of two apps; equal ones are in the order of their names.
+/// The order of two apps; equal apps are sorted by name.
 pub(super) fn order(by: SortBy, one: &App, other: &App) -> Ordering {
     let latest_first = |one: &App, other: &App| since(other).cmp(&since(one));
     // Apps without a time come last.
@@ -148,7 +148,7 @@ pub(super) fn order(by: SortBy, one: &App, other: &App) -> Ordering {
     order.then_with(|| one.name().cmp(other.name()))
 }
 
-/// The order of a watch on a terminal: apps that need attention first, then those that changed last.
+/// The order of a watch on a terminal: apps that need attention first, then the newest changes.
 pub(super) fn order_of_watch(one: &App, other: &App) -> Ordering {
     let group = one.group().cmp(&other.group());
     group.then_with(|| order(SortBy::Age, one, other))

@@ -70,17 +70,17 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// An app of the daemon or of the manifests: its name and labels.
-type Known = (String, Vec<String>);
+type Candidate = (String, Vec<String>);
 
 fn names(with_daemon: bool) -> BTreeSet<String> {
-    known(with_daemon).into_iter().map(|(name, _)| name).collect()
+    candidates(with_daemon).into_iter().map(|(name, _)| name).collect()
 }
 
 fn labels() -> BTreeSet<String> {
-    known(true).into_iter().flat_map(|(_, labels)| labels).collect()
+    candidates(true).into_iter().flat_map(|(_, labels)| labels).collect()
 }
 
-fn known(with_daemon: bool) -> Vec<Known> {
+fn candidates(with_daemon: bool) -> Vec<Candidate> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let declared = || declared(&typed);
     if with_daemon { published(&typed).unwrap_or_else(declared) } else { declared() }
@@ -96,7 +96,7 @@ fn values_of(flag: &str, typed: &[OsString]) -> Vec<String> {
     joined.chain(apart).map(str::to_owned).collect()
 }
 
-fn published(typed: &[OsString]) -> Option<Vec<Known>> {
+fn published(typed: &[OsString]) -> Option<Vec<Candidate>> {
     let server = values_of("--server", typed).pop().or_else(|| variable("CAMPOS_OPERATOR_SERVER"));
     let daemon = Daemon::new(&server.unwrap_or_else(|| "http://127.0.0.1:8080".to_owned())).ok()?;
     let apps = runtime().ok()?.block_on(async { tokio::time::timeout(DEADLINE, daemon.apps()).await }).ok()?.ok()?;
@@ -105,7 +105,7 @@ fn published(typed: &[OsString]) -> Option<Vec<Known>> {
     Some(apps.values().map(|app| (app.name().to_owned(), labels(app))).collect())
 }
 
-fn declared(typed: &[OsString]) -> Vec<Known> {
+fn declared(typed: &[OsString]) -> Vec<Candidate> {
     let mut roots: Vec<PathBuf> = values_of("--manifests", typed).into_iter().map(PathBuf::from).collect();
     if roots.is_empty() {
         roots.push(variable("CAMPOS_OPERATOR_MANIFESTS").unwrap_or_else(|| MANIFESTS.to_owned()).into());

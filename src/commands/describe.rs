@@ -1,4 +1,4 @@
-//! `describe`: everything about one app in plain words, with advice.
+//! `describe`: one app in detail, with the next step.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,7 +11,7 @@ use super::{Exit, history, runtime};
 use crate::cli::{Color, DescribeArgs};
 use crate::clock::Clock;
 use crate::reconcile::reason::Reason;
-use crate::status::activity::Story;
+use crate::status::activity::ActivityItem;
 use crate::status::app::{LastAction, Suspend};
 use crate::telemetry;
 
@@ -65,11 +65,11 @@ fn link(template: &str, app: &App) -> Option<String> {
     )
 }
 
-fn page(app: &App, link: Option<&str>, past: Option<&[Story]>, now: Timestamp, colour: bool) -> String {
+fn page(app: &App, link: Option<&str>, past: Option<&[ActivityItem]>, now: Timestamp, colour: bool) -> String {
     let (metadata, spec, status) = (&app.metadata, app.spec.as_ref(), &app.status);
     let mut page = Page { text: String::new(), colour };
     page.line("Name", app.name());
-    page.line("App id", spec.map_or("unknown: no valid manifest was read yet", |spec| &spec.app_id));
+    page.line("App id", spec.map_or("unknown (no valid manifest)", |spec| &spec.app_id));
     page.line("Declared in", &declared(app));
     if let Some(link) = link {
         page.line("Link", link);
@@ -88,24 +88,24 @@ fn page(app: &App, link: Option<&str>, past: Option<&[Story]>, now: Timestamp, c
     if let (Some(name), Some(file)) = (shared["name"].as_str(), shared["file"].as_str()) {
         page.line("Schedule", &format!("{name} ({file})"));
     }
-    let seen = status.observed_at.map_or_else(|| "never read yet".into(), |at| format!("read {}", ago(at, now)));
+    let seen = status.observed_at.map_or_else(|| "not read yet".into(), |at| format!("read {}", ago(at, now)));
     let observed = if status.observed.is_empty() { "Unknown" } else { &status.observed };
     page.line("Observed", &format!("{observed}, {seen}"));
     if let Some(action) = &status.last_action {
         page.line("Last action", &last_action(action, now));
     }
-    page.line("Next read", &status.next_look_at.map_or_else(|| "none is scheduled".into(), |at| ahead(at, now)));
+    page.line("Next read", &status.next_look_at.map_or_else(|| "none".into(), |at| ahead(at, now)));
     if let Some(transition) = &status.next_transition {
         page.line("Next change", &format!("desired state becomes {} {}", transition.state, ahead(transition.at, now)));
     }
     page.heading("Conditions");
     conditions(&mut page, app, now);
-    page.heading("What to do");
+    page.heading("Next step");
     let file = if status.source.file.is_empty() { "the manifest" } else { &status.source.file };
     let _ = writeln!(page.text, "  {}", advice(app.reason(), file));
     page.heading("History");
     match past {
-        None => page.text.push_str("  this daemon is older than this command and serves no activity\n"),
+        None => page.text.push_str("  the daemon is older than this command and has no activity; upgrade the daemon\n"),
         Some([]) => page.text.push_str("  no entries\n"),
         Some(entries) => history::table(entries, false).lines().for_each(|line| {
             let _ = writeln!(page.text, "  {line}");
@@ -128,7 +128,7 @@ fn declared(app: &App) -> String {
 }
 
 fn desired(app: &App) -> String {
-    let Some(desired) = &app.status.desired else { return "unknown: see the conditions".into() };
+    let Some(desired) = &app.status.desired else { return "unknown (see the conditions)".into() };
     match app.status.desired_because.as_deref() {
         Some("state") | None => format!("{desired}, from spec.state"),
         Some("suspend") => {
@@ -138,7 +138,7 @@ fn desired(app: &App) -> String {
                 why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
                 end = until.map(|until| format!(" until {until}")).unwrap_or_default();
             }
-            format!("{desired}, but suspended{end}{why}: nothing is called")
+            format!("{desired}, but suspended{end}{why}: the operator sends no call")
         }
         Some("override") => {
             let over = app.spec.as_ref().and_then(|spec| spec.override_.as_ref());
@@ -166,7 +166,7 @@ fn last_action(last: &LastAction, now: Timestamp) -> String {
         let _ = write!(line, ", the server returned status {status}");
     }
     if let Some(online) = last.returned_online {
-        let _ = write!(line, ", {} at that moment", if online { "online" } else { "offline" });
+        let _ = write!(line, ", {}", if online { "online" } else { "offline" });
     }
     if let Some(error) = &last.error {
         let _ = write!(line, "; {error}");
@@ -229,7 +229,7 @@ mod tests {
                 "observed": "Running", "observedAt": "2026-11-24T11:59:58Z",
                 "conditions": [condition("Ready", "False"), condition("Reconciling", "True"), condition("Stalled", "False")],
                 "lastAction": {"action": "stop", "at": "2026-11-24T11:59:00Z", "attempt": 2, "result": "Retry",
-                    "httpStatus": 503, "returnedStatus": null, "returnedOnline": null, "error": "stopping app: \u{7}down"},
+                    "httpStatus": 503, "returnedStatus": null, "returnedOnline": null, "error": "could not stop app: \u{7}down"},
                 "nextLookAt": "2026-11-24T12:00:05Z", "nextTransition": {"at": "2026-11-27T06:00:00Z", "state": "Running"}
             }
         }))
@@ -242,7 +242,7 @@ mod tests {
         Labels:      team=support, tier=1
         Desired:     Stopped, from window 2 (Fri 21:00-Mon 06:00)
         Observed:    Running, read 2s ago (2026-11-24T11:59:58Z)
-        Last action: stop, attempt 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; stopping app: \u{7}down
+        Last action: stop, attempt 2, 60s ago (2026-11-24T11:59:00Z): Retry, HTTP 503; could not stop app: \u{7}down
         Next read:   in 5s (2026-11-24T12:00:05Z)
         Next change: desired state becomes Running in 2d (2026-11-27T06:00:00Z)
 
@@ -252,14 +252,14 @@ mod tests {
           Stalled      False    BackingOff           since 60s (2026-11-24T11:59:00Z)
           the last call failed
 
-        What to do
-          Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names.
+        Next step
+          None yet. The operator retries. If the error of the last action lasts, fix the cause that it names.
 
         History
           no entries
         ");
         let bare = page(&App::try_from(json!({"metadata": {"name": "x"}})).unwrap(), None, None, now, false);
-        assert!(bare.contains("unknown: see the conditions") && bare.contains("older than this command"), "{bare}");
+        assert!(bare.contains("unknown (see the conditions)") && bare.contains("older than this command"), "{bare}");
     }
 
     proptest::proptest! {

@@ -21,7 +21,7 @@ use crate::manifest::diagnostic::nearest;
 use crate::manifest::edit::{Change, Refusal, Written, by_hand, edit};
 use crate::manifest::source;
 use crate::reconcile::app::AppName;
-use crate::reconcile::desired::{Declared, Policy, Spec, Standing, Target};
+use crate::reconcile::desired::{Declared, Policy, Spec, Target, Validity};
 use crate::reconcile::state::Desired;
 use crate::settings;
 
@@ -60,11 +60,11 @@ pub(super) fn restart(args: &RestartArgs) -> anyhow::Result<Exit> {
     place.change(&Change { field: "restart", value: Some(Written::Field("requestedAt", due.to_string())) })
 }
 
-/// The end that the flags name.
+/// The end from the flags.
 fn end(length: Option<SignedDuration>, until: Option<Timestamp>, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
     let end = match (length, until) {
         (Some(length), _) => {
-            let end = now.checked_add(length).context("--for: the end is beyond the calendar")?;
+            let end = now.checked_add(length).context("--for: the end is out of the range of the calendar")?;
             Some(end.round(Unit::Second).unwrap_or(end))
         }
         (None, until) => until,
@@ -75,7 +75,7 @@ fn end(length: Option<SignedDuration>, until: Option<Timestamp>, now: Timestamp)
     Ok(end)
 }
 
-/// Refuses a change that would have no effect: nothing is called for a suspended app, or against its policy.
+/// Refuses a change without an effect: the operator sends no call for a suspended app, or against its policy.
 fn may_call(place: &Place, state: Desired, now: Timestamp) -> anyhow::Result<()> {
     let (name, target) = (&place.name, place.spec.target(now));
     refuse_suspended(place, target, "an override")?;
@@ -85,24 +85,21 @@ fn may_call(place: &Place, state: Desired, now: Timestamp) -> anyhow::Result<()>
         Policy::ObserveOnly => false,
     };
     if !allowed {
-        bail!(
-            "{name} has the policy {}, so the operator would not make it {state}; change `policy` first",
-            target.policy
-        );
+        bail!("{name} has the policy {}, which does not allow {state}; change `policy` first", target.policy);
     }
     Ok(())
 }
 
-/// Refuses a restart that would have no effect.
+/// Refuses a restart without an effect.
 fn may_restart(place: &Place, now: Timestamp) -> anyhow::Result<()> {
     let (name, target) = (&place.name, place.spec.target(now));
     refuse_suspended(place, target, "a restart")?;
     if target.policy != Policy::Full {
-        bail!("{name} has the policy {}, so the operator would not restart it; change `policy` first", target.policy);
+        bail!("{name} has the policy {}, which does not allow a restart; change `policy` first", target.policy);
     }
     if target.desired == Desired::Stopped {
         let because = place.spec.explain(target);
-        bail!("{name} is declared Stopped by {because}; only an app that is declared Running is restarted");
+        bail!("{name} is declared Stopped by {because}; the operator restarts only apps that are declared Running");
     }
     Ok(())
 }
@@ -117,7 +114,7 @@ fn refuse_suspended(place: &Place, target: Target, what: &str) -> anyhow::Result
     bail!("{name} is suspended{reason}, so {what} would have no effect; first: campos-operator resume {name}")
 }
 
-/// The person who edits: as git knows them, otherwise as the system does.
+/// The author of an edit: from git, otherwise from the system.
 fn author(file: &Path) -> Option<String> {
     let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let git = Command::new("git").current_dir(directory).args(["config", "user.name"]).output();
@@ -129,23 +126,23 @@ fn author(file: &Path) -> Option<String> {
 struct Place {
     name: AppName,
     spec: Spec,
-    /// As diagnostics name it.
+    /// Its name in diagnostics.
     shown: Arc<str>,
-    /// The file itself, behind all links.
+    /// The target of all links.
     file: PathBuf,
     text: String,
     is_dry_run: bool,
 }
 
 impl Place {
-    /// The one file that declares the app, if it may be edited.
+    /// The only file that declares the app, if an edit is allowed.
     fn find(args: &EditArgs) -> anyhow::Result<Self> {
         let roots = &args.manifests.manifests;
         settings::existing_directories(roots)?;
         let (declared, ..) = source::load_with(roots.clone(), &settings::rules(&args.manifests.rules));
         let app = find(&declared, &args.name, roots)?;
         let shown = app.place.file.clone();
-        if let Standing::Conflicting { message, .. } = &app.standing {
+        if let Validity::Conflicting { message, .. } = &app.validity {
             bail!("{shown}: {message}");
         }
         let spec = app.spec().cloned().with_context(|| format!("{shown}: the manifest is not valid"))?;
@@ -176,7 +173,7 @@ impl Place {
             return Ok(Exit::Done);
         }
         replace(&self.file, &self.text, &edited).with_context(|| format!("could not write {}", self.shown))?;
-        print(&format!("{page}commit and push to apply\n"))?;
+        print(&format!("{page}the operator applies it when it reads the file (in a Git checkout: commit and push)\n"))?;
         Ok(Exit::Done)
     }
 }
@@ -192,12 +189,12 @@ fn find<'a>(declared: &'a [Arc<Declared>], name: &str, roots: &[PathBuf]) -> any
     })
 }
 
-/// The file behind a path, unless another tool publishes it or it is out of the tree.
+/// The target of a path, unless another tool generates it, or it is out of the tree.
 fn editable(path: &Path, roots: &[PathBuf]) -> anyhow::Result<PathBuf> {
     let file = fs::canonicalize(path).with_context(|| format!("could not read {}", path.display()))?;
     let roots = roots.iter().map(fs::canonicalize).collect::<Result<Vec<_>, _>>()?;
     if !roots.iter().any(|root| file.starts_with(root)) {
-        bail!("{} leads out of the directory of manifests; edit {} itself", path.display(), file.display());
+        bail!("{} is a link out of the directory of manifests; edit {}", path.display(), file.display());
     }
     let literal = std::path::absolute(path)?;
     let is_linked = literal != file;
@@ -208,28 +205,28 @@ fn editable(path: &Path, roots: &[PathBuf]) -> anyhow::Result<PathBuf> {
         part.starts_with("..") && part.len() > 2 || is_hash
     };
     if is_linked && file.components().any(is_published) {
-        bail!("{} is a copy that another tool publishes; edit the repository that it comes from", path.display());
+        bail!("another tool generates {} (a ConfigMap or git-sync); edit its repository", path.display());
     }
     Ok(file)
 }
 
-/// Replaces a file by a new text, with the same mode and owner, unless it has changed since it was read.
+/// Replaces the text of a file, with the same mode and owner, unless the file has changed since it was read.
 fn replace(file: &Path, old: &str, new: &str) -> anyhow::Result<()> {
     let name = file.file_name().context("it has no name")?.to_string_lossy().into_owned();
     // Hidden, so that no operator reads it.
     let temporary = file.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = write(&temporary, file, new).and_then(|()| {
         if fs::read(file)? != old.as_bytes() {
-            return Err(io::Error::other("it has changed meanwhile; try again"));
+            return Err(io::Error::other("the file changed during the edit; run the command again"));
         }
         fs::rename(&temporary, file)
     });
     if written.is_err() {
-        // It may not have been made.
+        // The temporary file may not exist.
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    // The rename is on the disk once the directory is.
+    // Sync the directory, so that the rename is on the disk.
     if let Some(directory) = file.parent() {
         File::open(directory)?.sync_all()?;
     }

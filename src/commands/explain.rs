@@ -33,7 +33,7 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
             }
             objects
         }
-        // A published object can be applied again, so the reader of manifests reads it.
+        // A published object is a valid manifest, so the reader of manifests reads it.
         (None, Some(name)) => {
             let app = runtime()?.block_on(async { Daemon::new(&args.server)?.app(name).await })?;
             if app.spec.is_none() {
@@ -65,8 +65,8 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
 fn read_file(file: &Path) -> anyhow::Result<Vec<Arc<Object>>> {
     let (declared, diagnostics, report) =
         source::load_with(vec![file.to_owned()], &Rules { follow_links: true, ..Rules::default() });
-    if let Some(trouble) = report.trouble {
-        bail!("{trouble}");
+    if let Some(cause) = report.cause {
+        bail!("{cause}");
     }
     refuse(&file.to_string_lossy(), &diagnostics)?;
     let objects: Vec<_> = declared.iter().filter_map(|declared| declared.object.clone()).collect();
@@ -87,7 +87,7 @@ fn refuse(file: &str, diagnostics: &[Diagnostic]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One app, explained at one moment.
+/// The explanation of one app at one time.
 struct Explained<'a> {
     object: &'a Object,
     at: Timestamp,
@@ -139,7 +139,7 @@ impl<'a> Explained<'a> {
         let utc = |at: Timestamp| at.round(Unit::Second).unwrap_or(at);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} at {} ({zone}), {}", self.object.name, shown(self.at), utc(self.at));
-        let held = if self.target.suspended { ", but suspended: nothing is called" } else { "" };
+        let held = if self.target.suspended { ", but suspended: the operator sends no call" } else { "" };
         let _ = writeln!(text, "desired: {}{held}", self.target.desired);
         let _ = writeln!(text, "decided by: {}", self.why(self.target));
         if let Some(restart) = &spec.restart {
@@ -151,7 +151,7 @@ impl<'a> Explained<'a> {
                 let _ = writeln!(text, "schedule: {} ({})", shared.name, escape(&shared.file));
             }
             self.exceptions(&mut text, schedule);
-            text.push_str("\nWindows (the first one that contains the moment decides):\n");
+            text.push_str("\nWindows (the first match decides):\n");
             for (index, window) in schedule.windows.iter().enumerate() {
                 let here = if self.target.because == Because::Window(index) { '>' } else { ' ' };
                 let reason = escape(window.reason.as_deref().unwrap_or_default());
@@ -163,7 +163,7 @@ impl<'a> Explained<'a> {
             let _ = writeln!(text, "{here}  -  {:<8} outside all windows", spec.state);
         }
         if self.next.is_empty() {
-            text.push_str("\nNo transitions: the desired state changes only with the manifest.\n");
+            text.push_str("\nNo transitions.\n");
         } else {
             text.push_str("\nNext:\n");
             for (at, target) in &self.next {
@@ -179,7 +179,7 @@ impl<'a> Explained<'a> {
         text
     }
 
-    /// Lists the calendars of a schedule, and the present or next event of each.
+    /// Lists the calendars of a schedule, with the present or next event of each.
     fn exceptions(&self, text: &mut String, schedule: &Schedule) {
         if schedule.except.is_empty() {
             return;
@@ -248,14 +248,14 @@ impl<'a> Explained<'a> {
     }
 }
 
-/// Reads a moment with its offset, or a local time of the app's zone.
+/// Reads a time with its offset, or a local time of the app's zone.
 fn moment(text: &str, spec: &Spec) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
     let wall: DateTime = text.parse()?;
     match &spec.schedule {
-        Some(schedule) => schedule.reached(wall).context("outside the range of the calendar"),
+        Some(schedule) => schedule.reached(wall).context("out of the range of the calendar"),
         None => Ok(TimeZone::UTC.to_timestamp(wall)?),
     }
 }

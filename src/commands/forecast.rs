@@ -19,7 +19,7 @@ use crate::operator::observe;
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::AppId;
 use crate::reconcile::forecast::{Bulk, Forecast, Subject, forecast as make};
-use crate::reconcile::moment::in_words;
+use crate::reconcile::moment::human_duration;
 use crate::settings::{self, SettingsError};
 use crate::status::forecast;
 
@@ -27,8 +27,8 @@ pub(super) fn forecast(args: &ForecastArgs) -> anyhow::Result<Exit> {
     settings::existing_paths(&args.manifests.manifests)?;
     let roots = args.manifests.manifests.clone();
     let (declared, diagnostics, report) = source::load_with(roots, &settings::rules(&args.manifests.rules));
-    if let Some(trouble) = &report.trouble {
-        bail!("could not read the manifests: {trouble}");
+    if let Some(cause) = &report.cause {
+        bail!("could not read the manifests: {cause}");
     }
     let errors = diagnostics.iter().filter(|found| found.is_error()).count();
     if errors > 0 {
@@ -66,7 +66,7 @@ fn memory(args: &ForecastArgs) -> anyhow::Result<HashMap<AppId, Option<u32>>> {
     match runtime()?.block_on(observed) {
         Ok(observation) => Ok(observation.seen.into_iter().map(|seen| (seen.id, seen.memory_mb)).collect()),
         Err(failure) => {
-            print_note(&format!("warning: the memory of the apps is not known: {}", escape(&failure.to_string())));
+            print_note(&format!("warning: could not read the memory of the apps: {}", escape(&failure.to_string())));
             Ok(HashMap::new())
         }
     }
@@ -76,17 +76,17 @@ fn minute(at: Timestamp) -> String {
     at.strftime("%a %Y-%m-%d %H:%M").to_string()
 }
 
-/// How long the calls of a bulk take; nothing for a moment.
+/// Duration of the calls of a bulk; empty for less than a second.
 fn takes(bulk: &Bulk) -> String {
     let seconds = bulk.ends.duration_since(bulk.at).unsigned_abs();
-    if seconds.as_secs() == 0 { "-".to_owned() } else { in_words(seconds) }
+    if seconds.as_secs() == 0 { "-".to_owned() } else { human_duration(seconds) }
 }
 
 fn text(forecast: &Forecast, knows_memory: bool) -> String {
     let Forecast { from, to, bulks, saved, holiday } = forecast;
     let mut page = format!("From {} to {} (UTC)\n", minute(*from), minute(*to));
     if bulks.is_empty() {
-        page += "No stops or starts: the manifests change nothing in this time.\n";
+        page += "No scheduled stops or starts in this time.\n";
     } else {
         page += "\nWHEN (UTC)            STOPS  STARTS  TAKES        CAUSE\n";
     }
@@ -100,14 +100,14 @@ fn text(forecast: &Forecast, knows_memory: bool) -> String {
         let (calls, end) = (thousands(bulk.calls()), minute(bulk.ends));
         let _ = writeln!(
             page,
-            "conflict: the {calls} calls of {} end at {end}, after the next ones begin at {}",
+            "overlap: the {calls} calls of {} end at {end}; the next bulk begins at {}",
             minute(bulk.at),
             minute(next.at)
         );
     }
     let _ = write!(page, "\nStopped by schedules and overrides: {:.0} app hours", saved.hours);
     let _ = match (knows_memory, saved.unknown_memory) {
-        (false, _) => writeln!(page, "; with a token, also MB hours"),
+        (false, _) => writeln!(page, "; set a token for MB hours"),
         (true, 0) => writeln!(page, ", {:.0} MB hours", saved.mb_hours),
         (true, unknown) => writeln!(page, ", {:.0} MB hours ({unknown} apps of unknown memory)", saved.mb_hours),
     };
@@ -131,7 +131,7 @@ fn calendar(forecast: &Forecast) -> String {
             (stops, starts) => format!("stop {stops}, start {starts} apps"),
         };
         let mut event = Event::new();
-        // The same for each forecast, so that an import replaces the old event.
+        // The same id in each forecast, so that an import replaces the old event.
         event.uid(&format!("{}@campos-operator", utc(*at)));
         event.add_property("DTSTAMP", utc(forecast.from)).add_property("DTSTART", utc(*at));
         event.add_property("DTEND", utc((*ends).max(*at + SignedDuration::from_mins(1))));

@@ -65,7 +65,7 @@ pub(super) fn get(args: &GetArgs, color: Color) -> anyhow::Result<Exit> {
             print_note(match (all.is_empty(), daemon.loaded().await?) {
                 (true, false) => NOT_LOADED,
                 (true, true) => "no manifest declares an app",
-                (false, _) => "no app matches",
+                (false, _) => "no matching apps",
             });
             if let Some(count) = daemon.status().await?["undeclared"]["count"].as_u64().filter(|count| *count > 0) {
                 print_note(&format!("{count} apps of the account are not declared: campos-operator import"));
@@ -121,14 +121,14 @@ fn choose<'a>(all: &'a BTreeMap<String, App>, args: &'a GetArgs) -> (Vec<&'a App
         return (all.values().filter(matches).collect(), vec![]);
     }
     let mut names: Vec<&str> = args.names.iter().map(String::as_str).collect();
-    // A name given twice is one app; the order is the caller's.
+    // A repeated name is one app; the order is that of the arguments.
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     let (found, missing): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| all.contains_key(*name));
     (found.into_iter().filter_map(|name| all.get(name)).collect(), missing)
 }
 
-/// Reports every missing name, after what was found has been printed.
+/// Reports every missing name, after the found apps are printed.
 pub(super) fn missing_names(missing: Vec<&str>, all: &BTreeMap<String, App>) -> anyhow::Result<Exit> {
     let mut errors = missing.into_iter().map(|name| unknown(name, all));
     let Some(last) = errors.next_back() else { return Ok(Exit::Done) };
@@ -136,7 +136,7 @@ pub(super) fn missing_names(missing: Vec<&str>, all: &BTreeMap<String, App>) -> 
     Err(last)
 }
 
-/// The form in which apps are printed.
+/// Output format of apps.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about the output")]
 #[derive(Debug, Clone, Copy)]
 struct View {
@@ -172,7 +172,7 @@ impl View {
         }
     }
 
-    /// All of `apps`, ready to be printed.
+    /// The output for all of `apps`.
     fn page(self, apps: &[&App], now: Timestamp) -> anyhow::Result<String> {
         let object = || match apps {
             [app] if self.single => app.raw.clone(),
@@ -234,7 +234,7 @@ fn row(app: &App, wide: bool, now: Timestamp) -> Vec<Cell> {
     columns(wide).map(|column| (column.cell)(app, now)).collect()
 }
 
-/// Prints changes until the reader goes away.
+/// Prints changes until the reader closes the pipe.
 async fn watch(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result<Exit> {
     let (_, missing) = choose(&follow.apps, args);
     missing_names(missing, &follow.apps)?;
@@ -295,7 +295,7 @@ fn chosen(follow: &Follow, args: &GetArgs) -> BTreeMap<String, App> {
     choose(&follow.apps, args).0.into_iter().map(|app| (app.name().to_owned(), app.clone())).collect()
 }
 
-/// Whether a change is worth a line. A table has no line for a read that found nothing new.
+/// Whether to print a change. A table has no line for a read without a change.
 fn differs(before: &App, after: &App, view: View) -> bool {
     match view.output {
         Some(GetOutput::Json | GetOutput::Yaml) => before != after,
@@ -305,13 +305,13 @@ fn differs(before: &App, after: &App, view: View) -> bool {
     }
 }
 
-/// The columns that do not change with the clock alone.
+/// The columns that change only with an event.
 fn steady(app: &App, wide: bool) -> Vec<Cell> {
     let row = row(app, wide, Timestamp::UNIX_EPOCH);
     columns(wide).zip(row).filter(|(column, _)| !column.ticks).map(|(_, cell)| cell).collect()
 }
 
-/// Draws the table again in its place at each change, and each second because of its times.
+/// Draws the table again at each change, and each second because of its times.
 async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Result<Exit> {
     let mut drawn = 0;
     loop {
@@ -334,7 +334,7 @@ async fn redraw(args: &GetArgs, view: View, mut follow: Follow) -> anyhow::Resul
     }
 }
 
-/// Totals, the apps that fit the window, and a line that says whether they are up to date.
+/// Totals, the apps that fit the window, and a line about the connection.
 fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
     let (width, height) = size();
     let mut frame = vec![clip(&totals(apps), width)];
@@ -346,7 +346,8 @@ fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
         frame
             .push(clip(&format!("... and {hidden} more; enlarge the window, or filter with -l or --not-ready"), width));
     }
-    let state = lost.map_or("live; ctrl-c ends".into(), |why| format!("DISCONNECTED: {}; retrying", escape(why)));
+    let state =
+        lost.map_or("live; press Ctrl-C to stop".into(), |why| format!("DISCONNECTED: {}; retrying", escape(why)));
     frame.push(clip(&state, width));
     frame
 }
@@ -355,7 +356,7 @@ fn frame(view: View, apps: &[&App], lost: Option<&str>) -> Vec<String> {
 fn totals(apps: &[&App]) -> String {
     let count = |group: Group| apps.iter().filter(|app| app.group() == group).count();
     let groups = Group::ALL.into_iter().rev().map(|group| (group, count(group))).filter(|(_, count)| *count > 0);
-    let groups: Vec<String> = groups.map(|(group, count)| format!("{count} {}", group.words(count))).collect();
+    let groups: Vec<String> = groups.map(|(group, count)| format!("{count} {}", group.label(count))).collect();
     let s = if apps.len() == 1 { "" } else { "s" };
     format!("{} app{s}: {}", apps.len(), groups.join(", ")).trim_end_matches([':', ' ']).to_owned()
 }

@@ -1,4 +1,4 @@
-//! `health`: exit code 0 if the daemon is alive. For the health check of an image without a shell or curl.
+//! `health`: exit code 0 if the daemon is alive. Health check of an image without a shell.
 
 use super::client::Daemon;
 use super::text::{escape, print};

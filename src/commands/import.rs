@@ -1,7 +1,7 @@
-//! `import`: writes a manifest for every app of the account. Reads apps and writes files, changes no app.
+//! `import`: writes a manifest for every app of the account. It reads apps and writes files, and changes no app.
 //!
-//! Applying the manifests changes nothing: an app is declared in its observed state, and an app whose state is unknown is
-//! suspended. Every text is read back before it is written. A file is replaced only with `--force`.
+//! The manifests change no app: they declare the observed state, and suspend an app whose state is unknown. Every text is
+//! parsed before it is written. A file is replaced only with `--force`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -29,8 +29,8 @@ use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
 use crate::reconcile::state::Observed;
 use crate::settings;
 
-/// The schema for editors. A hidden file, so that it is not read as a manifest; without `.json`, so that `kubectl apply -R`
-/// does not read it either.
+/// File of the schema for editors. Hidden, so that it is no manifest; without `.json`, so that `kubectl apply -R` does not
+/// read it.
 const SCHEMA: &str = ".schema";
 /// Characters of a display name in a comment.
 const SHOWN_NAME: usize = 100;
@@ -41,9 +41,9 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
         warn(&warning);
     }
     if args.out.is_file() {
-        bail!("--out {}: it is a file; `import` writes one file for each app, so give a directory", args.out.display());
+        bail!("--out {}: is a file; expected a directory", args.out.display());
     }
-    let known = Known::below(&args.out, args.force)?;
+    let existing = Existing::below(&args.out, args.force)?;
     let client = Client::new(api.url, api.token).context("could not set up the HTTP client")?;
     let mut limiter = RateLimiter::new(args.api.api_budget, 0);
     let clock = Clock::system();
@@ -55,7 +55,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
     let observation =
         runtime()?.block_on(observe::everything(&client, &mut limiter, clock, listing, [], |step| bar.step(step)))?;
     drop(bar);
-    let drafts = drafts(&observation.seen, &known, args.force)?;
+    let drafts = drafts(&observation.seen, &existing, args.force)?;
     if !drafts.is_empty() {
         fs::create_dir_all(&args.out).with_context(|| format!("could not create {}", args.out.display()))?;
         let schema = args.out.join(SCHEMA);
@@ -65,7 +65,7 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
             .with_context(|| format!("could not write {}", schema.display()))?;
     }
     let (mut written, mut refused, mut unknown) = (0_usize, 0_usize, 0_usize);
-    // A stdout that cannot be written (a full disk) is reported when every manifest is there.
+    // An error of stdout (a full disk) is reported after all manifests are written.
     let mut printed = Ok(());
     for draft in &drafts {
         let path = args.out.join(&draft.file);
@@ -77,26 +77,26 @@ pub(super) fn import(args: &ImportArgs) -> anyhow::Result<Exit> {
                 unknown += usize::from(draft.suspended);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                warn(&format!("{} exists already; --force replaces it", path.display()));
+                warn(&format!("{} exists; --force replaces it", path.display()));
                 refused += 1;
             }
             Err(error) => return Err(error).with_context(|| format!("could not write {}", path.display())),
         }
     }
     let left = observation.seen.len() - drafts.len();
-    let total = format!("{} apps: {written} written, {left} declared already\n", observation.seen.len());
+    let total = format!("{} apps: {written} written, {left} already declared\n", observation.seen.len());
     printed = printed.and_then(|()| print(&total));
     if unknown > 0 {
         warn(&format!(
-            "{unknown} of them were neither running nor stopped: they are written with `suspend`; see their comments"
+            "{unknown} of them were neither running nor stopped: their manifests have `suspend`; see their comments"
         ));
     }
     let complete = observation.flaw.is_none() && observation.unreadable == 0;
-    for complaint in observation.complaints() {
+    for complaint in observation.warnings() {
         warn(&complaint);
     }
     if !complete {
-        warn("not every app of the account was written; run import again for the rest");
+        warn("not every app of the account was written; run import again for the others");
     }
     printed?;
     Ok(if refused == 0 && complete { Exit::Done } else { Exit::Failed })
@@ -106,21 +106,21 @@ fn warn(text: &str) {
     print_note(&format!("warning: {}", escape(text)));
 }
 
-/// Names and apps that the directory declares already.
+/// Names and apps that the directory declares.
 #[derive(Debug, Default)]
-struct Known {
+struct Existing {
     names: BTreeSet<AppName>,
     apps: BTreeMap<AppId, (AppName, Arc<str>)>,
 }
 
-impl Known {
+impl Existing {
     fn below(directory: &Path, force: bool) -> anyhow::Result<Self> {
         if !directory.exists() {
             return Ok(Self::default());
         }
         let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
-        if let Some(trouble) = report.trouble {
-            bail!("could not read the manifests: {trouble}");
+        if let Some(cause) = report.cause {
+            bail!("could not read the manifests: {cause}");
         }
         if let Some(first) = diagnostics.iter().find(|one| one.is_error()).filter(|_| !force) {
             // The app of an invalid manifest would be declared a second time.
@@ -130,14 +130,14 @@ impl Known {
                 first.one_line()
             );
         }
-        let mut known = Self::default();
+        let mut existing = Self::default();
         for declared in declared {
             if let Some(spec) = declared.spec() {
-                known.apps.insert(spec.app_id.clone(), (declared.name.clone(), declared.place.file.clone()));
+                existing.apps.insert(spec.app_id.clone(), (declared.name.clone(), declared.place.file.clone()));
             }
-            known.names.insert(declared.name.clone());
+            existing.names.insert(declared.name.clone());
         }
-        Ok(known)
+        Ok(existing)
     }
 
     /// Returns whether a file declares exactly one app. Only then may it be replaced.
@@ -146,7 +146,7 @@ impl Known {
     }
 }
 
-/// A manifest to be written.
+/// A generated manifest.
 #[derive(Debug)]
 struct Draft {
     file: PathBuf,
@@ -154,14 +154,14 @@ struct Draft {
     suspended: bool,
 }
 
-/// A manifest for each app that is not declared yet; with `again`, also for each app that has a file of its own.
-fn drafts(seen: &[Seen], known: &Known, again: bool) -> anyhow::Result<Vec<Draft>> {
-    let mut taken = known.names.clone();
+/// A manifest for each undeclared app; with `again`, also for each app that has its own file.
+fn drafts(seen: &[Seen], existing: &Existing, again: bool) -> anyhow::Result<Vec<Draft>> {
+    let mut taken = existing.names.clone();
     let mut drafts = Vec::new();
     for app in seen {
-        let name = match known.apps.get(&app.id) {
+        let name = match existing.apps.get(&app.id) {
             None => free_name(app, &mut taken)?,
-            Some((name, file)) if again && **file == *file_of(name) && known.alone(file) => name.clone(),
+            Some((name, file)) if again && **file == *file_of(name) && existing.alone(file) => name.clone(),
             Some(_) => continue,
         };
         let (text, suspended) = manifest(app, &name);
@@ -175,7 +175,7 @@ fn file_of(name: &AppName) -> String {
     format!("{name}.yaml")
 }
 
-/// A free name like the display name, or one made of the id if no letter is left.
+/// An unused name like the display name, or from the id if the display name has no letter.
 fn free_name(app: &Seen, taken: &mut BTreeSet<AppName>) -> anyhow::Result<AppName> {
     let wanted = app.name.as_deref().and_then(as_name);
     let base = wanted.or_else(|| as_name(&format!("app-{}", app.id))).unwrap_or_else(|| "app".to_owned());
@@ -184,7 +184,7 @@ fn free_name(app: &Seen, taken: &mut BTreeSet<AppName>) -> anyhow::Result<AppNam
         let room = base.len().min(MAX_APP_NAME - ending.len());
         let name: AppName = format!("{}{ending}", base[..room].trim_end_matches('-'))
             .parse()
-            .map_err(|problem| anyhow!("naming app {}: the name {problem}", app.id))?;
+            .map_err(|problem| anyhow!("could not name app {}: the name {problem}", app.id))?;
         if taken.insert(name.clone()) {
             return Ok(name);
         }
@@ -201,7 +201,7 @@ fn manifest(app: &Seen, name: &AppName) -> (String, bool) {
     let (state, hands_off) = match app.reading.observed {
         Observed::Running => ("Running", None),
         Observed::Stopped => ("Stopped", None),
-        // Running, so that removing `suspend` without a thought stops nothing.
+        // Running, so that the removal of `suspend` stops no app.
         Observed::Creating => ("Running", Some("it was being created when it was imported")),
         Observed::Suspended => ("Running", Some("the platform had suspended it when it was imported")),
         Observed::Missing | Observed::Unknown => ("Running", Some("its state was unknown when it was imported")),
@@ -229,22 +229,24 @@ fn word(text: &str) -> String {
     if text_needs_quotes(text) { format!("\"{text}\"") } else { text.to_owned() }
 }
 
-/// Checks that the text declares this app under this name, whatever its display name holds.
+/// Checks that the text declares this app with this name, for any display name.
 fn read_back(text: &str, app: &Seen, name: &AppName) -> anyhow::Result<()> {
     let parsed = load::parse(&"draft".into(), text.as_bytes());
     match parsed.documents.as_slice() {
         [document] => match &document.content {
             Content::Good(object) if object.spec.app_id == app.id && object.name == *name => Ok(()),
             Content::Good(_) | Content::Refers(..) => {
-                Err(anyhow!("the manifest for app {} would declare another one", app.id))
+                Err(anyhow!("bug: the generated manifest of app {} declares another app", app.id))
             }
-            Content::Bad(problem) => Err(anyhow!("the manifest for app {} would be invalid: {problem}", app.id)),
+            Content::Bad(problem) => {
+                Err(anyhow!("bug: the generated manifest of app {} is invalid: {problem}", app.id))
+            }
         },
-        documents => Err(anyhow!("the manifest for app {} would have {} documents", app.id, documents.len())),
+        documents => Err(anyhow!("bug: the generated manifest of app {} has {} documents", app.id, documents.len())),
     }
 }
 
-/// Writes a file that does not exist yet.
+/// Writes a new file.
 fn create(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
 }
@@ -278,7 +280,7 @@ mod tests {
     #[track_caller]
     fn names(apps: &[(&str, Option<&str>)]) -> Vec<String> {
         let seen: Vec<Seen> = apps.iter().map(|(id, name)| seen(id, *name, Observed::Running)).collect();
-        let drafts = drafts(&seen, &Known::default(), false).unwrap();
+        let drafts = drafts(&seen, &Existing::default(), false).unwrap();
         drafts.iter().map(|draft| draft.file.display().to_string()).collect()
     }
 
@@ -327,15 +329,15 @@ mod tests {
         fn a_manifest_is_harmless(text in hostile()) {
             let mut app = seen("a1", Some(&text), Observed::Running);
             app.reading.status = Some(Secrets::default().redact(&text));
-            let draft = drafts(&[app], &Known::default(), false).unwrap().remove(0);
-            assert_page(&draft.text, &drafts(&[seen("a1", Some("x"), Observed::Running)], &Known::default(), false).unwrap()[0].text);
+            let draft = drafts(&[app], &Existing::default(), false).unwrap().remove(0);
+            assert_page(&draft.text, &drafts(&[seen("a1", Some("x"), Observed::Running)], &Existing::default(), false).unwrap()[0].text);
             assert!(draft.file.to_string_lossy().is_ascii());
         }
     }
 
     #[test]
     fn manifests() {
-        let drafted = |app: Seen| drafts(&[app], &Known::default(), false).unwrap().remove(0).text;
+        let drafted = |app: Seen| drafts(&[app], &Existing::default(), false).unwrap().remove(0).text;
         let plain = drafted(seen("60c72b2f9b1e8d001c8e4f3a", Some("Ticket \"Bot\""), Observed::Stopped));
         insta::assert_snapshot!(plain, @r#"
         # yaml-language-server: $schema=.schema
@@ -366,11 +368,11 @@ mod tests {
 
     #[test]
     fn declared_apps_are_left_alone() {
-        let mut known = Known::default();
+        let mut existing = Existing::default();
         let mut add = |id: &str, name: &str, file: &str| {
             let name: AppName = name.parse().unwrap();
-            known.names.insert(name.clone());
-            known.apps.insert(id.parse().unwrap(), (name, file.into()));
+            existing.names.insert(name.clone());
+            existing.apps.insert(id.parse().unwrap(), (name, file.into()));
         };
         add("a1", "mine", "mine.yaml");
         add("a2", "other", "team/other.yaml");
@@ -378,7 +380,7 @@ mod tests {
         add("a4", "both-b", "both.yaml");
         let apps = ["a1", "a2", "a3", "a4", "a5"].map(|id| seen(id, Some("Mine"), Observed::Running));
         let files = |again| {
-            let drafts = drafts(&apps, &known, again).unwrap();
+            let drafts = drafts(&apps, &existing, again).unwrap();
             drafts.iter().map(|draft| draft.file.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(files(false), ["mine-2.yaml"]);

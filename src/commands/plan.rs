@@ -1,4 +1,4 @@
-//! `plan`: the actions that `run` would take now. Reads and prints, changes nothing.
+//! `plan`: the calls that `run` would send now. It only reads and prints.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -23,11 +23,11 @@ use crate::operator::observe::{self, Observation};
 use crate::platform::listing::{Listing, PAGE_SIZE};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Attempts;
+use crate::reconcile::clock_check::Trust;
 use crate::reconcile::decide::{Decision, Gates, Goal};
 use crate::reconcile::desired::{Because, Declared, Policy, Spec, Text};
-use crate::reconcile::doubt::Trust;
 use crate::reconcile::max_changes::{self, Approval, Limits, PlanId};
-use crate::reconcile::moment::{Moment, in_words};
+use crate::reconcile::moment::{Moment, human_duration};
 use crate::reconcile::plan::{Entry, Plan, Subject, plan as make, restart_need};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
@@ -43,10 +43,10 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         print_note(&format!("warning: {warning}"));
     }
     let (declared, diagnostics, report) = load(args)?;
-    if let Some(trouble) = &report.trouble {
-        bail!("could not read the manifests: {trouble}");
+    if let Some(cause) = &report.cause {
+        bail!("could not read the manifests: {cause}");
     }
-    // The plan is data, so everything about the manifests goes to stderr.
+    // The plan is data, so errors of the manifests go to stderr.
     if !diagnostics.is_empty() {
         print_note(text::diagnostics(&diagnostics, telemetry::colour(color, &std::io::stderr())).trim_end());
     }
@@ -63,11 +63,11 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
         runtime()?
             .block_on(observe::everything(&client, &mut limiter, clock, listing, wanted, |step| bar.step(step)))?;
     drop(bar);
-    for complaint in observation.complaints() {
+    for complaint in observation.warnings() {
         print_note(&format!("warning: {}", escape(&complaint)));
     }
-    let clock_doubtful = observation.doubt.trust() == Trust::Doubtful;
-    if let (true, Some(ahead)) = (clock_doubtful, observation.doubt.ahead()) {
+    let clock_doubtful = observation.clock_check.trust() == Trust::Doubtful;
+    if let (true, Some(ahead)) = (clock_doubtful, observation.clock_check.ahead()) {
         let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
         let seconds = ahead.as_secs().unsigned_abs();
         print_note(&format!(
@@ -82,7 +82,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     };
     let limits = settings::limits(&args.limits);
     let held = Held::of(&declared, &observation, limits, &report.approvals, gates, clock.wall());
-    (gates.stops_held, gates.starts_held) = (held.words.stops.is_some(), held.words.starts.is_some());
+    (gates.stops_held, gates.starts_held) = (held.messages.stops.is_some(), held.messages.starts.is_some());
     let plan = planned(&declared, &observation, gates, clock);
     let interval = limiter.list_interval(observation.pages, args.interval);
     let rate = limiter.observation_rate(observation.pages, observation.unlisted, interval);
@@ -104,7 +104,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     Ok(page.summary.exit(args.detailed_exitcode))
 }
 
-/// What is declared, the mistakes, and the report of the source.
+/// The objects, the diagnostics, and the report of the source.
 type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
 
 fn load(args: &PlanArgs) -> anyhow::Result<Loaded> {
@@ -121,7 +121,7 @@ fn load(args: &PlanArgs) -> anyhow::Result<Loaded> {
     Ok(source::load_with(directories.clone(), &settings::rules(&args.manifests.rules)))
 }
 
-/// Where the manifests are, for people.
+/// The place of the manifests, for people.
 fn place(args: &PlanArgs) -> String {
     if args.source.source == SourceArg::Kubernetes {
         return "the namespace".to_owned();
@@ -130,8 +130,8 @@ fn place(args: &PlanArgs) -> String {
     directories.join(", ")
 }
 
-/// The part of the manifest that decides, with the reason that the manifest gives for it. In one reading, an edit and a
-/// drift look alike, so `state` is never called one of the two.
+/// The part of the manifest that decides, with the reason that the manifest gives for it. One reading cannot
+/// distinguish an edit from drift.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cause {
     /// As `desiredBecause` of the status API.
@@ -162,8 +162,8 @@ fn planned(declared: &[Arc<Declared>], observation: &Observation, gates: Gates, 
     let wall = clock.wall();
     let readings = observation.readings();
     let past = Attempts::default();
-    // `run` waits for readings that no earlier process can have changed; a plan calls nothing.
-    let server = observation.doubt.dates().map(|(_, now)| ServerTime { now, trusted_from: Timestamp::MIN });
+    // `run` waits for readings that show the calls of an earlier process; a plan sends no call.
+    let server = observation.clock_check.dates().map(|(_, now)| ServerTime { now, trusted_from: Timestamp::MIN });
     let subjects = declared.iter().map(|declared| {
         let app_id = declared.spec().map(|spec| &spec.app_id);
         let reading = app_id.and_then(|id| readings.get(id));
@@ -192,7 +192,7 @@ fn undeclared(declared: &[Arc<Declared>], observation: &Observation) -> Vec<Stri
 
 type Readings = HashMap<AppId, Reading>;
 
-/// The call of an app that counts for the limit of changes: one reading knows no transition older than an hour.
+/// The call of an app that counts for the limit of changes. Without a history, only transitions of the last hour are known.
 fn counted(declared: &Declared, readings: &Readings, gates: Gates, wall: Timestamp) -> Option<Action> {
     let spec = declared.spec()?;
     let observed = readings.get(&spec.app_id)?.observed;
@@ -200,17 +200,17 @@ fn counted(declared: &Declared, readings: &Readings, gates: Gates, wall: Timesta
     (!max_changes::is_transition(spec, wall)).then_some(action)
 }
 
-/// What `--max-stops` and `--max-starts` hold.
+/// Calls that `--max-stops` and `--max-starts` hold.
 #[derive(Debug)]
 struct Held {
     plan: PlanId,
-    words: Words,
+    messages: HeldMessages,
     /// The end of the Approval that a plan proposes.
     until: Timestamp,
 }
 
 #[derive(Debug, Default)]
-struct Words {
+struct HeldMessages {
     stops: Option<String>,
     starts: Option<String>,
 }
@@ -225,7 +225,7 @@ impl Held {
         wall: Timestamp,
     ) -> Self {
         let plan = PlanId::of(declared.iter().filter_map(|declared| declared.spec()));
-        // As in `run`: a clock in doubt does not tell whether an approval is over.
+        // As in `run`: while the clock is doubtful, no approval counts, because it may have expired.
         let is_approved = !gates.clock_doubtful && approvals.iter().any(|approval| approval.releases(&plan, wall));
         let is_callable = |declared: &&Arc<Declared>| match Goal::of(declared, wall) {
             Goal::Known(target) => !target.suspended && target.policy.min(gates.policy) != Policy::ObserveOnly,
@@ -239,21 +239,26 @@ impl Held {
             let limit = limits.of(action).filter(|_| !is_approved)?;
             let count = counted.iter().filter(|counted| **counted == action).count();
             let s = if count == 1 { "" } else { "s" };
-            let words = || format!("held: {count} {action}{s} (plan {plan}); commit an Approval or revert");
-            (count > limit.of(callable)).then(words)
+            let message = || {
+                format!(
+                    "held: {count} {action}{s} (plan {plan}): more than --max-{action}s allows; \
+                     revert the edits, or commit an Approval"
+                )
+            };
+            (count > limit.of(callable)).then(message)
         };
-        let words = Words { stops: held(Action::Stop), starts: held(Action::Start) };
+        let messages = HeldMessages { stops: held(Action::Stop), starts: held(Action::Start) };
         let until = wall.checked_add(SignedDuration::from_hours(24)).unwrap_or(wall);
-        Self { plan, words, until: until.round(Unit::Minute).unwrap_or(until) }
+        Self { plan, messages, until: until.round(Unit::Minute).unwrap_or(until) }
     }
 
-    fn words(&self) -> impl Iterator<Item = &String> {
-        self.words.stops.iter().chain(&self.words.starts)
+    fn messages(&self) -> impl Iterator<Item = &String> {
+        self.messages.stops.iter().chain(&self.messages.starts)
     }
 
     /// The Approval to commit; empty if nothing is held.
     fn approval(&self) -> String {
-        if self.words().next().is_none() {
+        if self.messages().next().is_none() {
             return String::new();
         }
         let Self { plan, until, .. } = self;
@@ -280,7 +285,7 @@ struct Summary {
     manifest_errors: usize,
     /// Requests of the plan: the calls and the lists that verify them.
     requests: usize,
-    /// How long the calls take at the budget.
+    /// Duration of the calls at the budget.
     seconds: f64,
     /// Requests per minute that the calls may use; absent if unlimited.
     budget_per_minute: Option<f64>,
@@ -352,18 +357,18 @@ impl Summary {
     fn duration(&self) -> Option<String> {
         let budget = self.budget_per_minute.filter(|_| self.changes())?;
         let time = Duration::try_from_secs_f64(self.seconds.ceil().max(1.0)).ok()?;
-        Some(format!("about {} at {budget:.0}/min", in_words(time)))
+        Some(format!("about {} at {budget:.0}/min", human_duration(time)))
     }
 }
 
 /// Errors in the text for a terminal.
 const ERRORS: usize = 20;
-/// Lines of each table in a comment; a forge takes 64 KiB.
+/// Maximum number of lines of each table in a comment; a comment has at most 64 KiB.
 const MOST: usize = 150;
 /// Characters of each error in a comment.
 const LONGEST: usize = 200;
 
-/// A plan with everything that is printed of it.
+/// A plan with its figures and notes.
 #[derive(Debug)]
 struct Page {
     plan: Plan,
@@ -376,7 +381,7 @@ struct Page {
     undeclared: Vec<String>,
 }
 
-/// Undeclared apps that are named.
+/// Maximum number of listed undeclared apps.
 const NAMED: usize = 5;
 
 impl Page {
@@ -396,7 +401,7 @@ impl Page {
         self.causes.get(&entry.name)
     }
 
-    /// Why an app is on the plan: for a call the deciding part of the manifest, otherwise the reason.
+    /// Cause of a line: for a call the deciding part of the manifest, otherwise the reason.
     fn why(&self, entry: &Entry) -> String {
         match entry.decision {
             Decision::Act(Action::Restart) => "spec.restart".into(),
@@ -449,10 +454,10 @@ impl Page {
             Some(duration) => writeln!(page, "; {duration}."),
             None => writeln!(page, "."),
         };
-        for words in self.held.words() {
-            let _ = writeln!(page, "{}", paint("31", words));
+        for message in self.held.messages() {
+            let _ = writeln!(page, "{}", paint("31", message));
         }
-        if self.held.words().next().is_some() {
+        if self.held.messages().next().is_some() {
             let _ = write!(page, "To release them, commit this to the manifests:\n{}", self.held.approval());
         }
         if !self.undeclared.is_empty() {
@@ -461,7 +466,7 @@ impl Page {
         let _ = writeln!(page, "Plan id: {}.", self.held.plan);
         let _ = writeln!(
             page,
-            "Requests: about {} to carry it out, then {:.1} a minute to watch.",
+            "Requests: about {} for these calls, then {:.1} a minute for the list.",
             summary.requests, summary.requests_per_minute
         );
         page
@@ -497,18 +502,18 @@ impl Page {
             }
         }
         let _ = writeln!(page, "\n{} (plan {}).", summary.counts(), self.held.plan);
-        for words in self.held.words() {
-            let _ = writeln!(page, "\n**{words}**");
+        for message in self.held.messages() {
+            let _ = writeln!(page, "\n**{message}**");
         }
-        if self.held.words().next().is_some() {
+        if self.held.messages().next().is_some() {
             let _ = writeln!(page, "\n```yaml\n{}```", self.held.approval());
         }
         let calls = match (summary.changes(), summary.duration()) {
-            (true, Some(duration)) => format!("About {requests} requests to carry it out ({duration}), then"),
-            (true, None) => format!("About {requests} requests to carry it out, then"),
-            (false, _) => "Watching takes".into(),
+            (true, Some(duration)) => format!("Requests: about {requests} for these calls ({duration}), then"),
+            (true, None) => format!("Requests: about {requests} for these calls, then"),
+            (false, _) => "Requests:".into(),
         };
-        let _ = writeln!(page, "{calls} {requests_per_minute:.1} a minute.");
+        let _ = writeln!(page, "{calls} {requests_per_minute:.1} a minute for the list.");
         if !self.undeclared.is_empty() {
             let _ = writeln!(page, "\n{}.", code(&self.undeclared()));
         }
@@ -555,12 +560,12 @@ impl Page {
             "apiVersion": crate::status::API_VERSION, "kind": "Plan", "actions": actions, "apps": apps,
             "errors": self.errors, "summary": self.summary, "planId": self.held.plan.to_string(),
             "undeclared": self.undeclared,
-            "held": self.held.words().collect::<Vec<_>>(), "approval": self.held.approval(),
+            "held": self.held.messages().collect::<Vec<_>>(), "approval": self.held.approval(),
         }))?)
     }
 }
 
-/// Foreign text as a code span on one line, in which nothing is markup, a link or a mention.
+/// Foreign text as a code span on one line, without markup, links or mentions.
 fn code(text: &str) -> String {
     let text = escape(text);
     // The fence has one backtick more than the longest run in the text, so that no run ends the span.
@@ -593,7 +598,7 @@ mod tests {
             unreadable: 0,
             problems: vec![],
             unlisted: 0,
-            doubt: crate::reconcile::doubt::Doubt::new(false),
+            clock_check: crate::reconcile::clock_check::ClockCheck::new(false),
         };
         let summary = Summary::of(&plan, &observation, 1.0, errors.len(), Some(120.0));
         let cause = |because: &str| Cause { because: because.into(), note: Some("ask @ana | `rm`\n<b>".into()) };
@@ -604,7 +609,7 @@ mod tests {
         ]);
         let held = Held {
             plan: "7f3a9c01b2d4".parse().unwrap(),
-            words: Words::default(),
+            messages: HeldMessages::default(),
             until: "2026-11-28T00:00:00Z".parse().unwrap(),
         };
         let undeclared = vec!["Old bot".to_owned(), "x".to_owned()];
@@ -633,13 +638,13 @@ mod tests {
         Plan: 2 to stop, 0 to start, 1 stuck, 1 settled, 1 other, 1 error in the manifests; about 1 s at 120/min.
         2 apps of the account are not declared (Old bot, x): campos-operator import
         Plan id: 7f3a9c01b2d4.
-        Requests: about 3 to carry it out, then 1.0 a minute to watch.
+        Requests: about 3 for these calls, then 1.0 a minute for the list.
         ");
         insta::assert_snapshot!(page(vec![], &[]).text(false), @r"
         No changes. Plan: 0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
         2 apps of the account are not declared (Old bot, x): campos-operator import
         Plan id: 7f3a9c01b2d4.
-        Requests: about 0 to carry it out, then 1.0 a minute to watch.
+        Requests: about 0 for these calls, then 1.0 a minute for the list.
         ");
     }
 
@@ -660,7 +665,7 @@ mod tests {
         | **stuck** | `gone` | Running | Stopped | AppNotFound |
 
         2 to stop, 0 to start, 1 stuck, 1 settled, 1 other (plan 7f3a9c01b2d4).
-        About 3 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
+        Requests: about 3 for these calls (about 1 s at 120/min), then 1.0 a minute for the list.
 
         `2 apps of the account are not declared (Old bot, x): campos-operator import`.
         ");
@@ -668,7 +673,7 @@ mod tests {
         ### campos-operator plan: no changes
 
         0 to stop, 0 to start, 0 stuck, 0 settled, 0 other (plan 7f3a9c01b2d4).
-        Watching takes 1.0 a minute.
+        Requests: 1.0 a minute for the list.
 
         `2 apps of the account are not declared (Old bot, x): campos-operator import`.
         ");
@@ -686,7 +691,7 @@ mod tests {
                 page.markdown()
             };
             assert_page(&shown(&text), &shown("x"));
-            // Nothing of it is markup: with its code spans taken away, the pages are one and the same.
+            // The text contains no markup: without the code spans, the pages are equal.
             let bare = |text: &str| shown(text).replace(&code(&clip(text, LONGEST)), "").replace(&code(text), "");
             assert_eq!(bare(&text), bare("x"));
             let fence = code(&text).chars().take_while(|c| *c == '`').count();

@@ -48,7 +48,7 @@ pub(super) struct Start {
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let api = settings::api(&args.api, variable)?;
-    // A directory that is missing at the start is a typing error. One that disappears later is waited for.
+    // A directory that is missing at the start is a typing error. If it disappears later, the operator waits for it.
     let kubernetes = settings::kubernetes(args, variable)?;
     if kubernetes.as_ref().is_none_or(|kubernetes| !kubernetes.source) {
         settings::existing_directories(&args.manifests.manifests)?;
@@ -93,7 +93,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     let Start { manifests, source, api, settings, listener, allowed, notifications, kubernetes, reloads, .. } = start;
     let (stopper, shutdown) = shutdown::pair();
     let (reload, reloaded) = watch::channel(0);
-    let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Ends };
+    let hangup = if reloads { Hangup::of_daemon(reload) } else { Hangup::Terminate };
     stopper.on_signals(hangup).context("could not set up the signal handlers")?;
     let clock = Clock::system();
     let token = api.token.clone();
@@ -164,7 +164,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
         Some(election) => {
             let operator = Operator::new(Arc::new(election.fence(client)), settings, clock, board.clone());
             let operator = operator.follow_leader(election.lead.clone());
-            let ended = following(operator, scans).run(updates, shutdown).await;
+            let ended = with_scan_check(operator, scans).run(updates, shutdown).await;
             election.release().await;
             ended
         }
@@ -172,7 +172,7 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
         Some(never) => match never {},
         None => {
             let operator = Operator::new(Arc::new(client), settings, clock, board.clone());
-            following(operator, scans).run(updates, shutdown).await
+            with_scan_check(operator, scans).run(updates, shutdown).await
         }
     };
     drop(files);
@@ -207,28 +207,28 @@ fn warn_of_open_port(listen: Option<SocketAddr>) {
     }
 }
 
-/// Reports the end of a run. Returns the exit code.
+/// Reports the end of a run, and returns the exit code.
 fn exit(ended: Ended, once: bool) -> Exit {
     match ended {
         Ended::Stopped if once => Exit::Failed,
         Ended::Stopped => Exit::Done,
         Ended::Settled => {
-            info!("settled");
+            info!("nothing is left to do");
             Exit::Done
         }
         Ended::NeedsPerson(count) => {
-            error!(count, "not every app can be settled: see the warnings above");
+            error!(count, "apps or manifests need a person; see the warnings above");
             Exit::Failed
         }
         Ended::TimedOut => {
-            error!("not settled within --timeout");
+            error!("not all apps are settled after --timeout");
             Exit::Failed
         }
     }
 }
 
-/// The operator, which checks that the scans of its source go on, if there are any.
-fn following<P: Platform>(operator: Operator<P>, scans: Option<(Arc<AtomicU64>, Duration)>) -> Operator<P> {
+/// The operator, which checks that its source keeps scanning, if it scans.
+fn with_scan_check<P: Platform>(operator: Operator<P>, scans: Option<(Arc<AtomicU64>, Duration)>) -> Operator<P> {
     match scans {
         Some((finished, interval)) => operator.follow_scans(finished, interval),
         None => operator,

@@ -26,8 +26,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<Exit> {
     let address = listener.local_addr()?;
     runtime()?.block_on(async {
         let (stopper, mut shutdown) = shutdown::pair();
-        stopper.on_signals(Hangup::Ends).context("could not set up the signal handlers")?;
-        // To stdout: scripts wait for it to learn the port.
+        stopper.on_signals(Hangup::Terminate).context("could not set up the signal handlers")?;
+        // On stdout: scripts read the port from it.
         print(&format!("simulating CamposCloud on http://{address}\n"))?;
         tokio::select! {
             served = http::serve(listener, world, clock) => served.context("could not serve"),
@@ -37,15 +37,15 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A world with `apps` made-up apps, and one running app for each manifest below `from`.
+/// A world with `apps` generated apps, and one running app for each manifest below `from`.
 pub(super) fn seeded(config: Config, apps: u32, from: Option<&Path>, clock: Clock) -> anyhow::Result<SharedWorld> {
     let now = clock.wall();
     let mut world = World::new(config, now);
     world.add_fleet(apps, now);
     if let Some(directory) = from {
         let (declared, diagnostics, report) = source::load(vec![directory.to_owned()]);
-        if let Some(trouble) = report.trouble {
-            bail!("could not read the manifests: {trouble}");
+        if let Some(cause) = report.cause {
+            bail!("could not read the manifests: {cause}");
         }
         if let Some(first) = diagnostics.first() {
             bail!("{} errors in the manifests; the first is {}", diagnostics.len(), first.one_line());

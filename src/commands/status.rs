@@ -15,14 +15,14 @@ use super::{Exit, runtime};
 use crate::cli::{Color, StatusArgs, StatusOutput};
 use crate::clock::Clock;
 use crate::reconcile::group::Group;
-use crate::reconcile::moment::in_words;
+use crate::reconcile::moment::human_duration;
 use crate::telemetry;
 
 /// Maximum number of listed apps of each group.
 const NAMED: u32 = 10;
 /// Maximum number of listed transitions.
 const NEXT: u32 = 3;
-/// Maximum number of listed problems.
+/// Maximum number of listed errors.
 const PROBLEMS: usize = 5;
 /// Longest text about one app.
 const LONGEST: usize = 200;
@@ -113,12 +113,12 @@ impl Page {
         self.str(pointer)?.parse().ok()
     }
 
-    /// Returns the lines of "Needs a person": the number of apps, then problems of the manifests, account and clock.
+    /// Returns the lines of "Needs a person": the number of apps, then errors of the manifests, account and clock.
     fn needs(&self) -> Vec<String> {
         let apps = self.count("/apps/needsPerson");
         let mut needs = Vec::new();
         if apps > 0 {
-            needs.push(format!("{} {}", counted(apps, "app"), Group::NeedsPerson.words(apps)));
+            needs.push(format!("{} {}", counted(apps, "app"), Group::NeedsPerson.label(apps)));
         }
         let errors = self.count("/source/errors");
         if errors > 0 {
@@ -128,8 +128,11 @@ impl Page {
             needs.push(format!("the manifests cannot be read: {}", self.str("/source/trouble").unwrap_or("unknown")));
         }
         for (pointer, need) in [
-            ("/governor/accountBlocked", "the token is refused: replace it"),
-            ("/governor/accountForbidden", "the account is refused: check its plan, and the scopes of the token"),
+            ("/governor/accountBlocked", "the server refuses the token: replace it"),
+            (
+                "/governor/accountForbidden",
+                "the server refuses the account: check its plan, and the scopes of the token",
+            ),
         ] {
             if self.is(pointer) {
                 needs.push(need.to_owned());
@@ -210,17 +213,17 @@ impl Page {
         page
     }
 
-    /// Returns the largest number of each group that is not settled, with its time: `at most 3 in trouble (10:15)`.
+    /// Returns the largest number of each group that is not settled, with its time: `peaks: 3 in trouble (10:15)`.
     fn peaks(&self) -> Option<String> {
         let peak = |group: Group| {
             let peak = &self.trend["peaks"][group.field()];
             let count = usize::try_from(peak["count"].as_u64()?).ok()?;
             let at: Timestamp = peak["at"].as_str()?.parse().ok()?;
-            Some(format!("{} {} ({})", thousands(count), group.words(count), at.strftime("%H:%M")))
+            Some(format!("{} {} ({})", thousands(count), group.label(count), at.strftime("%H:%M")))
         };
         let groups = Group::ALL.into_iter().filter(|group| *group != Group::Settled);
         let peaks: Vec<String> = groups.filter_map(peak).collect();
-        (!peaks.is_empty()).then(|| format!("at most {} UTC", peaks.join(", ")))
+        (!peaks.is_empty()).then(|| format!("peaks: {} UTC", peaks.join(", ")))
     }
 
     /// Returns the number of apps of each group: `15 declared: 13 settled, 2 held`.
@@ -228,12 +231,12 @@ impl Page {
         let of = |group: Group| (group, self.count(&format!("/apps/{}", group.field())));
         let groups = Group::ALL.into_iter().rev().map(of).filter(|(_, count)| *count > 0);
         let groups: Vec<String> =
-            groups.map(|(group, count)| format!("{} {}", thousands(count), group.words(count))).collect();
+            groups.map(|(group, count)| format!("{} {}", thousands(count), group.label(count))).collect();
         let declared = format!("{} declared", thousands(self.count("/apps/declared")));
         if groups.is_empty() { declared } else { format!("{declared}: {}", groups.join(", ")) }
     }
 
-    /// Returns the mistakes in manifests that are not in the message of a listed app.
+    /// Returns the errors in manifests that are not in the message of a listed app.
     fn problems(&self) -> impl Iterator<Item = &str> {
         let problems = self.status.pointer("/source/problems").and_then(Value::as_array).into_iter().flatten();
         let is_repeated = |problem: &&str| {
@@ -303,7 +306,7 @@ impl Page {
         }
         if self.is("/governor/breakerOpen") {
             let probe = self.time("/governor/nextProbeAt").map(|at| format!("; next probe in {}", span(now, at)));
-            pauses.push(format!("CamposCloud does not respond{}", probe.unwrap_or_default()));
+            pauses.push(format!("CamposCloud does not answer{}", probe.unwrap_or_default()));
         }
         pauses
     }
@@ -328,12 +331,12 @@ fn apps(page: &mut String, apps: &[App], count: usize, group: &str) {
     }
 }
 
-/// Returns the progress in words: `stop 120 of 300 (143 accepted), about 1 min 30 s left`.
+/// Returns the progress as text: `stop 120 of 300 (143 accepted), about 1 min 30 s left`.
 fn in_progress(progress: &Value, now: Timestamp) -> String {
     let number = |key: &str| progress[key].as_u64().unwrap_or(0);
     let left = progress["endsAt"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
     let left = left.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).filter(|left| left.as_secs() > 0);
-    let left = left.map(|left| format!(", about {} left", in_words(left))).unwrap_or_default();
+    let left = left.map(|left| format!(", about {} left", human_duration(left))).unwrap_or_default();
     let task = match progress["task"].as_str().unwrap_or_default() {
         "list" => "first list: apps",
         "calls" => "calls",
@@ -349,7 +352,7 @@ fn counted(count: usize, word: &str) -> String {
     format!("{} {word}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
-/// A day and minute, with the year where it is another one.
+/// A day and minute, with the year if it is not the current one.
 fn day(now: Timestamp, at: Timestamp) -> String {
     let year = |at: Timestamp| at.to_zoned(jiff::tz::TimeZone::UTC).year();
     let format = if year(now) == year(at) { "%a %m-%d %H:%M" } else { "%a %Y-%m-%d %H:%M" };
@@ -406,7 +409,7 @@ mod tests {
         Apps        301 declared: 170 settled, 129 in progress, 2 need a person
         Undeclared  3 apps: campos-operator get --undeclared
         Progress    stop 120 of 300 (143 accepted), about 1 min 30 s left
-        Last 24 h   at most 3 in trouble (10:15), 2 held (10:30) UTC
+        Last 24 h   peaks: 3 in trouble (10:15), 2 held (10:30) UTC
         Manifests   14 files, revision 9f2c41d, 1 error
         Last list   12s ago: 304 apps on 4 pages, every 60s
         Budget      63 of 120 requests in the last minute, 57 left; the server counts 117 left

@@ -1,7 +1,7 @@
-//! The only writer of text for people: escapes, tables, spans of time. Its output stays readable in a pipe.
+//! The only writer of text output: escapes, tables, spans of time. Its output is also readable in a pipe.
 //!
 //! Foreign text (a manifest, a server, an argument) becomes a field by [`escape`]; a page of fields passes
-//! `printable::page` on its way out. Machine formats go through [`print_data`].
+//! `printable::page` before the output. Machine formats go through [`print_data`].
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use crate::manifest::schema::is_ambiguous;
 use crate::printable;
 pub(super) use crate::printable::escape;
 
-/// The reader of stdout closed the pipe, as `| head -1` does.
+/// Error for a reader that closed the pipe of stdout, as `| head -1` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Closed;
 
@@ -33,7 +33,7 @@ fn width_of(stream: &impl AsFd) -> Option<usize> {
     terminal_size_of(stream).map(|(Width(width), _)| width.into()).filter(|width| *width > 0)
 }
 
-/// Breaks lines between words where a terminal would break them within one.
+/// Breaks lines between words, so that a terminal does not break them within a word.
 fn wrap(page: &str, width: Option<usize>) -> Cow<'_, str> {
     let Some(width) = width else { return page.into() };
     let is_long = |line: &str| textwrap::core::display_width(line) > width && !is_excerpt(line);
@@ -62,8 +62,8 @@ fn is_excerpt(line: &str) -> bool {
     line.trim_start_matches(|c: char| " \x1b[;m".contains(c) || c.is_ascii_digit()).starts_with('|')
 }
 
-/// Writes data for a machine to stdout. Output after a closed pipe is discarded: what a command does, and its exit code,
-/// do not depend on the reader.
+/// Writes data for a machine to stdout. Output after a closed pipe is discarded: a closed pipe changes neither the
+/// result nor the exit code.
 pub(super) fn print_data(data: &str) -> anyhow::Result<()> {
     print_live(data).map(|_| ())
 }
@@ -99,8 +99,8 @@ pub(super) fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> 
     Ok(printable::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
-/// YAML, harmless on a terminal, and the same for a reader of YAML 1.1. A text that needs escapes is put between quotes, because YAML has escapes nowhere else,
-/// and each line of a block would be a line of the page.
+/// YAML, harmless on a terminal, and with the same meaning in YAML 1.1. A text that needs escapes is quoted, because YAML
+/// has escapes only within quotes, and each line of a block would be a line of the page.
 pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
     let (mut value, mut quoted) = (value.clone(), Vec::new());
     set_aside(&mut value, &mut quoted);
@@ -114,7 +114,7 @@ pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Encloses the number of a text that was set aside. A text that contains it is set aside as well.
+/// Encloses the number of a text that is quoted later. A text that contains this character is quoted later, too.
 const MARK: char = '\u{e000}';
 
 fn set_aside(value: &mut Value, quoted: &mut Vec<String>) {
@@ -187,7 +187,7 @@ pub(super) fn widths(rows: &[Vec<Cell>]) -> Vec<usize> {
     (0..columns).map(width).collect()
 }
 
-/// Characters that are left of the first column of a table, which is the name.
+/// Minimum width of the first column of a table, which is the name.
 pub(super) const SHORTEST_NAME: usize = 16;
 
 /// Aligns rows, two blanks between columns. A row that is too wide loses the end of its first column, which is the name,
@@ -231,12 +231,12 @@ pub(super) fn clip(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain((most > 0).then_some('…')).collect()
 }
 
-/// Errors that are printed; more would hide the rest of the page.
+/// Maximum number of printed errors; more would hide the rest of the page.
 const ERRORS: usize = 100;
-/// Warnings that are printed.
+/// Maximum number of printed warnings.
 const WARNINGS: usize = 20;
 
-/// Diagnostics for people: errors first, then warnings; a document of another tool is one line.
+/// Diagnostics as text: errors first, then warnings; a document of another tool is one line.
 pub(super) fn diagnostics(all: &[Diagnostic], colour: bool) -> String {
     let page = |diagnostic: &&Diagnostic| {
         if diagnostic.is_foreign() {
@@ -262,7 +262,7 @@ pub(super) fn diagnostics(all: &[Diagnostic], colour: bool) -> String {
     text
 }
 
-/// A number with its thousands apart: `2,990`.
+/// A number with a thousands separator: `2,990`.
 pub(super) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
@@ -308,7 +308,7 @@ pub(super) mod tests {
         App::try_from(app).unwrap()
     }
 
-    /// Fails unless a page, as it is printed, is harmless and has as many lines as that of a harmless text.
+    /// Fails unless the printed page is harmless, and has as many lines as that of a harmless text.
     #[track_caller]
     pub(in super::super) fn assert_page(page: &str, plain: &str) {
         let printed = printable::page(page);

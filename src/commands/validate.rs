@@ -27,7 +27,7 @@ pub(super) fn validate(args: &ValidateArgs, when: Color) -> anyhow::Result<Exit>
     match args.output {
         ValidateOutput::Text => print(&text(&findings, colour))?,
         ValidateOutput::Json => print_data(&json(&findings)?)?,
-        // Its lines are workflow commands on purpose, so they are not escaped.
+        // The lines are workflow commands, so they are not escaped.
         ValidateOutput::Github => print_data(&github(&findings))?,
     }
     Ok(if findings.count(Severity::Error) == 0 { Exit::Done } else { Exit::Failed })
@@ -41,7 +41,7 @@ struct Findings {
 }
 
 impl Findings {
-    /// Makes absolute paths relative, as an annotation needs them.
+    /// Makes absolute paths relative, because an annotation needs relative paths.
     fn relative_to(&mut self, workspace: &Path) {
         let relative = |file: &mut Arc<str>| {
             let absolute = std::path::absolute(&**file).ok();
@@ -78,8 +78,8 @@ impl Findings {
 
 fn findings(paths: &[PathBuf], rules: &Rules) -> anyhow::Result<Findings> {
     let (declared, mut diagnostics, report) = source::load_with(paths.to_owned(), rules);
-    if let Some(trouble) = &report.trouble {
-        bail!("could not read the manifests: {trouble}");
+    if let Some(cause) = &report.cause {
+        bail!("could not read the manifests: {cause}");
     }
     if let [only] = paths
         && only.is_dir()
@@ -98,7 +98,7 @@ fn findings(paths: &[PathBuf], rules: &Rules) -> anyhow::Result<Findings> {
     Ok(Findings { apps: declared.len(), files: report.files, diagnostics })
 }
 
-/// Nothing is not valid: a wrong path or an empty pipe must not pass.
+/// Error for an empty input: a wrong path or an empty pipe must not pass.
 fn nothing(paths: &[PathBuf]) -> Diagnostic {
     let name = |path: &PathBuf| match path.to_str() {
         Some(source::STDIN) => "<stdin>".to_owned(),

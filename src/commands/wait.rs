@@ -19,7 +19,7 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
         }
         let Some(follow) = &waiting.follow else {
             print_note(&format!(
-                "error: after {:?} no daemon answers at {}",
+                "error: no answer from the daemon within {:?} at {}",
                 args.timeout,
                 escape(&args.server.server)
             ));
@@ -30,7 +30,7 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
             late.push(NOT_LOADED.into());
         }
         if let Some(why) = &follow.lost {
-            print_note(&format!("the daemon does not answer ({}); its last answers:", escape(why)));
+            print_note(&format!("the daemon does not answer ({}); last known state:", escape(why)));
         }
         let what = match args.awaited {
             Awaited::Condition { condition, status } => format!("condition {condition}={status} does not hold for:"),
@@ -38,7 +38,7 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
             Awaited::Delete => "a manifest still declares:".to_owned(),
         };
         print_note(&format!("error: after {:?} {what}{}", args.timeout, list(&late)));
-        // The time is up: not for a daemon that does not answer.
+        // The time ended, but not for a daemon that does not answer.
         if let Ok(Ok(Some(note))) = tokio::time::timeout(Duration::from_secs(1), follow.standby()).await {
             print_note(&note);
         }
@@ -48,7 +48,7 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
 
 struct Waiting<'a> {
     args: &'a WaitArgs,
-    /// Apps that met the condition, which are printed already.
+    /// Apps that met the condition and are printed.
     met: BTreeSet<String>,
     /// Absent until a daemon answers.
     follow: Option<Follow>,
@@ -93,14 +93,14 @@ impl Waiting<'_> {
             }
             let all_known = !apps.is_empty() || !args.all || args.awaited == Awaited::Delete;
             if late.len() == if args.all { suspended } else { 0 } && all_known {
-                // The daemon may have restarted meanwhile, and list only some of its apps.
+                // The daemon may have restarted, and list only some of its apps.
                 if args.names.is_empty() && !follow.complete().await.unwrap_or(false) {
                     follow.next().await;
                     continue;
                 }
-                let (s, were) = if suspended == 1 { ("", "was") } else { ("s", "were") };
+                let s = if suspended == 1 { "" } else { "s" };
                 if suspended > 0 {
-                    print(&format!("{suspended} suspended app{s} {were} not waited for\n"))?;
+                    print(&format!("skipped {suspended} suspended app{s}\n"))?;
                 }
                 return Ok(Exit::Done);
             }
@@ -167,7 +167,7 @@ fn lack(apps: &BTreeMap<String, App>, name: &str, awaited: Awaited) -> Option<St
     };
     let app = apps.get(name)?;
     let truth = app.truth(condition);
-    // A condition of an older generation says nothing about the newest text of the manifest.
+    // A condition of an older generation does not concern the newest text of the manifest.
     let current = app.metadata.generation == app.status.observed_generation;
     if truth == status && current {
         return None;

@@ -92,7 +92,7 @@ impl Query {
                     break;
                 };
                 // The app may have changed or gone since the request arrived.
-                let Some(app) = board.app_named(&name).filter(|app| self.matches(app)) else { continue };
+                let Some(app) = board.app_by_name(&name).filter(|app| self.matches(app)) else { continue };
                 let Ok(item) = serde_json::to_vec(&*app) else { continue };
                 if !std::mem::take(&mut first) {
                     chunk.push(b',');

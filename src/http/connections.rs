@@ -1,9 +1,9 @@
-//! Connections of the port: their number, their deadlines, and the choice of one to end when another needs its place.
+//! Connections of the port: their number, their deadlines, and the choice of the connection that a new one replaces.
 //!
 //! Clients that open connections and keep them would use up the file descriptors that the operator needs for manifests
 //! and calls. So the port takes a share of the process's limit, and a new connection is always accepted: if all places are
 //! taken, the connection that has been idle for longest ends. A health check, whose request arrives at once, is answered
-//! however many slow connections there are.
+//! with any number of slow connections.
 
 use std::io;
 use std::pin::Pin;
@@ -29,17 +29,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::room::Large;
 
-/// Most connections at a time, if the process's limit allows them.
+/// Maximum number of connections, if the limit of the process allows them.
 const MOST: usize = 256;
 /// Share of the process's limit of file descriptors that the port uses: one in this many.
 const SHARE: u64 = 4;
-/// Connections in any case, however low the limit is.
+/// Minimum number of connections, with any limit.
 const FEWEST: usize = 4;
 /// Deadline of the head of a request, from its first byte; of the first head, from the opening of the connection.
 const HEAD: Duration = Duration::from_secs(10);
 /// Deadline of a connection without a request. Longer than the minute between two scrapes.
 const IDLE: Duration = Duration::from_secs(75);
-/// Deadline of a response of which the client takes nothing. Longer than the 15 s between two comments of a stream of
+/// Deadline of a response that the client does not read. Longer than the 15 s between two comments of a stream of
 /// events.
 const STUCK: Duration = Duration::from_secs(30);
 /// Deadline of a large response, even if it progresses: a client that takes a byte each 29 s would keep one of few places.
@@ -68,7 +68,7 @@ struct State {
     /// Arrival of the first byte of the awaited head.
     head_since: Option<Instant>,
     /// Last progress: the opening, a complete request, bytes taken by the client, the end of a response. Bytes of a head do
-    /// not count, or a client could keep its place by sending one now and then.
+    /// not count, or a client could keep its place with a few bytes.
     progress_at: Instant,
     /// Deadline of the present response.
     ends: Option<Instant>,
@@ -137,7 +137,7 @@ impl Place {
         self.state().progress_at = Instant::now();
     }
 
-    /// Returns when the connection passes a deadline or has to leave for another one.
+    /// Returns when the connection passes a deadline, or another connection replaces it.
     async fn over(&self) {
         loop {
             let until = {
@@ -182,7 +182,7 @@ impl Places {
         self.all().retain(|open| !Arc::ptr_eq(open, place));
     }
 
-    /// Ends the connection without progress for longest; one that is being answered only if all are.
+    /// Ends the connection with the longest time without progress; one with a request in progress only if all have one.
     fn make_room(&self) {
         let rank = |place: &Arc<Place>| {
             let state = place.state();
@@ -444,7 +444,7 @@ mod tests {
         }
     }
 
-    /// Slow clients take each other's places; a request that arrives at once is answered, and one under way is not cut.
+    /// Slow clients replace each other; a request that arrives at once is answered, and a request in progress is not cut.
     #[tokio::test]
     async fn a_new_connection_takes_the_place_of_the_most_useless_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -475,7 +475,7 @@ mod tests {
         assert!(text.ends_with("slow"), "{text}");
     }
 
-    /// HTTP/2 would have windows and streams of its own, which no bound here knows.
+    /// HTTP/2 would need other limits for its windows and streams.
     #[tokio::test]
     async fn http_2_is_not_spoken() {
         let (mut client, ends) = open();

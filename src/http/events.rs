@@ -1,7 +1,7 @@
 //! Server-sent events: changes as they happen, with resume.
 //!
-//! A client is one number: the version up to which it was sent changes. Changes are never queued for a client; the board
-//! is read from that number on when the client can take more, so that a slow client gets fewer, newer events.
+//! The state of a client is one number: the version of the last sent change. No queue of changes exists; when the client can
+//! receive more, the board is read from that version, so that a slow client gets fewer, newer events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::daemon_status;
-use super::room::{Room, busy};
+use super::room::{ResponseMemory, busy};
 use crate::clock::Clock;
 use crate::status::{Board, Change};
 
 /// Most clients at a time, if the process's limit of connections allows them.
 pub(super) const CLIENTS: usize = 64;
-/// Interval of comments, by which a dead connection is found.
+/// Interval of comments, which detect a dead connection.
 const ALIVE: Duration = Duration::from_secs(15);
 /// Changes that are read from the board at a time.
 const BATCH: usize = 32;
@@ -35,7 +35,7 @@ pub(super) fn stream(
     (board, clock): (Board, Clock),
     headers: &HeaderMap,
     clients: Arc<Semaphore>,
-    room: Room,
+    room: ResponseMemory,
 ) -> Response {
     let Ok(permit) = clients.try_acquire_owned() else { return busy() };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.trim().parse().ok());
@@ -51,12 +51,12 @@ pub(super) fn stream(
     (headers, Body::from_stream(events)).into_response()
 }
 
-/// Sends changes to one client until it goes.
+/// Sends changes to one client until it disconnects.
 async fn send(
     (board, clock): (Board, Clock),
     last: Option<u64>,
     client: Sender<Bytes>,
-    room: Room,
+    room: ResponseMemory,
     _permit: OwnedSemaphorePermit,
 ) {
     let mut changes = board.changes();

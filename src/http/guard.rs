@@ -1,7 +1,7 @@
-//! Guard of every request: only GET and HEAD, and on a loopback port only under a loopback name or one of `--allow-host`.
+//! Guard of every request: only GET and HEAD, and on a loopback port only with a loopback name or a name of `--allow-host`.
 //!
-//! A foreign page in a browser on this machine can point its own name at 127.0.0.1 and read the answers (DNS rebinding).
-//! Its requests then carry that name in `Host`.
+//! A foreign page in a browser on this machine can resolve its own name to 127.0.0.1 and read the answers (DNS rebinding).
+//! Its requests then have that name in `Host`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn plain(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// Refuses requests that must not be answered.
+/// Refuses requests with another method or host name.
 pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let mut response = match refusal(&hosts, &request) {
         None => next.run(request).await,
@@ -85,7 +85,7 @@ fn refusal(hosts: &Hosts, request: &Request) -> Option<(StatusCode, &'static str
     (!answered).then_some((StatusCode::FORBIDDEN, why))
 }
 
-/// Returns whether `host`, the host of an address, is this machine's loopback: a name that no other machine can have.
+/// Returns whether `host` is the loopback of this machine: a name that no other machine can have.
 pub fn is_loopback_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())

@@ -13,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::reconcile::desired::Standing;
+use crate::reconcile::desired::Validity;
 use crate::reconcile::reason::Reason;
 use crate::status::app::App;
 use crate::status::history::Health;
@@ -170,7 +170,7 @@ impl Snapshot {
         let mut results = BTreeMap::from([("Valid", 0_i64), ("Invalid", 0), ("Conflicting", 0)]);
         for app in &self.apps {
             *reasons.entry(app.reason()).or_default() += 1;
-            *results.entry(standing(app)).or_default() += 1;
+            *results.entry(validity(app)).or_default() += 1;
         }
         let mut family = encoder.encode_descriptor("apps", "Apps by reason", None, MetricType::Gauge)?;
         for (reason, count) in reasons {
@@ -252,11 +252,11 @@ impl Snapshot {
 }
 
 /// Validity of the newest text of an object.
-fn standing(app: &App) -> &'static str {
-    match app.declared.standing {
-        Standing::Conflicting { .. } => "Conflicting",
-        Standing::Invalid { .. } => "Invalid",
-        Standing::Sound => "Valid",
+fn validity(app: &App) -> &'static str {
+    match app.declared.validity {
+        Validity::Conflicting { .. } => "Conflicting",
+        Validity::Invalid { .. } => "Invalid",
+        Validity::Valid => "Valid",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The status page: three plain files, embedded as they are.
 //!
 //! The page is a client of `/api/v1` like any other. Its policy forbids foreign and inline code, so that a hostile name or
-//! message can only look odd.
+//! message cannot run code.
 
 use axum::Router;
 use axum::http::header;
@@ -19,7 +19,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
 }
 
-/// `no-cache`: after an upgrade an old script would talk to a new daemon.
+/// `no-cache`: after an upgrade, an old script must not query a new daemon.
 fn file(kind: &'static str, text: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),

@@ -1,5 +1,4 @@
-//! Memory for responses. The port holds at most 32 MiB for its clients, however many there are and however slowly they
-//! read ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a
+//! Memory for responses. The port uses at most 32 MiB for its clients, with any number and speed of clients ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a
 //! time.
 //!
 //! A permit belongs to the bytes: it is released when they are written to the socket or dropped with the connection.
@@ -38,13 +37,13 @@ pub(super) struct Large;
 
 /// The memory that responses share.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
+pub(super) struct ResponseMemory {
     responses: Arc<Semaphore>,
     events: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
-impl Default for Room {
+impl Default for ResponseMemory {
     fn default() -> Self {
         Self {
             responses: Arc::new(Semaphore::new(RESPONSES / UNIT)),
@@ -66,13 +65,13 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Permits for `bytes`. Bytes that exceed the whole room take all of it.
+/// Permits for `bytes`. Bytes that exceed the whole memory take all of it.
 fn units(bytes: usize, room: usize) -> u32 {
     u32::try_from(bytes.min(room).div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-impl Room {
-    /// A response of `bytes`, or 503 if there is no room.
+impl ResponseMemory {
+    /// A response of `bytes`, or 503 if no memory is left.
     pub(super) fn response(&self, kind: &'static str, bytes: Vec<u8>) -> Response {
         let large = bytes.len() > CHUNK;
         match self.hold(bytes, large) {
@@ -133,13 +132,13 @@ impl Room {
         response
     }
 
-    /// Sends a chunk once there is room for it; false if the client has gone.
+    /// Sends a chunk when memory is free; false if the client disconnected.
     async fn send(&self, bytes: Vec<u8>, client: &Sender<Bytes>) -> bool {
         let Some(permit) = acquire(&self.responses, units(bytes.len(), RESPONSES), client).await else { return false };
         client.send(Bytes::from_owner(Held { bytes, _permits: (permit, None) })).await.is_ok()
     }
 
-    /// Sends the event that `render` returns once there is room for it; false if the client has gone. The event is not in
+    /// Sends the event that `render` returns when memory is free; false if the client disconnected. The event is not in
     /// memory while it waits.
     pub(super) async fn send_event(&self, render: impl Fn() -> Vec<u8>, client: &Sender<Bytes>) -> bool {
         let mut bytes = render();
@@ -155,7 +154,7 @@ impl Room {
     }
 }
 
-/// Waits for permits; `None` if the client has gone.
+/// Waits for permits; `None` if the client disconnected.
 async fn acquire(room: &Arc<Semaphore>, permits: u32, client: &Sender<Bytes>) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
         () = client.closed() => None,
@@ -163,7 +162,7 @@ async fn acquire(room: &Arc<Semaphore>, permits: u32, client: &Sender<Bytes>) ->
     }
 }
 
-/// The response if there is no room for another one.
+/// The response if no memory is left for another one.
 pub(super) fn busy() -> Response {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too many large responses at a time; try again later");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -176,11 +175,11 @@ mod tests {
 
     use super::*;
 
-    /// Clients that never read keep their responses in memory. Beyond the bounds the response is 503, and released room is
+    /// Clients that never read keep their responses in memory. Beyond the bounds the response is 503, and released memory is
     /// used again.
     #[tokio::test]
     async fn memory_is_bounded_if_clients_do_not_read() {
-        let room = Room::default();
+        let room = ResponseMemory::default();
         let mut unread = Vec::new();
         loop {
             let response = room.response("text/plain", vec![b'x'; 4 << 20]);
@@ -205,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_made_as_it_is_read() {
-        let room = Room::default();
+        let room = ResponseMemory::default();
         let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = made.clone();
         let response = room.stream(move || {
@@ -236,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_wait_for_room_outside_memory() {
-        let room = Room::default();
+        let room = ResponseMemory::default();
         let (sender, mut receiver) = channel(64);
         for _ in 0..8 {
             assert!(room.send_event(|| vec![b'x'; 1 << 20], &sender).await);

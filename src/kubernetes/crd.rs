@@ -1,8 +1,8 @@
-//! `CustomResourceDefinitions` of our kinds, from the same types as the JSON Schema.
+//! `CustomResourceDefinitions` of all kinds, from the same types as the JSON Schema.
 //!
-//! A structural schema knows fewer words than JSON Schema: no conditions, no constants, one type for each field. Rules in
-//! CEL replace the conditions. The reader of manifests checks each object again, so a mistake that the API server accepts
-//! is reported in the status of the object.
+//! A structural schema supports fewer keywords than JSON Schema: no conditions, no constants, one type for each field.
+//! Rules in CEL replace the conditions. The reader of manifests checks each object again, so an error that the API server
+//! accepts is reported in the status of the object.
 
 use serde_json::{Map, Value, json};
 
@@ -10,10 +10,10 @@ use crate::manifest::json_schema::resources;
 
 /// The group of the custom resources.
 pub const GROUP: &str = "campos-operator.dev";
-/// Their version.
+/// The version of the custom resources.
 pub const VERSION: &str = "v1";
 
-/// Most windows of a schedule, and most calendars: rules must have a bounded cost.
+/// Maximum number of windows and of calendars of a schedule: rules must have a bounded cost.
 const MAX_ITEMS: u64 = 256;
 /// Longest text that a rule reads.
 const MAX_TEXT: u64 = 64;
@@ -21,7 +21,7 @@ const MAX_TEXT: u64 = 64;
 /// The definitions as YAML documents.
 ///
 /// # Errors
-/// If they cannot be written as YAML.
+/// If the definitions cannot be written as YAML.
 pub fn crds() -> Result<String, serde_yaml::Error> {
     definitions().iter().map(|crd| Ok(format!("---\n{}", serde_yaml::to_string(crd)?))).collect()
 }
@@ -167,7 +167,7 @@ fn windows(schedule: &mut Value, described: &Value) {
     ]);
 }
 
-/// The words of a schema that a structural schema may use.
+/// The keywords that a structural schema supports.
 fn structural(schema: &Value) -> Value {
     let Value::Object(fields) = schema else { return anything() };
     if let Some(Value::Array(alternatives)) = fields.get("oneOf") {
@@ -186,7 +186,7 @@ fn structural(schema: &Value) -> Value {
                 properties.iter().map(|(name, schema)| (name.clone(), structural(schema))).collect()
             }
             ("items", schema) | ("additionalProperties", schema @ Value::Object(_)) => structural(schema),
-            // Alternatives hold conditions only; the type is outside of them.
+            // Alternatives contain only conditions; the type is outside.
             ("anyOf", Value::Array(alternatives)) => {
                 alternatives.iter().map(|one| json!({"pattern": one["pattern"]})).collect()
             }
@@ -197,8 +197,8 @@ fn structural(schema: &Value) -> Value {
     new.into()
 }
 
-/// A field that has one of several types. A structural schema allows it one type, or any value; bounds that contradict
-/// each other then exclude a type, since a bound holds only for values of its own type.
+/// A field of one of several types. A structural schema allows one type, or any value. Contradictory bounds exclude a
+/// type, because a bound applies only to values of its own type.
 fn either(fields: &Map<String, Value>, alternatives: &[Value]) -> Value {
     let mut schema = json!({"x-kubernetes-preserve-unknown-fields": true});
     if let Some(about) = fields.get("description") {

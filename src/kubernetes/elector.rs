@@ -1,9 +1,9 @@
-//! Leader election over one Lease, as a state machine: which request goes next, and who holds the lease.
+//! Leader election over one Lease, as a state machine: the next request, and the holder of the lease.
 //!
-//! Pure. All times are those of this process, by a clock that goes on while the machine sleeps; times in the record are
-//! never compared with it. The holder counts its lease from sending a renewal, another process from receiving it, so the
-//! holder always ends first. A standby counts only time between two reads that both succeeded: an API server that does
-//! not answer changes no leader.
+//! Pure. All times are those of this process, by a clock that counts suspend time (`CLOCK_BOOTTIME`); times in the record
+//! are never compared with it. The holder counts its lease from the send of a renewal, another process from its receipt,
+//! so the lease of the holder always ends first. A standby counts only the time between two successful reads: an API
+//! server that does not answer changes no leader.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use super::SHORTEST_LEASE as SHORTEST;
 use crate::reconcile::moment::Moment;
 
-/// A call starts only with this much of the lease left.
-pub const TO_START: Duration = Duration::from_secs(10);
-/// A call is cut off this long before the lease ends.
-pub const MARGIN: Duration = Duration::from_secs(1);
+/// Minimum time of the lease that must be left to start a call.
+pub const MIN_LEFT_TO_START: Duration = Duration::from_secs(10);
+/// Time before the end of the lease at which a call is cut off.
+pub const CUT_OFF_MARGIN: Duration = Duration::from_secs(1);
 /// Time between reads of a standby, and before a failed request is sent again.
 pub const RETRY: Duration = Duration::from_secs(2);
 
-/// The parts of a Lease that the election needs.
+/// The fields of a Lease that the election uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// `None`: released.
@@ -33,9 +33,9 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     Read,
-    /// Creates the record, as nobody has.
+    /// Creates the Lease, which does not exist.
     Create(Record),
-    /// Replaces the version that the record names.
+    /// Replaces the version of the record.
     Replace(Record),
 }
 
@@ -43,17 +43,17 @@ pub enum Request {
 pub enum Answer {
     /// The record as it is stored now.
     Stored(Record),
-    /// There is none.
+    /// The record does not exist.
     Absent,
-    /// Another process wrote first.
+    /// Another process wrote earlier.
     Conflict,
-    /// No answer, or an error: a write may have been made.
+    /// No answer, or an error: the write may have succeeded.
     Failed,
 }
 
-/// What is known of the lease.
+/// State of the lease, from the answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
+enum StoredLease {
     Nothing,
     Absent,
     Stored(Record),
@@ -63,10 +63,10 @@ enum Known {
 pub struct Elector {
     identity: Arc<str>,
     duration: Duration,
-    known: Known,
+    stored: StoredLease,
     /// Time for which reads have shown the same record.
     unchanged: Duration,
-    /// The last answer, if it was good.
+    /// Time of the last answer, if it was no error.
     answered_at: Option<Moment>,
     /// End of the lease that this process holds.
     until: Option<Moment>,
@@ -76,8 +76,8 @@ pub struct Elector {
 
 impl Elector {
     pub fn new(identity: Arc<str>, duration: Duration) -> Self {
-        let known = Known::Nothing;
-        Self { identity, duration, known, unchanged: Duration::ZERO, answered_at: None, until: None, term: 0 }
+        let stored = StoredLease::Nothing;
+        Self { identity, duration, stored, unchanged: Duration::ZERO, answered_at: None, until: None, term: 0 }
     }
 
     pub fn identity(&self) -> &Arc<str> {
@@ -86,9 +86,9 @@ impl Elector {
 
     /// The process that holds the lease by the newest record.
     pub fn holder(&self) -> Option<&Arc<str>> {
-        match &self.known {
-            Known::Stored(record) => record.holder.as_ref(),
-            Known::Nothing | Known::Absent => None,
+        match &self.stored {
+            StoredLease::Stored(record) => record.holder.as_ref(),
+            StoredLease::Nothing | StoredLease::Absent => None,
         }
     }
 
@@ -101,7 +101,7 @@ impl Elector {
         self.term
     }
 
-    /// End of the lease that this process holds, also where that has passed.
+    /// End of the lease of this process, even if it has passed.
     pub fn until(&self) -> Option<Moment> {
         self.until
     }
@@ -110,27 +110,27 @@ impl Elector {
     pub fn request(&self) -> Request {
         let mut mine =
             Record { holder: Some(self.identity.clone()), duration: self.duration, transitions: 0, version: "".into() };
-        match &self.known {
-            Known::Nothing => Request::Read,
-            Known::Absent => Request::Create(mine),
-            Known::Stored(record) if self.may_take(record) => {
+        match &self.stored {
+            StoredLease::Nothing => Request::Read,
+            StoredLease::Absent => Request::Create(mine),
+            StoredLease::Stored(record) if self.may_take(record) => {
                 let same = record.holder.as_ref() == Some(&self.identity);
                 mine.transitions = record.transitions.saturating_add(u32::from(!same));
                 mine.version = record.version.clone();
                 Request::Replace(mine)
             }
-            Known::Stored(_) => Request::Read,
+            StoredLease::Stored(_) => Request::Read,
         }
     }
 
-    /// The request that lets another process take over at once, if this one holds the lease.
+    /// The request that releases the lease, if this process holds it.
     pub fn release(&mut self) -> Option<Request> {
         self.until.take()?;
-        match &self.known {
-            Known::Stored(record) if record.holder.as_ref() == Some(&self.identity) => {
+        match &self.stored {
+            StoredLease::Stored(record) if record.holder.as_ref() == Some(&self.identity) => {
                 Some(Request::Replace(Record { holder: None, ..record.clone() }))
             }
-            Known::Nothing | Known::Absent | Known::Stored(_) => None,
+            StoredLease::Nothing | StoredLease::Absent | StoredLease::Stored(_) => None,
         }
     }
 
@@ -147,7 +147,7 @@ impl Elector {
         let wrote = !matches!(request, Request::Read);
         match answer {
             Answer::Stored(record) => {
-                let same = matches!(&self.known, Known::Stored(known) if known.version == record.version);
+                let same = matches!(&self.stored, StoredLease::Stored(stored) if stored.version == record.version);
                 self.unchanged = match self.answered_at {
                     Some(before) if same => self.unchanged.saturating_add(now.since(before)),
                     // The record did not change, but time without answers does not count.
@@ -162,22 +162,22 @@ impl Elector {
                     }
                     self.until = Some(sent + self.duration);
                 }
-                self.known = Known::Stored(record);
+                self.stored = StoredLease::Stored(record);
                 self.answered_at = Some(now);
                 let mine = self.holder() == Some(&self.identity);
                 match (mine, wrote) {
                     (true, true) => self.duration / 3,
-                    // It was this process's own write whose answer was lost, or the lease is free.
+                    // A write of this process whose answer was lost, or the lease is free.
                     (true, false) => Duration::ZERO,
                     (false, _) => self.next_read(),
                 }
             }
             Answer::Absent => {
-                (self.known, self.until, self.answered_at) = (Known::Absent, None, Some(now));
+                (self.stored, self.until, self.answered_at) = (StoredLease::Absent, None, Some(now));
                 Duration::ZERO
             }
             Answer::Conflict => {
-                (self.known, self.answered_at) = (Known::Nothing, Some(now));
+                (self.stored, self.answered_at) = (StoredLease::Nothing, Some(now));
                 self.unchanged = Duration::ZERO;
                 Duration::ZERO
             }
@@ -188,12 +188,12 @@ impl Elector {
         }
     }
 
-    /// Sooner where the record ends sooner.
+    /// Earlier if the record ends earlier.
     fn next_read(&self) -> Duration {
-        match &self.known {
-            Known::Stored(record) if self.may_take(record) => Duration::ZERO,
-            Known::Stored(record) => RETRY.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
-            Known::Nothing | Known::Absent => RETRY,
+        match &self.stored {
+            StoredLease::Stored(record) if self.may_take(record) => Duration::ZERO,
+            StoredLease::Stored(record) => RETRY.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
+            StoredLease::Nothing | StoredLease::Absent => RETRY,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Events of the App objects: calls, their effects, and stalls. kube's recorder folds repetitions into a series.
+//! Events of the App objects: calls, their effects, and stalls. The recorder of kube combines repetitions into a series.
 //!
-//! A task follows the history of the status board and another one writes, so a slow API server delays no call: it loses
+//! One task reads the history of the status board, and another one writes. So a slow API server delays no call; it loses
 //! Events, which are counted.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::chain;
 use super::crd::{GROUP, VERSION};
 use super::status::Registry;
-use crate::operator::lead::Lead;
+use crate::operator::lead::Leadership;
 use crate::reconcile::group::Group;
 use crate::reconcile::reason::Reason;
 use crate::status::history::{Answer, Entry};
@@ -27,25 +27,25 @@ use crate::status::{Board, Change};
 const CONTROLLER: &str = "campos-operator.dev/campos-operator";
 /// Name of the service in the metric of notifications.
 const SERVICE: &str = "kubernetes";
-/// Events that wait to be written; further ones are lost.
+/// Events that wait to be written; further ones are dropped.
 const WAITING: usize = 256;
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Changes that are taken from the board at once.
+/// Maximum number of changes of one read of the board.
 const MOST: usize = 1_000;
 /// Longest note that the API server accepts, in bytes.
 const LONGEST: usize = 1_024;
 
-/// Writes an Event for each notable entry of the history from now on, while this process leads.
+/// Writes an Event for each notable new entry of the history, while this process leads.
 pub fn start(
     client: Client,
     namespace: String,
     registry: Arc<Registry>,
     board: Board,
-    lead: Option<watch::Receiver<Lead>>,
+    lead: Option<watch::Receiver<Leadership>>,
 ) {
     let (queue, waiting) = channel(WAITING);
-    let identity = lead.as_ref().map(|lead| lead.borrow().shown().identity.to_string());
+    let identity = lead.as_ref().map(|lead| lead.borrow().published().identity.to_string());
     let recorder = Recorder::new(client, Reporter { controller: CONTROLLER.into(), instance: identity });
     tokio::spawn(write(recorder, waiting, board.clone()));
     tokio::spawn(async move {
@@ -63,7 +63,7 @@ pub fn start(
                 let Some(event) = event_of(&entry, &board).filter(|_| leads) else { continue };
                 let Some(reference) = reference(&entry, &namespace, &registry) else { continue };
                 if queue.try_send((event, reference)).is_err() {
-                    warn!("Event dropped: too many wait for the API server");
+                    warn!("Event dropped: the queue for the API server is full");
                     board.meters().notified(SERVICE, "lost");
                 }
             }
@@ -85,7 +85,7 @@ async fn write(recorder: Recorder, mut waiting: Receiver<(Event, ObjectReference
     }
 }
 
-/// The object that the Event is about; `None` if it is not in the API any more.
+/// The object of the Event; `None` if it was deleted.
 fn reference(entry: &Entry, namespace: &str, registry: &Registry) -> Option<ObjectReference> {
     let name = entry.app.as_deref()?;
     Some(ObjectReference {
@@ -98,7 +98,7 @@ fn reference(entry: &Entry, namespace: &str, registry: &Registry) -> Option<Obje
     })
 }
 
-/// The Event of an entry: an answered call, a verified effect, or trouble of one app. `None` for other changes.
+/// The Event of an entry: an answered call, a verified effect, or a failure of one app. `None` for other changes.
 fn event_of(entry: &Entry, board: &Board) -> Option<Event> {
     let event = |type_, reason: String, action: &str, note: String| {
         let end = note.floor_char_boundary(LONGEST);
@@ -126,8 +126,8 @@ fn event_of(entry: &Entry, board: &Board) -> Option<Event> {
         return Some(event(EventType::Normal, done.into(), verb, format!("the app was read back as {observed}")));
     }
     let reason: Reason = reason?.parse().ok()?;
-    let is_trouble = matches!(reason.group(), Group::NeedsPerson | Group::InTrouble);
-    let app = board.app(entry.app.as_deref()?).filter(|app| is_trouble && app.reason() == reason)?;
+    let is_failure = matches!(reason.group(), Group::NeedsPerson | Group::InTrouble);
+    let app = board.app(entry.app.as_deref()?).filter(|app| is_failure && app.reason() == reason)?;
     Some(event(EventType::Warning, reason.to_string(), "Reconcile", app.message.to_string()))
 }
 

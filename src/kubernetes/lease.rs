@@ -18,21 +18,21 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::chain;
-use super::elector::{Answer, Elector, MARGIN, Record, Request, TO_START};
+use super::elector::{Answer, CUT_OFF_MARGIN, Elector, MIN_LEFT_TO_START, Record, Request};
 use crate::clock::Clock;
-use crate::operator::lead::Lead;
+use crate::operator::lead::Leadership;
 use crate::platform::{ACT_DEADLINE, Answered, Page, PageRequest, Platform, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use crate::reconcile::state::Action;
 
 /// Deadline of one request for the Lease: a renewal can be repeated twice within the shortest lease.
 const DEADLINE: Duration = Duration::from_secs(4);
-/// Longest time between checks of the clock that goes on while the machine sleeps.
+/// Longest interval between checks of the clock, which counts suspend time.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Where the Lease is stored.
+/// Storage of the Lease.
 pub trait Leases: Send + Sync + 'static {
     fn send(&self, request: &Request) -> impl Future<Output = Result<Answer, String>> + Send;
 }
@@ -49,7 +49,7 @@ impl KubernetesLeases {
         Self { api: Api::namespaced(client, namespace), name: name.to_owned(), clock }
     }
 
-    /// The object for a record. Times in it are for people and other tools.
+    /// The object for a record. Its times are for display and for other tools.
     fn object(&self, record: &Record) -> Lease {
         let now = self.clock.wall();
         let spec = LeaseSpec {
@@ -99,7 +99,7 @@ type Until = watch::Receiver<Option<Moment>>;
 /// A running election.
 #[derive(Debug)]
 pub struct Election {
-    pub lead: watch::Receiver<Lead>,
+    pub lead: watch::Receiver<Leadership>,
     until: Until,
     clock: Clock,
     end: oneshot::Sender<()>,
@@ -108,19 +108,20 @@ pub struct Election {
 
 impl Election {
     pub fn start<L: Leases>(leases: L, elector: Elector, clock: Clock) -> Self {
-        let (lead, shown) = watch::channel(Lead { identity: elector.identity().clone(), ..Lead::default() });
+        let (lead, shown) =
+            watch::channel(Leadership { identity: elector.identity().clone(), ..Leadership::default() });
         let (ends, until) = watch::channel(None);
         let (end, ended) = oneshot::channel();
         let task = tokio::spawn(run(leases, elector, clock, lead, ends, ended));
         Self { lead: shown, until, clock, end, task }
     }
 
-    /// A platform that is called only while this process leads.
+    /// A platform that sends calls only while this process leads.
     pub fn fence<P>(&self, inner: P) -> Fenced<P> {
         Fenced { inner, until: self.until.clone(), clock: self.clock }
     }
 
-    /// Lets another process take over at once. Everything that was sent must have ended before.
+    /// Releases the lease, so that another process can lead at once. All calls must have ended before.
     pub async fn release(self) {
         // Both fail only if the task has ended.
         let _ = self.end.send(());
@@ -133,11 +134,11 @@ async fn run<L: Leases>(
     leases: L,
     mut elector: Elector,
     clock: Clock,
-    lead: watch::Sender<Lead>,
+    lead: watch::Sender<Leadership>,
     until: watch::Sender<Option<Moment>>,
     mut ended: oneshot::Receiver<()>,
 ) {
-    let mut trouble: Option<String> = None;
+    let mut last_failure: Option<String> = None;
     let mut next = clock.now();
     loop {
         publish(&elector, clock, &lead, &until);
@@ -160,19 +161,19 @@ async fn run<L: Leases>(
         let Some(answer) = answer else { break };
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
         let failed = answer.as_ref().err().cloned();
-        if failed.is_some() != trouble.is_some() {
+        if failed.is_some() != last_failure.is_some() {
             if let Some(cause) = &failed {
                 warn!(cause, "could not read or renew the Lease; retrying");
             } else {
-                info!("the Lease can be read again");
+                info!("the Lease is readable again");
             }
-            trouble = failed;
+            last_failure = failed;
         }
         let before = elector.holder().cloned();
         let wait = elector.answered(&request, answer.unwrap_or(Answer::Failed), sent, clock.with_sleep());
         if elector.holder() != before.as_ref() && elector.holder().is_some() {
             let (holder, leading) = (elector.holder().map(|holder| &**holder), elector.until().is_some());
-            info!(holder, leading, "the Lease has a holder");
+            info!(holder, leading, "the leader changed");
         }
         next = clock.now() + jittered(wait, clock);
     }
@@ -187,28 +188,28 @@ async fn run<L: Leases>(
     }
 }
 
-/// Time until the standing is published again: it changes without a request when too little of the lease is left.
+/// Time until the leadership is published again: it changes without a request when too little of the lease is left.
 fn slice(elector: &Elector, clock: Clock) -> Duration {
-    let left = elector.until().map(|end| end.since(clock.with_sleep()).saturating_sub(TO_START));
+    let left = elector.until().map(|end| end.since(clock.with_sleep()).saturating_sub(MIN_LEFT_TO_START));
     left.filter(|left| !left.is_zero()).map_or(SLICE, |left| left.min(SLICE))
 }
 
-/// Up to a tenth sooner, so that replicas do not send at the same time.
+/// Shortens the time by up to a tenth, so that replicas do not send at the same time.
 fn jittered(wait: Duration, clock: Clock) -> Duration {
     let thousandths = u32::try_from(clock.wall().subsec_nanosecond() / 1_000 % 100).unwrap_or_default();
     wait.saturating_sub(wait * thousandths / 1_000)
 }
 
-fn publish(elector: &Elector, clock: Clock, lead: &watch::Sender<Lead>, until: &watch::Sender<Option<Moment>>) {
-    let may_send = elector.until().is_some_and(|end| end.since(clock.with_sleep()) > TO_START);
-    let new = Lead {
+fn publish(elector: &Elector, clock: Clock, lead: &watch::Sender<Leadership>, until: &watch::Sender<Option<Moment>>) {
+    let may_send = elector.until().is_some_and(|end| end.since(clock.with_sleep()) > MIN_LEFT_TO_START);
+    let new = Leadership {
         may_send,
         term: elector.term(),
         identity: elector.identity().clone(),
         holder: elector.holder().cloned(),
         readable: elector.is_readable(),
     };
-    // The fence first: what the operator may send, the fence must let pass.
+    // Update the fence first, so that it admits every request that the operator may send.
     until.send_if_modified(|known| std::mem::replace(known, elector.until()) != elector.until());
     lead.send_if_modified(|known| {
         let changed = *known != new;
@@ -217,7 +218,7 @@ fn publish(elector: &Elector, clock: Clock, lead: &watch::Sender<Lead>, until: &
     });
 }
 
-/// A platform that is called only while this process holds the lease.
+/// A platform that sends calls only while this process holds the lease.
 #[derive(Debug)]
 pub struct Fenced<P> {
     inner: P,
@@ -230,14 +231,14 @@ impl<P> Fenced<P> {
         self.until.borrow().map_or(Duration::ZERO, |end| end.since(self.clock.with_sleep()))
     }
 
-    /// Makes a request if enough of the lease is left, and cuts it off before the lease ends. A renewal moves that end.
+    /// Sends a request if enough of the lease is left, and cuts it off before the lease ends. A renewal moves this end.
     async fn fenced<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        if self.left() < TO_START {
-            return Err(failure(Verdict::Retry, "not sent: too little of the lease is left"));
+        if self.left() < MIN_LEFT_TO_START {
+            return Err(failure(Verdict::Retry, "not sent: less than 10 s of the lease are left"));
         }
         let cut = async {
             loop {
-                let left = self.left().saturating_sub(MARGIN);
+                let left = self.left().saturating_sub(CUT_OFF_MARGIN);
                 if left.is_zero() {
                     break;
                 }
@@ -254,7 +255,7 @@ impl<P> Fenced<P> {
 }
 
 fn failure(verdict: Verdict, message: &'static str) -> Failure {
-    Failure { verdict, http_status: None, message: message.into(), limits: Limits::default(), repeats: 0 }
+    Failure { verdict, http_status: None, message: message.into(), limits: RateLimitHeaders::default(), repeats: 0 }
 }
 
 impl<P: Platform> Platform for Fenced<P> {
@@ -279,7 +280,7 @@ impl<P: Platform> Platform for Fenced<P> {
     }
 }
 
-/// A name of this process that no other has: the host (in a cluster, the pod), and a random number.
+/// Unique name of this process: the host (in a cluster, the pod), and a random number.
 pub fn identity(salt: u64) -> Arc<str> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}_{salt:016x}").into()
@@ -319,7 +320,7 @@ mod tests {
         async fn answer<T>(&self, value: T) -> Result<Answered<T>, Failure> {
             self.1.fetch_add(1, Ordering::Relaxed);
             sleep(self.0).await;
-            Ok(Answered { value, limits: Limits::default(), repeats: 0 })
+            Ok(Answered { value, limits: RateLimitHeaders::default(), repeats: 0 })
         }
     }
 
@@ -376,10 +377,10 @@ mod tests {
         let clock = clock();
         let (ends, fenced) = fence(None, 1, clock);
         assert_eq!(stop(&fenced).await, Err((Verdict::Retry, 0)));
-        ends.send_replace(Some(clock.now() + TO_START - Duration::from_millis(1)));
+        ends.send_replace(Some(clock.now() + MIN_LEFT_TO_START - Duration::from_millis(1)));
         assert_eq!(stop(&fenced).await, Err((Verdict::Retry, 0)));
         assert_eq!(fenced.inner.1.load(Ordering::Relaxed), 0, "nothing was sent");
-        ends.send_replace(Some(clock.now() + TO_START));
+        ends.send_replace(Some(clock.now() + MIN_LEFT_TO_START));
         assert_eq!(stop(&fenced).await, Ok(()));
     }
 
@@ -448,6 +449,6 @@ mod tests {
         leads(&a).await;
         sleep(Duration::from_secs(60)).await;
         assert!(a.lead.borrow().may_send && !b.lead.borrow().may_send);
-        assert_eq!(a.lead.borrow().term, 2, "its readings are of no use any more");
+        assert_eq!(a.lead.borrow().term, 2, "its readings are ignored");
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::chain;
-use crate::operator::lead::Lead;
+use crate::operator::lead::Leadership;
 
 /// The label, `true` on the pod of the leader.
 pub const LABEL: &str = "campos-operator.dev/leader";
@@ -20,19 +20,19 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Wait after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Keeps the label of the pod `name` as the standing of this process says, from now on.
-pub fn start(api: Api<Pod>, name: String, lead: watch::Receiver<Lead>) {
+/// Sets the leader label of the pod `name` whenever the leadership of this process changes.
+pub fn start(api: Api<Pod>, name: String, lead: watch::Receiver<Leadership>) {
     tokio::spawn(follow(api, name, lead));
 }
 
-async fn follow(api: Api<Pod>, name: String, mut lead: watch::Receiver<Lead>) {
-    // A container that is started again finds the label of the one before.
+async fn follow(api: Api<Pod>, name: String, mut lead: watch::Receiver<Leadership>) {
+    // Unknown at the start: the label of the previous container may remain.
     let mut labelled = None;
     let mut failed = false;
     loop {
         let leads = {
             let lead = lead.borrow_and_update();
-            // Not while the API server does not answer: then nothing can be changed.
+            // Keep the label while the API server does not answer.
             lead.may_send || (labelled == Some(true) && !lead.is_standby() && lead.holder.is_some())
         };
         if labelled != Some(leads) {

@@ -1,8 +1,8 @@
-//! Custom resources of one namespace as a source: list and watch, without a store of their own.
+//! Custom resources of one namespace as a source: list and watch, without a store.
 //!
-//! One task for each resource lists, watches, and lists again when its version has expired. Another task passes what they
-//! send to `manifest::objects`. A watch ends after [`WATCH`], so that an API server that no longer answers is noticed. A
-//! deletion releases at once; a list that is empty where there were apps before releases nothing.
+//! One task for each resource lists, watches, and lists again when its version has expired. Another task passes their
+//! messages to `manifest::objects`. A watch ends after [`WATCH`], so that a server without answers is detected. A deletion
+//! releases the app at once; an empty list releases nothing if there were apps before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -28,7 +28,7 @@ use crate::manifest::objects::{Objects, RESOURCES};
 use crate::reconcile::desired::Declared;
 use crate::source::{SourceReport, Update};
 
-/// Objects of one page of a list.
+/// Number of objects of one page of a list.
 const PAGE: u32 = 500;
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ const WATCH: Duration = Duration::from_secs(60);
 /// First and longest wait after a failure.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// What a task of a resource sends.
+/// Message of a resource task.
 #[derive(Debug)]
 enum Event {
     /// A part of a list.
@@ -48,14 +48,13 @@ enum Event {
     Deleted(Box<DynamicObject>),
     /// The server answers, and allows the watch.
     Watching,
-    /// It does not.
-    Trouble(String),
+    /// The server does not answer, or forbids the watch.
+    Failed(String),
 }
 
 type Sender = UnboundedSender<(&'static str, Event)>;
 
-/// Follows the resources of a namespace from now on, and passes each change to `deliver`, in order.
-/// Notes the Apps in `registry`.
+/// Watches the resources of a namespace, records the Apps in `registry`, and passes each change to `deliver`, in order.
 pub fn start(
     client: &Client,
     namespace: &str,
@@ -97,7 +96,7 @@ pub fn api(client: &Client, namespace: &str, resource: &str, kind: &str) -> Api<
     Api::namespaced_with(client.clone(), namespace, &described)
 }
 
-/// Lists and watches one resource until nobody listens.
+/// Lists and watches one resource until the receiver is closed.
 async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender) {
     let mut wait = BACKOFF[0];
     while !sender.is_closed() {
@@ -106,8 +105,8 @@ async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender)
                 watch(&api, resource, version, &sender, &mut wait).await;
             }
             Err(cause) => {
-                let trouble = format!("could not list {resource}: {cause}");
-                let _ = sender.send((resource, Event::Trouble(trouble)));
+                let failure = format!("could not list {resource}: {cause}");
+                let _ = sender.send((resource, Event::Failed(failure)));
                 pause(&mut wait).await;
             }
         }
@@ -119,7 +118,7 @@ async fn pause(wait: &mut Duration) {
     *wait = (*wait * 2).min(BACKOFF[1]);
 }
 
-/// Sends the objects page by page, so that no list is held as a whole. Returns the version.
+/// Sends the objects page by page, so that memory never has a whole list. Returns the version.
 async fn list(api: &Api<DynamicObject>, resource: &'static str, sender: &Sender) -> Result<String, String> {
     let mut names = BTreeSet::new();
     let mut parameters = ListParams::default().limit(PAGE);
@@ -127,7 +126,7 @@ async fn list(api: &Api<DynamicObject>, resource: &'static str, sender: &Sender)
         let page = timeout(DEADLINE, api.list(&parameters)).await.map_err(|_| silent(DEADLINE))?;
         let page = page.map_err(|error| chain(&error))?;
         names.extend(page.items.iter().map(|object| Arc::from(object.name_any())));
-        // Fails if nobody listens any more, which the caller checks.
+        // Fails if the receiver is closed, which the caller checks.
         let _ = sender.send((resource, Event::Page(page.items)));
         if let Some(token) = page.metadata.continue_.filter(|token| !token.is_empty()) {
             parameters = parameters.continue_token(&token);
@@ -143,7 +142,7 @@ fn silent(limit: Duration) -> String {
     format!("no answer within {} s", limit.as_secs())
 }
 
-/// Watches from `version` until that has expired.
+/// Watches from `version` until the version has expired.
 async fn watch(
     api: &Api<DynamicObject>,
     resource: &'static str,
@@ -153,35 +152,35 @@ async fn watch(
 ) {
     let parameters = WatchParams::default().timeout(u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX));
     while !sender.is_closed() {
-        let trouble = match timeout(DEADLINE, api.watch(&parameters, &version)).await {
+        let failure = match timeout(DEADLINE, api.watch(&parameters, &version)).await {
             Err(_) => silent(DEADLINE),
             Ok(Err(kube::Error::Api(status))) if status.code == 410 => return,
             Ok(Err(error)) => chain(&error),
             Ok(Ok(stream)) => {
                 let _ = sender.send((resource, Event::Watching));
                 match read(pin!(stream), resource, &mut version, sender, wait).await {
-                    End::Expired => return,
-                    End::Closed => {
-                        // A server that closes each watch at once must not be flooded.
+                    WatchEnd::Expired => return,
+                    WatchEnd::Closed => {
+                        // Limits the requests to a server that closes each watch at once.
                         sleep(BACKOFF[0]).await;
                         continue;
                     }
-                    End::Trouble(cause) => cause,
+                    WatchEnd::Failed(cause) => cause,
                 }
             }
         };
-        let _ = sender.send((resource, Event::Trouble(format!("could not watch {resource}: {trouble}"))));
+        let _ = sender.send((resource, Event::Failed(format!("could not watch {resource}: {failure}"))));
         pause(wait).await;
     }
 }
 
-/// How a watch ended.
-enum End {
-    /// Its version is too old: the resource must be listed again.
+/// End of a watch.
+enum WatchEnd {
+    /// The version is too old: the resource must be listed again.
     Expired,
-    /// The server, or the network, ended it.
+    /// The server or the network ended the watch.
     Closed,
-    Trouble(String),
+    Failed(String),
 }
 
 async fn read(
@@ -190,15 +189,15 @@ async fn read(
     version: &mut String,
     sender: &Sender,
     wait: &mut Duration,
-) -> End {
+) -> WatchEnd {
     let silence = WATCH + DEADLINE;
     loop {
         let event = match timeout(silence, stream.next()).await {
-            Err(_) => return End::Trouble(silent(silence)),
-            Ok(None) => return End::Closed,
+            Err(_) => return WatchEnd::Failed(silent(silence)),
+            Ok(None) => return WatchEnd::Closed,
             Ok(Some(Err(error))) => {
-                debug!(resource, error = chain(&error), "a watch broke off");
-                return End::Closed;
+                debug!(resource, error = chain(&error), "a watch ended with an error");
+                return WatchEnd::Closed;
             }
             Ok(Some(Ok(event))) => event,
         };
@@ -216,16 +215,16 @@ async fn read(
                 *version = bookmark.metadata.resource_version;
                 continue;
             }
-            WatchEvent::Error(status) if status.code == 410 => return End::Expired,
-            WatchEvent::Error(status) => return End::Trouble(status.message.clone()),
+            WatchEvent::Error(status) if status.code == 410 => return WatchEnd::Expired,
+            WatchEvent::Error(status) => return WatchEnd::Failed(status.message.clone()),
         };
         if sender.send((resource, event)).is_err() {
-            return End::Closed;
+            return WatchEnd::Closed;
         }
     }
 }
 
-/// Passes on what the tasks send.
+/// Passes the messages of the tasks on.
 async fn collect(
     mut events: UnboundedReceiver<(&'static str, Event)>,
     allow_empty: bool,
@@ -235,7 +234,7 @@ async fn collect(
     let mut state = Collected { allow_empty, registry, ..Collected::default() };
     while let Some((resource, event)) = events.recv().await {
         state.take(resource, event);
-        // What came meanwhile is one change.
+        // Combine all queued messages into one change.
         while let Ok((resource, event)) = events.try_recv() {
             state.take(resource, event);
         }
@@ -245,17 +244,17 @@ async fn collect(
     }
 }
 
-/// What the tasks sent so far. Pure.
+/// Collected state of all resources. Pure.
 #[derive(Debug, Default)]
 struct Collected {
     allow_empty: bool,
     objects: Objects,
     registry: Arc<Registry>,
-    /// Apps that were taken since the last update.
+    /// Apps that changed since the last update.
     taken: Vec<Taken>,
     /// The resources that were listed at least once, with the newest version of each.
     versions: BTreeMap<&'static str, String>,
-    troubles: BTreeMap<&'static str, String>,
+    failures: BTreeMap<&'static str, String>,
     /// Number of apps that an empty list did not show, and that stay in force.
     lost: usize,
     reported: Option<SourceReport>,
@@ -263,14 +262,14 @@ struct Collected {
 
 impl Collected {
     fn take(&mut self, resource: &'static str, event: Event) {
-        if !matches!(event, Event::Trouble(_)) {
+        if !matches!(event, Event::Failed(_)) {
             let now = u64::try_from(clock::timestamp().as_millisecond()).unwrap_or_default();
             self.registry.answered.store(now, Ordering::Relaxed);
         }
         match event {
             Event::Page(objects) => objects.into_iter().for_each(|object| self.put(resource, object)),
             Event::Listed(names, version) => {
-                self.troubles.remove(resource);
+                self.failures.remove(resource);
                 self.versions.insert(resource, version);
                 let before = self.objects.count(resource);
                 if resource == "apps" && names.is_empty() && before > 0 && !self.allow_empty {
@@ -286,13 +285,13 @@ impl Collected {
                 let name = object.name_any();
                 self.put(resource, *object);
                 if resource == "apps" && self.lost > 0 {
-                    // The list was right: there are apps again, and the others are not among them.
+                    // A new App arrived, so the empty list was correct: release the other Apps.
                     self.keep(resource, &BTreeSet::from([name.into()]));
                 }
             }
             Event::Deleted(object) => self.objects.remove(resource, &object.name_any()),
-            Event::Watching => drop(self.troubles.remove(resource)),
-            Event::Trouble(cause) => drop(self.troubles.insert(resource, cause)),
+            Event::Watching => drop(self.failures.remove(resource)),
+            Event::Failed(cause) => drop(self.failures.insert(resource, cause)),
         }
     }
 
@@ -318,17 +317,18 @@ impl Collected {
         }
     }
 
-    /// The change since the last update, if there is one. Before everything was listed once, only trouble is one.
+    /// The change since the last update, if there is one. Before each resource was listed once, only an error is a change.
     fn update(&mut self) -> Option<Update> {
         let loaded = self.versions.len() == RESOURCES.len();
         let lost = (self.lost > 0).then(|| {
-            let all = if self.lost == 1 { "the only App".to_owned() } else { format!("all {} Apps", self.lost) };
             format!(
-                "{all} disappeared from the Kubernetes API; if that is intended, restart, or run with --allow-empty"
+                "the Kubernetes API lists no App, and listed {} before, which stay in force; if this is intended, restart, \
+                 or set --allow-empty",
+                self.lost
             )
         });
-        let trouble: Vec<String> = self.troubles.values().cloned().chain(lost).collect();
-        if !loaded && trouble.is_empty() {
+        let causes: Vec<String> = self.failures.values().cloned().chain(lost).collect();
+        if !loaded && causes.is_empty() {
             return None;
         }
         let mut update = if loaded {
@@ -339,8 +339,8 @@ impl Collected {
             Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: SourceReport::default() }
         };
         update.source = SourceReport {
-            available: trouble.is_empty(),
-            trouble: (!trouble.is_empty()).then(|| trouble.join("; ").into()),
+            available: causes.is_empty(),
+            cause: (!causes.is_empty()).then(|| causes.join("; ").into()),
             loaded,
             revision: self.versions.get("apps").map(|version| Arc::from(version.as_str())).unwrap_or_default(),
             ..update.source
@@ -406,7 +406,7 @@ mod tests {
         list(&mut state, "apps", &[], "9");
         let held = state.update().unwrap();
         assert!(held.removed.is_empty() && !held.source.available, "{:?}", held.source);
-        assert!(held.source.trouble.unwrap().starts_with("the only App disappeared"));
+        assert!(held.source.cause.unwrap().starts_with("the Kubernetes API lists no App, and listed 1 before"));
         state.take("apps", Event::Applied(Box::new(app("c"))));
         let update = state.update().unwrap();
         assert_eq!((removed(&update), update.source.available), (vec!["b"], true));
@@ -422,15 +422,15 @@ mod tests {
     }
 
     #[test]
-    fn trouble_keeps_everything_until_the_watch_works_again() {
+    fn failures_keep_all_apps_until_the_watch_works_again() {
         let (mut state, _) = loaded(&["a"]);
-        state.take("schedules", Event::Trouble("could not watch schedules: forbidden".into()));
+        state.take("schedules", Event::Failed("could not watch schedules: forbidden".into()));
         let update = state.update().unwrap();
         assert!(!update.source.available && update.source.loaded && update.removed.is_empty());
         state.take("schedules", Event::Watching);
         assert!(state.update().unwrap().source.available);
         let mut early = Collected::default();
-        early.take("apps", Event::Trouble("x".into()));
+        early.take("apps", Event::Failed("x".into()));
         assert!(!early.update().unwrap().source.loaded);
     }
 }

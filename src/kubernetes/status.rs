@@ -1,7 +1,7 @@
-//! `status` of the custom resources: written by the leader, by server-side apply, where it differs.
+//! `status` of the custom resources: the leader writes it, by server-side apply, only when it changed.
 //!
-//! The API server's copy is the memory: the time of a condition's last transition is continued from the object, so that a
-//! new leader does not change it. Fields that change with each list of apps are left out.
+//! Transition times are read from the object, so that a new leader keeps them. Fields that change with each list of apps
+//! are left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -20,7 +20,7 @@ use tracing::warn;
 
 use super::chain;
 use super::crd::{GROUP, VERSION};
-use crate::operator::lead::Lead;
+use crate::operator::lead::Leadership;
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Truth;
 use crate::reconcile::desired::Declared;
@@ -30,33 +30,33 @@ use crate::status::{Board, Change};
 
 /// Owner of the fields that are applied.
 const MANAGER: &str = "campos-operator";
-/// Requests in flight at once: 10,000 objects within a minute.
+/// Requests in flight at once: enough for 10,000 objects within a minute.
 const AT_ONCE: usize = 8;
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Changes that come within this time are written at once.
+/// Changes within this time are written together.
 const GATHER: Duration = Duration::from_millis(100);
 /// First and longest wait after a failure.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// Changes that are taken from the board at once.
+/// Maximum number of changes of one read of the board.
 const MOST: usize = 10_000;
-/// The fields that are written.
+/// The written fields.
 const FIELDS: [&str; 7] =
     ["observedGeneration", "desired", "desiredBecause", "observed", "conditions", "lastAction", "nextTransition"];
-/// The conditions that are written.
+/// The written conditions.
 const CONDITIONS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
-/// What the API server has of each App.
+/// Stored version of each App.
 #[derive(Debug, Default)]
 pub struct Registry {
-    stored: Mutex<Known>,
+    stored: Mutex<StoredApps>,
     changed: Notify,
     /// Time of the last answer of the API server to a list or a watch, in milliseconds since the epoch.
     pub answered: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct StoredApps {
     apps: HashMap<Arc<str>, Stored>,
     /// Apps whose object changed since the last write.
     changed: BTreeSet<Arc<str>>,
@@ -67,17 +67,17 @@ struct Known {
 struct Stored {
     uid: Arc<str>,
     generation: i64,
-    /// What this generation declares.
+    /// The spec of this generation.
     declared: Option<Arc<Declared>>,
     /// Status and last transition of each of [`CONDITIONS`].
     transitions: [Option<(Truth, Timestamp)>; CONDITIONS.len()],
-    /// Hash of the fields of its status that are ours.
+    /// Hash of the fields of its status that the operator owns.
     status: u64,
-    /// Hash of the last status that was sent: it is not sent twice, whatever the server made of it.
+    /// Hash of the last sent status: it is not sent twice, even if the server changed it.
     sent: Option<u64>,
 }
 
-/// A version of an App that the source has taken.
+/// A version of an App that the source delivered.
 #[derive(Debug)]
 pub struct Taken {
     pub name: Arc<str>,
@@ -87,11 +87,11 @@ pub struct Taken {
 }
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, StoredApps> {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the versions that the source has taken, and what changed in what they declare.
+    /// Records the versions that the source delivered.
     pub fn take(&self, taken: Vec<Taken>, changed: &[Arc<Declared>], removed: &[AppName]) {
         let mut known = self.lock();
         for Taken { name, uid, generation, status } in taken {
@@ -123,8 +123,8 @@ impl Registry {
         std::mem::take(&mut self.lock().changed)
     }
 
-    /// The status to write for an app, and its hash; `None` if the object has it, or if the operator has not taken in the
-    /// newest version of the object yet.
+    /// The status to write for an app, and its hash. `None` if the stored status is equal, or if the newest generation is
+    /// not applied yet.
     fn due(&self, app: &App) -> Option<(Value, u64)> {
         let known = self.lock();
         let stored = known.apps.get(app.name().as_str())?;
@@ -165,9 +165,9 @@ fn ours(status: &Value) -> Value {
     fields.into()
 }
 
-/// The status of an app, as it is written.
+/// The written status of an app.
 fn content(app: &App, stored: &Stored) -> Value {
-    let shown = app.shown().status;
+    let shown = app.published().status;
     let conditions = shown.conditions.iter().map(|one| {
         let stored_at = CONDITIONS.iter().position(|kind| *kind == one.kind).and_then(|at| stored.transitions[at]);
         let since = stored_at.filter(|(truth, _)| truth.as_str() == one.status).map(|(_, since)| since);
@@ -227,12 +227,12 @@ fn hash(value: &Value) -> u64 {
     hasher.finish()
 }
 
-/// Writes the status of each App that changes from now on, while this process leads.
+/// Writes the status of each App that changes, while this process leads.
 pub fn start(
     api: Api<DynamicObject>,
     registry: Arc<Registry>,
     board: Board,
-    lead: Option<watch::Receiver<Lead>>,
+    lead: Option<watch::Receiver<Leadership>>,
 ) -> tokio::task::JoinHandle<()> {
     tokio::spawn(write(api, registry, board, lead))
 }
@@ -241,7 +241,7 @@ async fn write(
     api: Api<DynamicObject>,
     registry: Arc<Registry>,
     board: Board,
-    mut lead: Option<watch::Receiver<Lead>>,
+    mut lead: Option<watch::Receiver<Leadership>>,
 ) {
     let mut changes = board.changes();
     let mut version = 0;
@@ -286,7 +286,7 @@ async fn write(
     }
 }
 
-/// Writes what is due. Returns the apps whose status could not be written.
+/// Writes the pending statuses. Returns the apps whose status could not be written.
 async fn write_all(
     api: &Api<DynamicObject>,
     registry: &Registry,
@@ -296,7 +296,7 @@ async fn write_all(
     let observed = board.daemon().observation.complete_once;
     let due = names.into_iter().filter_map(|name| {
         let app = board.app(&name)?;
-        // After a start, the object says more than "not observed yet".
+        // After a start, keep the stored status until the first reading of the app.
         let is_early = !observed && app.reason() == Reason::NotObserved;
         let (status, hash) = registry.due(&app).filter(|_| !is_early)?;
         Some((name, status, hash))
@@ -310,7 +310,7 @@ async fn write_all(
         let patch = Patch::Apply(object);
         let failure = match timeout(DEADLINE, api.patch_status(&name, &parameters, &patch)).await {
             Ok(Ok(_)) => return None,
-            // It was deleted meanwhile.
+            // The object was deleted.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => return None,
             Ok(Err(error)) => chain(&error),
             Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),

@@ -1,7 +1,7 @@
 //! A calendar file (iCalendar, RFC 5545) as the times of its events.
 //!
-//! Pure. `icalendar` cuts the text, `rrule` repeats events; jiff knows the zones, so that all times follow one database.
-//! Each event becomes a bounded list of times on the wall of its zone, or of the zone of the Schedule that uses it.
+//! Pure. `icalendar` parses the text, `rrule` repeats events, and jiff has the zones, so that all times use one database.
+//! Each event becomes a bounded list of wall times in its zone, or in the zone of the Schedule that uses it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::reconcile::schedule::{Event, reached};
 
 /// The ending of a calendar's name.
 pub(super) const ENDING: &str = ".ics";
-/// Rules without an end are followed until then.
+/// End of rules without an end.
 const HORIZON: DateTime = DateTime::constant(2100, 1, 1, 0, 0, 0, 0);
-/// Number of times that one file may have: a daily event until the horizon fits.
+/// Maximum number of times of one file: enough for a daily event until the horizon.
 const MOST_TIMES: usize = 50_000;
-/// Number of rules in one file: each may be followed for long without a result.
+/// Maximum number of rules in one file: each may cost much time without a result.
 const MOST_RULES: usize = 200;
-/// Components within components: a calendar has three levels, and the parser calls itself for each.
+/// Maximum depth of components: a calendar has three levels, and the parser is recursive.
 const MOST_LEVELS: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Calendar(Vec<Times>);
 struct Times {
     /// `None`: the zone of the Schedule.
     zone: Option<TimeZone>,
-    /// Beginning and end on the wall.
+    /// Wall times of the beginning and the end.
     spans: Vec<(DateTime, DateTime)>,
     summary: Arc<str>,
 }
@@ -68,7 +68,7 @@ impl Calendar {
 /// Reads a calendar.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors of the calendar.
 pub(super) fn read(text: &str) -> Result<Calendar, Vec<Finding>> {
     let whole = |message: &str, hint: &str| Err(vec![Finding::new(Mark::START, message).hint(hint)]);
     let lines = || text.lines().map(str::trim_end);
@@ -92,7 +92,7 @@ pub(super) fn read(text: &str) -> Result<Calendar, Vec<Finding>> {
     let Ok(components) = read_components(&unfolded) else {
         return whole("the calendar cannot be read", "export it again, as iCalendar (RFC 5545)");
     };
-    // The parser knows no lines; the events come in the order of the text.
+    // The parser has no line numbers; the events are in the order of the text.
     let begins = (1u32..).zip(lines()).filter(|(_, line)| line.eq_ignore_ascii_case("BEGIN:VEVENT"));
     let marks = begins.map(|(line, text)| Mark { line, column: 1, length: u32::try_from(text.len()).unwrap_or(1) });
     let mut events = Vec::new();
@@ -109,12 +109,12 @@ fn collect<'a>(components: &'a [Component<'a>], events: &mut Vec<&'a Component<'
     }
 }
 
-/// A time as it is written.
+/// A time as written.
 #[derive(Debug, Clone, PartialEq)]
 enum Written {
     /// A whole day.
     Day(Date),
-    /// On the wall of the Schedule's zone.
+    /// A wall time in the zone of the Schedule.
     Wall(DateTime),
     In(TimeZone, DateTime),
 }
@@ -146,7 +146,7 @@ impl Written {
         }
     }
 
-    /// The time on a wall in another zone; a time without a zone is in every one.
+    /// The wall time in another zone. A time without a zone is the same in every zone.
     fn wall(&self, zone: Option<&TimeZone>) -> DateTime {
         match (self, zone) {
             (Self::Day(day), _) => day.to_datetime(Time::midnight()),
@@ -159,7 +159,7 @@ impl Written {
     }
 }
 
-/// The zone of a TZID. Some programs put a path of their own before the name.
+/// The zone of a TZID. Some programs add a path before the name.
 fn zone(name: &str) -> Result<TimeZone, Finding> {
     let parts = name.match_indices('/').map(|(at, _)| &name[at + 1..]);
     let known = [name].into_iter().chain(parts).find_map(|name| TimeZone::get(name).ok());
@@ -185,7 +185,7 @@ fn properties<'a>(event: &'a Component<'_>, name: &'a str) -> impl Iterator<Item
     event.properties.iter().filter(move |property| property.name.as_str().eq_ignore_ascii_case(name))
 }
 
-/// Counts what the events of one file cost.
+/// Counts the cost of the events of one file.
 #[derive(Default)]
 struct Reader {
     times: usize,
@@ -260,7 +260,7 @@ impl Reader {
         Ok(Times { zone, spans, summary: summary.trim().into() })
     }
 
-    /// The times of a rule, on the wall.
+    /// The wall times of a rule.
     fn repeat(&mut self, from: DateTime, rule: &str, zone: Option<&TimeZone>) -> Result<Vec<DateTime>, Finding> {
         self.rules += 1;
         if self.rules > MOST_RULES {
@@ -268,7 +268,7 @@ impl Reader {
             return Err(Finding::new(Mark::START, message).hint("split it into several calendars"));
         }
         let unreadable = || fault("a rule that cannot be read", rule, "an RRULE is written `FREQ=YEARLY;BYMONTH=12`");
-        // To the crate every wall is that of UTC: zones are the business of jiff.
+        // The crate receives wall times as UTC; jiff applies the zones.
         let mut parts = Vec::new();
         for part in rule.split(';') {
             match part.split_once('=') {
@@ -284,7 +284,7 @@ impl Reader {
         }
         let set = format!("DTSTART:{}\nRRULE:{}", compact(from), parts.join(";"));
         let set: RRuleSet = set.parse().map_err(|_| unreadable())?;
-        // The crate gives a rule up that fits nothing for 100,000 steps: ten years of hours, but only weeks of minutes.
+        // The crate stops after 100,000 steps without a match: ten years of hours, but only weeks of minutes.
         if set.get_rrule().iter().any(|rule| matches!(rule.get_freq(), Frequency::Minutely | Frequency::Secondly)) {
             return Err(fault("a rule for minutes or seconds", rule, "repeat the event each hour, or less often"));
         }
@@ -294,7 +294,7 @@ impl Reader {
     }
 }
 
-/// The end of an event on the wall of its beginning.
+/// The wall time of the end of an event, in the zone of its beginning.
 fn end(event: &Component<'_>, begins: &Written, from: DateTime) -> Result<DateTime, Finding> {
     let day = || from.checked_add(1.day()).map_err(|_| too_far());
     let is_day = matches!(begins, Written::Day(_));
@@ -308,7 +308,7 @@ fn end(event: &Component<'_>, begins: &Written, from: DateTime) -> Result<DateTi
     } else {
         from
     };
-    // Some programs write a single day so.
+    // Some programs write a single day in this form.
     if is_day && to == from {
         return day();
     }
@@ -319,7 +319,7 @@ fn end(event: &Component<'_>, begins: &Written, from: DateTime) -> Result<DateTi
 }
 
 fn too_far() -> Finding {
-    Finding::new(Mark::START, "an event ends beyond the calendar").hint("shorten it")
+    Finding::new(Mark::START, "an event ends out of the range of the calendar").hint("shorten it")
 }
 
 fn compact(wall: DateTime) -> String {

@@ -1,4 +1,4 @@
-//! Cron patterns of five fields, and their mistakes: the field, its value, its range, and a pattern that fits.
+//! Cron patterns of five fields, and their errors: the field, its value, its range, and a valid pattern.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -89,7 +89,7 @@ fn mistake(pattern: &str, error: &dyn std::fmt::Display) -> Finding {
     }
 }
 
-/// The first part that does not fit its field: the field, the part, why, and a field that fits.
+/// The first invalid part: the field, the part, the cause, and a valid field.
 fn first_mistake(pattern: &str) -> Option<(usize, String, String, Option<String>)> {
     pattern.split_whitespace().zip(&FIELDS).enumerate().find_map(|(index, (text, field))| {
         text.split(',').find_map(|part| {
@@ -112,7 +112,7 @@ fn of_part(part: &str, field: &Field) -> Option<(String, Option<String>)> {
     {
         return Some((format!("has a step that is no number from 1: {}", quoted(step)), None));
     }
-    // What the last day, the nearest working day and the n-th day of the week are written with.
+    // The characters of the last day, the nearest working day and the n-th day of the week.
     if matches!(range, "*" | "?") || range.contains(['L', 'l', 'W', 'w', '#']) && field.name.starts_with("day") {
         return None;
     }
@@ -126,7 +126,7 @@ fn of_part(part: &str, field: &Field) -> Option<(String, Option<String>)> {
     if first <= last {
         return None;
     }
-    // Around the end of the week, of the year or of the day.
+    // A range over the end of the week, of the year or of the day.
     let most = if field.most == 7 { 6 } else { field.most };
     let word = |number: u32| match field.words.get((number - field.least) as usize) {
         Some(word) if range.contains(|c: char| c.is_ascii_alphabetic()) => (*word).to_owned(),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Every fix can be read.
+        /// Every suggested pattern is valid.
         #[test]
         fn a_fix_fits(pattern in "([0-9A-Za-z*/,-]{1,7} ){4,6}[0-9A-Z-]{1,7}") {
             if let Err(error) = parse(&pattern) {

@@ -1,7 +1,7 @@
-//! Diagnostics: a mistake in a manifest, its place, and what would fit.
+//! Diagnostics: an error or a warning about a manifest, its place, and a valid value.
 //!
-//! Pure values. [`Diagnostic::render`] is for people, [`Diagnostic::one_line`] for logs and conditions. Printed text has no
-//! control characters, so a manifest cannot move the reader's cursor.
+//! Pure values. [`Diagnostic::render`] is for terminals, [`Diagnostic::one_line`] for logs and conditions. Printed text has
+//! no control characters, so a manifest cannot move the cursor of a terminal.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const EXCERPT_WIDTH: usize = 140;
 pub enum Severity {
     /// The document, or the whole file, is not in force.
     Error,
-    /// What can be read is in force.
+    /// The readable part is in force.
     Warning,
 }
 
@@ -36,7 +36,7 @@ impl Severity {
 pub struct Mark {
     pub line: u32,
     pub column: u32,
-    /// Length in characters; the token does not go beyond its line.
+    /// Length in characters; the token ends within its line.
     pub length: u32,
 }
 
@@ -52,19 +52,19 @@ pub struct Related {
     pub message: Arc<str>,
 }
 
-/// One mistake in one file.
+/// One error or warning about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The name of the file: relative to its directory of manifests.
     pub file: Arc<str>,
-    /// Line from 1; 0 where the file as a whole is meant (it cannot be read).
+    /// Line from 1; 0 for the whole file (it cannot be read).
     pub line: u32,
-    /// Column from 1, in characters; 0 where the file as a whole is meant.
+    /// Column from 1, in characters; 0 for the whole file.
     pub column: u32,
     /// Number of characters that the carets cover.
     pub length: u32,
     pub severity: Severity,
-    /// The reason that the status of the objects shows.
+    /// The reason in the status of the objects.
     pub reason: Reason,
     /// One sentence without a full stop.
     pub message: Arc<str>,
@@ -72,7 +72,7 @@ pub struct Diagnostic {
     pub fits: Option<Arc<str>>,
     /// The next step.
     pub hint: Option<Arc<str>>,
-    /// The line as written, where it is known.
+    /// The line as written, if it is known.
     pub excerpt: Option<Arc<str>>,
     pub related: Vec<Related>,
 }
@@ -81,13 +81,12 @@ pub struct Diagnostic {
 pub const FOREIGN: &str = "not an App manifest";
 
 impl Diagnostic {
-    /// Returns whether it is about a document that is not ours. Each is one line for people, since there may be
-    /// thousands.
+    /// Returns whether it is about a foreign document. Each one is printed on one line, because there may be thousands.
     pub fn is_foreign(&self) -> bool {
         !self.is_error() && &*self.message == FOREIGN
     }
 
-    /// A diagnostic about a file as a whole.
+    /// A diagnostic about a whole file.
     pub fn about_file(file: &Arc<str>, message: impl Into<Arc<str>>, hint: Option<&str>) -> Self {
         Self {
             file: file.clone(),
@@ -105,7 +104,7 @@ impl Diagnostic {
         }
     }
 
-    /// `file:line:column`, or just the file where the file as a whole is meant.
+    /// `file:line:column`, or only the file.
     pub fn location(&self) -> String {
         if self.line == 0 {
             escape(&self.file).into_owned()
@@ -123,7 +122,7 @@ impl Diagnostic {
         line
     }
 
-    /// The form for people, in the manner of rustc, ending in a newline. Colour only adds; it carries nothing alone.
+    /// The form for terminals, in the style of rustc, with a newline at the end. No information depends on the colour.
     pub fn render(&self, colour: bool) -> String {
         let paint =
             |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
@@ -174,7 +173,7 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 
-    /// The found and the fitting value, as far as they are known.
+    /// The found and the expected value, if they are known.
     pub fn label(&self) -> String {
         match (&self.found, &self.fits) {
             (Some(found), Some(fits)) => escape(&format!("found {found}; {fits}")).into_owned(),
@@ -193,7 +192,7 @@ fn window(excerpt: &str, column: u32) -> (String, usize) {
     (aligned(&shown), column - skip)
 }
 
-/// The word of `known` that a person most likely meant by `typed`.
+/// The word of `known` that is nearest to `typed`.
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = typed.trim().to_lowercase().replace(['_', '-'], "");
     known

@@ -1,7 +1,6 @@
-//! Edits of one field of `spec` in the text of a file. Everything outside the field stays byte for byte.
+//! Edits of one field of `spec` in the text of a file. All bytes outside the field stay.
 //!
-//! Pure. The tree shows where the field is; the result is read again, and refused unless the field is the only thing that
-//! changed.
+//! Pure. The tree has the place of the field. The result is parsed again, and refused unless only the field changed.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -20,14 +19,14 @@ pub struct Change {
     pub value: Option<Written>,
 }
 
-/// A value as a manifest has it.
+/// A value of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     True,
     Text(String),
     /// Names and texts.
     Map(Vec<(&'static str, String)>),
-    /// One field of a map, whose others stay.
+    /// One field of a map; the other fields stay.
     Field(&'static str, String),
 }
 
@@ -63,7 +62,7 @@ pub fn edit(file: &Arc<str>, text: &str, name: &AppName, change: &Change) -> Res
     Ok(if new == old { text.to_owned() } else { edited })
 }
 
-/// The lines that make the change, for a person to write.
+/// The lines of the change, for a person who edits the file.
 pub fn by_hand(change: &Change) -> String {
     match &change.value {
         None => format!("remove `{}` from `spec`", change.field),
@@ -145,10 +144,10 @@ fn find<'a>(node: &'a Node, name: &AppName) -> Option<&'a Node> {
     Some(node).filter(is_it)
 }
 
-/// A text whose lines are known.
+/// A text with its lines.
 struct Source<'a> {
     text: &'a str,
-    /// Where each line begins, and the end of the text.
+    /// The beginning of each line, and the end of the text.
     starts: Vec<usize>,
 }
 
@@ -223,12 +222,12 @@ fn edit_block(
         (None, None) => Ok(source.text.to_owned()),
         (Some(index), None) => {
             let part = bytes(lines(index));
-            // The last line of a file without an end of its own keeps none.
+            // A last line without a newline stays without a newline.
             let cut = part.end == source.text.len() && !source.text.ends_with('\n');
             let start = part.start - if cut { end.len() } else { 0 };
             Ok(source.replaced(start..part.end, ""))
         }
-        // A comment behind the value stays.
+        // A comment after the value stays.
         (Some(index), Some(Written::Text(text))) if lines(index).len() == 1 => {
             let old = &entries[index].1;
             let end = value_end(source, old).ok_or(Refusal::Unsafe("the end of the value is not clear"))?;
@@ -289,7 +288,7 @@ fn written(field: &str, value: &Written, indent: &str, block: Option<String>, en
     }
 }
 
-/// Edits a map between braces, as JSON has them.
+/// Edits a map in braces, as in JSON.
 fn edit_flow(source: &Source<'_>, entries: &[(Node, Node)], change: &Change) -> Result<String, Refusal> {
     let position = |field: &str| entries.iter().position(|(key, _)| key.says(field));
     let key = |index: usize| source.offset(entries[index].0.at);
@@ -318,7 +317,7 @@ fn edit_flow(source: &Source<'_>, entries: &[(Node, Node)], change: &Change) -> 
     }
 }
 
-/// The end of a value between braces.
+/// The end of a value in braces.
 fn value_end(source: &Source<'_>, node: &Node) -> Option<usize> {
     let start = source.offset(node.at);
     if matches!(node.value, Value::Scalar { .. }) {
@@ -363,7 +362,7 @@ fn flow(value: &Written, is_json: bool) -> String {
     }
 }
 
-/// A text: a plain word, or between quotes, where JSON and YAML agree.
+/// A text: a plain word, or quoted in a form that is valid in JSON and YAML.
 fn scalar(text: &str, is_json: bool) -> String {
     let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if is_word && !is_json && !super::schema::text_needs_quotes(text) {

@@ -1,8 +1,8 @@
 //! Engine of a directory source: reads the disk on request and keeps the store up to date.
 //!
-//! It neither waits nor owns a thread; its caller passes `now`. `texts` decides when a text is accepted, `losing` when
-//! an object is released, `events` which file-system events matter.
-//! Invariant: a file that cannot be read, or is not listed, releases nothing until a later scan confirms that it is gone.
+//! It neither waits nor owns a thread; its caller passes `now`. `texts` decides about the acceptance of texts, `losing`
+//! about the release of objects, `events` about the relevance of file-system events.
+//! Invariant: an unreadable or unlisted file releases nothing until a later scan confirms that it does not exist.
 
 mod events;
 mod losing;
@@ -32,37 +32,37 @@ use super::writers::Writers;
 use crate::clock;
 use crate::source::SourceReport;
 
-/// Quiet time of a text that only a scan saw: no event showed its writer, so a pause in the writing counts as its end.
+/// Quiet time of a text that only a scan found: no event showed its writer, so a pause of the writer counts as the end.
 pub(super) const QUIET_UNSEEN: Duration = Duration::from_millis(200);
-/// A file that changed longer ago than this needs no quiet time, unless a process has it open for writing.
+/// Age of a file that needs no quiet time, unless a process has it open for writing.
 const RECENT: Duration = Duration::from_secs(2);
-/// How long a file must be gone. A little more than `QUIET_UNSEEN`, so that a file that was copied and removed is seen to
-/// have moved; releasing is never urgent.
+/// Minimum absence of a file before its objects are released. A little more than `QUIET_UNSEEN`, so that a file that was
+/// copied and removed counts as moved. A release is never urgent.
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(300);
-/// A file that has been gone for this long is released, whatever else happens in its root.
+/// Absence after which a file is released in any case.
 const GONE_AT_LAST: Duration = Duration::from_secs(1);
-/// How long pending texts delay the first update.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time for which pending texts delay the first update.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Fewer files than this are not worth starting threads for.
+/// Minimum number of files for several threads.
 const FEW: usize = 32;
-/// Number of files that are read before any of them is taken in: more would only need more memory.
+/// Number of files that are read before they are applied: more would only need more memory.
 const AT_ONCE: usize = 1024;
-/// More threads than this wait for the one that takes in what they have read.
+/// Maximum number of threads: more would wait for the thread that applies the files.
 const MOST_THREADS: usize = 16;
 
-/// The way in which a text reached its place.
+/// Origin of a text in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// Unknown: a scan or a second read found it.
     Found,
     /// Its writer closed the file.
     Closed,
-    /// By a rename, or as part of a swapped tree: complete, unless a process has it open for writing.
+    /// Rename or swapped tree: complete, unless a process has the file open for writing.
     Whole,
-    /// As part of a swapped tree that changes an app which changed a moment ago.
+    /// Swapped tree that changes an app which changed less than a second ago.
     Deferred,
-    /// The caller accepts every text as it is.
+    /// The caller accepts every text.
     Trusted,
 }
 
@@ -86,23 +86,23 @@ pub(super) struct Engine {
     pub(super) allow_empty: bool,
     /// Objects that disappear within this time of each other disappear together.
     pub(super) together: Duration,
-    /// Whether scans accept every text as it is.
+    /// Whether scans accept every text.
     pub(super) trusting: bool,
-    /// Whether problems are not logged, since the caller prints them.
+    /// Whether problems are not logged, because the caller prints them.
     pub(super) silent: bool,
 
     pub(super) store: Store,
     tracked: Files,
     texts: Texts,
     losses: Losses,
-    /// Files that were not listed, and since when.
+    /// Unlisted files, and the time since which they are unlisted.
     missing: BTreeMap<Arc<str>, Instant>,
     /// The last listing, without its files.
     pub(super) listing: Listing,
     /// Whether the whole tree was read at least once.
     pub(super) loaded: bool,
-    /// Why the tree cannot be read.
-    pub(super) trouble: Option<Arc<str>>,
+    /// Cause why the tree cannot be read.
+    pub(super) cause: Option<Arc<str>>,
 
     /// States of files that are not in the store yet.
     batch: BTreeMap<Arc<str>, FileState>,
@@ -113,8 +113,8 @@ pub(super) struct Engine {
     errors: usize,
     /// The first errors as lines for the report.
     lines: Arc<[Arc<str>]>,
-    /// [`Store::troubles`] when `problems` was made.
-    troubles: u64,
+    /// [`Store::diagnostics_version`] when `problems` was made.
+    diagnostics_version: u64,
 }
 
 impl Engine {
@@ -122,21 +122,21 @@ impl Engine {
         Self { roots: scan::roots(roots), rules, ..Self::default() }
     }
 
-    /// Reads the tree: files with changed metadata, and those of `again`. Nothing is concluded from a tree that cannot be
-    /// listed.
+    /// Reads the tree: files with changed metadata, and those of `again`. A tree that cannot be listed
+    /// proves nothing.
     pub(super) fn scan(&mut self, now: Instant, again: Again) {
         let pending = |file: &str| self.texts.pending.contains_key(file);
         let mut known = Compare { files: &mut self.tracked, again, pending };
         let mut listing = match scan::list(&self.roots, &self.rules, &mut known) {
             Ok(listing) => listing,
-            Err(trouble) => {
-                self.trouble = Some(trouble.into());
+            Err(cause) => {
+                self.cause = Some(cause.into());
                 return;
             }
         };
-        self.trouble = None;
+        self.cause = None;
         let first = self.tracked.len() == 0;
-        // Before any file is read: a file that has no writer now and has not changed for long is complete.
+        // Before any file is read: an old file without a writer is complete.
         let swapped = listing.layout.swapped_since(&self.listing.layout);
         self.texts.writers = ((first || swapped) && !self.trusting).then(Writers::read);
         let arrival = match (self.trusting, swapped) {
@@ -148,14 +148,14 @@ impl Engine {
         let mut due: Vec<Due> =
             files.into_iter().map(|(file, Found { path, print })| Due { file, path, print, arrival }).collect();
         if arrival == Arrival::Whole && !first {
-            // A swapped tree is one change: no part of it goes before the rest.
+            // A swapped tree is one change, which is applied as a whole.
             if due.iter().any(|due| self.store.members(&due.file).any(|name| self.changed_recently(name, now))) {
                 for due in &mut due {
                     due.arrival = Arrival::Deferred;
                 }
             }
         } else if arrival == Arrival::Found && !first && !due.is_empty() {
-            // A known file that is listed under another name only is complete, since it was.
+            // A known file with a new name is complete, as it was before.
             let unlisted =
                 self.tracked.iter().filter(|(file, known)| !self.tracked.sees(known) && !is_among(&due, file));
             let unlisted: HashSet<FileId> = unlisted.filter_map(|(_, known)| Some(known.print?.file())).collect();
@@ -176,16 +176,16 @@ impl Engine {
         self.listing = listing;
         self.drop_writers();
         self.apply_batch(now);
-        self.loaded |= self.trouble.is_none();
+        self.loaded |= self.cause.is_none();
     }
 
-    /// Notes which known files a listing does not show: held, if their directory cannot be listed, otherwise missing.
+    /// Marks the known files that a listing does not show: as held if their directory cannot be listed, otherwise as missing.
     fn note_unlisted(&mut self, now: Instant, listing: &Listing, due: &[Due]) {
         let tracked = &self.tracked;
         let is_listed =
             |file: &str| tracked.is_seen(file) || is_among(due, file) || listing.oddities.contains_key(file);
         self.missing.retain(|file, _| !is_listed(file));
-        // Includes files that are written beside the manifests, until they are renamed or removed.
+        // Includes temporary files beside the manifests, until they are renamed or removed.
         self.texts.writing.retain(|path, file| {
             let is = |print: Print| print.file() == *file;
             Print::at(path).is_some_and(is)
@@ -212,8 +212,8 @@ impl Engine {
         }
     }
 
-    /// Logs how many objects in force an ignore file hides. Their files count as removed: the objects are released, or
-    /// held if they are all of a root.
+    /// Logs the number of objects in force that an ignore file hides. Their files count as removed: the objects are
+    /// released, or held if they are all objects of a root.
     fn warn_of_hidden(&self, listing: &Listing, is_listed: &dyn Fn(&str) -> bool) {
         let hides = |path: &Path| {
             listing.layout.reals().any(|real| path.starts_with(real) && listing.ignored.hides(real, path))
@@ -223,7 +223,7 @@ impl Engine {
         });
         let objects: usize = hidden.map(|(file, _)| self.store.members(file).count()).sum();
         if objects > 0 {
-            warn!(objects, "{IGNORE_FILE} hides manifests in force: they count as removed");
+            warn!(objects, "{IGNORE_FILE} hides manifests in force; they count as removed");
         }
     }
 
@@ -233,8 +233,8 @@ impl Engine {
         }
     }
 
-    /// Reads many files. Reading and parsing them is work for every core; the results are taken in by one, in this order,
-    /// so that nothing depends on which thread was faster.
+    /// Reads many files. All cores read and parse; one thread applies the results in order, so that the result
+    /// does not depend on the speed of a thread.
     fn read_all(&mut self, due: &[Due], now: Instant) {
         for some in due.chunks(AT_ONCE) {
             let read = |due: &Due| {
@@ -272,16 +272,16 @@ impl Engine {
         let (bytes, print) = match bytes {
             Bytes::Whole(bytes, print) => (bytes, print),
             Bytes::Torn => {
-                // Its writer has not finished; it is read again with the pending files.
+                // The writer has not finished; read the file again with the pending files.
                 if let Some(print) = Print::at(path) {
                     self.is_stable(file, path, (0, print), now, arrival, Wait::TORN);
                 }
                 return;
             }
-            // Only a whole listing can confirm that.
+            // Only a complete listing can confirm that.
             Bytes::Absent => return,
-            Bytes::Exhausted(trouble) => {
-                self.trouble = Some(trouble.into());
+            Bytes::Exhausted(cause) => {
+                self.cause = Some(cause.into());
                 return;
             }
             Bytes::Unreadable(diagnostic) => {
@@ -316,7 +316,7 @@ impl Engine {
         self.batch.insert(file.clone(), FileState::Read(Arc::new(parsed)));
     }
 
-    /// Makes a move one change: releases the old file of an object or a Schedule that is in this file now.
+    /// Applies a move as one change: releases the old file of an object or a Schedule that is in this file now.
     fn follow_moves(&mut self, file: &Arc<str>, parsed: &ParsedFile) {
         let mut left = BTreeSet::new();
         for document in &parsed.documents {
@@ -336,14 +336,14 @@ impl Engine {
         }
     }
 
-    /// Follows the rename of a file that cannot be parsed: it still holds what it held under its old name.
+    /// Applies the rename of a file that cannot be parsed: it still holds the objects of its old name.
     fn follow_broken_move(&mut self, file: &Arc<str>, hash: u64, print: &Print, now: Instant) {
-        // In a tree that was replaced as a whole every old path is absent, which proves nothing.
+        // In a replaced tree, every old path is absent, which proves nothing.
         let in_place = |path: &Path| {
             let mut reals = self.roots.iter().filter_map(|root| fs::canonicalize(&root.given).ok());
             reals.any(|real| path.starts_with(real))
         };
-        // The inode first: a thousand empty files must not each be compared with all the others on the disk.
+        // Compare the inode first: a thousand empty files must not each be compared with all the others.
         let is_same = |(_, known): &(&Arc<str>, &Tracked)| {
             known.hash == hash
                 && known.print.is_some_and(|known| known.file() == print.file())
@@ -375,7 +375,7 @@ impl Engine {
         }
     }
 
-    /// Brings what was read into force, as one change.
+    /// Applies the files that were read, as one change.
     pub(super) fn commit(&mut self, now: Instant) {
         self.defer_emptied(now);
         self.apply_batch(now);
@@ -390,7 +390,7 @@ impl Engine {
         // The first load changes nothing: it is the initial state.
         self.note_changes(if self.loaded { &changes.respecified } else { &[] }, now);
         if self.changes != Changes::default() {
-            // Of changes that are not reported yet, the newest of each object counts.
+            // Of unreported changes, the newest one of each object counts.
             let newer: HashSet<_> =
                 changes.changed.iter().map(|declared| &declared.name).chain(&changes.removed).collect();
             self.changes.changed.retain(|declared| !newer.contains(&declared.name));
@@ -399,8 +399,8 @@ impl Engine {
         self.changes.changed.extend(changes.changed);
         self.changes.removed.extend(changes.removed);
         // Only if there is something new: a thousand invalid files must not delay an edit of another one.
-        if self.troubles != self.store.troubles() {
-            self.troubles = self.store.troubles();
+        if self.diagnostics_version != self.store.diagnostics_version() {
+            self.diagnostics_version = self.store.diagnostics_version();
             let problems = self.store.diagnostics();
             if !self.silent {
                 log_problems(&self.problems, &problems);
@@ -419,10 +419,10 @@ impl Engine {
     pub(super) fn report(&self) -> SourceReport {
         let revision = self.listing.layout.revision();
         let losses = self.losses();
-        let trouble = self.trouble.clone().or_else(|| (!losses.is_empty()).then(|| losses.join("; ").into()));
+        let cause = self.cause.clone().or_else(|| (!losses.is_empty()).then(|| losses.join("; ").into()));
         SourceReport {
-            available: trouble.is_none(),
-            trouble,
+            available: cause.is_none(),
+            cause,
             loaded: self.loaded,
             revision: revision.map_or_else(|| format!("{:016x}", self.tracked.revision()), ToOwned::to_owned).into(),
             files: self.tracked.len() - self.store.schedules().unused(),
@@ -436,7 +436,7 @@ impl Engine {
         }
     }
 
-    /// Adds the line that a diagnostic is about, where the store could not know it.
+    /// Adds the excerpt of a diagnostic, if the store did not have it.
     pub(super) fn add_excerpt(&self, diagnostic: &mut Diagnostic) {
         if diagnostic.excerpt.is_none()
             && let Some(path) = self.tracked.path(&diagnostic.file)
@@ -454,10 +454,10 @@ pub(super) fn excerpt(diagnostic: &mut Diagnostic, bytes: &[u8]) {
     }
 }
 
-/// Problems that are logged at once, and listed by the status API.
+/// Maximum number of problems that are logged at once, and that the status API lists.
 const LINES: usize = 100;
 
-/// Logs one line for each new problem, and one for each file that has none any more.
+/// Logs one line for each new problem, and one for each file without problems now.
 fn log_problems(before: &[Diagnostic], now: &[Diagnostic]) {
     let key = |problem: &Diagnostic| (problem.file.clone(), problem.line, problem.column, problem.message.clone());
     let known: BTreeSet<_> = before.iter().map(key).collect();
@@ -483,14 +483,14 @@ fn log_problems(before: &[Diagnostic], now: &[Diagnostic]) {
 /// The result of reading a file.
 #[derive(Debug)]
 struct Reading {
-    /// Empty where they are parsed already.
+    /// Empty if they are parsed.
     bytes: Bytes,
     hash: u64,
     parsed: Option<ParsedFile>,
 }
 
 impl Reading {
-    /// Reads a file; parses it if `worth` says so of its hash and print.
+    /// Reads a file; parses it if `worth` returns true for its hash and print.
     fn new(file: &Arc<str>, path: &Path, worth: impl FnOnce(u64, &Print) -> bool) -> Self {
         let mut reading = Self { bytes: scan::read(file, path), hash: 0, parsed: None };
         if let Bytes::Whole(bytes, print) = &mut reading.bytes {
@@ -510,7 +510,7 @@ fn in_parallel<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) 
         let mut parts = Vec::new();
         for part in items.chunks(items.len().div_ceil(threads).max(1)) {
             let job = move || part.iter().map(work).collect::<Vec<R>>();
-            // Where no thread can be started, this one does that part.
+            // If no thread can be started, this thread does the work.
             parts.push(thread::Builder::new().name("load".into()).spawn_scoped(scope, job).map_err(|_| job()));
         }
         let join = |part: Result<thread::ScopedJoinHandle<'_, Vec<R>>, Vec<R>>| match part {

@@ -1,7 +1,7 @@
-//! Documents that are not ours: another kind of object, or a file of another tool among the manifests.
+//! Foreign documents: another kind of object, or a file of another tool among the manifests.
 //!
-//! A foreign document is reported once and has no other effect. In doubt a document is ours: then it is an invalid
-//! manifest, and the last good spec stays in force.
+//! A foreign document is reported once and has no other effect. An unclear document is an invalid manifest, and the last
+//! good spec stays in force.
 
 use super::diagnostic::nearest;
 use super::reader::quoted;
@@ -11,12 +11,12 @@ use super::yaml::{Node, Value};
 /// A document that is no manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Foreign {
-    /// Its kind, for people.
+    /// Its kind, for messages.
     pub(super) what: String,
     pub(super) evidence: Evidence,
 }
 
-/// The reason why a document is foreign, which decides about a manifest that was in its place before.
+/// The cause why a document is foreign. It decides about an earlier manifest in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
     /// It has the `apiVersion` and the `kind` of another API.
@@ -27,7 +27,7 @@ pub(super) enum Evidence {
     Unreadable,
 }
 
-/// Returns the description of a document that is not ours; `None` if it is ours, or a near miss.
+/// Returns the description of a foreign document; `None` for a manifest, or a document that resembles one.
 pub(super) fn foreign(root: &Node) -> Option<Foreign> {
     let (version, kind) = (word(root, "apiVersion"), word(root, "kind"));
     let has_app_id = root.get("spec").is_some_and(|spec| spec.get("appId").is_some());
@@ -62,8 +62,8 @@ pub(super) fn foreign(root: &Node) -> Option<Foreign> {
     Some(Foreign { what, evidence })
 }
 
-/// Returns the description of a text that cannot be read, if it is certainly not ours: it names another API, or, with
-/// `why`, the fault is one that no manifest has by a typo. `None` if it has any sign of a manifest.
+/// Returns the description of an unreadable text that is certainly foreign: it names another API, or, with `why`, its
+/// error is no typo in a manifest. `None` if it has any sign of a manifest.
 pub(super) fn foreign_text(text: &str, why: Option<&str>) -> Option<Foreign> {
     let value = |line: &str, key: &str| -> Option<String> {
         let rest = line.trim_start_matches([' ', '-', '{', '"', '\'']).strip_prefix(key)?;
@@ -71,7 +71,7 @@ pub(super) fn foreign_text(text: &str, why: Option<&str>) -> Option<Foreign> {
         let value = value.split(" #").next()?.trim_matches([' ', '"', '\'', ',', '\t']);
         (!value.is_empty()).then(|| value.to_owned())
     };
-    // UTF-16 is UTF-8 with zeros between, as far as these words go.
+    // For these words, UTF-16 is UTF-8 with zeros between the characters.
     let text = text.replace('\0', "");
     let app_ids = text.to_lowercase();
     let mut app_ids = app_ids.split("appid").skip(1);
@@ -92,17 +92,17 @@ pub(super) fn foreign_text(text: &str, why: Option<&str>) -> Option<Foreign> {
     Some(Foreign { what, evidence: Evidence::Unreadable })
 }
 
-/// Our group, with which any version of the API begins.
+/// The API group of the manifests.
 const GROUP: &str = "campos-operator.dev/";
 
-/// Returns whether a value is our `apiVersion`, under a key that is misspelt.
+/// Returns whether a value is the `apiVersion` of a manifest, with a misspelt key.
 fn is_our_version(value: &Node) -> bool {
     matches!(&value.value, Value::Scalar { text, .. } if text.starts_with(GROUP))
 }
 
-/// Returns whether one of a complete pair is ours, or nearly.
+/// Returns whether the `apiVersion` or the `kind` of a pair is that of a manifest, or resembles it.
 fn is_ours(version: &str, kind: &str) -> bool {
-    // Other operators have a kind App in a group of their own.
+    // Other operators have a kind App in another group.
     let other_group = version.contains('/');
     near_version(version) || (kind == KIND && !other_group) || (!KINDS.contains(&kind) && near_kind(kind))
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_ours() {
+    fn documents_that_resemble_a_manifest_are_invalid_not_foreign() {
         case("{apiVersion: campos-operator.dev/v1, kind: App}", None);
         case("{apiVersion: campos-operator.dev/v1, kind: Deployment}", None);
         case("{apiVersion: campos-operator.dev/v2, kind: App}", None);

@@ -1,11 +1,11 @@
-//! Advice for mistakes at particular fields of a manifest.
+//! Advice for errors of particular fields of a manifest.
 
 use deunicode::deunicode_char;
 
 use super::diagnostic::nearest;
 use crate::reconcile::app::{AppName, MAX_APP_NAME};
 
-/// Fields by the map that they belong to, for keys at the wrong level.
+/// Fields by their map, for keys at the wrong level.
 pub(super) const FIELDS: [(&str, &[&str]); 7] = [
     ("metadata", &["name", "labels", "annotations"]),
     ("spec", &["appId", "state", "policy", "suspend", "override", "schedule", "scheduleRef", "restart"]),
@@ -19,7 +19,7 @@ pub(super) const FIELDS: [(&str, &[&str]); 7] = [
 /// Advice for a length of time.
 pub(super) const DURATION: &str = "write it in hours and minutes: `90m`, `1h30m`, `48h`";
 
-/// Fields of `metadata` that are accepted and ignored: only a machine writes them.
+/// Fields of `metadata` that are accepted and ignored: only programs write them.
 pub(super) const IGNORED: [&str; 12] = [
     "generation",
     "creationTimestamp",
@@ -35,7 +35,7 @@ pub(super) const IGNORED: [&str; 12] = [
     "uid",
 ];
 
-/// Advice for a required field that is missing; `words` are the only values that it may have, if there are few.
+/// Advice for a missing required field; `words` are its values, if it has few.
 pub(super) fn missing(field: &str, words: &[&str]) -> String {
     let advice = match field {
         "metadata" => "{name: ..}`",
@@ -56,7 +56,7 @@ pub(super) fn missing(field: &str, words: &[&str]) -> String {
     format!("add `{field}: {advice}")
 }
 
-/// The field that an unknown key means, and advice.
+/// The probable field of an unknown key, and advice.
 pub(super) fn unknown(key: &str, known: &[&'static str]) -> (Option<&'static str>, String) {
     let belongs = |(map, fields): &(&str, &[&'static str])| {
         let field = fields.iter().find(|field| **field == key)?;
@@ -97,7 +97,7 @@ pub(super) fn synonym(field: &str, typed: &str) -> Option<&'static str> {
 pub fn as_name(text: &str) -> Option<String> {
     let mut name = String::new();
     for c in text.trim().chars() {
-        // Emoji and other signs have no letters of their own.
+        // Emoji and other signs have no letters.
         let letters = if c.is_alphanumeric() { deunicode_char(c).unwrap_or_default() } else { "-" };
         for c in letters.trim().to_lowercase().chars() {
             match c {
@@ -112,7 +112,7 @@ pub fn as_name(text: &str) -> Option<String> {
     name.parse::<AppName>().ok().map(|name| name.as_str().to_owned())
 }
 
-/// The value that a person probably means by a text that does not fit a field.
+/// The probable value of an invalid text.
 pub(super) fn fitting(field: &str, typed: &str) -> Option<String> {
     match field {
         "from" | "to" => time(typed),

@@ -1,7 +1,7 @@
 //! JSON Schema of the manifest, for editors.
 //!
-//! Generated from the types that are read (`schema`); a property test compares both. It covers single documents: mistakes
-//! across documents (a name twice) or in YAML's own text (a key twice) are found by `validate`.
+//! Generated from the types of `schema`; a property test compares both. It covers single documents:
+//! `validate` finds errors between documents (a repeated name) and in the YAML text (a repeated key).
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -16,7 +16,7 @@ use super::schema::{
 pub fn json_schema() -> String {
     let lists = [(LIST_KIND, with_items(of::<ManifestList>())), ("List", with_items(of::<KubernetesList>()))];
     let kinds: Vec<(&str, Value)> = resources().into_iter().chain(lists).collect();
-    // The kind decides before anything else, so that an editor explains the mistakes of one kind only.
+    // The kind decides first, so that an editor explains the errors of one kind only.
     let one_of = |kind: &str| json!({"required": ["kind"], "properties": {"kind": {"const": kind}}});
     let then = |kind: &str| json!({"$ref": format!("#/definitions/{kind}")});
     let choices = kinds.iter().map(|(kind, _)| json!({"if": one_of(kind), "then": then(kind)}));
@@ -43,7 +43,7 @@ pub fn resources() -> [(&'static str, Value); 3] {
 
 /// The schema of one type.
 fn of<T: JsonSchema>() -> Value {
-    // Draft 7, since that is what the YAML language server reads without surprises; inlined, since people read it too.
+    // Draft 7, which the YAML language server supports completely; inlined, because people read it, too.
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut schema: Schema = settings.into_generator().into_root_schema_for::<T>();
     schema.remove("$schema");
@@ -59,7 +59,7 @@ fn with_items(mut list: Value) -> Value {
 }
 
 /// Rewrites a schema in the form that editors explain best: a list of words instead of alternatives with one word each,
-/// and no default of `null`, which would mean that a field may be null where it may only be absent.
+/// and no default of `null`, because a field may be absent but not null.
 fn simplify(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -95,7 +95,7 @@ fn of_different_types(alternatives: &Value) -> bool {
     types.iter().enumerate().all(|(at, kind)| kind.is_some() && !types[..at].contains(kind))
 }
 
-/// Alternatives that are one word each, with what each means.
+/// Alternatives with one word each, and their descriptions.
 fn words(alternatives: &Value) -> Option<Vec<(String, String)>> {
     let word = |one: &Value| Some((one["const"].as_str()?.to_owned(), one["description"].as_str()?.to_owned()));
     alternatives.as_array()?.iter().map(word).collect()
@@ -189,7 +189,7 @@ mod tests {
         "7F3A9C01B2D4",
     ];
 
-    /// Values that are right in one place or another, and values that are right nowhere.
+    /// Values that are valid in some place, and values that are valid in no place.
     fn values() -> Vec<Value> {
         let mut values = vec![
             json!(null),
@@ -353,7 +353,7 @@ mod tests {
         (any::<Index>(), change)
     }
 
-    /// Pointers to every value below the document, without those below `status`, which nobody reads.
+    /// Pointers to every value below the document, without those below `status`, which the reader ignores.
     fn pointers(value: &Value, here: &str, found: &mut Vec<String>) {
         let mut child = |key: &str, value: &Value| {
             let here = format!("{here}/{key}");
@@ -402,7 +402,7 @@ mod tests {
         }
     }
 
-    /// The mistakes that the reader finds in a document; a document of another API is one, too.
+    /// The errors of a document; a foreign document is an error, too.
     fn mistakes(document: &Value) -> Vec<String> {
         let parsed = parse(&"a.json".into(), document.to_string().as_bytes());
         let apps = parsed.documents.iter().all(|document| !matches!(document.content, Content::Bad(_)));
@@ -412,7 +412,7 @@ mod tests {
         found
     }
 
-    /// Mistakes that no JSON Schema can express: of dates, lengths, cron patterns, and of two values that exclude each other.
+    /// Errors that no JSON Schema can express: of dates, lengths, cron patterns, and of two values that exclude each other.
     fn is_beyond(mistake: &str) -> bool {
         [
             "the window ends before it begins, or at once",

@@ -1,7 +1,7 @@
 //! Bytes of one file to its documents and diagnostics.
 //!
-//! Pure. Each document is read alone, so a typo costs one app its newest version and no more. For any bytes, this ends
-//! soon and does not panic.
+//! Pure. Each document is read separately, so an error affects the newest version of one app only. For any bytes, this
+//! ends soon and does not panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -20,12 +20,12 @@ use crate::reconcile::desired::Object;
 use crate::reconcile::max_changes::Approval;
 use crate::reconcile::reason::Reason;
 
-/// The largest manifest file that is read, in bytes: hundreds of apps, and too little to keep a parser busy.
+/// Maximum size of a manifest file, in bytes: enough for hundreds of apps, and too small to block a parser.
 pub const MAX_FILE: usize = 256 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParsedFile {
-    /// The documents with content that are apps, in the order of the text.
+    /// The documents of kind App, in the order of the text.
     pub documents: Vec<Document>,
     /// The documents of kind Schedule.
     pub schedules: Vec<ScheduleDocument>,
@@ -33,12 +33,12 @@ pub struct ParsedFile {
     pub approvals: Vec<ApprovalDocument>,
     /// Set for a calendar.
     pub calendar: Option<Arc<Calendar>>,
-    /// Everything that is wrong, in the order of the text.
+    /// All errors and warnings, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
-    /// Whether an object that is not among the documents is certainly not in the file: not so if anything is wrong with
-    /// the file, or if it is blank, as a half-written file can be.
+    /// Whether an object that is not among the documents is certainly not in the file. False after any error, and for a
+    /// blank file, which may be half-written.
     pub conclusive: bool,
-    /// Documents that are not ours and do not name the API that they belong to: each may be the rest of a manifest.
+    /// Number of foreign documents that name no API: each may be the rest of a manifest.
     pub vague: usize,
 }
 
@@ -65,7 +65,7 @@ pub struct Document {
 pub struct ScheduleDocument {
     pub name: AppName,
     pub name_at: Mark,
-    /// What it says, or the first of its errors.
+    /// Its content, or the first of its errors.
     pub content: Result<Arc<Draft>, Arc<str>>,
 }
 
@@ -79,18 +79,18 @@ pub struct ApprovalDocument {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     Good(Arc<Object>),
-    /// Valid, but without the windows of the Schedule that it refers to.
+    /// Valid, but without the windows of its Schedule.
     Refers(Arc<Object>, Reference),
     /// Invalid: the first of its errors, as one line with its place.
     Bad(Arc<str>),
 }
 
-/// Number of errors of one document that are reported: enough to fix it, too few to flood a log.
+/// Maximum number of reported errors of one document: enough to fix it, and few enough for a log.
 const MAX_FINDINGS: usize = 100;
 
 /// Reads the bytes of one file, called `file` in diagnostics.
 pub fn parse(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
-    // The parsers have no known panic. One that appears costs this file, not the thread that reads all of them.
+    // The parsers have no known panic. An unknown one would affect this file only, not the thread that reads all files.
     catch_unwind(AssertUnwindSafe(|| parse_checked(file, bytes))).unwrap_or_else(|_| {
         let hint = Some("simplify the file, and please report it as a bug with the file attached");
         ParsedFile::rejected(Diagnostic::about_file(file, "the YAML reader broke down over this file", hint))
@@ -126,7 +126,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     if let Some(finding) = recognize::conflict(&text) {
         return unreadable(file, &text, finding);
     }
-    // Nearly always there is one document: the usual growth would begin with room for four.
+    // Usually there is one document; the default growth would begin with four.
     let mut parsed = ParsedFile { documents: Vec::with_capacity(1), ..ParsedFile::default() };
     let mut placer = Placer::new(file, &text);
     let mut doubtful = false;
@@ -142,7 +142,7 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
             }
             let diagnostics: Vec<Diagnostic> =
                 findings.into_iter().take(MAX_FINDINGS).map(|finding| placer.place(finding)).collect();
-            let trouble =
+            let first_error =
                 || diagnostics.first().map_or("the document cannot be read".into(), |one| one.one_line().into());
             let item = item.filter(|_| diagnostics.is_empty());
             let mut app = |content| {
@@ -168,11 +168,11 @@ fn parse_checked(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
                     approval.place.file = file.clone();
                     parsed.approvals.push(ApprovalDocument { approval, until_at });
                 }
-                (None, Kind::App) => app(Content::Bad(trouble())),
-                (None, Kind::Schedule) => schedule(Err(trouble())),
+                (None, Kind::App) => app(Content::Bad(first_error())),
+                (None, Kind::Schedule) => schedule(Err(first_error())),
                 (None, Kind::Approval) => {}
             }
-            // A template with many documents is one mistake.
+            // A template with many documents is one error.
             let is_new = |new: &Diagnostic| {
                 !recognize::concerns_file(&new.message)
                     || parsed.diagnostics.iter().all(|one| one.message != new.message)
@@ -203,7 +203,7 @@ fn parse_calendar(file: &Arc<str>, bytes: &[u8]) -> ParsedFile {
     }
 }
 
-/// The result for a text that cannot be read as a whole: a manifest, unless it is certainly the file of another tool.
+/// The result for an unreadable text: an invalid manifest, unless it is certainly the file of another tool.
 fn unreadable(file: &Arc<str>, text: &str, finding: Finding) -> ParsedFile {
     let mut placer = Placer::new(file, text);
     ParsedFile::rejected(match foreign_text(text, Some(&finding.message)) {
@@ -212,7 +212,7 @@ fn unreadable(file: &Arc<str>, text: &str, finding: Finding) -> ParsedFile {
     })
 }
 
-/// The bytes as text, if they can be YAML at all.
+/// The bytes as text, if they can be YAML.
 fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.len() > MAX_FILE {
@@ -249,7 +249,7 @@ fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     Ok(if json { yaml_of_json(text) } else { text.to_owned() })
 }
 
-/// Replaces the two things that JSON has and YAML has not. A tab between tokens becomes a blank; a character beyond the
+/// Replaces the two elements of JSON that YAML does not have. A tab between tokens becomes a blank; a character beyond the
 /// Basic Multilingual Plane, which JSON escapes as two surrogates, becomes itself.
 fn yaml_of_json(text: &str) -> String {
     let mut yaml = String::with_capacity(text.len());
@@ -264,7 +264,7 @@ fn yaml_of_json(text: &str) -> String {
             yaml.push(c);
             12
         } else {
-            // With what it escapes, so that an escaped backslash does not begin another escape.
+            // With the escaped character, so that an escaped backslash does not begin another escape.
             let escape = rest.char_indices().nth(2).map_or(rest.len(), |(next, _)| next);
             yaml.push_str(&rest[..escape]);
             escape
@@ -292,14 +292,14 @@ fn end_of(text: &str) -> Mark {
     Mark { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX), length: 1 }
 }
 
-/// One document's text and the line it begins on.
+/// The text of one document, and its first line.
 pub(super) struct Chunk<'a> {
     pub(super) text: &'a str,
     pub(super) first_line: u32,
 }
 
-/// Cuts the text at its document markers. No scalar can hold one (YAML calls them forbidden content), so the cut is safe
-/// before anything is parsed, and a document that is not YAML does not affect the others.
+/// Splits the text at its document markers. No scalar can contain one (YAML: "forbidden content"), so the split needs no
+/// parser, and a document that is not YAML does not affect the others.
 pub(super) fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
@@ -369,7 +369,7 @@ fn read(chunk: &Chunk<'_>) -> Vec<Reading> {
     readings
 }
 
-/// A document that is not YAML, or that manifests do not allow.
+/// A document that is not YAML, or has YAML that manifests do not allow.
 fn broken(chunk: &Chunk<'_>, finding: Finding) -> Reading {
     let at = Mark { line: first_content_line(chunk), ..Mark::START };
     let cause = recognize::cause(
@@ -400,7 +400,7 @@ pub(super) fn is_calendar(file: &str) -> bool {
 }
 
 /// The tree of a document with tabs after colons, which YAML allows and the parser does not. `second_opinion` compares it
-/// with the original text, since a tab in a text of several lines would be lost.
+/// with the original text, because a tab in a text of several lines would be lost.
 fn without_tabs(chunk: &Chunk<'_>) -> Option<yaml::Tree> {
     let (mut plain, mut after_colon) = (String::with_capacity(chunk.text.len()), false);
     for c in chunk.text.chars() {
@@ -435,7 +435,7 @@ fn first_content_line(chunk: &Chunk<'_>) -> u32 {
         .map_or(chunk.first_line, |(number, _)| number)
 }
 
-/// `metadata.name` of a text that is not YAML, as a person would find it, so that the object can be flagged.
+/// `metadata.name` of a text that is not YAML, found by its lines, so that the object is reported as invalid.
 fn recover_name(text: &str) -> Option<AppName> {
     let mut lines = text.lines().skip_while(|line| !line.starts_with("metadata:"));
     let flow = lines.next()?.strip_prefix("metadata:")?.trim();

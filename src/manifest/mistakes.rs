@@ -1,4 +1,4 @@
-//! Typical mistakes, and what a person reads about each. Test only: the snapshot beside it is the catalogue of errors.
+//! Typical errors, and their messages. Test only: the snapshot is the catalogue of errors.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -282,18 +282,18 @@ fn schedule(more: &str) -> Vec<u8> {
 
 #[test]
 fn every_mistake_is_explained() {
-    let mut told = String::new();
+    let mut catalogue = String::new();
     for (title, text) in mistakes() {
         let parsed = read(&text);
         assert!(!parsed.diagnostics.is_empty(), "{title}: nothing was found wrong");
         assert!(!parsed.conclusive || parsed.diagnostics.iter().all(Diagnostic::is_foreign), "{title}");
-        let _ = writeln!(told, "## {title}");
+        let _ = writeln!(catalogue, "## {title}");
         for diagnostic in &parsed.diagnostics {
-            told.push_str(&diagnostic.render(false));
+            catalogue.push_str(&diagnostic.render(false));
         }
-        told.push('\n');
+        catalogue.push('\n');
     }
-    insta::assert_snapshot!("mistakes", told);
+    insta::assert_snapshot!("mistakes", catalogue);
 }
 
 /// The text that a hint offers for a value: after "write", "did you mean" or "quote it".
@@ -315,7 +315,7 @@ fn offered(hint: &str) -> Option<String> {
 }
 
 proptest! {
-    /// Following a hint leads to a value that is not refused again.
+    /// The value of a hint is valid.
     #[test]
     fn a_hint_leads_to_a_valid_value(
         (field, value) in prop_oneof![
@@ -353,7 +353,7 @@ proptest! {
                 _ => zoned("UTC", &format!("{head}{field}: {value}{tail}")),
             }
         };
-        // The value as a person writes it, quoted or not.
+        // The value, quoted or not.
         let written = if field == "cron" { format!("\"{value}\"") } else { value.clone() };
         let before = read(text(&written).as_bytes());
         if let Some(hint) = before.diagnostics.first().and_then(|first| first.hint.as_deref())
@@ -416,7 +416,7 @@ fn good_files() {
     }
     let parsed = parse(&Arc::from("bots.json"), json.as_bytes());
     assert_eq!((parsed.documents.len(), parsed.diagnostics), (1, vec![]));
-    // Pairs of surrogates, as Python's json.dumps writes them; a lone one is no character.
+    // Pairs of surrogates, as json.dumps of Python writes them; a single surrogate is no character.
     for (text, meant) in [
         (r"\ud83d\ude00 \\ud83d\u00e9", Some("\u{1f600} \\ud83dé")),
         (r"\\\ud83d\ude00\\", Some("\\\u{1f600}\\")),
@@ -434,7 +434,7 @@ fn good_files() {
     }
 }
 
-/// What the status API shows of a schedule can be applied again, and is the same schedule.
+/// A schedule from the status API is a valid manifest, with the same schedule.
 #[test]
 fn a_schedule_is_shown_as_it_is_written() {
     let windows = "      - {state: Running, from: \"2026-12-23T22:00:00\", to: \"2026-12-24T02:00:00\", reason: r}\n      - {state: Stopped, from: \"Fri 21:00\", to: \"Fri 20:00\"}\n      - {state: Stopped, from: \"22:00\", to: \"06:00\", days: \"Mon-Thu,Sat\"}\n      - {state: Stopped, cron: \"0 12 * * MON-FRI\", duration: 90m}\n";
@@ -488,7 +488,7 @@ fn an_exported_list_is_as_good_as_its_documents() {
     let empty = read(list_of(&[]).replace("items:", "items: []").as_bytes());
     assert_eq!((empty.documents, empty.diagnostics), (vec![], vec![]));
 
-    // One bad item costs the others nothing; a list that is wrong itself has none in force, and releases none.
+    // An invalid item does not affect the others; an invalid list has no item in force, and releases none.
     let parsed =
         read(list_of(&[GOOD.into(), GOOD.replace("ticket", "music").replace("Stopped", "stopped")]).as_bytes());
     let good: Vec<_> = parsed.documents.iter().map(|d| matches!(d.content, Content::Good(_))).collect();
@@ -545,7 +545,7 @@ fn bombs_end_soon() {
         format!("a0: &a0 x\n{chain}").into_bytes(),
         (0..100_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).take(250_000).collect(),
     ] {
-        // A reader that takes the square of a text's length never comes back from these: no clock needs to be asked.
+        // A reader with quadratic time does not finish these texts, so the test needs no clock.
         read(&text);
     }
 }
@@ -561,7 +561,7 @@ proptest! {
         read(text.as_bytes());
     }
 
-    /// A half-written file never means something else than the whole one: it is the same app and state, or nothing.
+    /// A half-written file never has another meaning than the whole file: it has the same app and state, or nothing.
     #[test]
     fn a_mutilated_manifest_is_refused_or_the_same_app(at in 0..GOOD.len(), length in 0..12usize, insert in "[-a-z:\\[{ \n\"'0-9]{0,4}") {
         let mut text = GOOD.to_owned();
@@ -583,7 +583,7 @@ proptest! {
         }
     }
 
-    /// One YAML parser decides about most manifests. The other one, which has no code in common with it, agrees.
+    /// One YAML parser decides about most manifests. The other parser, which shares no code with it, agrees.
     #[test]
     fn two_parsers_read_the_same(
         base in 0..FORMS.len(),
@@ -599,7 +599,7 @@ proptest! {
     }
 }
 
-/// Manifests in the styles that people write.
+/// Manifests in several styles.
 const FORMS: [&str; 4] = [
     GOOD,
     "apiVersion: 'campos-operator.dev/v1'\nkind: \"App\"\nmetadata:\n  name: \"ticket-bot\"\n  labels:\n    team: support\n    tier: '1'\n    \"on\": \"yes\"\n  annotations: {note: a b, url: http://x/y#z}\n  generation: 3\nspec:\n  appId: '123'\n  state: Running\n  policy: Full\n  suspend: {reason: \"a: \\\"b\\\" \\u00e9\", until: 2026-12-24T02:00:00Z} # why\n",
@@ -607,7 +607,7 @@ const FORMS: [&str; 4] = [
     "apiVersion: campos-operator.dev/v1\nkind: AppList\nitems:\n- apiVersion: campos-operator.dev/v1\n  kind: App\n  metadata:\n    name: a\n  spec: {appId: b, state: Running}\n- {apiVersion: campos-operator.dev/v1, kind: App, metadata: {name: b}, spec: {appId: c, state: Stopped}}\n",
 ];
 
-/// Syntax that the two parsers read differently: none of it is in force.
+/// Syntax with different results of the two parsers: no document is in force.
 #[test]
 fn files_that_two_parsers_read_differently_are_refused() {
     for text in [
@@ -624,7 +624,7 @@ fn files_that_two_parsers_read_differently_are_refused() {
     }
 }
 
-/// The fields that a misplaced key is looked up among are those of the schema.
+/// The known fields for misplaced keys are those of the schema.
 #[test]
 fn hints_know_all_fields() {
     let all: serde_json::Value = serde_json::from_str(&super::json_schema::json_schema()).unwrap();

@@ -1,6 +1,6 @@
 //! Objects of an API to `Declared`: the same reader as for files, with field paths instead of lines.
 //!
-//! Pure. Each object is rendered as JSON with one value for each line, so that the line of a mistake names its field.
+//! Pure. Each object is rendered as JSON with one value for each line, so that the line of an error identifies its field.
 //! Its file in the store is its resource and name, such as `apps/ticket-bot`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,14 +19,14 @@ use crate::source::{SourceReport, Update};
 /// The resources, with the kind of each.
 pub const RESOURCES: [(&str, &str); 3] = [("apps", KIND), ("schedules", SCHEDULE_KIND), ("approvals", APPROVAL_KIND)];
 
-/// Problems that a report lists.
+/// Maximum number of problems in a report.
 const PROBLEMS: usize = 100;
-/// No line: the message names the field.
+/// No line, because the message names the field.
 const NOWHERE: Mark = Mark { line: 0, column: 0, length: 0 };
-/// A copy of the object that `kubectl apply` keeps for itself.
+/// Annotation with the copy of the object that `kubectl apply` keeps.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// All objects of the API, and what they declare.
+/// All objects of the API, and their declarations.
 #[derive(Debug, Default)]
 pub struct Objects {
     store: Store,
@@ -41,7 +41,7 @@ impl Objects {
         self.names.get(resource).map_or(0, BTreeSet::len)
     }
 
-    /// Takes an object that is new or changed; `metadata` and `spec` as they are stored.
+    /// Takes an object that is new or changed; `metadata` and `spec` are those of the stored object.
     pub fn put(&mut self, resource: &'static str, name: &str, object: &Value) {
         let file: Arc<str> = format!("{resource}/{name}").into();
         self.names.entry(resource).or_default().insert(name.into());
@@ -56,7 +56,7 @@ impl Objects {
         }
     }
 
-    /// Takes the deletion of all objects of a resource but `kept`.
+    /// Takes the deletion of all objects of a resource except `kept`.
     pub fn retain(&mut self, resource: &'static str, kept: &BTreeSet<Arc<str>>) {
         let gone: Vec<Arc<str>> = self.names.entry(resource).or_default().difference(kept).cloned().collect();
         for name in gone {
@@ -64,12 +64,12 @@ impl Objects {
         }
     }
 
-    /// The mistakes in the objects that are in force.
+    /// The diagnostics of the objects.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         self.store.diagnostics()
     }
 
-    /// Brings the objects that were taken into force, as one change.
+    /// Applies the objects, as one change.
     pub fn update(&mut self, at: Timestamp) -> Update {
         let Changes { changed, removed, .. } = self.store.take(std::mem::take(&mut self.batch), at);
         let problems = self.store.diagnostics();
@@ -110,22 +110,21 @@ fn read(file: &Arc<str>, resource: &str, object: &Value) -> ParsedFile {
         parsed.diagnostics.push(Diagnostic::about_file(file, message, Some(hint)));
         parsed.conclusive = false;
     }
-    let trouble: Option<Arc<str>> =
-        parsed.diagnostics.iter().find(|one| one.is_error()).map(|one| one.one_line().into());
+    let cause: Option<Arc<str>> = parsed.diagnostics.iter().find(|one| one.is_error()).map(|one| one.one_line().into());
     for document in &mut parsed.documents {
         document.line = 0;
         (document.name_at, document.app_id_at) = (NOWHERE, NOWHERE);
         (document.suspend_at, document.override_at) = (None, None);
-        match (&mut document.content, &trouble) {
-            (Content::Bad(message), Some(trouble)) => *message = trouble.clone(),
+        match (&mut document.content, &cause) {
+            (Content::Bad(message), Some(cause)) => *message = cause.clone(),
             (Content::Refers(_, reference), _) => reference.at = NOWHERE,
             (Content::Good(_) | Content::Bad(_), _) => {}
         }
     }
     for schedule in &mut parsed.schedules {
         schedule.name_at = NOWHERE;
-        if let Some(trouble) = &trouble {
-            schedule.content = Err(trouble.clone());
+        if let Some(cause) = &cause {
+            schedule.content = Err(cause.clone());
         }
     }
     for document in &mut parsed.approvals {
@@ -134,7 +133,7 @@ fn read(file: &Arc<str>, resource: &str, object: &Value) -> ParsedFile {
     parsed
 }
 
-/// The parts of `metadata` that people write.
+/// The parts of `metadata` that belong to a manifest.
 fn metadata(object: &Value) -> Value {
     let mut metadata = serde_json::Map::new();
     for field in ["name", "labels", "annotations"] {
@@ -201,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::reconcile::app::AppName;
-    use crate::reconcile::desired::Standing;
+    use crate::reconcile::desired::Validity;
 
     fn app(name: &str, id: &str, spec: &Value) -> Value {
         let mut object = json!({"metadata": {"name": name, "uid": "x", "labels": {"team": "a"}}, "spec": {"appId": id, "state": "Stopped"}});
@@ -211,11 +210,11 @@ mod tests {
         object
     }
 
-    fn standing(update: &Update, name: &str) -> String {
+    fn validity(update: &Update, name: &str) -> String {
         let declared = update.changed.iter().find(|declared| declared.name.as_str() == name).unwrap();
-        match &declared.standing {
-            Standing::Sound => "sound".into(),
-            Standing::Invalid { message, .. } | Standing::Conflicting { message, .. } => message.to_string(),
+        match &declared.validity {
+            Validity::Valid => "sound".into(),
+            Validity::Invalid { message, .. } | Validity::Conflicting { message, .. } => message.to_string(),
         }
     }
 
@@ -238,11 +237,11 @@ mod tests {
             &app("e", "e1", &json!({"suspend": {"reason": "a \" b \u{1f600}", "until": "tomorrow"}})),
         );
         let update = update(&mut objects);
-        assert!(standing(&update, "a").starts_with("apps/a: spec.schedule.timeZone: "), "{}", standing(&update, "a"));
-        assert!(standing(&update, "b").starts_with("apps/b: spec.sate: "), "{}", standing(&update, "b"));
-        assert_eq!(standing(&update, "c"), "sound");
-        assert!(standing(&update, "d").starts_with("apps/d: spec.schedule.windows[1]"), "{}", standing(&update, "d"));
-        assert!(standing(&update, "e").starts_with("apps/e: spec.suspend.until: "), "{}", standing(&update, "e"));
+        assert!(validity(&update, "a").starts_with("apps/a: spec.schedule.timeZone: "), "{}", validity(&update, "a"));
+        assert!(validity(&update, "b").starts_with("apps/b: spec.sate: "), "{}", validity(&update, "b"));
+        assert_eq!(validity(&update, "c"), "sound");
+        assert!(validity(&update, "d").starts_with("apps/d: spec.schedule.windows[1]"), "{}", validity(&update, "d"));
+        assert!(validity(&update, "e").starts_with("apps/e: spec.suspend.until: "), "{}", validity(&update, "e"));
         assert_eq!((update.source.objects, update.source.errors), (5, 4), "{:?}", update.source.problems);
     }
 
@@ -253,7 +252,7 @@ mod tests {
         update(&mut objects);
         objects.put("apps", "a", &app("a", "a1", &json!({"state": "off"})));
         let bad = update(&mut objects);
-        assert!(standing(&bad, "a").starts_with("apps/a: spec.state: "), "{}", standing(&bad, "a"));
+        assert!(validity(&bad, "a").starts_with("apps/a: spec.state: "), "{}", validity(&bad, "a"));
         assert!(bad.changed[0].spec().is_some());
         objects.remove("apps", "a");
         assert_eq!(update(&mut objects).removed.len(), 1);
@@ -271,9 +270,9 @@ mod tests {
         let schedule = json!({"metadata": {"name": "office"}, "spec": {"timeZone": "UTC", "windows": windows}});
         objects.put("apps", "a", &app("a", "a1", &json!({"scheduleRef": "office"})));
         let first = update(&mut objects);
-        assert!(standing(&first, "a").starts_with("apps/a: "), "{}", standing(&first, "a"));
+        assert!(validity(&first, "a").starts_with("apps/a: "), "{}", validity(&first, "a"));
         objects.put("schedules", "office", &schedule);
-        assert_eq!(standing(&update(&mut objects), "a"), "sound");
+        assert_eq!(validity(&update(&mut objects), "a"), "sound");
         let mut calendar = schedule.clone();
         calendar["spec"]["except"] = json!([{"calendar": "holidays.ics", "state": "Stopped"}]);
         objects.put("schedules", "office", &calendar);
@@ -282,7 +281,7 @@ mod tests {
         assert!(problems.contains("schedules/office: spec.except: calendars are files"), "{problems}");
         objects.put("apps", "b", &app("b", "a1", &json!({})));
         let twice = update(&mut objects);
-        assert!(standing(&twice, "b").contains("a (apps/a), b (apps/b)"), "{}", standing(&twice, "b"));
+        assert!(validity(&twice, "b").contains("a (apps/a), b (apps/b)"), "{}", validity(&twice, "b"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Serde deserializer over a marked tree that reports every mistake instead of stopping at the first.
+//! Serde deserializer over a marked tree that reports every error instead of only the first.
 //!
-//! Serde's derive supplies the rules: the fields of each map, the optional ones, the words of each enum. A value that
-//! does not fit is reported with its place and what would fit; an empty value replaces it, so the rest is read as well.
+//! Serde's derive supplies the rules: the fields of each map, the optional ones, the words of each enum. An invalid
+//! value is reported with its place and the valid values; an empty value replaces it, so that the rest is read, too.
 //! The result counts only if the reader reported nothing.
 
 use std::cell::RefCell;
@@ -20,17 +20,17 @@ use super::yaml::{Finding, Node, Value, implied};
 #[derive(Default)]
 pub(super) struct Reader {
     findings: RefCell<BTreeMap<Mark, Vec<Finding>>>,
-    /// Fields that a misspelt or misplaced key means. They are not reported as missing.
+    /// Fields of misspelt or misplaced keys. They are not reported as missing.
     meant: RefCell<Vec<&'static str>>,
 }
 
 impl Reader {
-    /// Reads a tree. `None` only where a type asks serde for something that manifests do not use.
+    /// Reads a tree. `None` only if a type requests a form of data that manifests do not use.
     pub(super) fn read<'a, T: Deserialize<'a>>(&'a self, root: &'a Node) -> Option<T> {
         T::deserialize(Place { reader: self, what: What::Node(root), field: "", map: "", at: root.at }).ok()
     }
 
-    /// Unwraps the result of a check of `node`, or reports it there, unless that place is reported already.
+    /// Unwraps the result of a check of `node`, or reports it at the node, unless that place has a report.
     pub(super) fn check<T>(&self, node: Option<&Node>, result: Result<T, Finding>) -> Option<T> {
         let at = node.map(|node| node.at);
         result
@@ -46,7 +46,7 @@ impl Reader {
         self.findings.borrow_mut().entry(finding.at).or_default().push(finding);
     }
 
-    /// Returns whether a misspelt key means one of these fields.
+    /// Returns whether a misspelt key is one of these fields.
     pub(super) fn meant(&self, fields: &[&str]) -> bool {
         self.meant.borrow().iter().any(|meant| fields.contains(meant))
     }
@@ -56,7 +56,7 @@ impl Reader {
         self.findings.into_inner().into_values().flatten().collect()
     }
 
-    /// The word of a key; `None`, and a report, if it is no word.
+    /// The text of a key; `None`, and a report, if it is no text.
     fn key<'a>(&self, key: &'a Node) -> Option<&'a str> {
         let finding = match &key.value {
             Value::Scalar { text, plain: true } if &**text == "<<" => {
@@ -85,7 +85,7 @@ impl Reader {
     }
 }
 
-/// A value of the tree, or the lack of one, and its place.
+/// A value of the tree, or a missing value, and its place.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     reader: &'a Reader,
@@ -94,21 +94,21 @@ struct Place<'a> {
     field: &'a str,
     /// Name of the map that holds the entry.
     map: &'static str,
-    /// Mark of the key; of the map where the entry is missing.
+    /// Mark of the key; mark of the map if the entry is missing.
     at: Mark,
 }
 
 #[derive(Clone, Copy)]
 enum What<'a> {
     Node(&'a Node),
-    /// No such entry: an error unless the type is an `Option`.
+    /// Missing entry: an error unless the type is an `Option`.
     Missing,
-    /// Part of a value that is reported already.
+    /// Part of a reported value.
     Reported,
 }
 
 impl<'a> Place<'a> {
-    /// The node; `None`, and a report, where there is none.
+    /// The node; `None`, and a report, if it is missing.
     fn node(self, words: &[&str]) -> Option<&'a Node> {
         match self.what {
             What::Node(node) => return Some(node),
@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
         None
     }
 
-    /// A text that every YAML reader reads as text.
+    /// A text that is text for every YAML reader.
     fn text(self) -> Option<&'a str> {
         let node = self.node(&[])?;
         let finding = match &node.value {
@@ -153,7 +153,7 @@ impl<'a> Place<'a> {
         Finding::new(node.at, format!("`{}` must be text", clip(self.field)))
     }
 
-    /// One of a few words, spelt exactly.
+    /// One of a few words, with exact spelling.
     fn word(self, words: &'static [&'static str]) -> Option<&'static str> {
         let node = self.node(words)?;
         let finding = match &node.value {
@@ -185,7 +185,7 @@ impl<'a> Place<'a> {
         None
     }
 
-    /// The entries of a struct: the known ones of the map, each once, and a place for each other field.
+    /// The entries of a struct: the known entries of the map, each once, and a place for each missing field.
     fn fields(self, name: &'static str, known: &'static [&'static str]) -> Vec<(&'static str, Self)> {
         let mut fields: Vec<(&'static str, Self)> = Vec::with_capacity(known.len());
         let mut rest = Self { what: What::Reported, map: name, ..self };
@@ -311,7 +311,7 @@ impl<'a> Place<'a> {
         None
     }
 
-    /// The mistake of a text that is neither `true` nor `false`.
+    /// The error for a text that is neither `true` nor `false`.
     fn neither(self, at: Mark, text: &str, plain: bool, otherwise: &str) -> Finding {
         let field = self.field;
         let lower = text.trim().to_ascii_lowercase();
@@ -401,12 +401,12 @@ pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", clip(text))
 }
 
-/// Shortens a value, since messages are written to logs.
+/// Shortens a value for messages in logs.
 fn clip(text: &str) -> String {
     if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
 }
 
-/// The fields that a person writes.
+/// The fields of a manifest.
 fn listed(fields: &[&str]) -> String {
     fields.iter().copied().filter(|field| !hints::IGNORED.contains(field)).collect::<Vec<_>>().join(", ")
 }

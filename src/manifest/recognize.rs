@@ -1,7 +1,7 @@
-//! Recognizes what a faulty text is: a merge conflict, a template, an encrypted file, JSON with comments, a missing space.
+//! Recognizes the cause of an error: a merge conflict, a template, an encrypted file, JSON with comments, a missing space.
 //!
-//! The YAML parser reports only a consequence, often on another line. `cause` explains mistakes that were found already, so a
-//! valid manifest may contain any of these in its texts.
+//! The YAML parser reports only a consequence, often on another line. `cause` explains only existing errors, so a valid
+//! manifest may contain any of these in its texts.
 
 use super::diagnostic::Mark;
 use super::hints::FIELDS;
@@ -10,7 +10,7 @@ use super::yaml::Finding;
 /// Beginning of a file that git-crypt encrypted.
 const GIT_CRYPT: &[u8] = b"\0GITCRYPT\0";
 
-/// Returns the finding about a file that is encrypted as a whole.
+/// Returns the finding about an encrypted file.
 pub(super) fn encrypted(bytes: &[u8]) -> Option<Finding> {
     let about = |message: &str, hint: &str| Some(Finding::new(Mark::START, message).hint(hint));
     if bytes.starts_with(GIT_CRYPT) {
@@ -31,7 +31,7 @@ pub(super) fn encrypted(bytes: &[u8]) -> Option<Finding> {
     None
 }
 
-/// Returns the first mark of a merge that is not resolved, also if the others are removed. No YAML begins a line like this.
+/// Returns the first mark of an unresolved merge, even if the other marks are removed. No line of YAML begins like this.
 pub(super) fn conflict(text: &str) -> Option<Finding> {
     let is_marker = |line: &str| {
         line == "======="
@@ -45,14 +45,14 @@ pub(super) fn conflict(text: &str) -> Option<Finding> {
     Some(finding.found(format!("`{}`", line.chars().take(40).collect::<String>())).hint(hint))
 }
 
-/// The mistakes of a document.
+/// The errors of a document.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mistakes<'a> {
     /// The line of the file on which the document begins.
     pub(super) first_line: u32,
     /// Their lines in the file.
     pub(super) lines: &'a [u32],
-    /// Whether the document can be parsed. Otherwise the parser stops at the line of the mistake, or after it.
+    /// Whether the document can be parsed. Otherwise the parser stops at the line of the error, or after it.
     pub(super) is_yaml: bool,
 }
 
@@ -64,7 +64,7 @@ impl Mistakes<'_> {
     }
 }
 
-/// Returns what explains the mistakes of a document better than they do.
+/// Returns a better explanation of the errors of a document.
 pub(super) fn cause(text: &str, mistakes: Mistakes<'_>) -> Option<Finding> {
     let lines = || content(text).filter(|(number, _)| mistakes.concern(*number));
     let (number, finding) = sops(text)
@@ -75,7 +75,7 @@ pub(super) fn cause(text: &str, mistakes: Mistakes<'_>) -> Option<Finding> {
     Some(Finding { at: Mark { line: mistakes.first_line.saturating_add(number - 1), ..finding.at }, ..finding })
 }
 
-/// Returns whether a mistake is about a whole file, which may have many documents.
+/// Returns whether an error is about a whole file, which may have many documents.
 pub(super) fn concerns_file(message: &str) -> bool {
     matches!(message, TEMPLATE | SOPS)
 }
@@ -143,8 +143,7 @@ fn json_comment(text: &str) -> Option<Found> {
     None
 }
 
-/// A space that is not the plain one, where YAML expects one: in the indentation, after a colon, or at the end; and any in
-/// a key.
+/// A special space character in a place for a plain space: in the indentation, after a colon, at the end, or in a key.
 fn odd_space<'a>(mut lines: impl Iterator<Item = (u32, &'a str)>) -> Option<Found> {
     let odd =
         |c: char| c != '\t' && c != ' ' && (c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'));
@@ -185,7 +184,7 @@ fn missing_space<'a>(mut lines: impl Iterator<Item = (u32, &'a str)>) -> Option<
     })
 }
 
-/// The lines of a text without comments and the content of block scalars (`|`), which may hold anything.
+/// The lines of a text without comments and the content of block scalars (`|`), which may have any content.
 fn content(text: &str) -> impl Iterator<Item = (u32, &str)> + Clone {
     let mut block: Option<usize> = None;
     numbered(text).filter(move |(_, line)| {
@@ -218,7 +217,7 @@ fn marked(line: &str, start: usize, end: usize) -> Mark {
 mod tests {
     use super::*;
 
-    /// `expected`: line and message, for a text with a mistake on each of `lines`.
+    /// `expected`: line and message, for a text with an error on each of `lines`.
     #[track_caller]
     fn case(text: &str, lines: &[u32], is_yaml: bool, expected: Option<(u32, &str)>) {
         let found = cause(text, Mistakes { first_line: 1, lines, is_yaml });
@@ -249,7 +248,7 @@ mod tests {
         case("a: b\u{a0}\nc: d\n", &[2], true, None);
     }
 
-    /// A block scalar and a comment may hold anything.
+    /// A block scalar and a comment may have any content.
     #[test]
     fn texts_are_no_cause() {
         case("a: |\n  state:Stopped\n  {{ x }}\n\n  \u{a0}y\nb: [\n", &[6], false, None);

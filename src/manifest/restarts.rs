@@ -1,4 +1,4 @@
-//! `spec.restart` as it is written, and its conversion to the core's type.
+//! `spec.restart` as written, and its conversion to the type of the core.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,18 +21,19 @@ pub struct Restart<'a> {
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = RFC_3339))]
     pub requested_at: Option<&'a str>,
-    /// Minute, hour, day of month, month, day of week of repeated restarts, in the zone of the schedule, otherwise in UTC.
+    /// Cron pattern of repeated restarts: minute, hour, day of month, month, day of week, in the zone of the schedule,
+    /// otherwise in UTC.
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = CRON))]
     pub cron: Option<&'a str>,
-    /// Whether to restart the app when the platform reports that it needs one.
+    /// Whether to restart the app when the platform reports that a restart is required.
     #[serde(default)]
     #[schemars(with = "bool")]
     pub when_required: Option<bool>,
 }
 
 impl Restart<'_> {
-    /// Converts it to the core's type, and reports mistakes. `node`: the tree that it was read from.
+    /// Converts the restarts to the type of the core, and reports errors. `node`: their tree.
     pub(super) fn read(&self, node: &Node, reader: &Reader) -> Option<restart::Restart> {
         let requested_at =
             self.requested_at.and_then(|at| reader.check(node.get("requestedAt"), moment("requestedAt", at)));

@@ -1,7 +1,7 @@
-//! Listing of the tree: which manifest files exist, and which of them changed.
+//! Listing of the tree: the manifest files that exist, and the files that changed.
 //!
-//! Keeps no state; its caller compares files on the way. It never blocks on anything but a regular file, never follows a
-//! link out of the tree, and reports what it cannot read: only a whole listing shows that a file is absent.
+//! Keeps no state; its caller compares the files during the listing. It never blocks except on a regular file, never
+//! follows a link out of the tree, and reports unreadable entries: only a complete listing proves that a file is absent.
 
 mod ignore;
 mod layout;
@@ -29,7 +29,7 @@ pub(super) use self::read::{Bytes, read};
 use self::read::{exhausted, kind, reason};
 use super::diagnostic::{Diagnostic, Severity};
 
-/// Limit for nested directories: more is a loop that the other checks missed, or a mistake.
+/// Limit for nested directories: more is a loop that the other checks missed, or an error.
 const MAX_DEPTH: usize = 64;
 
 /// The link in a mounted ConfigMap through which all its files are reached.
@@ -38,11 +38,11 @@ pub(super) const CONFIG_MAP_LINK: &str = "..data";
 /// One directory of manifests (or a single file, for `validate`).
 #[derive(Debug, Clone)]
 pub(super) struct Root {
-    /// As the user gave it; resolved for each listing, since it may be a link that is flipped.
+    /// As the user gave it; resolved for each listing, because it may be a link that is swapped.
     pub(super) given: PathBuf,
     /// Prefix of its file names, where there are several roots.
     pub(super) prefix: String,
-    /// Whether it must be a directory: a file in its place is a mistake, not a manifest.
+    /// Whether it must be a directory: a file in its place is an error, not a manifest.
     pub(super) directory: bool,
 }
 
@@ -61,12 +61,12 @@ pub(super) fn roots(given: Vec<PathBuf>) -> Vec<Root> {
     unique.into_iter().map(|given| Root { prefix: prefix(&given), given, directory: false }).collect()
 }
 
-/// The files that the caller of a listing knows already.
-pub(super) trait Known {
+/// The files that the caller of a listing has read before.
+pub(super) trait KnownFiles {
     /// Called when a listing begins, or is repeated.
     fn begin(&mut self);
 
-    /// Called for each file. Returns whether it is known with this path and print, so that it is not listed.
+    /// Called for each file. Returns whether the caller has the file with this path and print; then it is not listed.
     fn is_same(&mut self, name: &str, path: &Path, print: &Print) -> bool;
 }
 
@@ -80,11 +80,11 @@ pub(super) struct Found {
 /// The result of listing all roots.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Manifest files by name, without those that are known to be the same.
+    /// Manifest files by name, without unchanged ones.
     pub(super) files: BTreeMap<Arc<str>, Found>,
     /// Entries with the name of a manifest, or able to hold manifests, that cannot be read.
     pub(super) oddities: BTreeMap<Arc<str>, Diagnostic>,
-    /// Directories that could not be listed, by name with a slash: what was known below them is held.
+    /// Directories that could not be listed, by name with a slash: the objects below them are held.
     pub(super) unlisted: Vec<(String, Diagnostic)>,
     /// Number of other entries.
     pub(super) skipped: usize,
@@ -94,7 +94,7 @@ pub(super) struct Listing {
     pub(super) outside: Outside,
     /// Every directory that was listed, and the device it is on.
     pub(super) directories: Vec<(PathBuf, u64)>,
-    /// Set where no file descriptor was left for a directory: the listing proves nothing.
+    /// Set if no file descriptor was left for a directory: the listing proves nothing.
     exhausted: Option<String>,
     /// Whether a file has hard links or is itself a root: it can change without an event in a directory.
     apart: bool,
@@ -102,7 +102,7 @@ pub(super) struct Listing {
     pub(super) ignored: Ignored,
 }
 
-/// Which entries of a tree are read.
+/// Rules that select the entries of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
     /// Whether links may lead out of the tree.
@@ -114,7 +114,8 @@ pub struct Rules {
 impl Listing {
     /// Returns whether events and metadata show every change of this tree.
     ///
-    /// Not so on a network's file system, which others write to, nor with links or hard links, which can change elsewhere.
+    /// False on a network file system, which other machines write to, and with links or hard links, which can change
+    /// elsewhere.
     pub(super) fn is_local(&self) -> bool {
         let mut devices = HashSet::new();
         let mut local = |(path, device): &(PathBuf, u64)| !devices.insert(*device) || is_local_directory(path);
@@ -126,7 +127,7 @@ impl Listing {
     }
 }
 
-/// Returns whether a directory is on a file system that is known to be written by this kernel only.
+/// Returns whether a directory is on a file system that only this kernel writes.
 fn is_local_directory(path: &Path) -> bool {
     const LOCAL: [u32; 8] = [
         0x0000_ef53, // ext2, ext3, ext4
@@ -150,12 +151,12 @@ fn is_local_directory(path: &Path) -> bool {
     kind.is_some_and(|kind| LOCAL.contains(&kind))
 }
 
-/// Lists every root by `rules`. Files that are `known` to be the same are
-/// left out. The listing is of one tree: if a link is swapped meanwhile, it is repeated.
+/// Lists every root by `rules`, without files that are unchanged for `known`. The listing shows one state of the tree: if
+/// a link is swapped during the listing, it is repeated.
 ///
 /// # Errors
-/// The cause why a root cannot be listed: that proves nothing about any file.
-pub(super) fn list(roots: &[Root], rules: &Rules, known: &mut dyn Known) -> Result<Listing, String> {
+/// The cause why a root cannot be listed. This proves nothing about any file.
+pub(super) fn list(roots: &[Root], rules: &Rules, known: &mut dyn KnownFiles) -> Result<Listing, String> {
     for _ in 0..5 {
         known.begin();
         let mut listing = Listing { layout: layout(roots)?, ..Listing::default() };
@@ -165,8 +166,8 @@ pub(super) fn list(roots: &[Root], rules: &Rules, known: &mut dyn Known) -> Resu
             listing.ignored.exclude(real, &rules.exclude);
             list_root(root, real, rules.follow_links, &mut listing, &mut others, known)?;
         }
-        if let Some(trouble) = listing.exhausted {
-            return Err(trouble);
+        if let Some(cause) = listing.exhausted {
+            return Err(cause);
         }
         let mut after = layout(roots)?;
         for (link, target) in &listing.layout.links {
@@ -194,7 +195,7 @@ fn list_root(
     follow_links: bool,
     listing: &mut Listing,
     others: &mut Others,
-    known: &mut dyn Known,
+    known: &mut dyn KnownFiles,
 ) -> Result<(), String> {
     let describe = |error: io::Error| {
         exhausted(&error).unwrap_or_else(|| format!("cannot read {}: {}", root.given.display(), reason(&error)))
@@ -228,10 +229,10 @@ struct Walk<'a> {
     follow_links: bool,
     listing: &'a mut Listing,
     others: &'a mut Others,
-    known: &'a mut dyn Known,
+    known: &'a mut dyn KnownFiles,
     /// Device and inode of the directories above: a link to one of them is a loop.
     ancestors: Vec<FileId>,
-    /// Path and name of the present directory or entry: one of each for the whole walk, instead of one for each entry.
+    /// Path and name of the current directory or entry: one buffer for the whole walk.
     path: PathBuf,
     name: String,
 }
@@ -252,8 +253,8 @@ impl Walk<'_> {
         done
     }
 
-    /// Notes where a ConfigMap's link leads, before the entries that lead through it are looked at: if it is swapped
-    /// meanwhile, the listing is repeated.
+    /// Records the target of the link of a ConfigMap, before the entries that use it are read: if it is swapped during the
+    /// listing, the listing is repeated.
     fn config_map_link(&mut self) {
         let link = self.path.join(CONFIG_MAP_LINK);
         if let Ok(target) = fs::read_link(&link) {
@@ -261,14 +262,14 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads the ignore file of the present directory.
+    /// Reads the ignore file of the current directory.
     fn ignore_file(&mut self) -> io::Result<()> {
         let (real, follow_links) = (self.real, self.follow_links);
         let mistake = self.listing.ignored.read(&self.path, |target| follow_links || target.starts_with(real));
         match mistake {
             Ok(()) => {}
             Err(Mistake::Unreadable(why)) => return Err(io::Error::other(why)),
-            Err(Mistake::Exhausted(trouble)) => self.listing.exhausted = Some(trouble),
+            Err(Mistake::Exhausted(cause)) => self.listing.exhausted = Some(cause),
             Err(Mistake::Pattern(line, mistake)) => {
                 let name: Arc<str> = format!("{}{IGNORE_FILE}", self.name).into();
                 let hint = "write patterns as in .gitignore; the other lines of the file apply";
@@ -321,7 +322,7 @@ impl Walk<'_> {
         let stat = || rustix::fs::statat(above.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
         let mut kind_here = entry.file_type();
         if kind_here == FileType::Unknown {
-            // Some file systems do not have the kind in the entry; an entry that is gone meanwhile has none.
+            // Some file systems do not have the kind in the entry. A removed entry has none.
             let Ok(stat) = stat() else { return };
             kind_here = FileType::from_raw_mode(stat.st_mode);
         }
@@ -355,7 +356,7 @@ impl Walk<'_> {
             Err(error) => {
                 let dangling = error.kind() == io::ErrorKind::NotFound;
                 let what = if dangling {
-                    "the link leads nowhere".to_owned()
+                    "the target of the link does not exist".to_owned()
                 } else {
                     format!("the link cannot be followed: {}", reason(&error))
                 };
@@ -371,7 +372,7 @@ impl Walk<'_> {
             if !self.follow_links {
                 self.odd(
                     "the link leads out of the directory of manifests",
-                    Some("copy what it leads to, give that as another --manifests, or --follow-links"),
+                    Some("copy the target, set it as another --manifests, or set --follow-links"),
                 );
                 return;
             }
@@ -404,9 +405,9 @@ impl Walk<'_> {
         let listed = self.directory();
         match listed {
             Ok(()) => {}
-            // It is gone since the directory above was listed; the next listing shows whether its files are.
+            // It was removed after the directory above was listed; the next listing decides about its files.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if let Some(trouble) = exhausted(&error) => self.listing.exhausted = Some(trouble),
+            Err(error) if let Some(cause) = exhausted(&error) => self.listing.exhausted = Some(cause),
             Err(error) => {
                 let inside = self.name.clone();
                 self.name.truncate(end);
@@ -420,7 +421,7 @@ impl Walk<'_> {
         self.name.truncate(end);
     }
 
-    /// `named_twice`: whether it has hard links.
+    /// `named_twice`: whether the file has hard links.
     fn file(&mut self, mode: rustix::fs::RawMode, named_twice: bool, print: Print) {
         if FileType::from_raw_mode(mode) == FileType::RegularFile {
             self.listing.apart |= named_twice;
@@ -451,13 +452,13 @@ pub(super) fn hidden(name: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~')
 }
 
-/// Returns whether a name is that of a manifest, or of a calendar that a manifest may name.
-/// The ending of a name that would be a manifest's in lower-case letters.
+/// Returns the ending of a name that would be a manifest in lower-case letters.
 fn misspelt_ending(name: &str) -> Option<&str> {
     let ending = Path::new(name).extension()?.to_str()?;
     (!is_manifest(name) && is_manifest(&name.to_lowercase())).then_some(ending)
 }
 
+/// Returns whether a name is that of a manifest, or of a calendar that a manifest may name.
 pub(super) fn is_manifest(name: &str) -> bool {
     const ENDINGS: [&str; 4] = ["yaml", "yml", "json", "ics"];
     !hidden(name) && Path::new(name).extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
@@ -469,10 +470,10 @@ mod tests {
 
     use super::*;
 
-    /// Knows no file.
+    /// Has read no file.
     struct Nothing;
 
-    impl Known for Nothing {
+    impl KnownFiles for Nothing {
         fn begin(&mut self) {}
 
         fn is_same(&mut self, _: &str, _: &Path, _: &Print) -> bool {
@@ -531,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn manifests_are_known_by_their_names() {
+    fn manifests_are_recognized_by_their_names() {
         for (name, yes) in [
             ("a.yaml", true),
             ("a.yml", true),
@@ -576,13 +577,13 @@ mod tests {
         assert_eq!((files, odd.len()), (vec!["a.yaml".to_owned(), "team/b.yaml".to_owned()], 0));
     }
 
-    /// Swaps a ConfigMap the first time that a file is looked at.
+    /// Swaps a ConfigMap at the first file of a listing.
     struct Swap<'a> {
         root: &'a Path,
         seen: Vec<u64>,
     }
 
-    impl Known for Swap<'_> {
+    impl KnownFiles for Swap<'_> {
         fn begin(&mut self) {
             self.seen.clear();
         }
@@ -598,8 +599,8 @@ mod tests {
     }
 
     #[test]
-    fn a_config_map_that_is_swapped_meanwhile_is_listed_again() {
-        // Whether the link or the files are listed first depends on the names and on the file system.
+    fn a_config_map_that_is_swapped_during_a_listing_is_listed_again() {
+        // The names and the file system decide whether the link or the files are listed first.
         for names in [["a.yaml", "b.yaml"], ["c.yaml", "d.yaml"], ["e.yaml", "f.yaml"], ["g.yaml", "h.yaml"]] {
             for link_first in [true, false] {
                 let dir = tempfile::tempdir().expect("a temporary directory");
@@ -628,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_things_are_reported_and_never_block() {
+    fn unreadable_entries_are_reported_and_never_block() {
         let (files, odd, _) = tree(|dir| {
             symlink("nowhere", dir.join("dangling.yaml")).expect("symlink");
             symlink("loop.yaml", dir.join("loop.yaml")).expect("symlink");
@@ -641,11 +642,11 @@ mod tests {
         });
         assert_eq!(files, Vec::<String>::new());
         insta::assert_snapshot!(odd.join("\n"), @r"
-        dangling.yaml: the link leads nowhere (fix the link, or remove it)
+        dangling.yaml: the target of the link does not exist (fix the link, or remove it)
         dir.yaml: this is a directory, not a file (a manifest is a regular file)
         fifo.yaml: this is a fifo, not a file (a manifest is a regular file)
         loop.yaml: the link cannot be followed: it leads in a circle (fix the link, or remove it)
-        out.yaml: the link leads out of the directory of manifests (copy what it leads to, give that as another --manifests, or --follow-links)
+        out.yaml: the link leads out of the directory of manifests (copy the target, set it as another --manifests, or set --follow-links)
         self: the link leads to a directory above itself (remove the link)
         socket.yaml: this is a socket, not a file (a manifest is a regular file)
         ");

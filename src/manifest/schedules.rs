@@ -1,7 +1,7 @@
-//! Schedules that apps refer to, and the calendars that Schedules name: what each name means at present.
+//! Schedules that apps refer to, and their calendars: the present meaning of each name.
 //!
-//! Pure. A name that is missing, declared twice or invalid, or a calendar that cannot be read, means nothing: the store
-//! keeps the last good version of each app. A calendar that no Schedule names has no effect and is not reported.
+//! Pure. A name has no meaning if it is missing, declared twice or invalid, or if a calendar is unreadable. Then the store
+//! keeps the last good version of each app. A calendar without a Schedule has no effect and is not reported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::reconcile::desired::Place;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::schedule::{Exception, Schedule, Shared};
 
-/// The Schedule that a name means, or the cause why it means none.
+/// The Schedule of a name, or the cause why the name has none.
 pub(super) type Meaning = Result<Arc<Schedule>, Arc<str>>;
 
 #[derive(Debug, Default)]
@@ -26,16 +26,16 @@ pub(super) struct Schedules {
     /// Every place of a name, in order.
     places: BTreeMap<AppName, BTreeSet<(Arc<str>, Mark)>>,
     calendars: HashMap<Arc<str>, FileState>,
-    /// What each name means, for all apps that refer to it. Filled by [`Schedules::settle`].
+    /// The meaning of each name, for all apps that refer to it. [`Schedules::apply`] fills it.
     meanings: HashMap<AppName, Meaning>,
-    /// The Schedules that name a calendar, which need not exist.
+    /// The Schedules of each calendar, which need not exist.
     users: HashMap<Arc<str>, BTreeSet<AppName>>,
     /// Names whose meaning may have changed.
     touched: BTreeSet<AppName>,
 }
 
 impl Schedules {
-    /// Replaces what a file declares.
+    /// Replaces the Schedules of a file.
     pub(super) fn place(&mut self, file: &Arc<str>, parsed: Option<&ParsedFile>) {
         let before = self.files.remove(file).unwrap_or_default();
         for ScheduleDocument { name, name_at, .. } in before {
@@ -70,14 +70,14 @@ impl Schedules {
         }
     }
 
-    /// Brings the changes into force. Returns the names that mean something else now, or may have other diagnostics.
-    pub(super) fn settle(&mut self) -> BTreeSet<AppName> {
+    /// Applies the changes. Returns the names with a new meaning, or with other diagnostics.
+    pub(super) fn apply(&mut self) -> BTreeSet<AppName> {
         let touched = std::mem::take(&mut self.touched);
         for name in &touched {
             let meaning = self.read(name);
             match (self.places.contains_key(name), self.meanings.get(name)) {
                 (false, _) => drop(self.meanings.remove(name)),
-                // The same one, so that apps go on to share it.
+                // Keep the same value, so that the apps share it.
                 (true, Some(before)) if *before == meaning => {}
                 (true, _) => drop(self.meanings.insert(name.clone(), meaning)),
             }
@@ -90,7 +90,7 @@ impl Schedules {
         self.meanings.get(name).cloned().unwrap_or_else(missing)
     }
 
-    /// Each Schedule that means something, with its file and its text.
+    /// Each valid Schedule, with its file and its text.
     pub(super) fn sound(&self) -> impl Iterator<Item = (&Arc<str>, &Draft, &Schedule)> {
         self.meanings.iter().filter_map(|(name, meaning)| {
             let (file, document) = self.documents(name).next()?;
@@ -103,7 +103,7 @@ impl Schedules {
         self.places.get(name).into_iter().flatten().map(|(file, at)| Place { file: file.clone(), line: at.line })
     }
 
-    /// The name of a Schedule that resembles one.
+    /// The nearest name of a Schedule.
     pub(super) fn nearest(&self, name: &AppName) -> Option<&str> {
         super::diagnostic::nearest(name.as_str(), self.places.keys().map(AppName::as_str))
     }
@@ -125,8 +125,7 @@ impl Schedules {
         if documents.next().is_some() {
             return Err(format!("the Schedule {name} is declared more than once").into());
         }
-        let draft =
-            document.content.as_ref().map_err(|trouble| format!("the Schedule {name} is invalid: {trouble}"))?;
+        let draft = document.content.as_ref().map_err(|cause| format!("the Schedule {name} is invalid: {cause}"))?;
         let mut schedule = draft.schedule.clone();
         for except in &draft.except {
             let events = match self.calendar(file, except) {
@@ -156,7 +155,7 @@ impl Schedules {
             ..Diagnostic::about_file(file, message, Some(hint))
         };
         let path = beside(file, &except.calendar);
-        let trouble = match self.calendars.get(&path) {
+        let cause = match self.calendars.get(&path) {
             None | Some(FileState::Gone) => {
                 let hint = "add the file, or correct the name: it is relative to this file";
                 return Err(at_schedule(format!("there is no calendar {}", except.calendar), hint).into());
@@ -171,12 +170,12 @@ impl Schedules {
             },
         };
         let mut problem = at_schedule(format!("the calendar {} cannot be read", except.calendar), "correct it there");
-        let place = Place { file: trouble.file.clone(), line: trouble.line };
-        problem.related.push(Related { place, message: trouble.message.clone() });
+        let place = Place { file: cause.file.clone(), line: cause.line };
+        problem.related.push(Related { place, message: cause.message.clone() });
         Err(problem.into())
     }
 
-    /// The calendars that Schedules name at present.
+    /// The present calendars of the Schedules.
     fn used(&self) -> BTreeSet<Arc<str>> {
         let drafts = self.files.iter().flat_map(|(file, documents)| {
             documents.iter().filter_map(move |document| Some((file, document.content.as_ref().ok()?)))
@@ -187,7 +186,7 @@ impl Schedules {
         drafts.flat_map(used).collect()
     }
 
-    /// Everything that is wrong between Schedules, and with the calendars that they name.
+    /// All errors between Schedules, and of their calendars.
     pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all = Vec::new();
         for (name, places) in self.places.iter().filter(|(_, places)| places.len() > 1) {

@@ -1,7 +1,7 @@
-//! The manifest as it is written: one set of types that is read, and that yields the JSON Schema.
+//! The manifest as written: one set of types that the reader fills, and that yields the JSON Schema.
 //!
-//! `reader` fills the types, and reports everything that does not fit them. The conversion to the core's types checks what
-//! no type can express: the form of a name, of an id, of a time, of a window.
+//! `reader` fills the types, and reports all invalid values. The conversion to the types of the core checks rules that no
+//! type can express: the form of a name, of an id, of a time, of a window.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::reconcile::state::Desired;
 pub const API_VERSION: &str = "campos-operator.dev/v1";
 /// The `kind` of every manifest.
 pub const KIND: &str = "App";
-/// The `kind` of a document that holds several.
+/// The `kind` of a document with several manifests.
 pub(super) const LIST_KIND: &str = "AppList";
-/// The `kind` of windows that many apps share.
+/// The `kind` of shared windows.
 pub(super) const SCHEDULE_KIND: &str = "Schedule";
-/// The `kind` of what releases the calls of a plan.
+/// The `kind` of an approval of a plan.
 pub(super) const APPROVAL_KIND: &str = "Approval";
-/// All our kinds.
+/// All kinds.
 pub const KINDS: [&str; 4] = [KIND, SCHEDULE_KIND, APPROVAL_KIND, LIST_KIND];
 
 /// A manifest of campos-operator: the desired state of one app on CamposCloud.
@@ -53,13 +53,13 @@ pub struct Manifest<'a> {
     pub metadata: Metadata<'a>,
     /// The desired state and its conditions.
     pub spec: Spec<'a>,
-    /// Ignored, so that what the status API exports can be applied again.
+    /// Ignored, so that an object from the status API can be applied again.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub status: IgnoredAny,
 }
 
-/// Windows that many apps share: each names it in `scheduleRef`.
+/// Windows that several apps share: each app refers to them with `scheduleRef`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "a Schedule", rename_all = "camelCase")]
 #[schemars(rename = "Schedule")]
@@ -81,7 +81,7 @@ pub struct ScheduleManifest<'a> {
     pub status: IgnoredAny,
 }
 
-/// Releases the calls of one plan that are held because they change too many apps.
+/// Approval of one plan: releases the calls that are held because they change too many apps.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "an Approval", rename_all = "camelCase")]
 #[schemars(rename = "Approval")]
@@ -107,23 +107,23 @@ pub struct ApprovalManifest<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`spec` of an Approval")]
 pub struct ApprovalSpec<'a> {
-    /// The id that `plan` and the log print: 12 hex digits. Quote one that YAML would read as a number.
+    /// The id from `plan` or the log: 12 hex digits. Quote an id that YAML would read as a number.
     #[schemars(regex(pattern = r"^[0-9a-f]{12}$"))]
     pub plan: &'a str,
-    /// Its end: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+    /// End: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
     #[schemars(regex(pattern = RFC_3339))]
     pub until: &'a str,
-    /// The reason.
+    /// Reason.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
-    /// The person who approves.
+    /// Author.
     #[serde(default)]
     #[schemars(with = "String")]
     pub by: Option<&'a str>,
 }
 
-/// Several manifests in one document, as the status API exports them.
+/// Several manifests in one document, as the status API returns them.
 // Each item is read separately.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "a list of apps", rename_all = "camelCase")]
@@ -191,10 +191,10 @@ pub struct Metadata<'a> {
     /// A DNS-1123 label, unique among the manifests: lower-case letters, digits and '-', at most 63.
     #[schemars(regex(pattern = NAME))]
     pub name: &'a str,
-    /// Free, to select apps. Values are text: quote numbers and words such as yes.
+    /// Labels to select apps. Values are text: quote numbers and words such as yes.
     #[serde(borrow)]
     pub labels: Option<BTreeMap<&'a str, &'a str>>,
-    /// Free notes. Values are text: quote numbers and words such as yes.
+    /// Notes. Values are text: quote numbers and words such as yes.
     #[serde(borrow)]
     pub annotations: Option<BTreeMap<&'a str, &'a str>>,
     // The status API writes `generation`, and Kubernetes (`kubectl get -o yaml`) the rest. All of it is ignored.
@@ -241,20 +241,20 @@ pub struct Metadata<'a> {
 #[serde(deny_unknown_fields, rename = "`spec`", rename_all = "camelCase")]
 #[schemars(transform = one_schedule)]
 pub struct Spec<'a> {
-    /// The app's _id on CamposCloud, unique among the manifests. Quote one that YAML would read as a number.
+    /// The _id of the app on CamposCloud, unique among the manifests. Quote an id that YAML would read as a number.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,128}$"))]
     pub app_id: &'a str,
     /// The desired state of the app.
     pub state: Desired,
-    /// Which calls are allowed for the app; the daemon's --policy also holds, the stricter of the two wins.
+    /// Allowed calls; the stricter of this policy and --policy of the daemon applies.
     #[serde(default)]
     #[schemars(with = "Policy")]
     pub policy: Option<Policy>,
-    /// Suspended: observed and reported, never called. True, or a reason and an end.
+    /// Suspends the app: the operator observes and reports it, and sends no call. true, or a reason and an end.
     #[serde(borrow, default)]
     #[schemars(with = "Suspend")]
     pub suspend: Option<Suspend<'a>>,
-    /// Another desired state until its end, before `schedule` and `state`.
+    /// Another desired state until a time; takes precedence over `schedule` and `state`.
     #[serde(borrow, default, rename = "override")]
     #[schemars(with = "Override")]
     pub override_: Option<Override<'a>>,
@@ -280,44 +280,44 @@ fn one_schedule(schema: &mut Schema) {
     schema.insert("not".to_owned(), serde_json::json!({"required": ["schedule", "scheduleRef"]}));
 }
 
-/// With a reason, an end, or both.
+/// A suspension with a reason, an end, or both.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`suspend`")]
 #[schemars(extend("minProperties" = 1), transform = or_bool)]
 pub struct Suspend<'a> {
-    /// The reason.
+    /// Reason.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
-    /// When it ends by itself: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+    /// End of the suspension: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = RFC_3339))]
     pub until: Option<&'a str>,
 }
 
-/// Another desired state for a while.
+/// Another desired state until a time.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "`override`")]
 pub struct Override<'a> {
     /// The desired state until the end.
     pub state: Desired,
-    /// Its end: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
+    /// End: RFC 3339, with its zone, such as 2026-12-24T06:00:00Z.
     #[schemars(regex(pattern = RFC_3339))]
     pub until: &'a str,
-    /// The reason.
+    /// Reason.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
-    /// The person who decided it.
+    /// Author.
     #[serde(default)]
     #[schemars(with = "String")]
     pub by: Option<&'a str>,
 }
 
-/// Form of a time, for editors that know patterns but not formats.
+/// Pattern of a time, for editors that support patterns but not formats.
 pub(super) const RFC_3339: &str = r"^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?([Zz]|[+-]([01][0-9]|2[0-5])(:?[0-5][0-9](:?[0-5][0-9])?)?)$";
 
-/// `true` means the map without entries, `false` no map; `Reader` reads them so.
+/// `true` is the map without entries, `false` is no map (see `Reader`).
 fn or_bool(schema: &mut Schema) {
     let plain = json_schema!({"description": "Until further notice, or not at all.", "type": "boolean"});
     *schema = json_schema!({"oneOf": [plain, schema.clone()]});
@@ -360,11 +360,11 @@ pub(super) struct Reading {
     pub(super) suspend_at: Option<Mark>,
     pub(super) override_at: Option<Mark>,
     pub(super) windows_at: Box<[Mark]>,
-    /// The whole of it, if nothing is wrong.
+    /// The complete object, if it has no error.
     pub(super) item: Option<Item>,
-    /// All mistakes, in the order of the text.
+    /// All errors, in the order of the text.
     pub(super) findings: Vec<Finding>,
-    /// Set for a document that is not ours.
+    /// Set for a foreign document.
     pub(super) foreign: Option<Foreign>,
 }
 
@@ -387,7 +387,7 @@ impl Reading {
 }
 
 impl Reading {
-    /// Takes what `reader` found: nothing of a document with mistakes counts.
+    /// Takes the result of `reader`: a document with errors has no value.
     fn checked(mut self, reader: Reader) -> Self {
         self.findings = reader.into_findings();
         self.item = self.item.filter(|_| self.findings.is_empty());
@@ -395,7 +395,7 @@ impl Reading {
     }
 }
 
-/// Reads one document's tree: one object, or each item of a list of apps. A mistake in one item does not affect the
+/// Reads the tree of one document: one object, or each item of a list of apps. An error in one item does not affect the
 /// others.
 pub(super) fn read(root: &Node) -> Vec<Reading> {
     let says = |field: &str, word: &str| root.get(field).is_some_and(|node| node.says(word));
@@ -417,7 +417,7 @@ pub(super) fn read(root: &Node) -> Vec<Reading> {
     };
     let mut readings: Vec<Reading> = items.iter().map(read_object).collect();
     if !findings.is_empty() {
-        // A mistake in the list itself is in none of its items; nothing of it is in force.
+        // An error of the list itself concerns all items; none of them is in force.
         for item in &mut readings {
             item.item = None;
         }
@@ -527,7 +527,7 @@ fn read_approval(root: &Node) -> Reading {
     reading.checked(reader)
 }
 
-/// The mistake of a document that is no manifest at all, where the fields of a manifest do not help.
+/// The error of a document that is no manifest; errors of single fields would not help.
 fn not_a_manifest(root: &Node) -> Option<Finding> {
     let documents = "write one document for each app, separated by lines of `---`";
     match &root.value {
@@ -596,7 +596,7 @@ pub(super) fn moment(field: &str, text: &str) -> Result<Timestamp, Finding> {
     })
 }
 
-/// The desired state that a person probably means by another word.
+/// The probable desired state of another word.
 pub fn state_meant(typed: &str) -> Option<&'static str> {
     hints::synonym("state", typed).or_else(|| nearest(typed, ["Running", "Stopped"]))
 }

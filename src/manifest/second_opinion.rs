@@ -1,8 +1,8 @@
 //! A second YAML parser, `serde_yaml`, for documents that use rare syntax.
 //!
-//! The two parsers share no code. They disagree only over syntax that hardly any manifest uses: odd names of anchors, block
-//! scalars inside braces, tabs, keys over several lines, values that begin with a colon. A document that may use it is in
-//! force only if both read the same values. A property test and the fuzz target check that they agree on all others.
+//! The two parsers share no code. They differ only for rare syntax: unusual names of anchors, block scalars in braces, tabs,
+//! keys over several lines, values that begin with a colon. A document that may use it is in force only if both read the
+//! same values. A property test and the fuzz target check that the parsers agree on all other documents.
 
 use serde_yaml::Value;
 
@@ -18,10 +18,10 @@ pub(super) fn is_needed(tree: &Tree, text: &str) -> bool {
         || bytes.windows(2).any(|pair| pair[1] == b':' && b" \n{[,:".contains(&pair[0]))
 }
 
-/// Compares a tree with what `serde_yaml` reads from the same text, which begins on line `first_line`.
+/// Compares a tree with the result of `serde_yaml` for the same text, which begins on line `first_line`.
 ///
 /// # Errors
-/// The two differ, or `serde_yaml` cannot read the text.
+/// The results differ, or `serde_yaml` cannot read the text.
 pub(super) fn agrees(root: &Node, text: &str, first_line: u32) -> Result<(), Finding> {
     let value: Value = serde_yaml::from_str(text).map_err(|error| {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

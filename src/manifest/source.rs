@@ -1,9 +1,9 @@
 //! The directory source: the thread that scans, watches and delivers updates.
 //!
-//! One thread scans and keeps the watch. The thread of the watch reads a single changed file itself, since waking another
-//! thread takes longer than that; one lock covers all state. The content of the disk is the truth: an event only says
-//! which file to read first. A text counts once it is stable, and an object is released once a second scan does not show
-//! it either; neither delays any other file.
+//! One thread scans and owns the watch. The thread of the watch reads a single changed file itself, because a wake-up of
+//! another thread takes longer; one lock protects all state. The content of the disk decides: an event only selects the
+//! file to read first. A text counts when it is stable, and an object is released when a second scan does not show it,
+//! either. Neither delays any other file.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -20,13 +20,13 @@ use tracing::{info, warn};
 
 use super::calendar::Calendar;
 use super::diagnostic::Diagnostic;
-use super::doubts::doubts;
-use super::engine::{Arrival, Engine, GONE_AFTER, PATIENCE, QUIET_UNSEEN, excerpt};
+use super::engine::{Arrival, Engine, GONE_AFTER, LONGEST_WAIT, QUIET_UNSEEN, excerpt};
 use super::load;
 pub use super::scan::{Rules, check_glob};
 use super::schedules::beside;
 use super::store::{Changes, FileState, Store};
 use super::tracked::Again;
+use super::warnings::warnings;
 use super::watch::{Signal, Unwatched, Watch};
 use crate::clock;
 use crate::printable;
@@ -34,35 +34,35 @@ use crate::reconcile::desired::Declared;
 use crate::reconcile::schedule::Event;
 use crate::source::{SourceReport, Update};
 
-/// Scans that events request lie at least this far apart.
+/// Minimum interval between scans that events request.
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
-/// Delay of the scan for a file that appeared and that no writer closes.
+/// Delay of the scan for a new file without a close event.
 const LATER: Duration = Duration::from_secs(1);
-/// Each periodic scan reads the metadata of all files. Each sixth also reads bytes of files with unchanged metadata,
-/// which are never trusted forever: of all files where only scans find changes; otherwise, on a file system that only
-/// this kernel writes to, of one share of them.
+/// Each periodic scan reads the metadata of all files. Each sixth scan also reads bytes of files with unchanged metadata,
+/// which are not trusted forever: of all files if only scans find changes; of one share of the files on a file system
+/// that only this kernel writes to.
 const FULL_EVERY: u32 = 6;
-/// Time in which all shares are read once. The kernel sets the change time (ctime) at each write and accepts it from no
-/// process, so this only guards against faults of the disk and of its driver.
+/// Time in which all shares are read once. The kernel sets the change time (ctime) at each write, and no process can set
+/// it, so this protects only against errors of the disk and of its driver.
 const ALL_WITHIN: Duration = Duration::from_secs(3600);
 
-/// The watch's own thread reads a file at most this often. If more come at once, the source's thread reads them.
+/// Minimum interval between files that the thread of the watch reads. The thread of the source reads more files.
 const BETWEEN_FILES: Duration = Duration::from_millis(1);
-/// Number of signals that are handled before the deadlines are checked again, so that a flood does not delay them.
+/// Maximum number of signals between two checks of the deadlines, so that many signals do not delay them.
 const MOST_AT_ONCE: usize = 10_000;
 
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Time between scans of the whole tree, with or without events.
     pub scan_interval: Duration,
-    /// Whether to use the kernel's events; without them, scans find every change.
+    /// Whether to use the events of the kernel; without them, scans find the changes.
     pub watch: bool,
     pub rules: Rules,
     /// Whether a directory that loses all its objects at once releases them.
     pub allow_empty: bool,
 }
 
-/// Time that the end of a source waits for its thread, which may hang together with its file system.
+/// Longest wait for the thread at the end of a source. The thread may be blocked by its file system.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running source. Dropping it ends its thread.
@@ -88,8 +88,8 @@ struct Scans {
 pub struct Source;
 
 impl Source {
-    /// Watches `roots` from a thread of its own and passes each change to `deliver`, in order. The first update has all
-    /// objects, or says why the tree cannot be read.
+    /// Watches `roots` in a separate thread and passes each change to `deliver`, in order. The first update has all objects,
+    /// or the cause why the tree cannot be read.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -127,7 +127,7 @@ impl SourceHandle {
     pub fn rescanner(&self) -> impl Fn() + Send + Sync + 'static {
         let (signals, thread) = (self.signals.clone(), self.thread.as_ref().map(|thread| thread.thread().clone()));
         move || {
-            // It may have ended by itself.
+            // The thread may have ended.
             if signals.send(Signal::Rescan).is_ok()
                 && let Some(thread) = &thread
             {
@@ -141,26 +141,26 @@ impl SourceHandle {
         self.scans.finished.clone()
     }
 
-    /// Ends the thread and waits for it, but no longer than a second: nothing is delivered after it has ended.
+    /// Ends the thread and waits for it for at most a second. Nothing is delivered after its end.
     pub fn stop(self) {}
 }
 
 impl Drop for SourceHandle {
     fn drop(&mut self) {
-        // Fails if the thread has ended by itself.
+        // Fails if the thread has ended.
         let _ = self.signals.send(Signal::Stop);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             if self.ended.recv_timeout(END_WITHIN) == Err(RecvTimeoutError::Timeout) {
-                warn!("the file system of the manifests does not respond; not waiting for it");
+                warn!("the file system of the manifests does not answer; exiting without waiting for it");
             } else if thread.join().is_err() {
-                warn!("the source of manifests broke down");
+                warn!("bug: the source of manifests panicked");
             }
         }
     }
 }
 
-/// Reads everything once. Blocks for about two seconds at most while a file is being written.
+/// Reads all manifests once. Blocks for about two seconds at most while a process writes a file.
 pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
     load_with(roots, &Rules::default())
 }
@@ -168,7 +168,7 @@ pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, Source
 /// Stdin, as a path.
 pub const STDIN: &str = "-";
 
-/// A text that is read once: stdin or a pipe.
+/// A stream that is read once: stdin or a pipe.
 #[derive(Debug)]
 struct Stream {
     /// Its name in diagnostics.
@@ -197,7 +197,7 @@ impl Stream {
     }
 
     fn state(&self) -> (Arc<str>, FileState) {
-        // Blank text in a file may be half of a manifest; a stream is read to its end.
+        // A blank file may be half-written; a stream is read to its end.
         let blank = self.bytes.trim_ascii().is_empty();
         let parsed = if blank { load::ParsedFile::default() } else { load::parse(&self.name, &self.bytes) };
         (self.name.clone(), FileState::Read(Arc::new(parsed)))
@@ -218,7 +218,7 @@ pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec
     engine.silent = true;
     let started = clock::instant();
     loop {
-        engine.trusting = clock::instant().duration_since(started) >= PATIENCE;
+        engine.trusting = clock::instant().duration_since(started) >= LONGEST_WAIT;
         engine.scan(clock::instant(), Again::None);
         if !engine.is_pending() || engine.trusting {
             break;
@@ -227,7 +227,7 @@ pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec
     }
     engine.store.apply(streams.iter().map(Stream::state));
     let mut diagnostics = engine.store.diagnostics();
-    diagnostics.extend(doubts(&engine.store, clock::timestamp()));
+    diagnostics.extend(warnings(&engine.store, clock::timestamp()));
     for diagnostic in &mut diagnostics {
         match streams.iter().find(|stream| stream.name == diagnostic.file) {
             Some(stream) => excerpt(diagnostic, &stream.bytes),
@@ -236,23 +236,23 @@ pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec
     }
     let mut report = engine.report();
     report.files += streams.len();
-    report.trouble = report.trouble.or(unreadable.map(Into::into));
+    report.cause = report.cause.or(unreadable.map(Into::into));
     (engine.store.declared(), diagnostics, report)
 }
 
-/// Reads one text that is in no file, called `file` in diagnostics.
+/// Reads one text without a file, with the name `file` in diagnostics.
 pub fn load_text(file: &Arc<str>, bytes: &[u8]) -> (Vec<Arc<Declared>>, Vec<Diagnostic>) {
     let mut store = Store::new();
     store.take([(file.clone(), FileState::Read(Arc::new(load::parse(file, bytes))))], clock::timestamp());
     let mut diagnostics = store.diagnostics();
-    diagnostics.extend(doubts(&store, clock::timestamp()));
+    diagnostics.extend(warnings(&store, clock::timestamp()));
     for diagnostic in &mut diagnostics {
         excerpt(diagnostic, bytes);
     }
     (store.declared(), diagnostics)
 }
 
-/// Reads an app as the status API publishes it: its manifest, and the Schedule that it refers to.
+/// Reads an app from the status API: its manifest, and its Schedule.
 pub fn load_published(app: &serde_json::Value) -> (Vec<Arc<Declared>>, Vec<Diagnostic>) {
     let read = |file: &str, document: &serde_json::Value| {
         let parsed = load::parse(&"app.json".into(), printable::json(&document.to_string()).as_bytes());
@@ -286,12 +286,12 @@ pub fn load_published(app: &serde_json::Value) -> (Vec<Arc<Declared>>, Vec<Diagn
     (store.declared(), store.diagnostics())
 }
 
-/// State that the source's thread and the watch's share. Gone once the source has ended.
+/// State that the threads of the source and of the watch share. `None` after the end of the source.
 type Shared<F> = Mutex<Option<Work<F>>>;
 
 type Listener = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// Body of the source's thread: works at each deadline, and whenever it is unparked.
+/// Body of the thread of the source: works at each deadline, and whenever it is unparked.
 fn run<F: FnMut(Update) + Send + 'static>(shared: &Arc<Shared<F>>, signals: &Sender<Signal>) {
     let thread = thread::current();
     let listener: Listener = {
@@ -300,7 +300,7 @@ fn run<F: FnMut(Update) + Send + 'static>(shared: &Arc<Shared<F>>, signals: &Sen
     };
     let _end = End(shared);
     loop {
-        // A panic while it was locked left it in a state that proves nothing.
+        // After a panic, the state is unreliable.
         let until = shared.lock().ok().and_then(|mut work| work.as_mut()?.step(&listener));
         let Some(until) = until else { break };
         thread::park_timeout(until.saturating_duration_since(clock::instant()));
@@ -308,7 +308,7 @@ fn run<F: FnMut(Update) + Send + 'static>(shared: &Arc<Shared<F>>, signals: &Sen
     assert!(!shared.is_poisoned(), "a manifest could not be taken in");
 }
 
-/// Ends a source, however its thread ends: nothing is delivered afterwards, and the receiver of updates is dropped.
+/// Ends a source, also after a panic: nothing is delivered afterwards, and the sender of updates is dropped.
 struct End<'a, F>(&'a Shared<F>);
 
 impl<F> Drop for End<'_, F> {
@@ -318,13 +318,13 @@ impl<F> Drop for End<'_, F> {
     }
 }
 
-/// Handles a signal in the watch's thread if the state is not locked, and wakes the source's thread if that has to work
-/// sooner than it knows. Never waits: the source may be waiting for the watch.
+/// Handles a signal in the thread of the watch if the state is not locked, and wakes the thread of the source if its
+/// deadline is now earlier. It never waits, because the source may wait for the watch.
 fn on_signal<F: FnMut(Update)>(shared: &Shared<F>, signals: &Sender<Signal>, thread: &thread::Thread, signal: Signal) {
     if signals.send(signal).is_err() {
         return;
     }
-    // A panic must end the source in good order: `notify` cannot end a watch without its thread.
+    // A panic must end the source cleanly: `notify` cannot end a watch without its thread.
     let take = || shared.try_lock().is_ok_and(|mut work| work.as_mut().is_some_and(Work::take_in_passing));
     if !catch_unwind(AssertUnwindSafe(take)).unwrap_or(false) {
         thread.unpark();
@@ -350,9 +350,9 @@ struct Work<F> {
     not_before: Instant,
     /// Number of periodic scans so far.
     periods: u32,
-    /// Until then the watch's thread leaves signals to the source's.
+    /// End of the time in which the thread of the watch leaves signals to the thread of the source.
     busy_until: Instant,
-    /// Whether there are more signals than were taken at once.
+    /// Whether more signals are pending.
     more: bool,
     stopped: bool,
 }
@@ -380,7 +380,7 @@ impl<F: FnMut(Update)> Work<F> {
         }
     }
 
-    /// Does what is scheduled by now. Returns the next deadline; `None` at the end.
+    /// Does the scheduled work. Returns the next deadline; `None` at the end.
     fn step(&mut self, listener: &Listener) -> Option<Instant> {
         self.take_signals();
         if self.stopped {
@@ -392,10 +392,10 @@ impl<F: FnMut(Update)> Work<F> {
             self.scan(periodic, now, listener);
         }
         self.engine.reread_pending(now);
-        let impatient = now.duration_since(self.started) > PATIENCE;
+        let has_waited = now.duration_since(self.started) > LONGEST_WAIT;
         let ready = self.reported.is_some()
-            || self.engine.trouble.is_some()
-            || (self.engine.loaded && (!self.engine.is_pending() || impatient));
+            || self.engine.cause.is_some()
+            || (self.engine.loaded && (!self.engine.is_pending() || has_waited));
         if ready {
             self.report();
         }
@@ -420,8 +420,8 @@ impl<F: FnMut(Update)> Work<F> {
 
     fn scan(&mut self, periodic: bool, now: Instant, listener: &Listener) {
         let watched = self.watch.is_some() && !self.is_watch_stale();
-        // The first scan comes before the watch: our own reading would wake it ten thousand times, and adding it to a
-        // large tree takes as long as a scan. Another scan, at once, finds what happens meanwhile.
+        // Scan before the first watch: the reads of the scan would cause ten thousand events, and a watch of a large tree
+        // takes as long as a scan. Another scan follows at once, and finds changes of the time between.
         let first = self.periods == 0;
         if !first {
             self.arm(periodic, listener);
@@ -430,7 +430,7 @@ impl<F: FnMut(Update)> Work<F> {
         let again =
             if full { self.again(watched && self.engine.listing.is_local(), self.periods) } else { Again::None };
         self.engine.scan(now, again);
-        if self.engine.trouble.is_none() {
+        if self.engine.cause.is_none() {
             let since_epoch = clock::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.scans.scanned.store(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -445,13 +445,13 @@ impl<F: FnMut(Update)> Work<F> {
         if first && self.options.watch {
             self.requested = Some(after);
         } else if self.is_watch_stale() {
-            // The tree was swapped during the scan: watch the new one and scan it, since its events were missed.
+            // The tree was swapped during the scan: watch the new one and scan it, because its events were missed.
             self.requested = Some(self.not_before);
         }
     }
 
-    /// Handles the present signals as one change, as the two halves of a rename or a checkout of many files are. Later
-    /// ones are another change, for which this one does not wait. Returns whether a file was read.
+    /// Handles the present signals as one change, for example the two halves of a rename, or a checkout of many files. Later
+    /// signals are another change. Returns whether a file was read.
     fn take_signals(&mut self) -> bool {
         let signals: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
         let (taken, mut read) = (signals.len(), false);
@@ -473,7 +473,7 @@ impl<F: FnMut(Update)> Work<F> {
         self.more = taken == MOST_AT_ONCE;
         if taken > 0 && !self.stopped {
             self.engine.commit(clock::instant());
-            // Before any requested scan: an edit does not wait for the other files.
+            // Before a requested scan, so that an edit does not wait for the other files.
             if self.reported.is_some() {
                 self.report();
             }
@@ -481,8 +481,9 @@ impl<F: FnMut(Update)> Work<F> {
         read
     }
 
-    /// [`Work::take_signals`] for the watch's thread. Returns whether the deadline of the source's thread still holds.
-    /// Reads one file at a time: the source's thread reads many, while this one empties the kernel's queue.
+    /// [`Work::take_signals`] for the thread of the watch. Returns whether the deadline of the thread of the source is still
+    /// right. Reads one file at a time: the thread of the source reads many, while this thread empties the queue of the
+    /// kernel.
     fn take_in_passing(&mut self) -> bool {
         if self.reported.is_none() || self.stopped || clock::instant() < self.busy_until {
             return false;
@@ -523,8 +524,8 @@ impl<F: FnMut(Update)> Work<F> {
         match signal {
             Signal::Stop => Next::Stop,
             Signal::Rescan => Next::Scan,
-            Signal::Lost(trouble) => {
-                warn!(trouble, "file-system events were lost; scanning everything");
+            Signal::Lost(cause) => {
+                warn!(cause, "file-system events were lost; scanning all manifests");
                 self.watch = None;
                 engine.forget_writers();
                 Next::Scan
@@ -538,7 +539,7 @@ impl<F: FnMut(Update)> Work<F> {
             {
                 Next::Nothing
             }
-            // Also of a file beside the manifests: it may be renamed over one before it is closed.
+            // Also for a file beside the manifests: it may be renamed over a manifest before it is closed.
             Signal::Written(path) => {
                 engine.begin_write(&path, now);
                 Next::Nothing
@@ -555,13 +556,13 @@ impl<F: FnMut(Update)> Work<F> {
             }
             Signal::Renamed(path, _) if engine.is_ignore_file(&path) => Next::Scan,
             Signal::Renamed(path, from) => {
-                // No event shows the writers of a file that comes from elsewhere.
+                // No event shows the writers of a file from outside the tree.
                 if !from.is_some_and(|from| engine.concerns(&from)) {
                     engine.read_writers(&path, now);
                 }
                 self.read(&path, now, Arrival::Whole)
             }
-            // A plain file is about to be written or was linked here; the scan finds a second link.
+            // A new plain file will be written, or is a hard link; the scan finds a hard link.
             Signal::Created(path) => {
                 let metadata = fs::symlink_metadata(&path).ok();
                 let fresh = metadata.filter(|metadata| metadata.is_file() && metadata.nlink() == 1);
@@ -575,8 +576,8 @@ impl<F: FnMut(Update)> Work<F> {
                     (None, Some(_)) => Next::Nothing,
                 }
             }
-            // A watched directory itself is gone from its place. A new one in its place may have the same inode, which
-            // is not watched.
+            // A watched directory was removed or renamed. A new directory in its place may have the same inode, and has no
+            // watch.
             Signal::Moved(path) if self.watch.as_ref().is_some_and(|watch| watch.watches(&path)) => {
                 self.watch = None;
                 Next::Scan
@@ -593,16 +594,16 @@ impl<F: FnMut(Update)> Work<F> {
         match engine.name_of(path).filter(|_| plain) {
             Some(file) => {
                 engine.read(&file, path, now, arrival);
-                // The scan reads what could not be read for want of descriptors.
-                Next::Read { scan: engine.listing.linked || engine.trouble.is_some() }
+                // The scan retries files that could not be read without a free descriptor.
+                Next::Read { scan: engine.listing.linked || engine.cause.is_some() }
             }
-            // A renamed directory or link, a file that moved on; or just a file that is no manifest.
+            // A renamed directory or link, a file that moved again, or a file that is no manifest.
             None if plain && !engine.listing.linked => Next::Nothing,
             None => Next::Scan,
         }
     }
 
-    /// Watches the present tree. If that fails, scans have to find changes: logged once, retried with each periodic scan.
+    /// Watches the present tree. If that fails, scans find the changes; logged once, retried with each periodic scan.
     fn arm(&mut self, retry: bool, listener: &Listener) {
         let current = self.watch.as_ref().is_some_and(|watch| self.is_current(watch));
         if !self.options.watch || current || (self.watch_trouble.is_some() && !retry) {
@@ -617,14 +618,14 @@ impl<F: FnMut(Update)> Work<F> {
                     info!("file-system events work again");
                 }
             }
-            // Not a trouble: `is_watch_stale` causes a retry at once.
+            // No warning: `is_watch_stale` causes a retry at once.
             Err(Unwatched::Replaced) => self.watch_trouble = None,
-            Err(Unwatched::Refused(trouble)) => {
-                if self.watch_trouble.as_ref() != Some(&trouble) {
+            Err(Unwatched::Refused(cause)) => {
+                if self.watch_trouble.as_ref() != Some(&cause) {
                     let seconds = self.options.scan_interval.as_secs_f64();
-                    warn!(trouble, scan_interval_s = seconds, "no file-system events; changes are found by scanning");
+                    warn!(cause, scan_interval_s = seconds, "file-system events do not work; scans find the changes");
                 }
-                self.watch_trouble = Some(trouble);
+                self.watch_trouble = Some(cause);
             }
         }
     }
@@ -655,12 +656,12 @@ impl<F: FnMut(Update)> Work<F> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Nothing,
-    /// A file was read; `scan`: the whole tree has to be scanned as well.
+    /// A file was read; `scan`: the whole tree must be scanned, too.
     Read {
         scan: bool,
     },
     Scan,
-    /// A scan in a second, unless later signals make it needless.
+    /// A scan in a second, unless later signals make it unnecessary.
     ScanLater,
     Stop,
 }
@@ -671,7 +672,7 @@ mod tests {
     use crate::manifest::example;
     use crate::reconcile::state::Desired;
 
-    /// This holds for both threads that may handle the change.
+    /// This is true for both threads that may handle the change.
     #[test]
     fn a_source_that_breaks_down_drops_its_receiver_of_updates() {
         let dir = tempfile::tempdir().expect("a temporary directory");

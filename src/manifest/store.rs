@@ -1,8 +1,8 @@
-//! Store of all objects that the manifests declare: which text of each is in force, and which claims conflict.
+//! Store of all objects that the manifests declare: the text of each that is in force, and conflicts between them.
 //!
-//! Pure. A batch of file states costs what it touches, whatever the number of objects. A conflict depends on the newest
-//! texts and on what is held, never on the order of reading.
-//! Invariant: an object leaves only when every file that could hold it was read whole and does not.
+//! Pure. The cost of a batch is proportional to the objects that it touches. A conflict depends on the newest texts and
+//! on the held objects, never on the order of reading.
+//! Invariant: an object is removed only when every file that could hold it was read completely and does not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -16,20 +16,20 @@ use super::schedules::Schedules;
 use super::schema::Reference;
 use crate::printable::escape;
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::desired::{Declared, Object, Place, Standing};
+use crate::reconcile::desired::{Declared, Object, Place, Validity};
 use crate::reconcile::reason::Reason;
 
-/// Number of places that a conflict lists: a thousand copies of one file must not write a thousand lines of a thousand.
+/// Maximum number of places in the message of a conflict: a thousand copies of a file must not write a million places.
 const PLACES_SHOWN: usize = 8;
 
 /// The newest state of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState {
-    /// It was read, well or not.
+    /// It was read, with or without errors.
     Read(Arc<ParsedFile>),
-    /// It exists and cannot be read: its objects stay.
+    /// It exists and cannot be read: its objects stay in force.
     Unreadable(Box<Diagnostic>),
-    /// It does not exist any more: its objects are released.
+    /// It no longer exists: its objects are released.
     Gone,
 }
 
@@ -38,9 +38,9 @@ pub enum FileState {
 pub struct Changes {
     /// Objects that are new or declared differently, by name.
     pub changed: Vec<Arc<Declared>>,
-    /// Objects that no file declares any more, by name.
+    /// Objects that no file declares now, by name.
     pub removed: Vec<AppName>,
-    /// Those of the changed objects that had a spec and have another one now.
+    /// Changed objects that had a spec, and now have another one.
     pub respecified: Vec<AppName>,
 }
 
@@ -55,20 +55,20 @@ pub struct Store {
     /// The objects that claim each app, in order.
     claims: HashMap<AppId, Vec<AppName>>,
     schedules: Schedules,
-    /// The approvals of each file that has any. One in a file that cannot be read approves nothing.
+    /// The approvals of each file that has any. An approval in an unreadable file has no effect.
     approvals: BTreeMap<Arc<str>, Vec<ApprovalDocument>>,
-    /// The apps that refer to each Schedule, or did.
+    /// The apps that refer or referred to each Schedule.
     referring: HashMap<AppName, BTreeSet<AppName>>,
-    /// The apps whose reference means nothing.
+    /// The apps whose reference has no valid Schedule.
     unresolved: BTreeSet<AppName>,
     /// Diagnostics by file, for files that have any.
     problems: BTreeMap<Arc<str>, Vec<Diagnostic>>,
     conflicts: BTreeSet<AppName>,
     /// Counts the changes that can affect [`Store::diagnostics`].
-    troubles: u64,
+    diagnostics_version: u64,
 }
 
-/// One document that bears the name of an object.
+/// One document with the name of an object.
 #[derive(Debug)]
 struct Bearer {
     place: Place,
@@ -77,9 +77,9 @@ struct Bearer {
     suspend_at: Option<Mark>,
     override_at: Option<Mark>,
     windows_at: Box<[Mark]>,
-    /// As it is written.
+    /// As written.
     content: Content,
-    /// With the Schedule that it refers to; otherwise the cause why it is not valid.
+    /// The object with its Schedule, or the cause why it is invalid.
     meaning: Result<Arc<Object>, Arc<str>>,
 }
 
@@ -94,11 +94,11 @@ impl Bearer {
                     object.spec.schedule = Some(schedule);
                     Ok(object.into())
                 }
-                Err(trouble) => {
+                Err(cause) => {
                     let (file, at) = (escape(&self.place.file), reference.at);
                     Err(match at.line {
-                        0 => format!("{file}: spec.scheduleRef: {trouble}").into(),
-                        line => format!("{file}:{line}:{}: {trouble}", at.column).into(),
+                        0 => format!("{file}: spec.scheduleRef: {cause}").into(),
+                        line => format!("{file}:{line}:{}: {cause}", at.column).into(),
                     })
                 }
             },
@@ -117,18 +117,18 @@ impl Bearer {
 #[derive(Debug, Default)]
 struct Entry {
     bearers: Vec<Bearer>,
-    /// Files that may still declare it but cannot be read whole, with the cause.
+    /// Files that may still declare it but cannot be read completely, with the cause.
     held: Vec<(Arc<str>, Arc<str>)>,
     /// The last version in force, and its place.
     last_good: Option<(Arc<Object>, Place)>,
     /// The ids that it claims.
     ids: Vec<AppId>,
-    /// The last report of it.
+    /// The last reported version.
     reported: Option<Arc<Declared>>,
 }
 
 impl Entry {
-    /// The newest text, if there is exactly one and it is good.
+    /// The newest text, if there is exactly one and it is valid.
     fn sole(&self) -> Option<(&Place, &Arc<Object>)> {
         match &self.bearers[..] {
             [Bearer { place, meaning: Ok(object), .. }] if self.held.is_empty() => Some((place, object)),
@@ -136,7 +136,7 @@ impl Entry {
         }
     }
 
-    /// The ids of its good texts, and the one in force if its newest text is not.
+    /// The ids of its valid texts, and that of the version in force if its newest text is invalid.
     fn claimed(&self) -> Vec<AppId> {
         let good = self.bearers.iter().filter_map(|bearer| match &bearer.content {
             Content::Good(object) | Content::Refers(object, _) => Some(object),
@@ -150,7 +150,7 @@ impl Entry {
         ids
     }
 
-    /// Every place that bears or holds the name.
+    /// Every place that declares or holds the name.
     fn places(&self) -> impl Iterator<Item = Place> {
         let held = self.held.iter().map(|(file, _)| match &self.last_good {
             Some((_, place)) if place.file == *file => place.clone(),
@@ -171,9 +171,9 @@ impl Entry {
         self.bearers.insert(at, bearer);
     }
 
-    fn hold(&mut self, file: &Arc<str>, trouble: &Arc<str>) {
+    fn hold(&mut self, file: &Arc<str>, cause: &Arc<str>) {
         let at = self.held.partition_point(|(other, _)| other <= file);
-        self.held.insert(at, (file.clone(), trouble.clone()));
+        self.held.insert(at, (file.clone(), cause.clone()));
     }
 }
 
@@ -182,8 +182,8 @@ impl Store {
         Self::default()
     }
 
-    /// Applies a batch of file states as one change: a file that went and another that came with the same object are a
-    /// move. Each file is in it once. `at`: when the files were read.
+    /// Applies a batch of file states as one change: a removed file and a new file with the same object are a move. A batch
+    /// has each file once. `at`: the time at which the files were read.
     pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
         let mut touched = BTreeSet::new();
         for (file, state) in batch {
@@ -219,9 +219,9 @@ impl Store {
 
     /// Resolves the references of the touched apps, and of those that refer to a Schedule that changed.
     fn resolve(&mut self, touched: &mut BTreeSet<AppName>) {
-        let settled = self.schedules.settle();
-        self.troubles += u64::from(!settled.is_empty());
-        for schedule in settled {
+        let changed = self.schedules.apply();
+        self.diagnostics_version += u64::from(!changed.is_empty());
+        for schedule in changed {
             touched.extend(self.referring.get(&schedule).into_iter().flatten().cloned());
         }
         for name in touched.iter() {
@@ -235,25 +235,25 @@ impl Store {
                 }
             }
             let was_unresolved = self.unresolved.remove(name);
-            self.troubles += u64::from(unresolved || was_unresolved);
+            self.diagnostics_version += u64::from(unresolved || was_unresolved);
             if unresolved {
                 self.unresolved.insert(name.clone());
             }
         }
     }
 
-    /// [`Store::take`] for callers that do not use the time since when a text is invalid.
+    /// [`Store::take`] for callers that do not use the time of errors.
     pub fn apply(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>) -> Changes {
         self.take(batch, Timestamp::UNIX_EPOCH)
     }
 
-    /// Renames a file that can be read only in part: it still holds what it held.
+    /// Renames a file that can be read only in part: it still holds the same objects.
     pub fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
         if is_calendar(from) {
             return;
         }
-        // A file without members may be known by its problems alone.
-        self.troubles += u64::from(self.problems.remove(from).is_some());
+        // A file without objects may have problems.
+        self.diagnostics_version += u64::from(self.problems.remove(from).is_some());
         let Some(moved) = self.files.remove(from) else { return };
         for name in &moved {
             let Some(entry) = self.entries.get_mut(name) else { continue };
@@ -267,7 +267,7 @@ impl Store {
         self.files.insert(to.clone(), moved);
     }
 
-    /// Everything declared, by name.
+    /// All declared objects, by name.
     pub fn declared(&self) -> Vec<Arc<Declared>> {
         let mut all: Vec<Arc<Declared>> = self.entries.values().filter_map(|entry| entry.reported.clone()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -280,7 +280,7 @@ impl Store {
         Some(([bearer.suspend_at, bearer.override_at], &bearer.windows_at))
     }
 
-    /// The files that bear a name or hold it.
+    /// The files that declare a name or hold it.
     pub fn files_of(&self, name: &AppName) -> Vec<Arc<str>> {
         self.entries.get(name).into_iter().flat_map(Entry::places).map(|place| place.file).collect()
     }
@@ -299,17 +299,17 @@ impl Store {
         &self.schedules
     }
 
-    /// Every file with objects, and their number.
+    /// Every file with objects, and the number of its objects.
     pub fn files(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.files.iter().map(|(file, members)| (file, members.len()))
     }
 
-    /// A number that changes whenever the result of [`Store::diagnostics`] may have changed.
-    pub fn troubles(&self) -> u64 {
-        self.troubles
+    /// A number that changes whenever the result of [`Store::diagnostics`] may change.
+    pub fn diagnostics_version(&self) -> u64 {
+        self.diagnostics_version
     }
 
-    /// Everything that is wrong with files and between them, in order of file and line. Conflicts have no excerpts.
+    /// All errors and warnings of files and between them, in order of file and line. Conflicts have no excerpts.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all: Vec<Diagnostic> = self.problems.values().flatten().cloned().collect();
         for name in &self.conflicts {
@@ -347,7 +347,7 @@ impl Store {
         })
     }
 
-    /// Replaces what one file declares and holds.
+    /// Replaces the objects that one file declares and holds.
     fn place(&mut self, file: &Arc<str>, state: FileState, touched: &mut BTreeSet<AppName>) {
         if is_calendar(file) {
             self.schedules.place_calendar(file, state);
@@ -360,18 +360,18 @@ impl Store {
                 entry.held.retain(|(holding, _)| holding != file);
             }
         }
-        self.troubles += u64::from(self.problems.remove(file).is_some());
+        self.diagnostics_version += u64::from(self.problems.remove(file).is_some());
         touched.extend(before.iter().cloned());
 
-        let (parsed, problems, trouble) = match state {
+        let (parsed, problems, cause) = match state {
             FileState::Gone => {
                 self.vague.remove(file);
                 self.schedules.place(file, None);
                 return;
             }
             FileState::Unreadable(diagnostic) => {
-                let trouble: Arc<str> = diagnostic.one_line().into();
-                (None, vec![*diagnostic], Some(trouble))
+                let cause: Arc<str> = diagnostic.one_line().into();
+                (None, vec![*diagnostic], Some(cause))
             }
             FileState::Read(parsed) => {
                 let mut problems = parsed.diagnostics.clone();
@@ -388,14 +388,14 @@ impl Store {
                     self.vague.remove(file);
                 }
                 let first = problems.iter().find(|one| one.is_error()).or(problems.first());
-                let trouble = first.filter(|_| doubtful).map(|problem| problem.one_line().into());
-                (Some(parsed), problems, trouble)
+                let cause = first.filter(|_| doubtful).map(|problem| problem.one_line().into());
+                (Some(parsed), problems, cause)
             }
         };
         self.schedules.place(file, parsed.as_deref());
         if !problems.is_empty() {
             self.problems.insert(file.clone(), problems);
-            self.troubles += 1;
+            self.diagnostics_version += 1;
         }
         let mut members = BTreeSet::new();
         for document in parsed.iter().flat_map(|parsed| &parsed.documents) {
@@ -412,10 +412,10 @@ impl Store {
             });
             members.insert(name.clone());
         }
-        if let Some(trouble) = trouble {
+        if let Some(cause) = cause {
             for name in before {
                 if members.insert(name.clone()) {
-                    self.entries.entry(name).or_default().hold(file, &trouble);
+                    self.entries.entry(name).or_default().hold(file, &cause);
                 }
             }
         }
@@ -451,31 +451,31 @@ impl Store {
         ids.iter().filter_map(|id| self.claims.get(id)).flatten().cloned().collect()
     }
 
-    /// Decides what is in force for one name, and notes the difference from the last report.
+    /// Decides which version of one object is in force, and reports the difference from the last version.
     fn judge(&mut self, name: &AppName, at: Timestamp, changes: &mut Changes) {
         let Some(entry) = self.entries.get(name) else { return };
         if entry.is_gone() {
             let entry = self.entries.remove(name);
-            self.troubles += u64::from(self.conflicts.remove(name));
+            self.diagnostics_version += u64::from(self.conflicts.remove(name));
             if entry.is_some_and(|entry| entry.reported.is_some()) {
                 changes.removed.push(name.clone());
             }
             return;
         }
-        let since = match entry.reported.as_ref().map(|reported| &reported.standing) {
-            Some(Standing::Invalid { since, .. }) => *since,
-            Some(Standing::Sound | Standing::Conflicting { .. }) | None => at,
+        let since = match entry.reported.as_ref().map(|reported| &reported.validity) {
+            Some(Validity::Invalid { since, .. }) => *since,
+            Some(Validity::Valid | Validity::Conflicting { .. }) | None => at,
         };
-        let standing = self.standing(name, entry, since);
-        // Also where it was in conflict before: its places, or those of its rivals, may be others now.
-        let is_conflict = matches!(standing, Standing::Conflicting { .. });
+        let validity = self.validity(name, entry, since);
+        // Also if it was in conflict before: the places of the conflict may have changed.
+        let is_conflict = matches!(validity, Validity::Conflicting { .. });
         let was_conflict = self.conflicts.remove(name);
-        self.troubles += u64::from(is_conflict || was_conflict);
+        self.diagnostics_version += u64::from(is_conflict || was_conflict);
         if is_conflict {
             self.conflicts.insert(name.clone());
         }
         let Some(entry) = self.entries.get_mut(name) else { return };
-        if standing == Standing::Sound
+        if validity == Validity::Valid
             && let Some((place, object)) = entry.sole()
         {
             entry.last_good = Some((object.clone(), place.clone()));
@@ -484,7 +484,7 @@ impl Store {
             name: name.clone(),
             object: entry.last_good.as_ref().map(|(object, _)| object.clone()),
             place: entry.places().next().unwrap_or(Place { file: "".into(), line: 0 }),
-            standing,
+            validity,
         };
         if entry.reported.as_deref() != Some(&declared) {
             if entry.reported.as_deref().is_some_and(|reported| reported.spec() != declared.spec()) {
@@ -506,30 +506,30 @@ impl Store {
         self.entries.get(name)?.places().next()
     }
 
-    /// `since`: since when it is invalid, if it is.
-    fn standing(&self, name: &AppName, entry: &Entry, since: Timestamp) -> Standing {
+    /// `since`: the time since which it is invalid, if it is.
+    fn validity(&self, name: &AppName, entry: &Entry, since: Timestamp) -> Validity {
         if entry.bearers.len() + entry.held.len() > 1 {
             let places = entry.places().map(|place| place.to_string());
             let count = entry.bearers.len() + entry.held.len();
             let message = format!("the name {name} is declared {count} times: {}", first_few(places, count));
-            return Standing::Conflicting { reason: Reason::DuplicateName, message: message.into() };
+            return Validity::Conflicting { reason: Reason::DuplicateName, message: message.into() };
         }
         if let Some((id, claimants)) = self.contested(entry) {
             let spots = claimants.iter().filter_map(|name| Some(format!("{name} ({})", self.first_place(name)?)));
             let count = claimants.len();
             let message = format!("the appId {id} is claimed by {count} apps: {}", first_few(spots, count));
-            return Standing::Conflicting { reason: Reason::DuplicateAppId, message: message.into() };
+            return Validity::Conflicting { reason: Reason::DuplicateAppId, message: message.into() };
         }
         let message = match entry.bearers.first().map(|bearer| &bearer.meaning) {
-            Some(Ok(_)) => return Standing::Sound,
+            Some(Ok(_)) => return Validity::Valid,
             Some(Err(message)) => message.clone(),
-            None => entry.held.first().map(|(_, trouble)| trouble.clone()).unwrap_or_default(),
+            None => entry.held.first().map(|(_, cause)| cause.clone()).unwrap_or_default(),
         };
-        Standing::Invalid { message, since }
+        Validity::Invalid { message, since }
     }
 
     fn conflict_diagnostics(&self, name: &AppName, entry: &Entry, all: &mut Vec<Diagnostic>) {
-        let Standing::Conflicting { reason, message } = self.standing(name, entry, Timestamp::UNIX_EPOCH) else {
+        let Validity::Conflicting { reason, message } = self.validity(name, entry, Timestamp::UNIX_EPOCH) else {
             return;
         };
         let by_name = reason == Reason::DuplicateName;
@@ -579,7 +579,8 @@ impl Store {
     }
 }
 
-/// Makes errors of the warnings about a file that may still declare `lost`: they hold back the newest text of an app.
+/// Makes errors of the warnings about a file that may still declare `lost`, because they hold back the newest text of
+/// an app.
 fn hold_back(problems: &mut [Diagnostic], lost: &AppName) {
     for problem in problems {
         if problem.is_foreign() {
@@ -638,25 +639,25 @@ mod tests {
         format!("BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Natal\nDTSTART;VALUE=DATE:{day}\nEND:VEVENT\nEND:VCALENDAR\n")
     }
 
-    /// State, first event, and first word of the standing of an app that refers to a Schedule.
+    /// State, first event, and first word of the validity of an app that refers to a Schedule.
     fn meaning(store: &Store, name: &str) -> String {
         let declared = store.declared().into_iter().find(|declared| declared.name.as_str() == name).unwrap();
-        let standing = match &declared.standing {
-            Standing::Sound => "sound".to_owned(),
-            Standing::Invalid { message, .. } => message.to_string(),
-            Standing::Conflicting { reason, .. } => reason.to_string(),
+        let validity = match &declared.validity {
+            Validity::Valid => "sound".to_owned(),
+            Validity::Invalid { message, .. } => message.to_string(),
+            Validity::Conflicting { reason, .. } => reason.to_string(),
         };
-        let Some(spec) = declared.spec() else { return format!("nothing, {standing}") };
+        let Some(spec) = declared.spec() else { return format!("nothing, {validity}") };
         let schedule = spec.schedule.as_ref().unwrap();
         let event = schedule.except.first().and_then(|except| Some(except.events().first()?.from.to_string()));
-        format!("{} {}, {standing}", spec.state, event.unwrap_or_default())
+        format!("{} {}, {validity}", spec.state, event.unwrap_or_default())
     }
 
     fn problems(store: &Store) -> Vec<String> {
         store.diagnostics().iter().map(|one| format!("{}: {}", one.location(), one.message)).collect()
     }
 
-    /// Every way in which a Schedule can break, for an app that had a meaning and for one that comes later.
+    /// Each error of a Schedule, for an app that was valid before and for a new app.
     #[test]
     fn a_broken_schedule_changes_no_app() {
         let sound = || {
@@ -670,7 +671,7 @@ mod tests {
             assert_eq!(problems(&store), [] as [&str; 0]);
             store
         };
-        for (break_it, trouble, problem) in [
+        for (break_it, cause, problem) in [
             (gone("s/office.yaml"), "there is no Schedule named office", "a.yaml:4:31: there is no Schedule"),
             (read("s/office.yaml", "kind: Schedule\nmetadata: {name: office}\n]["), "is invalid", "s/office.yaml:3:"),
             (read("s/office.yaml", &office("other.ics")), "there is no calendar other.ics", "s/office.yaml:7:23"),
@@ -692,24 +693,24 @@ mod tests {
         ] {
             let mut store = sound();
             let changes = store.apply([break_it.clone()]);
-            assert_eq!((names(&changes.respecified), names(&changes.removed)), (vec![], vec![]), "{trouble}");
-            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml:4:31: "), "{trouble}");
-            assert!(meaning(&store, "a").contains(trouble), "{}", meaning(&store, "a"));
+            assert_eq!((names(&changes.respecified), names(&changes.removed)), (vec![], vec![]), "{cause}");
+            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml:4:31: "), "{cause}");
+            assert!(meaning(&store, "a").contains(cause), "{}", meaning(&store, "a"));
             let found = problems(&store);
             assert!(found.iter().any(|found| found.starts_with("a.yaml:4:31: ")), "{found:?}");
             assert!(found.iter().any(|found| found.starts_with(problem)), "{problem}: {found:?}");
-            // Neither an edit of the app nor a new app has a meaning while it is broken.
+            // While the Schedule is broken, an edit of the app or a new app is invalid.
             store.apply([read("a.yaml", &referring("a", "Stopped")), read("b.yaml", &referring("b", "Stopped"))]);
-            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml"), "{trouble}");
-            assert!(meaning(&store, "b").starts_with("nothing, b.yaml:4:31: "), "{trouble}");
-            // Correcting it brings all of it into force.
+            assert!(meaning(&store, "a").starts_with("Running 2026-12-25T00:00:00Z, a.yaml"), "{cause}");
+            assert!(meaning(&store, "b").starts_with("nothing, b.yaml:4:31: "), "{cause}");
+            // Its correction brings them into force.
             store.apply([
                 gone("t/office.yaml"),
                 read("s/office.yaml", &office("holidays.ics")),
                 read("s/holidays.ics", &holidays("20260101")),
             ]);
             for name in ["a", "b"] {
-                assert_eq!(meaning(&store, name), "Stopped 2026-01-01T00:00:00Z, sound", "{trouble}");
+                assert_eq!(meaning(&store, name), "Stopped 2026-01-01T00:00:00Z, sound", "{cause}");
             }
             assert_eq!(problems(&store), [] as [&str; 0]);
         }
@@ -738,7 +739,7 @@ mod tests {
         )
     }
 
-    /// Two with one name count both. In doubt there is none: it releases calls.
+    /// Two approvals with one name both count. An unreadable file has none, because an approval releases calls.
     #[test]
     fn approvals_follow_their_files() {
         let mut store = Store::new();
@@ -781,16 +782,16 @@ mod tests {
         (file.clone(), FileState::Unreadable(Diagnostic::about_file(&file, "permission denied", None).into()))
     }
 
-    /// `name state standing place`, a line for each object.
+    /// `name state validity place`, a line for each object.
     fn shown(store: &Store) -> String {
         let line = |declared: &Arc<Declared>| {
             let state = declared.spec().map_or("-".into(), |spec| format!("{} {}", spec.app_id, spec.state));
-            let standing = match &declared.standing {
-                Standing::Sound => "Sound".to_owned(),
-                Standing::Invalid { message, .. } => format!("Invalid: {message}"),
-                Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
+            let validity = match &declared.validity {
+                Validity::Valid => "Valid".to_owned(),
+                Validity::Invalid { message, .. } => format!("Invalid: {message}"),
+                Validity::Conflicting { reason, message } => format!("{reason}: {message}"),
             };
-            format!("{} | {state} | {standing} | {}\n", declared.name, declared.place)
+            format!("{} | {state} | {validity} | {}\n", declared.name, declared.place)
         };
         store.declared().iter().map(line).collect()
     }
@@ -817,9 +818,9 @@ mod tests {
         let mut store = Store::new();
         let mut since = |second, (file, state): (Arc<str>, FileState)| {
             store.take([(file, state)], Timestamp::from_second(second).unwrap());
-            match store.declared().remove(0).standing {
-                Standing::Invalid { since, .. } => Some(since.as_second()),
-                Standing::Sound | Standing::Conflicting { .. } => None,
+            match store.declared().remove(0).validity {
+                Validity::Invalid { since, .. } => Some(since.as_second()),
+                Validity::Valid | Validity::Conflicting { .. } => None,
             }
         };
         assert_eq!(since(1, read("a.yaml", &good("a", "1a", "Running"))), None);
@@ -843,7 +844,7 @@ mod tests {
         b | 1b Running | Invalid: z.yaml:4:18: unknown field `sate` (did you mean `state`?) | z.yaml:6
         ");
         store.apply([read("z.yaml", &good("b", "1b", "Stopped"))]);
-        insta::assert_snapshot!(shown(&store), @"b | 1b Stopped | Sound | z.yaml:1");
+        insta::assert_snapshot!(shown(&store), @"b | 1b Stopped | Valid | z.yaml:1");
         assert_eq!(names(&store.apply([gone("z.yaml")]).removed), ["b"]);
     }
 
@@ -860,13 +861,13 @@ mod tests {
         store.apply([read("a.yaml", "")]);
         assert!(shown(&store).starts_with("a | 1a Running | Invalid: a.yaml: the file is empty"));
         store.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
-        insta::assert_snapshot!(shown(&store), @"a | 1a Stopped | Sound | a.yaml:1");
+        insta::assert_snapshot!(shown(&store), @"a | 1a Stopped | Valid | a.yaml:1");
         assert_eq!(names(&store.apply([gone("a.yaml")]).removed), ["a"]);
         assert_eq!(shown(&store), "");
     }
 
     #[test]
-    fn never_good() {
+    fn an_object_that_was_never_valid_has_no_spec() {
         let mut store = Store::new();
         store.apply([read("a.yaml", &bad("a")), read("b.yaml", "]["), unreadable("c.yaml")]);
         insta::assert_snapshot!(shown(&store), @"a | - | Invalid: a.yaml:4:18: unknown field `sate` (did you mean `state`?) | a.yaml:1");
@@ -879,7 +880,7 @@ mod tests {
         store.apply([read("a.yaml", &format!("{}---\n{}", good("a", "1a", "Running"), good("b", "1b", "Running")))]);
         store.apply([read("a.yaml", &format!("{}---\nkind: [\n", good("a", "1a", "Stopped")))]);
         let text = shown(&store);
-        assert!(text.starts_with("a | 1a Stopped | Sound | a.yaml:1\nb | 1b Running | Invalid: a.yaml:"), "{text}");
+        assert!(text.starts_with("a | 1a Stopped | Valid | a.yaml:1\nb | 1b Running | Invalid: a.yaml:"), "{text}");
         let changes = store.apply([read("a.yaml", &good("a", "1a", "Stopped"))]);
         assert_eq!(names(&changes.removed), ["b"]);
     }
@@ -890,7 +891,7 @@ mod tests {
         store.apply([read("a.yaml", &good("a", "1a", "Running"))]);
         let changes = store.apply([read("b.yaml", &good("a", "1a", "Running")), gone("a.yaml")]);
         assert_eq!((changed(&changes), changes.removed.len()), (vec!["a"], 0));
-        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Sound | b.yaml:1");
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Valid | b.yaml:1");
     }
 
     #[test]
@@ -904,7 +905,7 @@ mod tests {
         store.apply([unreadable("b.yaml")]);
         assert!(shown(&store).contains("DuplicateName"), "a file that may still bear it counts");
         store.apply([gone("b.yaml")]);
-        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Sound | a.yaml:1");
+        insta::assert_snapshot!(shown(&store), @"a | 1a Running | Valid | a.yaml:1");
         store.apply([read("a.yaml", &format!("{0}---\n{0}", good("a", "1a", "Running")))]);
         insta::assert_snapshot!(shown(&store), @"a | 1a Running | DuplicateName: the name a is declared 2 times: a.yaml:1, a.yaml:6 | a.yaml:1");
     }
@@ -929,7 +930,7 @@ mod tests {
         store.apply([unreadable("a.yaml")]);
         assert_eq!(shown(&store).matches("DuplicateAppId").count(), 2);
         store.apply([gone("a.yaml")]);
-        insta::assert_snapshot!(shown(&store), @"b | 1a Stopped | Sound | b.yaml:1");
+        insta::assert_snapshot!(shown(&store), @"b | 1a Stopped | Valid | b.yaml:1");
     }
 
     #[test]
@@ -943,8 +944,8 @@ mod tests {
         assert_eq!(shown(&store).matches("DuplicateAppId").count(), 2);
         store.apply([read("b.yaml", &good("b", "a1", "Running"))]);
         insta::assert_snapshot!(shown(&store), @r"
-        a | b1 Running | Sound | a.yaml:1
-        b | a1 Running | Sound | b.yaml:1
+        a | b1 Running | Valid | a.yaml:1
+        b | a1 Running | Valid | b.yaml:1
         ");
     }
 
@@ -959,7 +960,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_is_reported_where_the_name_or_the_id_stands() {
+    fn a_conflict_is_reported_at_the_name_or_the_id() {
         let far = |name: &str, id: &str| {
             let (blank, wide) = ("\n".repeat(70_000), " ".repeat(300));
             format!(
@@ -983,10 +984,10 @@ mod tests {
     #[test]
     fn errors_are_reported_only_when_they_changed() {
         let mut store = Store::new();
-        let mut before = (store.troubles(), store.diagnostics());
+        let mut before = (store.diagnostics_version(), store.diagnostics());
         let mut told = |(file, state): (Arc<str>, FileState)| {
             store.apply([(file, state)]);
-            let after = (store.troubles(), store.diagnostics());
+            let after = (store.diagnostics_version(), store.diagnostics());
             let same = after.0 == before.0;
             assert!(!same || after.1 == before.1);
             before = after;
@@ -1021,7 +1022,7 @@ mod tests {
     }
 
     proptest! {
-        /// One batch, any order: the same.
+        /// The order of a batch does not matter.
         #[test]
         fn the_order_of_reading_does_not_matter(steps in states(), seed in any::<u64>()) {
             let batch: BTreeMap<Arc<str>, FileState> = steps.iter().copied().map(state).collect();
@@ -1032,7 +1033,7 @@ mod tests {
             prop_assert_eq!(one.diagnostics(), other.diagnostics());
         }
 
-        /// The result of a batch does not depend on what else is stored.
+        /// The result of a batch does not depend on other stored objects.
         #[test]
         fn the_first_batch_is_as_any_other(steps in states()) {
             let batch: BTreeMap<Arc<str>, FileState> = steps.iter().copied().map(state).collect();
@@ -1045,8 +1046,8 @@ mod tests {
             prop_assert_eq!(first.entries.len(), second.entries.len());
         }
 
-        /// Where nothing is held, history leaves no trace but the last good spec: names, standings and places are those
-        /// of a fresh start. And what was announced step by step adds up to what is declared.
+        /// If nothing is held, only the last good specs depend on earlier states: names, validities and places are those
+        /// of a new start. The reported changes add up to the declared objects.
         #[test]
         fn step_by_step_is_the_same_as_from_scratch(steps in states()) {
             let mut store = Store::new();
@@ -1074,28 +1075,28 @@ mod tests {
                 fresh.apply(files.iter().map(|(file, (state, _))| (file.clone(), state.clone())));
                 let view = |store: &Store| -> Vec<_> {
                     store.declared().into_iter().map(|d| {
-                        let spec = (d.standing == Standing::Sound).then(|| d.spec().cloned());
-                        (d.name.clone(), d.place.clone(), d.standing.clone(), spec)
+                        let spec = (d.validity == Validity::Valid).then(|| d.spec().cloned());
+                        (d.name.clone(), d.place.clone(), d.validity.clone(), spec)
                     }).collect()
                 };
-                // An object whose name is disputed also claims the app of its last good version, which only history knows.
+                // An object with a name conflict also claims the app of its last good version, which only history shows.
                 let disputed = fresh.declared().iter().any(
-                    |declared| matches!(declared.standing, Standing::Conflicting { reason: Reason::DuplicateName, .. }));
+                    |declared| matches!(declared.validity, Validity::Conflicting { reason: Reason::DuplicateName, .. }));
                 if !disputed {
                     prop_assert_eq!(view(&fresh), view(&store));
                 }
             }
         }
 
-        /// No two objects that may be acted on ever claim one app.
+        /// Two objects that may cause calls never claim the same app.
         #[test]
-        fn no_app_has_two_masters(steps in states()) {
+        fn no_app_has_two_manifests_in_force(steps in states()) {
             let mut store = Store::new();
             for step in &steps {
                 store.apply([state(*step)]);
                 let mut masters = BTreeSet::new();
                 for declared in store.declared() {
-                    if !matches!(declared.standing, Standing::Conflicting { .. })
+                    if !matches!(declared.validity, Validity::Conflicting { .. })
                         && let Some(spec) = declared.spec()
                     {
                         prop_assert!(masters.insert(spec.app_id.clone()), "{} twice", spec.app_id);
@@ -1114,7 +1115,7 @@ mod tests {
         // The place held an object, and the rest of it does not name another API.
         let changes = put("metadata: {name: a}\n");
         assert_eq!((changes.removed.len(), changes.changed.len()), (0, 1));
-        assert!(matches!(changes.changed[0].standing, Standing::Invalid { .. }), "{changes:?}");
+        assert!(matches!(changes.changed[0].validity, Validity::Invalid { .. }), "{changes:?}");
         // Another API's document in its place is an edit.
         assert_eq!(put("apiVersion: v1\nkind: ConfigMap\n").removed.len(), 1);
     }
@@ -1128,7 +1129,7 @@ mod tests {
         assert_eq!(put("services: {}\n").removed.len(), 1);
     }
 
-    /// It may be anything, so it releases nothing; where nothing was declared it is only a warning.
+    /// Its content is unknown, so it releases nothing. In a place without objects, it is only a warning.
     #[test]
     fn a_file_that_cannot_be_read_is_foreign_only_where_no_app_was() {
         let chart = "apiVersion: apps/v1\nkind: Deployment\nspec: {{ .Values.x }\n";
@@ -1140,7 +1141,7 @@ mod tests {
             store.apply([read("a.yaml", &good)]);
             let changes = store.apply([read("a.yaml", text)]);
             assert_eq!((changes.removed.len(), changes.changed.len()), (0, 1));
-            assert!(matches!(changes.changed[0].standing, Standing::Invalid { .. }), "{changes:?}");
+            assert!(matches!(changes.changed[0].validity, Validity::Invalid { .. }), "{changes:?}");
             assert!(store.diagnostics()[0].is_error());
             // Beside an app that is declared it is a warning again.
             store.apply([read("a.yaml", &good)]);

@@ -1,24 +1,24 @@
-//! Record of each manifest file as it was last read, to find out whether a listing shows it unchanged.
+//! Record of the last read of each manifest file, to detect unchanged files in a listing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::scan::{Known, Print};
+use super::scan::{KnownFiles, Print};
 
-/// One file as it was last read.
+/// The last read of one file.
 #[derive(Debug, Clone)]
 pub(super) struct Tracked {
     /// Hash of the bytes, or of the message why they cannot be read.
     pub(super) hash: u64,
-    /// Absent where the file could not be read.
+    /// Absent if the file could not be read.
     pub(super) print: Option<Print>,
-    /// Whether an equal print proves equal bytes: not so where the file was modified just before it was read.
+    /// Whether an equal print proves equal bytes: false if the file was modified just before it was read.
     pub(super) trusted: bool,
-    /// Absent where the file could never be read.
+    /// Absent if the file was never readable.
     pub(super) path: Option<Box<Path>>,
-    /// Number of the last listing that showed it.
+    /// Number of the last listing with the file.
     seen: u32,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Files {
     known: HashMap<Arc<str>, Tracked>,
     /// Number of the last listing.
     listing: u32,
-    /// Sum of the hashes of all names and contents: changes when any of them does.
+    /// Sum of the hashes of all names and contents, which changes with each of them.
     revision: u64,
 }
 
@@ -49,7 +49,7 @@ impl Files {
         self.known.iter()
     }
 
-    /// The path at which a file was read.
+    /// The path of the last read of a file.
     pub(super) fn path(&self, name: &str) -> Option<&Path> {
         self.known.get(name)?.path.as_deref()
     }
@@ -64,7 +64,7 @@ impl Files {
         known.seen == self.listing
     }
 
-    /// Records a file. Without a path it could not be read and stays where it was.
+    /// Records a file. Without a path, it could not be read, and keeps its path.
     pub(super) fn track(
         &mut self,
         name: &Arc<str>,
@@ -74,7 +74,7 @@ impl Files {
         trusted: bool,
     ) {
         let before = self.forget(name);
-        // A file that was listed before it was tracked was seen all the same.
+        // The file was listed before it was tracked.
         let seen = before.as_ref().map_or(self.listing, |before| before.seen);
         let path = path.map(Into::into).or_else(|| before?.path);
         self.revision = self.revision.wrapping_add(mark(name, hash));
@@ -88,12 +88,12 @@ impl Files {
     }
 }
 
-/// The files that a scan reads although their metadata are unchanged.
+/// The files with unchanged metadata that a scan reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Again {
     #[default]
     None,
-    /// The share with this index, of this many shares.
+    /// The share with this index, and the number of shares.
     Share(u64, u64),
     All,
 }
@@ -116,7 +116,7 @@ pub(super) struct Compare<'a, F> {
     pub(super) pending: F,
 }
 
-impl<F: Fn(&str) -> bool> Known for Compare<'_, F> {
+impl<F: Fn(&str) -> bool> KnownFiles for Compare<'_, F> {
     fn begin(&mut self) {
         self.files.listing = self.files.listing.wrapping_add(1);
     }

@@ -1,7 +1,7 @@
 //! File-system events as signals for `source`.
 //!
-//! Only an accelerator: `source` scans anyway, so a lost event costs time and nothing else. It watches each tree, the
-//! directory of every link on the way to it, and the directory above it, so that it sees a swapped or re-created tree.
+//! Only an accelerator: `source` scans anyway, so a lost event only costs time. It watches each tree, the directory of every
+//! link in its path, and the directory above it, so that it detects a swapped or re-created tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -19,13 +19,13 @@ use super::scan::{self, Outside, Root};
 pub(super) enum Signal {
     /// A file was closed after writing.
     Closed(PathBuf),
-    /// Something was renamed to this path, from another one if that is watched.
+    /// An entry was renamed to this path, from another path if that is watched.
     Renamed(PathBuf, Option<PathBuf>),
     /// A process writes to this file.
     Written(PathBuf),
-    /// A name appeared: a file about to be written, or a link, which is never written to.
+    /// A new name: a file that will be written, or a link, which is never written.
     Created(PathBuf),
-    /// Something appeared, went or changed its rights here.
+    /// An entry appeared, disappeared or changed its permissions here.
     Moved(PathBuf),
     /// Events or the watch were lost: only a scan and a new watch help.
     Lost(String),
@@ -36,9 +36,9 @@ pub(super) enum Signal {
 /// The cause why there is no watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unwatched {
-    /// A directory was gone before it could be watched: the tree is being replaced, and will soon exist again.
+    /// A directory was removed before it was watched: the tree is being replaced, and will exist again soon.
     Replaced,
-    /// The kernel refused, as it does beyond its limits.
+    /// The kernel refused the watch, usually because of its limits.
     Refused(String),
 }
 
@@ -59,14 +59,14 @@ pub(super) struct Watch {
     armed: Armed,
 }
 
-/// The watched directories: path, whether with all below it, device and inode.
+/// The watched directories: path, recursive flag, device and inode.
 type Armed = BTreeSet<(PathBuf, bool, u64, u64)>;
 
 impl Watch {
-    /// Watches the roots as they are now, and the places `outside` of them that links lead to.
+    /// Watches the present roots, and the targets of links `outside` of them.
     ///
     /// # Errors
-    /// The cause why there is no watch. At the kernel's limits, scans have to find changes.
+    /// The cause why there is no watch. At the limits of the kernel, scans find the changes.
     pub(super) fn arm(
         roots: &[Root],
         outside: &Outside,
@@ -94,7 +94,7 @@ impl Watch {
         self.armed.iter().any(|(armed, ..)| armed == path)
     }
 
-    /// Returns whether it watches the present tree.
+    /// Returns whether the watch is of the present tree.
     pub(super) fn is_current(&self, roots: &[Root], outside: &Outside) -> bool {
         self.armed == wanted(roots, outside)
     }
@@ -113,7 +113,7 @@ fn wanted(roots: &[Root], outside: &Outside) -> Armed {
                 trees.insert(real);
             }
         } else {
-            // It may appear in the nearest directory that exists.
+            // It may appear in the nearest existing directory.
             let existing = given.ancestors().skip(1).find_map(|above| fs::canonicalize(above).ok());
             beside.extend(existing);
         }
@@ -138,7 +138,7 @@ fn signals_of(event: notify::Result<Event>, half: &mut Option<(usize, PathBuf)>)
         return vec![Signal::Lost("the kernel's queue of events overflowed".into())];
     }
     let make = match event.kind {
-        // Our own reading makes these.
+        // The reads of the operator cause these events.
         EventKind::Access(AccessKind::Open(_) | AccessKind::Read | AccessKind::Close(AccessMode::Read)) => {
             return Vec::new();
         }
@@ -151,7 +151,7 @@ fn signals_of(event: notify::Result<Event>, half: &mut Option<(usize, PathBuf)>)
             *half = event.tracker().zip(event.paths.first().cloned());
             Signal::Moved
         }
-        // Handled as its two halves already.
+        // Its two halves are handled.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return Vec::new(),
         EventKind::Modify(ModifyKind::Data(_)) => Signal::Written,
         EventKind::Create(_) => Signal::Created,

@@ -1,6 +1,6 @@
-//! `spec.schedule` as it is written, and its conversion to the core's types.
+//! `spec.schedule` as written, and its conversion to the types of the core.
 //!
-//! A window has one of four forms. The form of its `from`, or its `cron`, decides which.
+//! A window has one of four forms, which its `from` or its `cron` selects.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct Schedule<'a> {
     /// The time zone of the windows: an IANA name, such as Europe/Berlin.
     #[schemars(schema_with = "time_zone_schema")]
     pub time_zone: &'a str,
-    /// The first window that contains the present moment decides; outside all of them state holds.
+    /// The first window that contains the present time decides; outside of all windows, `state` applies.
     #[serde(borrow)]
     pub windows: Vec<Window<'a>>,
 }
@@ -40,10 +40,10 @@ pub struct SharedSchedule<'a> {
     /// The time zone of the windows: an IANA name, such as Europe/Berlin.
     #[schemars(schema_with = "time_zone_schema")]
     pub time_zone: &'a str,
-    /// The first window that contains the present moment decides; outside all of them the state of the app holds.
+    /// The first window that contains the present time decides; outside of all windows, `state` of the app applies.
     #[serde(borrow)]
     pub windows: Vec<Window<'a>>,
-    /// Calendars whose events decide before the windows, such as holidays.
+    /// Calendars whose events take precedence over the windows, such as holidays.
     #[serde(borrow, default)]
     #[schemars(with = "Vec<Except>")]
     pub except: Option<Vec<Except<'a>>>,
@@ -53,18 +53,18 @@ pub struct SharedSchedule<'a> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "an exception")]
 pub struct Except<'a> {
-    /// A file in iCalendar format, relative to this one, in the directory of manifests.
+    /// A file in iCalendar format, relative to this file, in the directory of manifests.
     #[schemars(regex(pattern = CALENDAR))]
     pub calendar: &'a str,
-    /// The desired state during its events.
+    /// The desired state during the events.
     pub state: Desired,
-    /// The reason, for people.
+    /// Reason.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
 }
 
-/// A Schedule whose calendars are not read yet.
+/// A Schedule without the events of its calendars.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     pub(super) schedule: schedule::Schedule,
@@ -75,7 +75,7 @@ pub struct Draft {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DraftExcept {
-    /// As it is written.
+    /// As written.
     pub(super) calendar: Arc<str>,
     pub(super) at: Mark,
     pub(super) state: Desired,
@@ -89,11 +89,11 @@ pub(super) struct DraftExcept {
 pub struct Window<'a> {
     /// The desired state within the window.
     pub state: Desired,
-    /// When it begins: 2026-12-23T22:00:00 (once), Fri 21:00 (each week) or 22:00 (each day). Quote times.
+    /// Beginning: 2026-12-23T22:00:00 (once), Fri 21:00 (each week) or 22:00 (each day). Quote times.
     #[serde(default)]
     #[schemars(with = "String")]
     pub from: Option<&'a str>,
-    /// When it ends, in the same form; only a one-off may go without.
+    /// End, in the same form; optional for a window with a date.
     #[serde(default)]
     #[schemars(with = "String")]
     pub to: Option<&'a str>,
@@ -101,19 +101,19 @@ pub struct Window<'a> {
     #[serde(borrow, default)]
     #[schemars(schema_with = "days_schema")]
     pub days: Option<Vec<&'a str>>,
-    /// Minute, hour, day of month, month, day of week: when it begins.
+    /// Beginning as a cron pattern: minute, hour, day of month, month, day of week.
     #[serde(default)]
     #[schemars(with = "String", regex(pattern = CRON))]
     pub cron: Option<&'a str>,
-    /// How long a cron window lasts, such as 1h30m; a week at most.
+    /// Duration of a cron window, such as 1h30m; at most a week.
     #[serde(default)]
     #[schemars(with = "String")]
     pub duration: Option<&'a str>,
-    /// The reason, for people.
+    /// Reason.
     #[serde(default)]
     #[schemars(with = "String")]
     pub reason: Option<&'a str>,
-    /// How long before the stop that it causes a notification is sent, such as 15m.
+    /// Time between a notification and the stop of this window, such as 15m.
     #[serde(default)]
     #[schemars(with = "String")]
     pub warn: Option<&'a str>,
@@ -141,7 +141,7 @@ fn time_zone_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "enum": zones::names()})
 }
 
-/// Adds which fields belong together: `from` and `to` have one form, and only a cron window has a duration.
+/// Adds the rules between fields: `from` and `to` have one form, and only a cron window has a duration.
 fn forms(schema: &mut Schema) {
     let form = |pattern: &str| json!({"type": "string", "pattern": pattern});
     let begins = |pattern: &str| json!({"required": ["from"], "properties": {"from": form(pattern)}});
@@ -166,14 +166,14 @@ fn forms(schema: &mut Schema) {
 
 const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
 
-/// A field of a window and its mistake; no field where the window as a whole is meant.
-type Trouble = (&'static str, Finding);
+/// A field of a window and its error; no field for the whole window.
+type FieldError = (&'static str, Finding);
 
-fn trouble(field: &'static str, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Trouble {
+fn field_error(field: &'static str, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> FieldError {
     (field, Finding::new(Mark::START, message).hint(hint))
 }
 
-/// A time as it is written in `from` and `to`.
+/// A time in `from` or `to`, as written.
 #[derive(Clone, Copy)]
 enum Written {
     Moment(DateTime),
@@ -182,7 +182,7 @@ enum Written {
 }
 
 impl Schedule<'_> {
-    /// Converts the schedule to the core's type, and reports mistakes. `node`: the tree that it was read from.
+    /// Converts the schedule to the type of the core, and reports errors. `node`: its tree.
     pub(super) fn read(&self, node: &Node, reader: &Reader) -> Option<schedule::Schedule> {
         read(self.time_zone, &self.windows, node, reader)
     }
@@ -203,7 +203,7 @@ fn items<'a>(node: &'a Node, field: &str) -> &'a [Node] {
 }
 
 impl SharedSchedule<'_> {
-    /// Converts it to a draft, and reports mistakes.
+    /// Converts the schedule to a draft, and reports errors.
     pub(super) fn read(&self, node: &Node, reader: &Reader) -> Option<Draft> {
         let schedule = read(self.time_zone, &self.windows, node, reader);
         let all = self.except.iter().flatten().zip(items(node, "except"));
@@ -240,14 +240,16 @@ impl Window<'_> {
     fn read(&self, node: &Node, reader: &Reader) -> Option<schedule::Window> {
         let span = match self.span() {
             Ok(span) => span,
-            // A misspelt field is reported already; it is not reported as missing as well.
+            // A misspelt field is reported once, and not also as missing.
             Err(("", _)) if reader.meant(&["from", "to", "cron", "duration"]) => return None,
             Err((field, finding)) => return reader.check(node.get(field).or(Some(node)), Err(finding)),
         };
         let warn = match self.warn.map(|text| length("warn", text)).transpose() {
-            Ok(Some(warn)) if warn > LONGEST => {
-                Err(trouble("warn", "`warn` is longer than a week", "a message a week ahead is forgotten; shorten it"))
-            }
+            Ok(Some(warn)) if warn > LONGEST => Err(field_error(
+                "warn",
+                "`warn` is longer than a week",
+                "a message a week ahead is forgotten; shorten it",
+            )),
             warn => warn,
         };
         let warn = match warn {
@@ -257,14 +259,14 @@ impl Window<'_> {
         Some(schedule::Window { state: self.state, span, reason: self.reason.map(Into::into), warn })
     }
 
-    fn span(&self) -> Result<Span, Trouble> {
+    fn span(&self) -> Result<Span, FieldError> {
         if let Some(cron) = self.cron {
             return self.cron_span(cron);
         }
         let from =
-            self.from.ok_or_else(|| trouble("", "a window has neither `from` nor `cron`", "say when it begins"))?;
+            self.from.ok_or_else(|| field_error("", "a window has neither `from` nor `cron`", "say when it begins"))?;
         if self.duration.is_some() {
-            return Err(trouble("duration", "`duration` belongs to `cron`", "write `to` instead"));
+            return Err(field_error("duration", "`duration` belongs to `cron`", "write `to` instead"));
         }
         let from = written("from", from)?;
         let to = self.to.map(|to| written("to", to)).transpose()?;
@@ -273,16 +275,16 @@ impl Window<'_> {
             (Some(texts), Written::Clock(_)) => days(texts)?,
             (Some(_), Written::Moment(_) | Written::Day(..)) => {
                 let hint = "a weekly window names its days in `from` and `to`, a one-off its dates";
-                return Err(trouble("days", "`days` belongs to a daily window", hint));
+                return Err(field_error("days", "`days` belongs to a daily window", hint));
             }
         };
-        let empty = |hint| Err(trouble("to", "the window ends when it begins", hint));
+        let empty = |hint| Err(field_error("to", "the window ends when it begins", hint));
         match (from, to) {
             (Written::Moment(from), None) => Ok(Span::Once { from, to: None }),
             (Written::Moment(from), Some(Written::Moment(to))) if to > from => Ok(Span::Once { from, to: Some(to) }),
             (Written::Moment(_), Some(Written::Moment(_))) => {
                 let hint = "`to` has to be later than `from`";
-                Err(trouble("to", "the window ends before it begins, or at once", hint))
+                Err(field_error("to", "the window ends before it begins, or at once", hint))
             }
             (Written::Day(first, from), Some(Written::Day(last, to))) => {
                 let ends_after = match first.until(last) {
@@ -300,63 +302,63 @@ impl Window<'_> {
             }
             (Written::Day(..) | Written::Clock(_), None) => {
                 let hint = "say when it ends; only a window that begins at a date may go on for ever";
-                Err(trouble("", "a window has no `to`", hint))
+                Err(field_error("", "a window has no `to`", hint))
             }
             (_, Some(_)) => {
                 let message = "`from` and `to` are written in different forms";
-                let (field, finding) = trouble("to", message, "write both in the same form");
+                let (field, finding) = field_error("to", message, "write both in the same form");
                 Err((field, finding.fits("two dates, two days of the week or two times of day fit")))
             }
         }
     }
 
-    fn cron_span(&self, cron: &str) -> Result<Span, Trouble> {
+    fn cron_span(&self, cron: &str) -> Result<Span, FieldError> {
         for (field, there) in [("from", self.from.is_some()), ("to", self.to.is_some()), ("days", self.days.is_some())]
         {
             if there {
                 let hint = "the pattern says when the window begins, `duration` how long it is";
-                return Err(trouble(field, format!("`{field}` and `cron` exclude each other"), hint));
+                return Err(field_error(field, format!("`{field}` and `cron` exclude each other"), hint));
             }
         }
         let pattern = pattern(cron).map_err(|finding| ("cron", finding))?;
         let text = self
             .duration
-            .ok_or_else(|| trouble("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;
+            .ok_or_else(|| field_error("", "a `cron` window has no `duration`", "add one, such as `duration: 1h`"))?;
         let duration = length("duration", text)?;
         if duration > LONGEST {
             let hint = "shorten it, or swap the two states";
-            return Err(trouble("duration", "the window is longer than a week", hint));
+            return Err(field_error("duration", "the window is longer than a week", hint));
         }
         let span = Span::Cron { cron: Box::new(pattern), duration };
         if span.never() {
-            return Err(trouble("cron", "the window never begins: no such date exists", "check day and month"));
+            return Err(field_error("cron", "the window never begins: no such date exists", "check day and month"));
         }
         Ok(span)
     }
 }
 
 /// A length of time.
-fn length(field: &'static str, text: &str) -> Result<SignedDuration, Trouble> {
+fn length(field: &'static str, text: &str) -> Result<SignedDuration, FieldError> {
     let length = text.parse::<SignedDuration>().map_err(|_| {
         let message = format!("`{field}` is not a length of time: {}", quoted(text));
         let hint = match fitting(field, text).filter(|value| value != text) {
             Some(value) => format!("write `{field}: \"{value}\"`"),
             None => DURATION.to_owned(),
         };
-        trouble(field, message, hint)
+        field_error(field, message, hint)
     })?;
     if length < SignedDuration::from_secs(1) {
-        return Err(trouble(field, format!("`{field}` is no length of time"), "write one such as `1h30m`"));
+        return Err(field_error(field, format!("`{field}` is no length of time"), "write one such as `1h30m`"));
     }
     Ok(length)
 }
 
-fn written(field: &'static str, text: &str) -> Result<Written, Trouble> {
+fn written(field: &'static str, text: &str) -> Result<Written, FieldError> {
     let unreadable = |hint: String| {
         let hint = fitting(field, text)
             .filter(|value| value != text)
             .map_or(hint, |value| format!("write `{field}: \"{value}\"`"));
-        let (field, finding) = trouble(field, format!("`{field}` is not a time: {}", quoted(text)), hint);
+        let (field, finding) = field_error(field, format!("`{field}` is not a time: {}", quoted(text)), hint);
         Err((field, finding.fits(FORMS)))
     };
     if text.starts_with(|c: char| c.is_ascii_digit()) && text.get(4..5) == Some("-") {
@@ -398,13 +400,13 @@ fn known_days() -> String {
     format!("the days are {}", DAYS.join(", "))
 }
 
-/// The day of the week that a person most likely meant.
+/// The nearest day of the week.
 fn meant_day(typed: &str) -> Option<&'static str> {
     let short: String = typed.trim().chars().take(3).collect::<String>().to_lowercase();
     DAYS.iter().find(|day| day.to_lowercase() == short).copied().or_else(|| nearest(typed, DAYS))
 }
 
-/// The whole field with each day replaced by the one that was meant; `None` if that is unknown for one of them.
+/// The whole field with each day replaced by the nearest one; `None` if there is none for a day.
 fn meant_days(texts: &[&str]) -> Option<String> {
     let range = |range: &str| {
         let days: Option<Vec<&str>> = range.split('-').map(meant_day).collect();
@@ -416,7 +418,7 @@ fn meant_days(texts: &[&str]) -> Option<String> {
 
 /// `HH:MM`, or with seconds. Two digits each: `7:00` is read as a number of minutes by some YAML readers.
 fn time(text: &str) -> Option<Time> {
-    // A sign is no digit: `parse` would read `-0` and `+5`.
+    // `parse` would also read signs: `-0` and `+5`.
     let is_digits = |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
     let digits = |part: &str| Some(part).filter(is_digits)?.parse::<i8>().ok();
     let mut parts = text.split(':');
@@ -425,20 +427,20 @@ fn time(text: &str) -> Option<Time> {
     (parts.next().is_none()).then(|| Time::new(hour, minute, second, 0).ok()).flatten()
 }
 
-fn days(texts: &[&str]) -> Result<Days, Trouble> {
+fn days(texts: &[&str]) -> Result<Days, FieldError> {
     let read = |text: &str| {
         weekday(text.trim()).ok_or_else(|| {
             let hint = match meant_days(texts) {
                 Some(meant) => format!("write `days: {meant}`; {}", known_days()),
                 None => known_days(),
             };
-            let (field, finding) = trouble("days", format!("unknown day {}", quoted(text)), hint);
+            let (field, finding) = field_error("days", format!("unknown day {}", quoted(text)), hint);
             (field, finding.fits("`Mon-Thu`, `Sat,Sun` or the like fits"))
         })
     };
     let mut days = Days::default();
     if texts.is_empty() {
-        return Err(trouble(
+        return Err(field_error(
             "days",
             "`days` is an empty list",
             "write the days, or remove the field: then it is every day",

@@ -1,10 +1,10 @@
-//! Files that some process has open for writing, as `/proc` shows them.
+//! Files that a process has open for writing, from `/proc`.
 //!
-//! Events show a writer only from its first write that is watched. For a file that was opened before that, on the first
-//! load or after events were lost, this is the test. A read lease (`F_SETLEASE`) would answer it too, but holding one
-//! delays other processes, and no maintained crate wraps it without `unsafe`.
+//! Events show a writer only from its first watched write. This module is the test for a file that was opened earlier: at
+//! the first load, or after events were lost. A read lease (`F_SETLEASE`) would also work, but it delays other processes,
+//! and no maintained crate wraps it without `unsafe`.
 //! Limits: writers on another machine, in another PID namespace, or of another user (unless this process is privileged)
-//! are not visible, and neither is a memory mapping that outlives its file descriptor. A quiet time covers those.
+//! are not visible, and neither is a memory mapping that outlives its file descriptor. A quiet time protects against those.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::scan::{FileId, Print};
 
-/// The inode number of the PID namespace of the machine itself (`PROC_PID_INIT_INO` of the kernel).
+/// The inode number of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel).
 const MACHINE: u64 = 0xEFFF_FFFC;
 
 /// A snapshot of the descriptors that are open for writing.
@@ -23,16 +23,16 @@ const MACHINE: u64 = 0xEFFF_FFFC;
 pub(super) struct Writers {
     /// Links to the descriptors (`/proc/PID/fd/N`).
     links: Vec<PathBuf>,
-    /// Indexes of `links` by inode number; under `None` where the kernel does not show it.
+    /// Indexes of `links` by inode number; `None` if the kernel does not show it.
     by_inode: HashMap<Option<u64>, Vec<usize>>,
-    /// Indexes of `links` by the name of the file: stacked file systems show another inode number there.
+    /// Indexes of `links` by file name, because stacked file systems show another inode number.
     by_name: HashMap<OsString, Vec<usize>>,
     /// Whether every process of this machine could be read.
     pub(super) complete: bool,
 }
 
 impl Writers {
-    /// Reads `/proc`. Touches no other file system, so a mount that hangs elsewhere does not delay it.
+    /// Reads `/proc`. Uses no other file system, so a blocked mount does not delay it.
     pub(super) fn read() -> Self {
         Self::search(true)
     }
@@ -57,7 +57,7 @@ impl Writers {
     fn process(&mut self, process: &Path, inodes: bool) {
         let descriptors = match fs::read_dir(process.join("fd")) {
             Ok(descriptors) => descriptors,
-            // It ended meanwhile.
+            // The process ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(_) => {
                 self.complete = false;
@@ -79,7 +79,7 @@ impl Writers {
         }
     }
 
-    /// Returns whether one of the descriptors leads to `file`, which is at `path`, and is still open.
+    /// Returns whether one of the descriptors is of `file` at `path`, and still open.
     pub(super) fn has(&self, file: FileId, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         let candidates = [self.by_inode.get(&Some(file.1)), self.by_inode.get(&None), self.by_name.get(name)];
@@ -89,7 +89,7 @@ impl Writers {
     }
 }
 
-/// The rights of such a link are those of its descriptor; the file itself is not touched.
+/// The permissions of such a link are those of its descriptor; this does not access the file.
 fn is_for_writing(link: &Path) -> bool {
     fs::symlink_metadata(link).is_ok_and(|metadata| metadata.mode() & 0o200 != 0)
 }

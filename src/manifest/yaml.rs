@@ -1,7 +1,7 @@
 //! Tree of a YAML document with a mark on every node, made from the events of `saphyr-parser`.
 //!
-//! `reader` fills the types of `schema` from it. Bounded: a manifest that nests deeply or consists of aliases is refused
-//! while it is read, not afterwards.
+//! `reader` fills the types of `schema` from it. Bounded: the parser refuses deep nesting and many aliases
+//! while it reads.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ pub(super) const MAX_DEPTH: usize = 64;
 /// Limit for the aliases (`*name`) of a document.
 pub(super) const MAX_ALIASES: usize = 100;
 
-/// Something wrong at a mark; becomes a `Diagnostic` once the file and its lines are known.
+/// Error at a mark; becomes a `Diagnostic` with the file and its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) at: Mark,
@@ -52,7 +52,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// Shared, since an alias is the same node again: an alias bomb stays as small as its text.
+/// Shared, because an alias is the same node: an alias bomb stays as small as its text.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Scalar { text: Rc<str>, plain: bool },
@@ -67,12 +67,12 @@ impl Node {
         entries.iter().find(|(node, _)| node.says(key)).map(|(_, value)| value)
     }
 
-    /// Returns whether it is this word, quoted or not.
+    /// Returns whether the node is this word, quoted or not.
     pub(super) fn says(&self, word: &str) -> bool {
         matches!(&self.value, Value::Scalar { text, .. } if &**text == word)
     }
 
-    /// The kind of value, for people.
+    /// The kind of value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } => "a single value",
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// Returns whether it is an unquoted null, or nothing at all.
+    /// Returns whether the node is an unquoted null, or empty.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
@@ -90,7 +90,7 @@ impl Node {
 struct Open {
     at: Mark,
     anchor: usize,
-    /// Levels below this one so far, those behind aliases included: dropping the tree recurses over them.
+    /// Levels below this one so far, with those behind aliases: the drop of the tree recurses over them.
     height: usize,
     inside: Inside,
 }
@@ -102,7 +102,7 @@ enum Inside {
 
 pub(super) struct Tree {
     pub(super) root: Node,
-    /// Whether a key goes over several lines, which not every YAML parser allows.
+    /// Whether a key has several lines, which not every YAML parser allows.
     pub(super) odd_keys: bool,
     /// The first tag. Manifests have none; files of other tools do.
     pub(super) tag: Option<Mark>,
@@ -113,7 +113,7 @@ pub(super) struct Tree {
 /// `first_line`: the line of the file on which `text` begins, from 1.
 ///
 /// # Errors
-/// The first thing that is not YAML, or that manifests do not allow (too many aliases, too deep).
+/// The first error: text that is not YAML, or that manifests do not allow (too many aliases, too deep).
 pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Tree>, Finding> {
     let mark = |span: &Span| mark(span, first_line);
     let mut open: Vec<Open> = Vec::new();
@@ -218,11 +218,11 @@ fn number(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Turns an error of the parser into one that says what to do.
+/// Replaces an error of the parser by an error with a hint.
 fn not_yaml(text: &str, first_line: u32, error: &saphyr_parser::ScanError) -> Finding {
     let marker = error.marker();
     let mut at = Mark { line: line(marker.line(), first_line), column: number(marker.col() + 1), length: 1 };
-    // The parser refuses a tab only when it expects the next key; the mistake is the tab itself.
+    // The parser reports a tab only at the next key; the error is the tab.
     let relative = (at.line - first_line) as usize;
     for candidate in [relative, relative + 1, relative.wrapping_sub(1)] {
         let Some(content) = text.lines().nth(candidate) else { continue };

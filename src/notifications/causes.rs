@@ -1,4 +1,4 @@
-//! The causes of messages, and the times of these messages.
+//! The causes of notifications, and the times of the messages.
 //!
 //! A cause is one reason for all apps that have it: an outage is one message, not one for each app. It is announced when
 //! it has lasted for a while, again at long intervals, and ended once it has been gone for a while. Pure.
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use crate::reconcile::app::AppName;
 use crate::reconcile::reason::Reason;
 
-/// How long a cause must have lasted before it is announced.
+/// Minimum duration of a cause before it is announced.
 const ANNOUNCED_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// Minimum time between two messages about a cause that goes on.
+/// Minimum interval between two messages about a lasting cause.
 const AGAIN_AFTER: SignedDuration = SignedDuration::from_hours(6);
-/// How long a cause must have been gone before it has ended.
+/// Minimum absence of a cause before its end is announced.
 const ENDED_AFTER: SignedDuration = SignedDuration::from_secs(60);
-/// A cause that returns within this time is the old one. If it lasts as long again, a message says that it continues.
+/// A cause that returns within this time continues. A message reports this if it lasts as long again.
 const JOINED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// Importance of a message. `--notify-level` is the least one that is sent.
+/// Level of a message. `--notify-level` is the minimum level of the sent messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// What the operator did.
+    /// Actions of the operator.
     Info,
-    /// Trouble that may end by itself, and scheduled stops that are to be announced.
+    /// Causes that may end by themselves, and scheduled stops.
     Warning,
-    /// Trouble that only a person can end.
+    /// Causes that only a person can end.
     Person,
 }
 
@@ -44,9 +44,9 @@ impl Level {
 
 /// Current state of a cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct CauseState {
     pub level: Level,
-    /// The apps that have it.
+    /// The apps that have the cause.
     pub apps: Vec<AppName>,
     /// The first app's message, or that of the daemon.
     pub detail: Option<Arc<str>>,
@@ -55,7 +55,7 @@ pub struct Trouble {
 /// All current causes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
-    pub troubles: BTreeMap<Reason, Trouble>,
+    pub causes: BTreeMap<Reason, CauseState>,
     /// Whether causes that are absent here have ended. False before the first complete list of apps.
     pub is_complete: bool,
     /// Whether the causes of apps are unknown because of a cause of the account or of the source.
@@ -77,7 +77,7 @@ pub struct Report {
     pub reason: Reason,
     pub since: Timestamp,
     /// Its last state.
-    pub trouble: Trouble,
+    pub state: CauseState,
 }
 
 /// One cause over time.
@@ -90,9 +90,9 @@ struct Cause {
     gone: Option<Timestamp>,
     /// Whether its end was announced.
     ended: bool,
-    /// When it returned after that.
+    /// Time of its return after that.
     returned: Option<Timestamp>,
-    trouble: Trouble,
+    state: CauseState,
 }
 
 /// An announced cause, as the file keeps it over a restart.
@@ -114,9 +114,9 @@ impl Causes {
         let levels = [Level::Info, Level::Warning, Level::Person];
         let restore = |kept: &Kept| {
             let level = levels.into_iter().find(|level| level.as_str() == kept.level)?;
-            let trouble = Trouble { level, apps: Vec::new(), detail: None };
+            let state = CauseState { level, apps: Vec::new(), detail: None };
             let (since, announced_at) = (kept.since, Some(kept.announced_at));
-            let cause = Cause { since, announced_at, gone: None, ended: false, returned: None, trouble };
+            let cause = Cause { since, announced_at, gone: None, ended: false, returned: None, state };
             Some((kept.reason.parse().ok()?, cause))
         };
         Self(kept.iter().filter_map(restore).collect())
@@ -126,7 +126,7 @@ impl Causes {
     pub fn kept(&self) -> Vec<Kept> {
         let open = self.0.iter().filter(|(_, cause)| !cause.ended);
         open.filter_map(|(reason, cause)| {
-            let level = cause.trouble.level.as_str().to_owned();
+            let level = cause.state.level.as_str().to_owned();
             Some(Kept {
                 reason: reason.as_str().to_owned(),
                 since: cause.since,
@@ -137,36 +137,36 @@ impl Causes {
         .collect()
     }
 
-    /// Takes the present troubles, and returns the messages that are due.
+    /// Takes the current causes, and returns the messages that are scheduled now.
     pub fn observe(&mut self, present: Present, now: Timestamp) -> Vec<Report> {
-        let Present { troubles, is_complete, is_masked } = present;
-        // Whether the masking causes themselves are there is always known.
+        let Present { causes, is_complete, is_masked } = present;
+        // The masking causes themselves are never hidden.
         let is_hidden = |reason: Reason| is_masked && !reason.is_account_wide() && reason != Reason::SourceUnavailable;
         // A hidden cause without an announcement is dropped. If it appears again, it is a new cause.
         self.0.retain(|reason, cause| {
-            troubles.contains_key(reason) || !is_hidden(*reason) || cause.announced_at.is_some() || cause.ended
+            causes.contains_key(reason) || !is_hidden(*reason) || cause.announced_at.is_some() || cause.ended
         });
         for (reason, cause) in &mut self.0 {
-            if !troubles.contains_key(reason) {
+            if !causes.contains_key(reason) {
                 // A cause can disappear only after a complete list.
                 let is_known = is_complete && !is_hidden(*reason);
                 cause.gone = if is_known { cause.gone.or(Some(now)) } else { cause.gone.filter(|_| cause.ended) };
             }
         }
-        for (reason, trouble) in troubles {
+        for (reason, state) in causes {
             let new = || Cause {
                 since: now,
                 announced_at: None,
                 gone: None,
                 ended: false,
                 returned: None,
-                trouble: trouble.clone(),
+                state: state.clone(),
             };
             let cause = self.0.entry(reason).or_insert_with(new);
             if std::mem::take(&mut cause.ended) {
                 cause.returned = Some(now);
             }
-            (cause.trouble, cause.gone) = (trouble, None);
+            (cause.state, cause.gone) = (state, None);
         }
         let mut reports = Vec::new();
         for (reason, cause) in &mut self.0 {
@@ -177,7 +177,7 @@ impl Causes {
             }
             let is_silent = event == Event::Ended && (cause.announced_at.is_none() || cause.returned.is_some());
             if !is_silent {
-                reports.push(Report { event, reason: *reason, since: cause.since, trouble: cause.trouble.clone() });
+                reports.push(Report { event, reason: *reason, since: cause.since, state: cause.state.clone() });
             }
         }
         self.0.retain(|_, cause| !cause.is_forgotten(now));
@@ -189,19 +189,19 @@ impl Causes {
         let new = self.0.iter_mut().filter(|(_, cause)| cause.announced_at.is_none() && cause.gone.is_none());
         new.map(|(reason, cause)| {
             cause.announced_at = Some(now);
-            Report { event: Event::Began, reason: *reason, since: cause.since, trouble: cause.trouble.clone() }
+            Report { event: Event::Began, reason: *reason, since: cause.since, state: cause.state.clone() }
         })
         .collect()
     }
 
-    /// The next moment at which something is due if nothing changes.
+    /// The time of the next message if nothing changes.
     pub fn next(&self) -> Option<Timestamp> {
         self.0.values().filter_map(Cause::next).min()
     }
 }
 
 impl Cause {
-    /// Returns the event that is due now. A cause that was never announced ends without a message.
+    /// Returns the message that is scheduled now. A cause that was never announced ends without a message.
     fn due(&self, now: Timestamp) -> Option<Event> {
         let (event, at) = self.following()?;
         (at <= now).then_some(event)
@@ -243,8 +243,8 @@ mod tests {
     }
 
     fn present(reasons: &[Reason]) -> Present {
-        let trouble = |reason: &Reason| (*reason, Trouble { level: Level::Warning, apps: Vec::new(), detail: None });
-        Present { troubles: reasons.iter().map(trouble).collect(), is_complete: true, is_masked: false }
+        let state = |reason: &Reason| (*reason, CauseState { level: Level::Warning, apps: Vec::new(), detail: None });
+        Present { causes: reasons.iter().map(state).collect(), is_complete: true, is_masked: false }
     }
 
     /// Observes an outage during some spans of time, each second; returns the second and the event of each message.
@@ -267,14 +267,14 @@ mod tests {
             // Too short for a message.
             (vec![(0, 20)], vec![]),
             (vec![(0, 20), (100, 120)], vec![]),
-            // A short gap neither ends it nor begins it anew.
+            // A short gap neither ends the cause nor begins it again.
             (vec![(0, 29), (31, 40)], vec![(31, Began), (100, Ended)]),
             (vec![(0, 20), (25, 100)], vec![(30, Began), (160, Ended)]),
             (vec![(0, 100), (150, 200)], vec![(30, Began), (260, Ended)]),
-            // It joins the old message if it returns soon, and ends without another one.
+            // A cause that returns soon continues, and ends without another message.
             (vec![(0, 100), (300, 400)], vec![(30, Began), (160, Ended)]),
             (vec![(0, 100), (300, 1_000)], vec![(30, Began), (160, Ended), (900, Continues), (1_060, Ended)]),
-            // Later it is a new one.
+            // Later it is a new cause.
             (vec![(0, 100), (900, 1_000)], vec![(30, Began), (160, Ended), (930, Began), (1_060, Ended)]),
             (vec![(0, 50_000)], vec![(30, Began), (21_630, Continues), (43_230, Continues), (50_060, Ended)]),
         ] {
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(kept.len(), 1, "the other one was not announced yet");
         let mut after = Causes::restore(&kept);
         assert_eq!(after.kept(), kept);
-        // The first list takes long.
+        // The first list takes a long time.
         let unknown = Present::default();
         assert_eq!(after.observe(unknown.clone(), at(100)), []);
         assert_eq!(after.observe(unknown, at(400)), []);

@@ -19,9 +19,9 @@ use crate::tls;
 
 /// Deadline for one attempt.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Attempts for one message: later ones wait behind it.
+/// Maximum number of attempts for one message, while later ones wait.
 const ATTEMPTS: u32 = 5;
-/// The longest wait that a service can ask for.
+/// Longest wait that a service can request.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// The largest body of an answer that is read, in bytes.
 const BODY: usize = 4 * 1024;
@@ -54,7 +54,7 @@ impl Service {
     }
 }
 
-/// A file that cannot be used. Never shows a part of its content.
+/// Error of a webhook file. It does not show the content of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{flag} {path}: {why}")]
 pub struct HookError {
@@ -83,7 +83,7 @@ impl fmt::Debug for Hook {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     Delivered,
-    /// The service refused the message: another attempt would not help.
+    /// The service refused the message; a retry would not help.
     Refused,
     /// No attempt was answered.
     Failed,
@@ -103,7 +103,7 @@ impl Delivery {
 enum Attempt {
     Delivered,
     Refused(StatusCode),
-    /// Another attempt may help, after this wait if the service named one.
+    /// A retry may help, after this wait if the service requested one.
     Retry {
         why: String,
         after: Option<Duration>,
@@ -129,7 +129,7 @@ impl Hook {
             Proxy::from_environment(&url, url.scheme() == "https").map_err(|error| wrong(&error.to_string()))?;
         let client = Client::builder()
             .user_agent(concat!("campos-operator/", env!("CARGO_PKG_VERSION")))
-            // Another host must not learn the message.
+            // Another host must not receive the message.
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .timeout(DEADLINE)
@@ -139,7 +139,7 @@ impl Hook {
         Ok(Self { service, url: text, key, client, waits: backoff::PER_APP })
     }
 
-    /// Sends a message, again if the service does not take it at once.
+    /// Sends a message, with retries.
     pub async fn deliver(&self, message: &Message) -> Delivery {
         let service = self.service.as_str();
         let body = match self.service {
@@ -152,11 +152,15 @@ impl Hook {
             match self.attempt(&body).await {
                 Attempt::Delivered => return Delivery::Delivered,
                 Attempt::Refused(status) => {
-                    warn!(service, status = status.as_u16(), "a notification was refused; check the URL in its file");
+                    warn!(
+                        service,
+                        status = status.as_u16(),
+                        "the service refused a notification; check the URL in its file"
+                    );
                     return Delivery::Refused;
                 }
                 Attempt::Retry { why, .. } if attempt == ATTEMPTS => {
-                    warn!(service, error = why, attempts = ATTEMPTS, "a notification could not be sent");
+                    warn!(service, error = why, attempts = ATTEMPTS, "could not send a notification; it is dropped");
                 }
                 Attempt::Retry { after, .. } => {
                     let wait = after.unwrap_or_else(|| self.waits.ceiling(attempt));
@@ -182,7 +186,7 @@ impl Hook {
     }
 }
 
-/// The meaning of an answer.
+/// Returns the result of an answer.
 async fn judge(mut answer: Response) -> Attempt {
     let status = answer.status();
     if status.is_success() {
@@ -199,7 +203,7 @@ async fn judge(mut answer: Response) -> Attempt {
     {
         body.extend_from_slice(&chunk);
     }
-    // Discord's body is more exact than its header.
+    // The body of Discord's answer is more exact than its header.
     let body = serde_json::from_slice::<serde_json::Value>(&body).ok();
     let named = body.and_then(|body| Duration::try_from_secs_f64(body["retry_after"].as_f64()?).ok());
     Attempt::Retry { why: format!("HTTP {}", status.as_u16()), after: named.or(header) }

@@ -1,7 +1,7 @@
-//! Messages as the services take them: text for Discord and Slack, JSON for a webhook.
+//! Format of the messages: text for Discord and Slack, JSON for a webhook.
 //!
-//! Names and details come from manifests and from the server, so they are escaped: they cannot mention anybody, and do not
-//! change how a message looks.
+//! Names and details come from manifests and from the server, so they are escaped: they cannot mention a person, and do not
+//! change the format of a message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::reconcile::app::AppName;
 use crate::reconcile::reason::Reason;
 use crate::status::API_VERSION;
 
-/// Names that a text lists.
+/// Maximum number of names in a text.
 const NAMES: usize = 10;
-/// Names that a webhook gets.
+/// Maximum number of names for a webhook.
 const MOST_NAMES: usize = 1_000;
 /// Discord refuses a longer text, in characters.
 const DISCORD: usize = 2_000;
@@ -30,14 +30,14 @@ const DETAIL: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     Cause(Report),
-    /// The causes that were there when the daemon started.
+    /// The causes at the start of the daemon.
     Summary(Vec<Report>),
     /// Calls that a later reading confirmed.
     Done {
         action: Cow<'static, str>,
         apps: Vec<AppName>,
     },
-    /// Stops that a schedule makes soon.
+    /// Stops that a schedule causes soon.
     ScheduledStop {
         at: Timestamp,
         apps: Vec<AppName>,
@@ -48,8 +48,8 @@ pub enum Message {
 impl Message {
     pub fn level(&self) -> Level {
         match self {
-            Self::Cause(report) => report.trouble.level,
-            Self::Summary(reports) => reports.iter().map(|report| report.trouble.level).max().unwrap_or(Level::Info),
+            Self::Cause(report) => report.state.level,
+            Self::Summary(reports) => reports.iter().map(|report| report.state.level).max().unwrap_or(Level::Info),
             Self::Done { .. } => Level::Info,
             Self::ScheduledStop { .. } => Level::Warning,
         }
@@ -67,7 +67,7 @@ impl Message {
         }
     }
 
-    /// Plain text; `quote` escapes a part that is not ours.
+    /// Plain text; `quote` escapes foreign text.
     fn text(&self, quote: &dyn Fn(&str) -> String) -> String {
         match self {
             Self::Cause(report) => cause(report, quote),
@@ -104,10 +104,10 @@ impl Message {
             json!({
                 "reason": report.reason.as_str(),
                 "scope": scope(report.reason),
-                "level": report.trouble.level.as_str(),
+                "level": report.state.level.as_str(),
                 "since": report.since,
-                "apps": apps(&report.trouble.apps),
-                "detail": report.trouble.detail,
+                "apps": apps(&report.state.apps),
+                "detail": report.state.detail,
             })
         };
         let mut body = json!({
@@ -144,20 +144,18 @@ const fn scope(reason: Reason) -> &'static str {
 }
 
 fn cause(report: &Report, quote: &dyn Fn(&str) -> String) -> String {
-    let Report { event, reason, since, trouble } = report;
+    let Report { event, reason, since, state } = report;
     let since = minute(*since);
-    let apps = if trouble.apps.is_empty() { String::new() } else { format!("{}: ", count(&trouble.apps)) };
+    let apps = if state.apps.is_empty() { String::new() } else { format!("{}: ", count(&state.apps)) };
     let meaning = reason.meaning().trim_end_matches('.');
     let first = match event {
         Event::Began => format!("{apps}{meaning} ({reason}), since {since}."),
         Event::Continues => format!("Still: {apps}{meaning} ({reason}), since {since}."),
         Event::Ended => return format!("Ended: {meaning} ({reason}), since {since}."),
     };
-    let detail =
-        trouble.detail.as_ref().map(|detail| format!("\n{}", quote(&clip(detail, DETAIL)))).unwrap_or_default();
-    let listed =
-        if trouble.apps.is_empty() { String::new() } else { format!("\nApps: {}.", names(&trouble.apps, quote)) };
-    let next = reason.advice(if trouble.apps.len() == 1 { "its manifest" } else { "their manifests" });
+    let detail = state.detail.as_ref().map(|detail| format!("\n{}", quote(&clip(detail, DETAIL)))).unwrap_or_default();
+    let listed = if state.apps.is_empty() { String::new() } else { format!("\nApps: {}.", names(&state.apps, quote)) };
+    let next = reason.advice(if state.apps.len() == 1 { "its manifest" } else { "their manifests" });
     format!("{first}{detail}{listed}\nNext step: {next}")
 }
 
@@ -200,7 +198,7 @@ fn clip(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::causes::Trouble;
+    use super::super::causes::CauseState;
     use super::*;
 
     fn at() -> Timestamp {
@@ -210,8 +208,8 @@ mod tests {
     fn outage(event: Event, apps: usize) -> Report {
         let apps = (0..apps).map(|number| format!("bot-{number}").parse().unwrap()).collect();
         let detail = Some("see <http://x/> & @everyone *now*".into());
-        let trouble = Trouble { level: Level::Warning, apps, detail };
-        Report { event, reason: Reason::ApiUnavailable, since: at(), trouble }
+        let state = CauseState { level: Level::Warning, apps, detail };
+        Report { event, reason: Reason::ApiUnavailable, since: at(), state }
     }
 
     #[test]
@@ -229,11 +227,11 @@ mod tests {
         12 apps: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
         Apps: bot-0, bot-1, bot-2, bot-3, bot-4, bot-5, bot-6, bot-7, bot-8, bot-9 and 2 more.
-        Next step: Wait: the operator retries. CamposCloud's own status page may say more.
+        Next step: Wait: the operator retries. The status page of CamposCloud may show the cause.
 
         Still: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
-        Next step: Wait: the operator retries. CamposCloud's own status page may say more.
+        Next step: Wait: the operator retries. The status page of CamposCloud may show the cause.
 
         Ended: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
 
@@ -241,7 +239,7 @@ mod tests {
         1 app: The platform does not answer (ApiUnavailable), since 2026-11-26 10:02 UTC.
         see <http://x/> & @everyone *now*
         Apps: bot-0.
-        Next step: Wait: the operator retries. CamposCloud's own status page may say more.
+        Next step: Wait: the operator retries. The status page of CamposCloud may show the cause.
 
         Done: stop 1 app: a.
 
@@ -263,7 +261,7 @@ mod tests {
     #[test]
     fn texts_have_the_length_that_the_services_take() {
         let mut report = outage(Event::Began, 5_000);
-        report.trouble.detail = Some("é".repeat(9_000).into());
+        report.state.detail = Some("é".repeat(9_000).into());
         let message = Message::Summary(vec![report; 30]);
         assert_eq!(message.discord()["content"].as_str().unwrap().chars().count(), DISCORD);
         assert_eq!(message.slack()["text"].as_str().unwrap().chars().count(), SLACK);

@@ -1,13 +1,13 @@
-//! Carries out one request. It makes no choices; failures are isolated per app.
+//! Sends one request and returns its outcome. It makes no decision; failures are isolated per app.
 
 use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::platform::{Answered, Page, PageRequest, Platform, Seen};
 use crate::reconcile::app::{AppId, AppName};
-use crate::reconcile::doubt::ServerClock;
+use crate::reconcile::clock_check::ServerClock;
 use crate::reconcile::moment::Moment;
-use crate::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use crate::reconcile::state::Action;
 use crate::status::meters::Endpoint;
 
@@ -70,7 +70,7 @@ impl JobResult {
         }
     }
 
-    /// The number of times that the request was sent beyond the first.
+    /// Number of times that the request was sent again.
     pub fn repeats(&self) -> u32 {
         match self {
             Self::Acted(Ok(answered)) => answered.repeats,
@@ -84,19 +84,21 @@ impl JobResult {
         }
     }
 
-    /// The server's clock by the answer's `Date`.
+    /// The server's clock, from the `Date` of the answer.
     pub fn server_clock(&self) -> ServerClock {
         self.failure().map_or_else(|| self.limits().clock, |failure| failure.limits.clock)
     }
 
     /// The rate-limit headers of an answer that was no failure.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> RateLimitHeaders {
         match self {
             Self::Acted(Ok(answered)) => answered.limits,
             Self::Read(Ok(answered)) => answered.limits,
             Self::Listed(Ok(answered)) => answered.limits,
             Self::Token(Ok(answered)) => answered.limits,
-            Self::Acted(Err(_)) | Self::Read(Err(_)) | Self::Listed(Err(_)) | Self::Token(Err(_)) => Limits::default(),
+            Self::Acted(Err(_)) | Self::Read(Err(_)) | Self::Listed(Err(_)) | Self::Token(Err(_)) => {
+                RateLimitHeaders::default()
+            }
         }
     }
 }
@@ -110,7 +112,7 @@ pub struct Outcome {
 
 /// Makes the request and returns its outcome.
 pub async fn carry_out<P: Platform>(platform: Arc<P>, job: Job, clock: Clock, admitted_at: Moment) -> Outcome {
-    // The later of the two: a reading proves nothing about the time before its request was sent.
+    // Use the later time: a reading is valid only from the send of its request on.
     let sent_at = clock.now().max(admitted_at);
     let result = match &job {
         Job::Act { id, action, .. } => JobResult::Acted(platform.act(*action, id).await),
@@ -121,13 +123,13 @@ pub async fn carry_out<P: Platform>(platform: Arc<P>, job: Job, clock: Clock, ad
     Outcome { job, result, sent_at }
 }
 
-/// Outcome of a request whose answer is not to be had, or not to be trusted: a lost answer.
+/// Outcome of a request without a usable answer.
 pub fn lost(job: Job, why: &'static str, now: Moment) -> Outcome {
     let failure = Failure {
         verdict: Verdict::LostAnswer,
         http_status: None,
         message: why.into(),
-        limits: Limits::default(),
+        limits: RateLimitHeaders::default(),
         repeats: 0,
     };
     let result = match &job {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::app_record::AppRecord;
 use super::execute::Job;
 use super::journal::Notes;
-use super::known::Known;
 use super::order::{Calls, Order};
 use super::queue::Queue;
 use super::reads::{Kind, Reads};
@@ -20,17 +20,17 @@ use crate::platform::listing::MAX_ITEMS;
 use crate::platform::{Answered, Seen};
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::{Attempts, Effect, TimedReading};
+use crate::reconcile::clock_check::Trust;
 use crate::reconcile::decide::{Decision, Gates, Goal};
-use crate::reconcile::desired::{Declared, Policy, Spec, Standing, Target, Text};
-use crate::reconcile::doubt::Trust;
-use crate::reconcile::max_changes::{self, Need, PlanId};
+use crate::reconcile::desired::{Declared, Policy, Spec, Target, Text, Validity};
+use crate::reconcile::max_changes::{self, CountedCall, PlanId};
 use crate::reconcile::moment::Moment;
 use crate::reconcile::outcome::{Failure, Receipt, Verdict};
 use crate::reconcile::plan::{Entry, Subject, plan, restart_need};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::reason::Reason;
 use crate::reconcile::redacted::Redacted;
-use crate::reconcile::restart::{Need as RestartNeed, ServerTime};
+use crate::reconcile::restart::{RestartNeed, ServerTime};
 use crate::reconcile::state::Action;
 use crate::reconcile::state::Desired;
 use crate::reconcile::state::Observed;
@@ -54,23 +54,23 @@ pub struct Object {
     desired_before: Option<Desired>,
     /// Whether the last pass found it suspended.
     suspended_before: bool,
-    /// The target by a confirmed clock, where it depends on the time: it stays while the clock is in doubt.
-    kept: Option<Target>,
+    /// Last time-dependent target that a trusted clock gave; used while the clock is doubtful.
+    last_trusted_target: Option<Target>,
     pub notes: Notes,
     order: Order,
-    /// Whether an edit causes its next call: since then it was neither settled, called nor approved, its schedule did not
-    /// turn, and no suspension ended.
+    /// Whether the next call counts as caused by an edit. Cleared when the app settles, is called or approved, at a
+    /// transition, and at the end of a suspension.
     is_edited: bool,
 }
 
 /// Facts about the account and the settings when an answer arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
+pub struct AnswerContext {
     /// Time for an accepted call to take effect.
     pub confirm_timeout: Duration,
     pub interval: Duration,
     /// A rate limit concerns only this app.
-    pub alone: bool,
+    pub only_this_app: bool,
     /// A refusal is the account's.
     pub account_refused: bool,
     pub list_unreadable: bool,
@@ -79,19 +79,19 @@ pub struct Setting {
 #[derive(Debug, Default)]
 pub struct Fleet {
     objects: BTreeMap<AppName, Box<Object>>,
-    apps: HashMap<AppId, Box<Known>>,
+    apps: HashMap<AppId, Box<AppRecord>>,
     due: Queue<AppName>,
     reads: Reads,
     ready: Calls,
-    /// Objects without a decision, or with one that time alone would change.
+    /// Objects without a decision, or with one that is not final: a call or a wait.
     pending: BTreeSet<AppName>,
     /// Apps with a newer text that is not accepted yet.
     texts: HashMap<AppName, Text>,
-    /// How far the wall clock can be relied on.
+    /// Trust in the wall clock.
     trust: Option<Trust>,
     /// The server's time; absent before its first answer.
     server: Option<ServerTime>,
-    /// The memory of every object without an app.
+    /// Empty attempts, for objects without an app.
     no_calls: Attempts,
     salt: u64,
 }
@@ -102,19 +102,19 @@ impl Fleet {
         Self { salt, ..Self::default() }
     }
 
-    /// Sets the trust in the wall clock. A change makes every object due.
+    /// Sets the trust in the wall clock. After a change, every object is decided again.
     pub fn trust_clock(&mut self, trust: Trust, now: Moment) {
         if self.trust.replace(trust) != Some(trust) {
             self.all_due(now);
         }
     }
 
-    /// Sets the server's time, which decides whether a restart is due.
+    /// Sets the server's time, which decides whether a restart is required.
     pub fn set_server_time(&mut self, server: Option<ServerTime>) {
         self.server = server;
     }
 
-    /// What `spec.restart` of an object requires.
+    /// Returns the restart that `spec.restart` of an object requires.
     fn restart_need(&self, object: &Object, wall: Timestamp) -> RestartNeed {
         let (spec, goal) = (object.declared.spec(), self.goal(object, wall));
         let Some(known) = object.app_id().and_then(|id| self.apps.get(id)) else { return RestartNeed::Nothing };
@@ -122,11 +122,11 @@ impl Fleet {
         restart_need(spec, goal, reading, known.past.restarted(), self.server, wall)
     }
 
-    /// The goal of an object at `wall`; while the clock is in doubt, the last one by a confirmed clock.
+    /// The goal of an object at `wall`; while the clock is doubtful, the last one that a trusted clock gave.
     pub fn goal(&self, object: &Object, wall: Timestamp) -> Goal {
-        match (Goal::of(&object.declared, wall), object.kept) {
-            (Goal::Known(target), Some(kept)) if target.timed && self.trust == Some(Trust::Doubtful) => {
-                Goal::Known(Target { timed: false, ..kept })
+        match (Goal::of(&object.declared, wall), object.last_trusted_target) {
+            (Goal::Known(target), Some(trusted)) if target.timed && self.trust == Some(Trust::Doubtful) => {
+                Goal::Known(Target { timed: false, ..trusted })
             }
             (goal, _) => goal,
         }
@@ -144,13 +144,13 @@ impl Fleet {
         self.objects.get_mut(name).map(|object| &mut object.notes)
     }
 
-    /// Returns whether the platform shows the app of an object, but not whether it runs.
+    /// Returns whether the newest reading of an app does not show whether the app is running.
     pub fn is_unreadable(&self, name: &AppName) -> bool {
         let id = self.objects.get(name).and_then(|object| object.app_id());
         id.and_then(|id| self.apps.get(id)).is_some_and(|known| known.is_unreadable())
     }
 
-    pub fn known(&self, id: &AppId) -> Option<&Known> {
+    pub fn app(&self, id: &AppId) -> Option<&AppRecord> {
         self.apps.get(id).map(|known| &**known)
     }
 
@@ -173,7 +173,7 @@ impl Fleet {
             self.release(name);
         }
         let edit = changed.len() <= EDIT_AT_MOST;
-        // All old claims fall before any new one is made: two objects may have swapped their apps in one update.
+        // Release all old owners first: two objects may swap their apps in one update.
         for declared in &changed {
             self.disown(&declared.name);
         }
@@ -189,7 +189,7 @@ impl Fleet {
             object.declared = declared;
             if spec_changed {
                 object.order.spec_changed(trigger == Trigger::Edit, edit, now);
-                (object.kept, object.desired_before) = (None, desired);
+                (object.last_trusted_target, object.desired_before) = (None, desired);
                 object.suspended_before = target.is_some_and(|target| target.suspended);
                 object.is_edited = true;
             } else {
@@ -201,7 +201,7 @@ impl Fleet {
             }
             self.objects.insert(name.clone(), object);
             if let Some(id) = owned {
-                let known = self.known_or_new(&id);
+                let known = self.app_or_new(&id);
                 known.owner = Some(name.clone());
                 if let Some(desired) = desired.filter(|_| spec_changed) {
                     known.past.target_changed(desired, now);
@@ -230,9 +230,9 @@ impl Fleet {
         self.texts.get(name).copied().unwrap_or_default()
     }
 
-    /// A page of the list that was requested at `requested_at` shows an app. Returns its id as it is kept here, and the
-    /// object that speaks for it, if that is settled and the reading only says so again: there is nothing to decide.
-    pub fn see_listed(
+    /// Takes an app of a list page that was requested at `requested_at`. Returns its shared id, and its object if that is
+    /// settled and the reading did not change: then there is nothing to decide.
+    pub fn take_listed(
         &mut self,
         seen: &Seen,
         requested_at: Moment,
@@ -242,19 +242,25 @@ impl Fleet {
         let kept = self.apps.get_key_value(&seen.id).map(|(id, known)| (id.clone(), known.listed));
         let (id, listed) = kept.unwrap_or_else(|| (seen.id.clone(), false));
         if !listed {
-            self.known_or_new(&id).listed = true;
+            self.app_or_new(&id).listed = true;
             self.queue_read(&id);
         }
-        if let Some(owner) = self.see_again(&id, &seen.reading, requested_at, wall) {
+        if let Some(owner) = self.take_unchanged(&id, &seen.reading, requested_at, wall) {
             return (id, Some(owner));
         }
-        self.see(&id, seen.reading.clone(), requested_at, now, wall);
+        self.take_reading(&id, seen.reading.clone(), requested_at, now, wall);
         (id, None)
     }
 
     /// Takes a reading that equals the last one, of a settled app that was never called: all apps of a settled fleet.
-    /// Returns the object that declares it; `None` where the reading may be news.
-    fn see_again(&mut self, id: &AppId, reading: &Reading, requested_at: Moment, wall: Timestamp) -> Option<AppName> {
+    /// Returns the object that declares it; `None` if the reading may change a decision.
+    fn take_unchanged(
+        &mut self,
+        id: &AppId,
+        reading: &Reading,
+        requested_at: Moment,
+        wall: Timestamp,
+    ) -> Option<AppName> {
         let known = self.apps.get_mut(id).filter(|known| known.past.is_empty())?;
         let owner = known.owner.clone()?;
         let timed_reading = known.timed_reading.as_mut().filter(|last| last.requested_at <= requested_at)?;
@@ -269,10 +275,10 @@ impl Fleet {
         Some(owner)
     }
 
-    /// A reading came, by a page of the list or a single read that was sent at `requested_at`.
-    fn see(&mut self, id: &AppId, reading: Reading, requested_at: Moment, now: Moment, wall: Timestamp) {
-        let known = self.known_or_new(id);
-        // Answers may overtake each other: the one to the later request counts.
+    /// Takes a reading of a list page or a single read that was sent at `requested_at`.
+    fn take_reading(&mut self, id: &AppId, reading: Reading, requested_at: Moment, now: Moment, wall: Timestamp) {
+        let known = self.app_or_new(id);
+        // Answers may overtake each other: the answer to the later request wins.
         if known.timed_reading.as_ref().is_some_and(|timed_reading| timed_reading.requested_at > requested_at) {
             return;
         }
@@ -285,25 +291,25 @@ impl Fleet {
         &mut self,
         id: &AppId,
         result: Result<Answered<Seen>, Failure>,
-        setting: Setting,
+        context: AnswerContext,
         requested_at: Moment,
         now: Moment,
         wall: Timestamp,
     ) {
         let failure = match result {
-            Ok(answered) => return self.see(id, answered.value.reading, requested_at, now, wall),
+            Ok(answered) => return self.take_reading(id, answered.value.reading, requested_at, now, wall),
             Err(failure) => failure,
         };
-        if failure.verdict == Verdict::NotFound && !setting.list_unreadable {
-            return self.see(id, Reading::new(Observed::Missing), requested_at, now, wall);
+        if failure.verdict == Verdict::NotFound && !context.list_unreadable {
+            return self.take_reading(id, Reading::new(Observed::Missing), requested_at, now, wall);
         }
-        let (interval, pause) = (setting.interval, failure.limits.retry_after);
-        let past = &mut self.known_or_new(id).past;
+        let (interval, pause) = (context.interval, failure.limits.retry_after);
+        let past = &mut self.app_or_new(id).past;
         match failure.verdict {
-            Verdict::Forbidden if !setting.account_refused => past.read_refused(Reason::Forbidden, interval, now),
+            Verdict::Forbidden if !context.account_refused => past.read_refused(Reason::Forbidden, interval, now),
             Verdict::Unexpected => past.read_refused(Reason::UnexpectedAnswer, interval, now),
             Verdict::NotFound => past.read_later(interval, now),
-            Verdict::RateLimited { after } if setting.alone => past.refused_alone(after.unwrap_or_default(), now),
+            Verdict::RateLimited { after } if context.only_this_app => past.app_refused(after.unwrap_or_default(), now),
             // The read stays pending, at its next time.
             Verdict::Forbidden | Verdict::RateLimited { .. } | Verdict::AccountBlocked => {}
             Verdict::LookAgain | Verdict::Locked | Verdict::Retry | Verdict::LostAnswer => {
@@ -317,7 +323,7 @@ impl Fleet {
         self.owner_due(id, now);
     }
 
-    /// Requests a single read of each declared app that a complete list does not show: nothing is concluded before.
+    /// Requests a single read of each declared app that a complete list does not show; until then the app is not Missing.
     pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>, now: Moment) {
         self.apps.retain(|id, known| {
             known.listed = ids.contains(id);
@@ -331,8 +337,8 @@ impl Fleet {
         }
     }
 
-    /// Forgets the apps that no object declares, where there are more than any list may have: a server that shows other
-    /// apps each time does not fill the memory. One that is declared later is read singly.
+    /// Forgets the apps that no object declares, if there are more than a list may have. This bounds the memory against a
+    /// server that returns different apps each time. An app that is declared later is read singly.
     pub fn forget_undeclared(&mut self) {
         if self.apps.len() > MAX_ITEMS {
             self.apps.retain(|_, known| known.owner.is_some() || known.past.in_flight().is_some());
@@ -340,8 +346,8 @@ impl Fleet {
         }
     }
 
-    /// Requests a single read of each app that no incomplete list showed. A read that is pending keeps its time: a list that
-    /// fails often does not repeat it sooner.
+    /// Requests a single read of each app that no incomplete list showed. A pending read keeps its time, so that a list
+    /// that fails often does not repeat the read earlier.
     pub fn request_reads_of_unseen(&mut self, now: Moment) {
         let unseen = self.owned().filter(|(_, known)| known.timed_reading.is_none() && known.past.read_at().is_none());
         let unseen: Vec<AppId> = unseen.map(|(id, _)| id.clone()).collect();
@@ -355,23 +361,23 @@ impl Fleet {
         name: &AppName,
         id: &AppId,
         result: &Result<Answered<Receipt>, Failure>,
-        setting: Setting,
+        context: AnswerContext,
         now: Moment,
     ) {
-        let past = &mut self.known_or_new(id).past;
+        let past = &mut self.app_or_new(id).past;
         match result {
-            Ok(answered) => past.accepted(answered.value.date, setting.confirm_timeout, now),
+            Ok(answered) => past.accepted(answered.value.date, context.confirm_timeout, now),
             Err(failure) if past.is_lost_restart(failure.verdict) => {
-                past.accepted(None, setting.confirm_timeout, now);
+                past.accepted(None, context.confirm_timeout, now);
             }
             Err(failure) => {
-                let accounts = failure.verdict == Verdict::Forbidden && setting.account_refused;
+                let accounts = failure.verdict == Verdict::Forbidden && context.account_refused;
                 // Not this app's failure.
                 let verdict = if accounts { Verdict::AccountBlocked } else { failure.verdict };
-                past.failed(verdict, setting.interval, now);
+                past.failed(verdict, context.interval, now);
                 match (verdict, failure.limits.retry_after) {
-                    (Verdict::RateLimited { after }, _) if setting.alone => {
-                        past.refused_alone(after.unwrap_or_default(), now);
+                    (Verdict::RateLimited { after }, _) if context.only_this_app => {
+                        past.app_refused(after.unwrap_or_default(), now);
                     }
                     (Verdict::RateLimited { .. } | Verdict::AccountBlocked, _) | (_, None) => {}
                     (_, Some(pause)) => past.hold(pause, now),
@@ -404,26 +410,26 @@ impl Fleet {
 
     /// Passes the newest reading and the time to the attempts of each of `names`. Returns what changed.
     pub fn note(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> Vec<(AppName, AppId, Effect)> {
-        let mut turns = Vec::new();
+        let mut effects = Vec::new();
         for name in names {
             let Some(object) = self.objects.get(name) else { continue };
             let Goal::Known(target) = self.goal(object, wall) else { continue };
-            // A clock in doubt changes no desired state.
-            let in_doubt = target.timed && self.trust == Some(Trust::Doubtful);
+            // A doubtful clock changes no desired state.
+            let is_doubtful = target.timed && self.trust == Some(Trust::Doubtful);
             let need = self.restart_need(object, wall);
             let Some(object) = self.objects.get_mut(name) else { continue };
-            let desired = object.desired_before.filter(|_| in_doubt).unwrap_or(target.desired);
+            let desired = object.desired_before.filter(|_| is_doubtful).unwrap_or(target.desired);
             let Some(id) = object.app_id().cloned() else { continue };
             let Some(known) = self.apps.get_mut(&id) else { continue };
             if object.desired_before.is_some_and(|desired_before| desired_before != desired) {
-                // Its schedule turned: as good as an edit.
+                // A transition of its schedule: as good as an edit.
                 known.past.target_changed(desired, now);
-                object.order.schedule_turned();
+                object.order.transitioned();
                 object.is_edited = false;
             }
             object.desired_before = Some(desired);
-            if !in_doubt {
-                // A suspension ended by time: no edit causes what follows.
+            if !is_doubtful {
+                // A suspension ended by time: no edit causes the next call.
                 object.is_edited &= target.suspended || !object.suspended_before;
                 object.suspended_before = target.suspended;
             }
@@ -434,40 +440,40 @@ impl Fleet {
                 known.past.no_restart_required();
             }
             let running_since = reading.and_then(|reading| reading.running_since);
-            let Some(turn) = known.past.note(desired, observed, (running_since, need), now) else { continue };
-            if let (Effect::Verified(_), Some(proof)) = (turn, known.timed_reading.clone()) {
+            let Some(effect) = known.past.note(desired, observed, (running_since, need), now) else { continue };
+            if let (Effect::Verified(_), Some(proof)) = (effect, known.timed_reading.clone()) {
                 known.past.verified_by(&proof);
             }
-            let result = match turn {
+            let result = match effect {
                 Effect::Verified(_) => Some("Verified"),
                 Effect::NotEffective(_) => Some("NotEffective"),
                 Effect::Contested(_) => None,
             };
-            turns.push((name.clone(), id, turn));
+            effects.push((name.clone(), id, effect));
             if let (Some(last), Some(result)) = (object.last_action.as_mut().map(Arc::make_mut), result) {
                 last.result = result.into();
             }
         }
-        turns
+        effects
     }
 
     /// The call that an object needs because of an edit, and that counts for the limit of changes.
-    pub fn counted_call(&self, name: &AppName, gates: Gates, wall: Timestamp) -> Option<Need> {
+    pub fn counted_call(&self, name: &AppName, gates: Gates, wall: Timestamp) -> Option<CountedCall> {
         let object = self.objects.get(name).filter(|object| object.is_edited)?;
         let known = object.app_id().and_then(|id| self.apps.get(id))?;
         let goal = self.goal(object, wall);
         let need = match known.timed_reading {
-            Some(_) => Need::Certain(max_changes::needed(goal, known.observed(), gates)?),
-            // A read was refused: there is nothing to wait for, and nothing is called.
+            Some(_) => CountedCall::Certain(max_changes::needed(goal, known.observed(), gates)?),
+            // A refused read never shows the state, so no call follows.
             None if known.past.because().is_some() => return None,
-            // It may need the call: only a reading shows.
-            None => Need::Possible(max_changes::needed(goal, max_changes::opposite(goal)?, gates)?),
+            // Not read yet: it may need the call.
+            None => CountedCall::Possible(max_changes::needed(goal, max_changes::opposite(goal)?, gates)?),
         };
         let is_transition = object.declared.spec().is_some_and(|spec| max_changes::is_transition(spec, wall));
         (!is_transition).then_some(need)
     }
 
-    /// A person approved the call of an object: it does not count any more.
+    /// Approves the call of an object: it no longer counts.
     pub fn approve(&mut self, name: &AppName, now: Moment) {
         if let Some(object) = self.objects.get_mut(name) {
             object.is_edited = false;
@@ -519,7 +525,8 @@ impl Fleet {
         object.decided_at = now;
         object.observed = entry.observed;
         if self.trust == Some(Trust::Confirmed) {
-            object.kept = object.declared.spec().map(|spec| spec.target(wall)).filter(|target| target.timed);
+            object.last_trusted_target =
+                object.declared.spec().map(|spec| spec.target(wall)).filter(|target| target.timed);
         }
         match entry.decision {
             Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => self.pending.remove(&entry.name),
@@ -580,13 +587,12 @@ impl Fleet {
         self.due.push(name, now);
     }
 
-    /// The call that goes next, and since when it waits.
+    /// The next call, and the time since which it waits.
     pub fn first_ready(&self) -> Option<(AppName, Moment)> {
         self.ready.first().map(|(rank, name)| (name.clone(), rank.since))
     }
 
-    /// Takes the probe of an account that may not call its apps: a call on an app that `refused` does not name, if there
-    /// is one.
+    /// Takes the probe of an account that may not call its apps: a call on an app that was not `refused`, if there is one.
     pub fn take_probe(
         &mut self,
         gates: Gates,
@@ -601,7 +607,7 @@ impl Fleet {
         self.begin(action, &entry.name.clone(), now, wall).map(|(job, _)| job)
     }
 
-    /// The account's refusal began or ended: forgets the refusals of single apps.
+    /// Forgets the refusals of single apps, when the refusal of the account begins or ends.
     pub fn forget_refusals(&mut self, now: Moment) {
         self.apps.values_mut().for_each(|known| known.past.forget_refusal());
         self.all_due(now);
@@ -631,7 +637,7 @@ impl Fleet {
         let basis = known.timed_reading.clone();
         match (action, need) {
             (Action::Restart, Some(RestartNeed::Restart(causes))) => known.past.begin_restart(causes, basis.as_ref()),
-            // Decided in the same turn of the loop, so this does not happen.
+            // Decided in the same iteration of the loop, so this does not happen.
             (Action::Restart, _) => return None,
             (Action::Stop | Action::Start, _) => known.past.begin(action, basis.as_ref()),
         }
@@ -657,8 +663,8 @@ impl Fleet {
         &self.reads
     }
 
-    /// A list begins that replaces every due read of a listed app.
-    pub fn reads_are_served(&mut self, now: Moment) {
+    /// Marks the reads that a new list replaces as sent.
+    pub fn mark_replaced_reads_sent(&mut self, now: Moment) {
         for id in self.reads.all_due_listed(now) {
             self.read_sent(&id, now);
         }
@@ -690,32 +696,32 @@ impl Fleet {
         self.apps.get(id)?.past.gate(now).map(|(_, until)| until.since(now))
     }
 
-    /// Returns whether nothing is pending that time alone would change.
-    pub fn at_rest(&self) -> bool {
+    /// Returns whether nothing is pending: no call, wait or text.
+    pub fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.pending.is_empty() && self.texts.is_empty()
     }
 
-    /// How many apps need a person.
+    /// Number of apps that need a person.
     pub fn stalled(&self) -> usize {
         self.objects.values().filter(|object| matches!(object.decision, Some(Decision::Stalled(_)))).count()
     }
 
     /// The apps that an object declares.
-    fn owned(&self) -> impl Iterator<Item = (&AppId, &Known)> {
+    fn owned(&self) -> impl Iterator<Item = (&AppId, &AppRecord)> {
         self.apps.iter().filter(|(_, known)| known.owner.is_some()).map(|(id, known)| (id, &**known))
     }
 
-    fn known_or_new(&mut self, id: &AppId) -> &mut Known {
+    fn app_or_new(&mut self, id: &AppId) -> &mut AppRecord {
         let salt = self.salt;
         self.apps.entry(id.clone()).or_insert_with(|| {
             let mut hasher = DefaultHasher::new();
             (salt, id.as_str()).hash(&mut hasher);
-            Box::new(Known::new(hasher.finish()))
+            Box::new(AppRecord::new(hasher.finish()))
         })
     }
 
     fn request_read(&mut self, id: &AppId, now: Moment) {
-        self.known_or_new(id).past.request_read(now);
+        self.app_or_new(id).past.request_read(now);
         self.queue_read(id);
     }
 
@@ -774,18 +780,18 @@ impl Object {
             last_action: None,
             desired_before: None,
             suspended_before: false,
-            kept: None,
+            last_trusted_target: None,
             notes: Notes::default(),
             order: Order::default(),
             is_edited: false,
         }
     }
 
-    /// The app that this object declares; none while it is in conflict, or was never valid.
+    /// The app that this object declares; `None` while it is in conflict, or if it was never valid.
     pub fn app_id(&self) -> Option<&AppId> {
-        match self.declared.standing {
-            Standing::Conflicting { .. } => None,
-            Standing::Sound | Standing::Invalid { .. } => self.declared.spec().map(|Spec { app_id, .. }| app_id),
+        match self.declared.validity {
+            Validity::Conflicting { .. } => None,
+            Validity::Valid | Validity::Invalid { .. } => self.declared.spec().map(|Spec { app_id, .. }| app_id),
         }
     }
 }
@@ -795,13 +801,13 @@ mod tests {
     use super::*;
     use crate::reconcile::desired::{Object as Valid, Override, Place, Suspension};
     use crate::reconcile::labels::Labels;
-    use crate::reconcile::outcome::Limits;
+    use crate::reconcile::outcome::RateLimitHeaders;
     use crate::reconcile::restart::Restart;
 
-    const SETTING: Setting = Setting {
+    const CONTEXT: AnswerContext = AnswerContext {
         confirm_timeout: Duration::from_secs(120),
         interval: Duration::from_secs(60),
-        alone: false,
+        only_this_app: false,
         account_refused: false,
         list_unreadable: false,
     };
@@ -841,7 +847,7 @@ mod tests {
         let (labels, annotations) = (Labels::default(), Labels::default());
         let valid = Valid { name: name(object), labels, annotations, spec };
         let place = Place { file: "x.yaml".into(), line: 1 };
-        Arc::new(Declared { name: name(object), object: Some(Arc::new(valid)), place, standing: Standing::Sound })
+        Arc::new(Declared { name: name(object), object: Some(Arc::new(valid)), place, validity: Validity::Valid })
     }
 
     /// A fleet with one object per app, each to be stopped and none observed yet.
@@ -855,26 +861,26 @@ mod tests {
     /// A page of the list shows an app, in answer to a request sent at `requested_at`.
     fn list(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
         let seen = Seen { id: id(app), name: None, reading: reading(observed), memory_mb: None };
-        fleet.see_listed(&seen, at(requested_at), at(requested_at), wall(0));
+        fleet.take_listed(&seen, at(requested_at), at(requested_at), wall(0));
     }
 
     /// A single read shows an app, in answer to a request sent at `requested_at`.
     fn read(fleet: &mut Fleet, app: &str, observed: Observed, requested_at: u64) {
         let value = Seen { id: id(app), name: None, reading: reading(observed), memory_mb: None };
-        let answered = Answered { value, limits: Limits::default(), repeats: 0 };
-        fleet.take_read_answer(&id(app), Ok(answered), SETTING, at(requested_at), at(requested_at), wall(0));
+        let answered = Answered { value, limits: RateLimitHeaders::default(), repeats: 0 };
+        fleet.take_read_answer(&id(app), Ok(answered), CONTEXT, at(requested_at), at(requested_at), wall(0));
     }
 
     fn failure(verdict: Verdict) -> Failure {
-        Failure { verdict, http_status: None, message: "no".into(), limits: Limits::default(), repeats: 0 }
+        Failure { verdict, http_status: None, message: "no".into(), limits: RateLimitHeaders::default(), repeats: 0 }
     }
 
     fn accepted() -> Answered<Receipt> {
         let value = Receipt { http_status: 200, status: None, online: None, date: None, oddity: None };
-        Answered { value, limits: Limits::default(), repeats: 0 }
+        Answered { value, limits: RateLimitHeaders::default(), repeats: 0 }
     }
 
-    /// Decides for every app that is due, as a pass does.
+    /// Decides for every app that is scheduled now, as a pass does.
     fn decide(fleet: &mut Fleet, now: u64, wall: Timestamp) {
         let due = fleet.take_due(at(now));
         fleet.note(&due, at(now), wall);
@@ -884,7 +890,7 @@ mod tests {
     }
 
     fn observed(fleet: &Fleet, app: &str) -> Observed {
-        fleet.known(&id(app)).map_or(Observed::Unknown, Known::observed)
+        fleet.app(&id(app)).map_or(Observed::Unknown, AppRecord::observed)
     }
 
     fn send(fleet: &mut Fleet, now: u64) -> Option<(AppName, Action)> {
@@ -901,18 +907,18 @@ mod tests {
         let answers: [fn(&mut Fleet, &str, Observed, u64); 2] = [list, read];
         for first in answers {
             for second in answers {
-                for (asked, last) in [((5, 3), Running), ((3, 5), Stopped), ((5, 5), Stopped)] {
+                for (requested, last) in [((5, 3), Running), ((3, 5), Stopped), ((5, 5), Stopped)] {
                     let mut fleet = fleet(&["a"]);
-                    first(&mut fleet, "a", Running, asked.0);
+                    first(&mut fleet, "a", Running, requested.0);
                     decide(&mut fleet, 6, wall(0));
-                    second(&mut fleet, "a", Stopped, asked.1);
-                    assert_eq!(observed(&fleet, "a"), last, "{asked:?}");
+                    second(&mut fleet, "a", Stopped, requested.1);
+                    assert_eq!(observed(&fleet, "a"), last, "{requested:?}");
                     // Also where the older one agrees with the last decision.
                     decide(&mut fleet, 7, wall(0));
                     first(&mut fleet, "a", last, 1);
                     assert_eq!(
-                        fleet.known(&id("a")).unwrap().timed_reading.as_ref().unwrap().requested_at,
-                        at(asked.0.max(asked.1))
+                        fleet.app(&id("a")).unwrap().timed_reading.as_ref().unwrap().requested_at,
+                        at(requested.0.max(requested.1))
                     );
                 }
             }
@@ -920,13 +926,13 @@ mod tests {
     }
 
     #[test]
-    fn a_call_in_flight_is_remembered_while_no_manifest_and_no_list_shows_its_app() {
+    fn a_call_in_flight_outlives_its_manifest_and_its_list_entry() {
         for forget in [(|fleet| fleet.take_complete_list(&BTreeSet::new(), at(5))) as fn(&mut Fleet), |fleet| {
             for number in 0..=MAX_ITEMS {
                 list(fleet, &format!("other-{number}"), Observed::Running, 5);
             }
             fleet.forget_undeclared();
-            assert!(fleet.known(&id("other-1")).is_none(), "apps that no manifest declares are forgotten");
+            assert!(fleet.app(&id("other-1")).is_none(), "apps that no manifest declares are forgotten");
         }] {
             let mut fleet = fleet(&["a"]);
             list(&mut fleet, "a", Observed::Running, 1);
@@ -944,7 +950,7 @@ mod tests {
                 &name("b"),
                 &id("a"),
                 &Err(failure(Verdict::RateLimited { after: None })),
-                SETTING,
+                CONTEXT,
                 at(8),
             );
             decide(&mut fleet, 8, wall(0));
@@ -954,13 +960,13 @@ mod tests {
         list(&mut fleet, "a", Observed::Running, 1);
         fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(3), wall(0));
         fleet.take_complete_list(&BTreeSet::new(), at(5));
-        assert!(fleet.known(&id("a")).is_none(), "without a call in flight it is forgotten");
+        assert!(fleet.app(&id("a")).is_none(), "without a call in flight it is forgotten");
     }
 
     /// A restart without an answer counts as accepted: its effect is awaited, and it is not sent again.
     #[test]
     fn a_lost_restart_is_verified_and_not_repeated() {
-        // Due at 0 s; the app has been running since before.
+        // Requested for 0 s; the app has been running since an earlier time.
         let second = |second: i64| Some(wall(0) + jiff::SignedDuration::from_secs(second));
         let mut fleet = Fleet::new(7);
         fleet.set_server_time(Some(ServerTime { now: wall(0), trusted_from: second(-200).unwrap() }));
@@ -974,13 +980,13 @@ mod tests {
             let (taken_at, running_since) = (second(i64::try_from(now).unwrap()), second(since));
             let reading = Reading { taken_at, running_since, ..Reading::new(Observed::Running) };
             let seen = Seen { id: id("a"), name: None, reading, memory_mb: None };
-            fleet.see_listed(&seen, at(now), at(now), wall(0));
+            fleet.take_listed(&seen, at(now), at(now), wall(0));
             decide(fleet, now, wall(0));
             fleet.object(&name("a")).unwrap().decision.unwrap()
         };
         assert_eq!(list(&mut fleet, -100, 1), Decision::Act(Action::Restart));
         assert_eq!(send(&mut fleet, 1), Some((name("a"), Action::Restart)));
-        fleet.take_answer(&name("a"), &id("a"), &Err(failure(Verdict::LostAnswer)), SETTING, at(2));
+        fleet.take_answer(&name("a"), &id("a"), &Err(failure(Verdict::LostAnswer)), CONTEXT, at(2));
         let decision = list(&mut fleet, -100, 3);
         assert!(matches!(decision, Decision::Wait { reason: Reason::Restarting, .. }), "{decision:?}");
         assert_eq!(list(&mut fleet, 2, 4), Decision::Settled(Reason::Settled));
@@ -990,9 +996,9 @@ mod tests {
     #[test]
     fn a_pause_of_an_app_outlives_its_manifest() {
         let mut fleet = fleet(&["a"]);
-        let limits = Limits { retry_after: Some(Duration::from_secs(60)), ..Limits::default() };
+        let limits = RateLimitHeaders { retry_after: Some(Duration::from_secs(60)), ..RateLimitHeaders::default() };
         let refused = Failure { limits, ..failure(Verdict::Retry) };
-        fleet.take_read_answer(&id("a"), Err(refused), SETTING, at(1), at(1), wall(0));
+        fleet.take_read_answer(&id("a"), Err(refused), CONTEXT, at(1), at(1), wall(0));
         fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(2), wall(0));
         fleet.take_complete_list(&BTreeSet::new(), at(3));
         let again = declared("a", "a", Desired::Stopped, None);
@@ -1001,7 +1007,7 @@ mod tests {
         assert_eq!(fleet.reads().next(), Some(at(61)));
         fleet.take_update(Vec::new(), &[name("a")], true, Trigger::Edit, at(5), wall(0));
         fleet.take_complete_list(&BTreeSet::new(), at(61));
-        assert!(fleet.known(&id("a")).is_none(), "its pause is over");
+        assert!(fleet.app(&id("a")).is_none(), "its pause is over");
     }
 
     #[test]
@@ -1021,9 +1027,9 @@ mod tests {
         assert_eq!(fleet.object(&name("a")).unwrap().decision, Some(Decision::Act(Action::Stop)));
     }
 
-    /// The limit of changes: transitions that the process saw begin never count, also long after they began.
+    /// The limit of changes: a transition that began while the process ran never counts, also long afterwards.
     #[test]
-    fn a_transition_that_was_seen_to_begin_does_not_count_later() {
+    fn a_transition_that_this_process_observed_never_counts() {
         let until = wall(100);
         let suspended = Suspension { reason: None, until: Some(until) };
         let over = Override { state: Desired::Running, until, reason: None, by: None };
@@ -1039,7 +1045,7 @@ mod tests {
                     fleet.note(&due, at(moment), wall(second));
                 }
                 let counted = fleet.counted_call(&name("a"), Gates::OPEN, wall(7_000));
-                let expected = counts.then_some(Need::Certain(Action::Stop));
+                let expected = counts.then_some(CountedCall::Certain(Action::Stop));
                 assert_eq!(counted, expected, "{suspend:?} {override_:?} {first_pass}");
             }
         }
@@ -1057,10 +1063,10 @@ mod tests {
         fleet.take_update(vec![resumed], &[], true, Trigger::Edit, at(2), wall(0));
         let due = fleet.take_due(at(2));
         fleet.note(&due, at(2), wall(0));
-        assert_eq!(fleet.counted_call(&name("a"), Gates::OPEN, wall(0)), Some(Need::Certain(Action::Stop)));
+        assert_eq!(fleet.counted_call(&name("a"), Gates::OPEN, wall(0)), Some(CountedCall::Certain(Action::Stop)));
     }
 
-    /// Failed single reads and calls: whether the app is read singly again at once, later or not at all.
+    /// Failed calls: whether a single read follows at once or not at all.
     #[test]
     fn a_lost_answer_leaves_a_read_pending_until_a_fresh_reading_proves_something() {
         for (verdict, reads) in [
@@ -1074,7 +1080,7 @@ mod tests {
             list(&mut fleet, "a", Observed::Running, 1);
             decide(&mut fleet, 2, wall(0));
             send(&mut fleet, 2).unwrap();
-            fleet.take_answer(&name("a"), &id("a"), &Err(failure(verdict)), SETTING, at(3));
+            fleet.take_answer(&name("a"), &id("a"), &Err(failure(verdict)), CONTEXT, at(3));
             decide(&mut fleet, 3, wall(0));
             assert_eq!(fleet.reads().next(), reads, "{verdict:?}");
             assert_eq!(fleet.first_ready().is_some(), verdict == Verdict::AccountBlocked, "{verdict:?}");
@@ -1090,9 +1096,9 @@ mod tests {
         assert_eq!(observed(&fleet, "a"), Observed::Unknown);
         assert_eq!(fleet.take_read(at(1), true), None);
         assert_eq!(fleet.take_routine_read(at(1)), Some(Job::Read { id: id("a") }));
-        let unreadable = Setting { list_unreadable: true, ..SETTING };
-        for (setting, last) in [(unreadable, Observed::Unknown), (SETTING, Observed::Missing)] {
-            fleet.take_read_answer(&id("a"), Err(failure(Verdict::NotFound)), setting, at(2), at(2), wall(0));
+        let unreadable = AnswerContext { list_unreadable: true, ..CONTEXT };
+        for (context, last) in [(unreadable, Observed::Unknown), (CONTEXT, Observed::Missing)] {
+            fleet.take_read_answer(&id("a"), Err(failure(Verdict::NotFound)), context, at(2), at(2), wall(0));
             assert_eq!(observed(&fleet, "a"), last);
         }
     }
@@ -1123,9 +1129,9 @@ mod tests {
         let swapped = [("a", "b"), ("b", "a")].map(|(object, app)| declared(object, app, Desired::Running, None));
         fleet.take_update(swapped.into(), &[], true, Trigger::Edit, at(1), wall(0));
         for (object, app) in [("a", "b"), ("b", "a")] {
-            assert_eq!(fleet.known(&id(app)).unwrap().owner, Some(name(object)));
+            assert_eq!(fleet.app(&id(app)).unwrap().owner, Some(name(object)));
         }
-        fleet.take_answer(&name("a"), &id("b"), &Ok(accepted()), SETTING, at(2));
+        fleet.take_answer(&name("a"), &id("b"), &Ok(accepted()), CONTEXT, at(2));
         assert_eq!(fleet.declared(), 2);
     }
 }

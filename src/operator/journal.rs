@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::budget::Shift;
+use crate::budget::LimiterEvent;
 use crate::operator::Operator;
 use crate::platform::{Answered, Platform};
 use crate::reconcile::app::{AppId, AppName};
@@ -44,7 +44,7 @@ impl RecordedState {
         ["Running", "Stopped"].contains(&self.observed) && self.desired.is_some_and(|desired| desired != self.observed)
     }
 
-    /// Returns whether the app was as desired, and is not in `after`. Not so where its state was not known between.
+    /// Returns whether the app was in its desired state, and is not in `after`. False if its state was unknown between.
     fn has_drifted(self, after: Self) -> bool {
         self.desired == after.desired && self.desired == Some(self.observed) && after.differs()
     }
@@ -58,17 +58,17 @@ impl RecordedState {
     }
 }
 
-/// The notes of the log and the history on one object. No decision depends on them.
+/// State that the log and the history keep of one object. No decision depends on them.
 #[derive(Debug, Clone)]
 pub struct Notes {
-    /// The strongest cause of the next decision.
+    /// Most specific cause since the last decision.
     trigger: Trigger,
     /// The trigger of the last change of reason.
     pub cause: Trigger,
     /// Whether a call began whose wait is not in the history yet.
     called: bool,
     /// The last state in the history, while a condition of the whole account hides the object's own.
-    glance: Option<RecordedState>,
+    before_condition: Option<RecordedState>,
     /// The last reason logged as stalled since the app was settled.
     stalled: Option<Reason>,
     unreadable: bool,
@@ -80,7 +80,7 @@ impl Default for Notes {
             trigger: Trigger::Timer,
             cause: Trigger::Timer,
             called: false,
-            glance: None,
+            before_condition: None,
             stalled: None,
             unreadable: false,
         }
@@ -111,8 +111,8 @@ impl Notes {
         !std::mem::replace(&mut self.unreadable, unreadable) && unreadable
     }
 
-    /// Returns whether a decision gets a log line: a stalled app that is tried in vain each interval gets one.
-    pub fn is_news(&mut self, decision: Decision) -> bool {
+    /// Returns whether to log a decision. A stalled app that is retried each interval is logged once.
+    pub fn should_log(&mut self, decision: Decision) -> bool {
         match decision {
             Decision::Stalled(reason) => self.stalled.replace(reason) != Some(reason),
             Decision::Settled(_) | Decision::Held { .. } => {
@@ -145,7 +145,7 @@ fn refusal(failure: &Failure) -> Answer {
 }
 
 impl<P: Platform> Operator<P> {
-    /// Keeps the answer to a call for the entry of the decision that follows in the same turn.
+    /// Keeps the answer to a call for the entry of the decision that follows in the same iteration.
     pub(super) fn answered(
         &mut self,
         name: AppName,
@@ -172,7 +172,7 @@ impl<P: Platform> Operator<P> {
             self.answers.insert(name, (action, answer));
             return;
         }
-        // The manifest was removed: there is nothing to decide, but the call was made.
+        // The manifest was removed, so no decision follows, but the call was sent.
         self.board.record(Entry {
             time: self.clock.wall(),
             app: Some(name.as_str().into()),
@@ -204,18 +204,18 @@ impl<P: Platform> Operator<P> {
         if before.is_none() && unseen && answer.is_none() {
             return;
         }
-        // A condition of the whole account has one entry, not one for each app. The next entry of this app has the state
-        // before it.
+        // A condition of the whole account has one entry, not one for each app. The next entry of this app starts from
+        // the state before the condition.
         if answer.is_none() && after.reason.is_some_and(Reason::is_account_wide) {
-            notes.glance = notes.glance.or(before);
+            notes.before_condition = notes.before_condition.or(before);
             return;
         }
-        let before = notes.glance.take().or(before);
-        let began = notes.take_trigger(planned.decision);
+        let before = notes.before_condition.take().or(before);
+        let cause = notes.take_trigger(planned.decision);
         if answer.is_none() && before.is_some_and(|before| before.reason == after.reason) {
             return;
         }
-        let trigger = match (began, before) {
+        let trigger = match (cause, before) {
             _ if answer.is_some() => Trigger::Answer,
             (Trigger::Timer, Some(before))
                 if (before.desired, before.suspended) != (after.desired, after.suspended) =>
@@ -223,7 +223,7 @@ impl<P: Platform> Operator<P> {
                 Trigger::Transition
             }
             (Trigger::Observation, Some(before)) if before.has_drifted(after) => Trigger::Drift,
-            (began, _) => began,
+            (cause, _) => cause,
         };
         notes.cause = trigger;
         let (action, answer) = answer.unzip();
@@ -242,7 +242,7 @@ impl<P: Platform> Operator<P> {
 
     /// Records the release of an app, for audits.
     pub(super) fn released(&self, name: &AppName, id: Option<&AppId>, revision: Arc<str>, wall: Timestamp) {
-        let Some(app) = self.board.app_named(name) else { return };
+        let Some(app) = self.board.app_by_name(name) else { return };
         self.board.record(Entry {
             time: wall,
             app: Some(name.as_str().into()),
@@ -257,16 +257,16 @@ impl<P: Platform> Operator<P> {
     }
 
     /// Records a condition of the whole account, once.
-    pub(super) fn journal_shift(&self, shift: Shift, failure: Option<&Failure>) {
-        let reason = match shift {
-            Shift::Paused { first: true, .. } => Reason::RateLimited,
-            Shift::BreakerOpened => Reason::ApiUnavailable,
-            Shift::AccountBlocked => Reason::AccountBlocked,
-            Shift::AccountForbidden(_) => Reason::AccountForbidden,
-            Shift::Paused { first: false, .. }
-            | Shift::BreakerClosed
-            | Shift::AccountUnblocked
-            | Shift::AccountAllowed => return,
+    pub(super) fn record_limiter_event(&self, event: LimiterEvent, failure: Option<&Failure>) {
+        let reason = match event {
+            LimiterEvent::Paused { first: true, .. } => Reason::RateLimited,
+            LimiterEvent::BreakerOpened => Reason::ApiUnavailable,
+            LimiterEvent::AccountBlocked => Reason::AccountBlocked,
+            LimiterEvent::AccountForbidden(_) => Reason::AccountForbidden,
+            LimiterEvent::Paused { first: false, .. }
+            | LimiterEvent::BreakerClosed
+            | LimiterEvent::AccountUnblocked
+            | LimiterEvent::AccountAllowed => return,
         };
         let after = State { reason: Some(Cow::Borrowed(reason.as_str())), ..State::default() };
         self.board.record(Entry {

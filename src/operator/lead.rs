@@ -6,12 +6,12 @@ use tokio::sync::watch;
 
 use crate::status::Leader;
 
-/// The standing of this process among its replicas.
+/// Leadership of this process among its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lead {
+pub struct Leadership {
     /// Whether enough of the lease is left to start a request.
     pub may_send: bool,
-    /// Number of times that this process acquired the lease: readings of an earlier term prove nothing.
+    /// Number of times that this process acquired the lease; readings of an earlier term are ignored.
     pub term: u64,
     /// This process.
     pub identity: Arc<str>,
@@ -21,20 +21,20 @@ pub struct Lead {
     pub readable: bool,
 }
 
-impl Lead {
+impl Leadership {
     /// Whether another process leads.
     pub fn is_standby(&self) -> bool {
         self.holder.as_ref().is_some_and(|holder| *holder != self.identity)
     }
 
-    pub fn shown(&self) -> Leader {
+    pub fn published(&self) -> Leader {
         let Self { identity, holder, readable, .. } = self.clone();
         Leader { leading: self.may_send, identity, holder, readable }
     }
 }
 
 /// Waits for a change. Never returns without leader election, or once its task has ended.
-pub(super) async fn changed(lead: &mut Option<watch::Receiver<Lead>>) {
+pub(super) async fn changed(lead: &mut Option<watch::Receiver<Leadership>>) {
     if let Some(lead) = lead
         && lead.changed().await.is_ok()
     {

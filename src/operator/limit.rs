@@ -19,13 +19,13 @@ use crate::status::MaxChanges;
 pub struct Changes {
     pub limits: Limits,
     counted: Counted,
-    /// The id of the plan, once it was declared for since the last edit.
+    /// Cached id of the plan; cleared by each edit.
     plan: Option<PlanId>,
     /// The plan whose approval was logged.
     approved: Option<PlanId>,
     /// Whether the manifests changed since the last check.
     is_edited: bool,
-    /// What is held, in words; `None` if nothing is.
+    /// Message about held calls; `None` without any.
     pub held: Option<Arc<str>>,
 }
 
@@ -34,12 +34,12 @@ impl Changes {
         Self { limits, ..Self::default() }
     }
 
-    /// The manifests changed, or the approvals among them.
+    /// Marks the manifests as changed, approvals included.
     pub fn edited(&mut self) {
         (self.plan, self.is_edited) = (None, true);
     }
 
-    /// Returns whether something changed that is no app: an approval, or the time of a call.
+    /// True if an approval changed, or a sent call stopped counting.
     pub fn wants_check(&mut self, now: Moment) -> bool {
         std::mem::take(&mut self.is_edited) || self.next().is_some_and(|at| at <= now)
     }
@@ -48,18 +48,18 @@ impl Changes {
         self.counted.set(name, None);
     }
 
-    /// A call goes out.
+    /// Counts a sent call.
     pub fn sent(&mut self, name: &AppName, action: Action, now: Moment) {
         self.counted.sent(name, action, now);
     }
 
-    /// When a call that was sent stops to count, while some are held for it.
+    /// The time at which the oldest sent call stops counting, while calls are held.
     pub fn next(&self) -> Option<Moment> {
         self.counted.next().filter(|_| self.held.is_some())
     }
 
     /// The published form; `None` without a limit.
-    pub fn shown(&self) -> Option<MaxChanges> {
+    pub fn published(&self) -> Option<MaxChanges> {
         (!self.limits.is_none()).then(|| MaxChanges {
             max_stops: self.limits.stops.map(|limit| limit.to_string()),
             max_starts: self.limits.starts.map(|limit| limit.to_string()),
@@ -81,7 +81,7 @@ impl Changes {
 }
 
 impl<P: Platform> Operator<P> {
-    /// Counts the calls that `names` need, and opens or closes the gate. Returns whether decisions have to be made again.
+    /// Counts the calls that `names` need, and opens or closes the gate. Returns true if apps must be decided again.
     pub(super) fn limit_changes(&mut self, names: &[AppName], now: Moment, wall: Timestamp) -> bool {
         if self.changes.limits.is_none() {
             return false;
@@ -93,7 +93,7 @@ impl<P: Platform> Operator<P> {
         self.changes.counted.forget(now);
         let exceeded = |operator: &Self, action| {
             let (counted, limit) = (&operator.changes.counted, operator.changes.limits.of(action)?);
-            // The least that any number of apps allows: nearly always, the apps need not be counted.
+            // With 0 apps the limit is lowest. Usually this check alone decides, without counting the apps.
             let is_possible = counted.exceeds(action, limit, 0);
             let apps = is_possible.then(|| operator.fleet.callable(operator.gates, wall))?;
             let is_certain = counted.is_certain(action, limit, apps);
@@ -133,8 +133,8 @@ impl<P: Platform> Operator<P> {
         self.changes.plan.unwrap_or_else(|| self.fleet.plan_id())
     }
 
-    /// Returns whether a person approved what the manifests ask for. A clock in doubt does not tell whether an approval
-    /// is over.
+    /// Returns whether a person approved the present plan. While the clock is doubtful, no approval counts: it may have
+    /// expired.
     fn is_approved(&mut self, wall: Timestamp) -> bool {
         let approvals = self.source.as_ref().map(|source| source.approvals.clone()).unwrap_or_default();
         if approvals.is_empty() || self.gates.clock_doubtful {
@@ -149,32 +149,32 @@ impl<P: Platform> Operator<P> {
         true
     }
 
-    /// Logs once when calls are certain to be held, and when they are not any more.
+    /// Logs once when calls are certain to be held, and once when no call is held.
     fn describe_held(&mut self, held: [bool; 2], wall: Timestamp) {
         if !held.contains(&true) {
             if self.changes.held.take().is_some() {
                 self.reported = false;
-                info!("no calls are held for --max-stops or --max-starts any more");
+                info!("--max-stops and --max-starts hold no calls now");
             }
             return;
         }
         let plan = self.plan_id();
-        let of = |action: Action, held: bool| held.then(|| self.held_in_words(action, plan, wall));
-        let words = [of(Action::Stop, held[0]), of(Action::Start, held[1])];
-        let words: Arc<str> = words.into_iter().flatten().collect::<Vec<_>>().join("; ").into();
-        if self.changes.held.as_ref() == Some(&words) {
+        let of = |action: Action, held: bool| held.then(|| self.held_message(action, plan, wall));
+        let messages = [of(Action::Stop, held[0]), of(Action::Start, held[1])];
+        let message: Arc<str> = messages.into_iter().flatten().collect::<Vec<_>>().join("; ").into();
+        if self.changes.held.as_ref() == Some(&message) {
             return;
         }
         // The number may still grow while a bulk of edits arrives: one line is enough.
         if self.changes.held.is_none() {
-            warn!(reason = "TooManyChanges", %plan, "{words}");
+            warn!(reason = "TooManyChanges", %plan, "{message}");
         }
         self.reported = false;
-        self.changes.held = Some(words);
+        self.changes.held = Some(message);
     }
 
-    /// `held: 612 stops (plan 7f3a9c01b2d4); 200 were sent before; commit an Approval or revert`.
-    fn held_in_words(&self, action: Action, plan: PlanId, wall: Timestamp) -> String {
+    /// `held: 612 stops (plan 7f3a9c01b2d4): more than --max-stops allows; revert the edits, or commit an Approval`.
+    fn held_message(&self, action: Action, plan: PlanId, wall: Timestamp) -> String {
         let waiting = self.changes.counted.waiting(action);
         let (count, sent) = (waiting.len(), self.changes.counted.sent_lately(action));
         let s = if count == 1 { "" } else { "s" };
@@ -182,11 +182,14 @@ impl<P: Platform> Operator<P> {
             waiting.iter().map(|name| self.scheduled_for(name, wall)).reduce(|a, b| if a == b { a } else { None });
         let scheduled =
             scheduled.flatten().map(|window| format!(" that were scheduled for {window}")).unwrap_or_default();
-        let sent = if sent > 0 { format!("; {sent} were sent before") } else { String::new() };
-        format!("held: {count} {action}{s}{scheduled} (plan {plan}){sent}; commit an Approval or revert")
+        let sent = if sent > 0 { format!(", and {sent} were sent in the last 10 min") } else { String::new() };
+        format!(
+            "held: {count} {action}{s}{scheduled} (plan {plan}): more than --max-{action}s allows{sent}; \
+             revert the edits, or commit an Approval"
+        )
     }
 
-    /// The window that asks for the call of an object.
+    /// The window that causes the call of an object.
     fn scheduled_for(&self, name: &AppName, wall: Timestamp) -> Option<String> {
         let spec = self.fleet.object(name)?.declared.spec()?;
         let schedule = spec.schedule.as_ref()?;

@@ -1,4 +1,4 @@
-//! One observation of the whole account, for commands that read and end, such as `plan`.
+//! One observation of the whole account, for commands that read once, such as `plan`.
 //!
 //! Its requests pass the same rate limiter as the daemon's.
 
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::budget::{Admission, Call, Lane, RateLimiter};
 use crate::clock::Clock;
-use crate::platform::listing::{Flaw, Listed, Listing, Next};
+use crate::platform::listing::{IncompleteCause, Listed, Listing, Next};
 use crate::platform::{Page, Platform, Seen};
 use crate::reconcile::app::AppId;
 use crate::reconcile::backoff::PROBES;
-use crate::reconcile::doubt::Doubt;
+use crate::reconcile::clock_check::ClockCheck;
 use crate::reconcile::outcome::{Failure, Verdict};
 use crate::reconcile::reading::Reading;
 use crate::reconcile::redacted::Redacted;
 use crate::reconcile::state::Observed;
 
-/// Failures of one request that end the observation: a person waits for it.
-const TRIES: u32 = 4;
+/// Attempts for one request. A person waits for the result.
+const ATTEMPTS: u32 = 4;
 
 /// A step of the observation, for people who wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,36 +31,36 @@ pub enum Step {
 
 #[derive(Debug)]
 pub struct Observation {
-    /// Every app that the list showed, in its order by id, and every wanted one that was found singly.
+    /// Apps of the list and wanted apps that a single read found, sorted by id.
     pub seen: Vec<Seen>,
-    /// Which of the wanted apps do not exist.
+    /// Wanted apps that do not exist.
     pub missing: Vec<AppId>,
-    /// Why the list is not the whole list, if it is not.
-    pub flaw: Option<Flaw>,
+    /// Why the list is incomplete; `None` if it is complete.
+    pub flaw: Option<IncompleteCause>,
     /// Requests per list.
     pub pages: u32,
-    /// How many items of the list could not be read.
+    /// Number of unreadable items of the list.
     pub unreadable: u32,
     /// The problems of items and pages that arrived.
     pub problems: Vec<Redacted>,
-    /// Wanted apps that the list does not show: each costs a read of its own.
+    /// Number of wanted apps that the list does not show; each costs a single read.
     pub unlisted: u32,
-    pub doubt: Doubt,
+    pub clock_check: ClockCheck,
 }
 
 impl Observation {
-    /// The problems of the list, one line each.
-    pub fn complaints(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+    /// Warnings about the list, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         if let Some(flaw) = self.flaw {
-            complaints.push(format!("the list of apps is incomplete: {flaw}"));
+            warnings.push(format!("the list of apps is incomplete: {flaw}"));
         }
         if self.unreadable > 0 {
             let (count, s) = (self.unreadable, if self.unreadable == 1 { "" } else { "s" });
-            complaints.push(format!("{count} item{s} of the list could not be read; the other apps are not affected"));
+            warnings.push(format!("{count} item{s} of the list could not be read; the other apps are not affected"));
         }
-        complaints.extend(self.problems.iter().map(|problem| format!("the list of apps: {problem}")));
-        complaints
+        warnings.extend(self.problems.iter().map(|problem| format!("the list of apps: {problem}")));
+        warnings
     }
 
     pub fn reading(&self, id: &AppId) -> Option<Reading> {
@@ -76,8 +76,8 @@ impl Observation {
     }
 }
 
-/// Reads all lists, then does a single read of each app of `wanted` that is not in them. Calls `report` after each page and before
-/// each single read.
+/// Reads all lists, then each app of `wanted` that is not in them by a single read. Calls `report` after each page and
+/// before each single read.
 pub async fn everything<P: Platform>(
     platform: &P,
     limiter: &mut RateLimiter,
@@ -86,7 +86,7 @@ pub async fn everything<P: Platform>(
     wanted: impl IntoIterator<Item = AppId>,
     report: impl Fn(Step),
 ) -> Result<Observation, Failure> {
-    let mut doubt = Doubt::new(false);
+    let mut clock_check = ClockCheck::new(false);
     let mut pages = 0;
     let mut tries = 0;
     let mut refused: Option<Failure> = None;
@@ -98,7 +98,7 @@ pub async fn everything<P: Platform>(
         match platform.list(request).await {
             Ok(answered) => {
                 limiter.succeeded(&call, answered.limits, clock.now());
-                doubt.compare(answered.limits.clock, sent, clock.wall());
+                clock_check.compare(answered.limits.clock, sent, clock.wall());
                 (pages, tries) = (pages + 1, 0);
                 let next = listing.add(answered.value);
                 let (apps, total) = listing.progress();
@@ -156,7 +156,7 @@ pub async fn everything<P: Platform>(
             match platform.get(&id).await {
                 Ok(answered) => {
                     limiter.succeeded(&Call::Read(id.clone()), answered.limits, clock.now());
-                    doubt.compare(answered.limits.clock, sent, clock.wall());
+                    clock_check.compare(answered.limits.clock, sent, clock.wall());
                     let place = seen.partition_point(|known| known.id < id);
                     seen.insert(place, answered.value);
                     break;
@@ -166,7 +166,7 @@ pub async fn everything<P: Platform>(
                     missing.push(id.clone());
                     break;
                 }
-                // Its state stays unknown; the rest is still useful.
+                // The state of this app stays unknown; the other apps are still useful.
                 Err(failure) if matches!(failure.verdict, Verdict::Forbidden | Verdict::Unexpected) => {
                     limiter.failed(&Call::Read(id.clone()), &failure, clock.now());
                     break;
@@ -175,7 +175,7 @@ pub async fn everything<P: Platform>(
             }
         }
     }
-    Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted, doubt })
+    Ok(Observation { seen, missing, flaw, pages, unreadable, problems, unlisted, clock_check })
 }
 
 /// Returns whether the same request would fail again.
@@ -188,7 +188,7 @@ async fn admitted(limiter: &mut RateLimiter, lane: Lane, clock: Clock) {
         match limiter.admit(lane, clock.now()) {
             Admission::Go => return,
             Admission::At(at) => tokio::time::sleep_until(clock.instant(at)).await,
-            // One request at a time: no probe of ours can be on the wire here.
+            // Requests are sent one at a time, so no probe of this command can be in flight.
             Admission::Later => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -204,12 +204,12 @@ async fn again(
 ) -> Result<(), Failure> {
     *tries += 1;
     let worth = matches!(failure.verdict, Verdict::Retry | Verdict::LostAnswer | Verdict::RateLimited { .. });
-    if !worth || *tries >= TRIES {
+    if !worth || *tries >= ATTEMPTS {
         return Err(failure);
     }
     let (now, mut wait) = (clock.now(), PROBES.ceiling(*tries) / 2);
-    if limiter.is_alone(call, &failure, now) {
-        // The limiter pauses only for what concerns the account.
+    if limiter.is_per_app_limit(call, &failure, now) {
+        // The limiter pauses only for rate limits of the account.
         wait = wait.max(failure.limits.retry_after.unwrap_or_default());
     }
     limiter.failed(call, &failure, now);

@@ -1,5 +1,5 @@
-//! The order of calls: edits, then transitions of schedules, then first attempts, then repeats; the newest edit; stops
-//! before starts; the longest waiting. Nothing here decides whether an app is called.
+//! The order of calls: edits, then transitions of schedules, then first attempts, then retries. Within a class: the
+//! newest edit, then stops before starts, then the longest wait. Nothing here decides whether an app is called.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::reconcile::state::Action;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     class: Class,
-    batch: Reverse<Moment>,
+    edited_at: Reverse<Moment>,
     pub action: Action,
     pub since: Moment,
 }
@@ -21,7 +21,7 @@ enum Class {
     Edit,
     Transition,
     First,
-    Repeat,
+    Retry,
 }
 
 /// The facts about one object that order its call.
@@ -30,9 +30,9 @@ pub struct Order {
     /// A small edit changed the spec, and no call has followed.
     urgent: bool,
     /// The time of the last edit of the spec; the start, if there was none.
-    batch: Moment,
+    spec_changed_at: Moment,
     /// The schedule changed the desired state, and no call has followed.
-    turned: bool,
+    has_transitioned: bool,
     /// The time of an edit until its first call, for the meters.
     edited_at: Option<Moment>,
     ready: Option<Rank>,
@@ -42,7 +42,7 @@ impl Order {
     /// The spec changed: by an edit, or by the first load. An edit of few objects goes before a bulk.
     pub fn spec_changed(&mut self, edit: bool, small: bool, now: Moment) {
         self.urgent = small;
-        self.batch = if edit { now } else { Moment::START };
+        self.spec_changed_at = if edit { now } else { Moment::START };
         self.edited_at = if edit { Some(now) } else { self.edited_at };
     }
 
@@ -51,29 +51,29 @@ impl Order {
         self.urgent = false;
     }
 
-    pub fn schedule_turned(&mut self) {
-        self.turned = true;
+    pub fn transitioned(&mut self) {
+        self.has_transitioned = true;
     }
 
     pub fn settled(&mut self) {
         *self = Self { ready: self.ready, ..Self::default() };
     }
 
-    /// The call goes out. Returns the time of the edit of which it is the first call.
+    /// Marks the call as sent. Returns the time of the edit if this is its first call.
     pub fn begin(&mut self) -> Option<Moment> {
-        (self.urgent, self.turned) = (false, false);
+        (self.urgent, self.has_transitioned) = (false, false);
         self.edited_at.take()
     }
 
     pub fn rank(&self, action: Action, repeated: bool, now: Moment) -> Rank {
         let class = match () {
             () if self.urgent => Class::Edit,
-            () if repeated => Class::Repeat,
-            () if self.turned => Class::Transition,
+            () if repeated => Class::Retry,
+            () if self.has_transitioned => Class::Transition,
             () => Class::First,
         };
         let since = self.ready.filter(|rank| rank.action == action).map_or(now, |rank| rank.since);
-        Rank { class, batch: Reverse(self.batch), action, since }
+        Rank { class, edited_at: Reverse(self.spec_changed_at), action, since }
     }
 }
 

@@ -1,5 +1,5 @@
-//! One pass: takes readings, plans for the apps that are due and takes the plan. Their status is published after the calls
-//! that follow from it were sent.
+//! One pass: applies readings, plans for the apps that are scheduled now, and applies the plan. The status is published
+//! after the calls that follow from it were sent.
 
 use jiff::Timestamp;
 
@@ -18,7 +18,7 @@ impl<P: Platform> Operator<P> {
         describe::When { now, wall, next_list, held_until: self.limiter.held_until(now) }
     }
 
-    /// Decides for every app that is due. The cost is proportional to those, not to the fleet.
+    /// Decides for every app that is scheduled now. The cost is proportional to their number, not to the fleet.
     pub(super) fn pass(&mut self, now: Moment) {
         self.check_clock(now);
         loop {
@@ -26,7 +26,7 @@ impl<P: Platform> Operator<P> {
             if !due.is_empty() {
                 self.decide(&due, now);
             }
-            // The limit of changes may hold or release what was just decided.
+            // The limit of changes may hold or release the new decisions.
             let is_checked = !due.is_empty() || self.changes.wants_check(now);
             if !is_checked || !self.limit_changes(&due, now, self.clock.wall()) {
                 break;
@@ -66,12 +66,12 @@ impl<P: Platform> Operator<P> {
                 if notes.is_newly_unreadable(unreadable) {
                     report::unreadable(&entry.name, entry.app_id.as_ref());
                 }
-                if notes.is_news(entry.decision) {
+                if notes.should_log(entry.decision) {
                     report::decision(&entry, before);
                 }
             }
             self.board.meters().decided(journal::kind(entry.decision));
-            let known = self.board.app_named(&entry.name);
+            let known = self.board.app_by_name(&entry.name);
             let Some(app) =
                 describe::app(&self.fleet, &entry.name, known.as_deref(), source_available, &revision, when)
             else {
@@ -83,7 +83,7 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Publishes the state of the daemon where it changed, and logs the summary when it is due.
+    /// Publishes the state of the daemon if it changed, and logs the summary at its time.
     pub(super) fn report(&mut self, now: Moment) {
         if now >= self.summary_at {
             self.summary_at = now + report::SUMMARY;
@@ -95,12 +95,12 @@ impl<P: Platform> Operator<P> {
         }
         self.reported = true;
         self.reported_progress.clone_from(&progress);
-        let rest = self.resync.complete_once() && self.fleet.at_rest();
-        match self.source.as_ref().filter(|source| source.loaded && rest) {
-            None => self.settled = false,
-            Some(source) if self.tasks.is_empty() && !self.settled => {
-                self.settled = true;
-                report::settled(&self.fleet, source, &mut self.reported_stalled);
+        let is_idle = self.resync.complete_once() && self.fleet.is_idle();
+        match self.source.as_ref().filter(|source| source.loaded && is_idle) {
+            None => self.was_idle = false,
+            Some(source) if self.tasks.is_empty() && !self.was_idle => {
+                self.was_idle = true;
+                report::idle(&self.fleet, source, &mut self.reported_stalled);
             }
             Some(_) => {}
         }
@@ -111,13 +111,13 @@ impl<P: Platform> Operator<P> {
             &self.limiter,
             interval,
             self.requests,
-            (self.gates, &self.doubt),
+            (self.gates, &self.clock_check),
             self.when(now, self.clock.wall()),
         );
         // Not for each page of the first list: it sorts all names.
-        let undeclared = if self.resync.complete_once() { self.undeclared.shown(&self.fleet) } else { None };
+        let undeclared = if self.resync.complete_once() { self.undeclared.published(&self.fleet) } else { None };
         self.board.set_daemon(Daemon {
-            max_changes: self.changes.shown(),
+            max_changes: self.changes.published(),
             leader: self.leader(),
             undeclared,
             progress,

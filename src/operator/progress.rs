@@ -13,12 +13,12 @@ use super::resync::Resync;
 use crate::budget::RateLimiter;
 use crate::reconcile::app::AppName;
 use crate::reconcile::decide::Decision;
-use crate::reconcile::moment::{Moment, in_words};
+use crate::reconcile::moment::{Moment, human_duration};
 use crate::reconcile::reason::Reason;
 use crate::reconcile::state::Action;
 use crate::status;
 
-/// Largest number of ready calls that is not a bulk: they finish before a person can read the progress.
+/// Largest number of ready calls that is not a bulk: fewer calls need no progress.
 const BULK: usize = 10;
 /// Interval of the lines in the log.
 const LINE: Duration = Duration::from_secs(10);
@@ -40,9 +40,9 @@ pub struct Progress {
 /// Many calls at once.
 #[derive(Debug)]
 struct Bulk {
-    /// Apps whose call had its effect; a later call for the same app takes it out again.
+    /// Apps whose call had its effect; a later call for the same app removes it.
     verified: BTreeSet<AppName>,
-    /// Calls that wait, and those that are not verified yet, at the last count.
+    /// Pending calls at the last count.
     pending: Pending,
     /// The action of all calls; `None` if there are several.
     action: Option<Action>,
@@ -66,7 +66,7 @@ impl Pending {
             let action = match decision {
                 Decision::Act(action) => Some(action),
                 Decision::Wait { reason, .. } => {
-                    // A pause ends by itself. An app that waits for a retry keeps no bulk going.
+                    // A pause ends by itself. Retries do not extend a bulk.
                     let sent = VERIFYING.into_iter().find(|(verifying, _)| *verifying == reason);
                     if sent.is_none() && reason != Reason::RateLimited {
                         continue;
@@ -86,7 +86,7 @@ impl Pending {
 }
 
 impl Progress {
-    /// Notes an app whose call had its effect.
+    /// Records that the call of an app had its effect.
     pub fn verified(&mut self, app: &AppName) {
         if let Some(bulk) = &mut self.bulk {
             bulk.verified.insert(app.clone());
@@ -106,7 +106,7 @@ impl Progress {
         let held = limiter.held_until(now).map_or(Duration::ZERO, |until| until.since(now));
         if let Some((action, done, accepted, total)) = bulk {
             let rate = limiter.requests_per_minute(now);
-            // A pause lets no call be ready.
+            // During a pause no call is ready.
             let calls = u32::try_from(total - accepted).unwrap_or(u32::MAX);
             let left = rate.map(|rate| held + Duration::from_mins(1).mul_f64(f64::from(calls) / rate.max(1.0)));
             shown.push((action.map_or("calls", Action::as_str), (done, Some(accepted)), total, left));
@@ -185,7 +185,7 @@ fn line(task: &str, (done, accepted): (usize, Option<usize>), total: usize, left
         _ => "",
     };
     let left = left.filter(|left| left.as_secs() > 0);
-    let left = left.map(|left| format!(", about {} left", in_words(left))).unwrap_or_default();
+    let left = left.map(|left| format!(", about {} left", human_duration(left))).unwrap_or_default();
     let accepted = accepted.filter(|accepted| *accepted > done);
     let accepted = accepted.map(|accepted| format!(" ({accepted} accepted)")).unwrap_or_default();
     format!("{verb} {done} of {total}{things}{accepted}{left}")

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use crate::reconcile::moment::Moment;
 
-/// A queue of keys by time. Its size is bounded by the number of keys, however often they are pushed.
+/// A queue of keys by time. Its size is at most the number of keys.
 #[derive(Debug, Clone)]
 pub struct Queue<K> {
     order: BTreeSet<(Moment, K)>,
@@ -19,14 +19,14 @@ impl<K> Default for Queue<K> {
 }
 
 impl<K: Clone + Ord + Hash> Queue<K> {
-    /// Makes `key` due at `at`, or earlier if it is already due earlier.
+    /// Schedules `key` at `at`, or keeps an earlier time.
     pub fn push(&mut self, key: &K, at: Moment) {
         if self.slots.get(key).is_none_or(|known| at < *known) {
             self.set(key, Some(at));
         }
     }
 
-    /// Makes `key` due exactly at `at`, or not at all.
+    /// Schedules `key` exactly at `at`, or removes it.
     pub fn set(&mut self, key: &K, at: Option<Moment>) {
         if self.slots.get(key).copied() == at {
             return;
@@ -40,12 +40,12 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
     }
 
-    /// The earliest time at which something is due.
+    /// The earliest scheduled time.
     pub fn next(&self) -> Option<Moment> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// The earliest time after `now` at which something is due.
+    /// The earliest scheduled time after `now`.
     pub fn next_after(&self, now: Moment) -> Option<Moment> {
         self.order.iter().map(|(at, _)| *at).find(|at| *at > now)
     }
@@ -58,12 +58,12 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.slots.is_empty()
     }
 
-    /// The keys that are due at `now`, earliest first; they stay.
+    /// The keys scheduled until `now`, earliest first; they stay in the queue.
     pub fn due(&self, now: Moment) -> impl Iterator<Item = (Moment, &K)> {
         self.order.iter().take_while(move |(at, _)| *at <= now).map(|(at, key)| (*at, key))
     }
 
-    /// Takes the keys that are due at `now`, earliest first.
+    /// Takes the keys scheduled until `now`, earliest first.
     pub fn take_due(&mut self, now: Moment) -> Vec<K> {
         let due: Vec<K> = self.due(now).map(|(_, key)| key.clone()).collect();
         for key in &due {

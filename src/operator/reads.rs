@@ -1,5 +1,5 @@
-//! The pending single reads, in three queues: of listed apps, which one list replaces; of apps that no list shows; and
-//! their routine reads, which belong to observation.
+//! The pending single reads, in three queues: reads of listed apps, which one list replaces; reads of apps that no list
+//! shows; and routine reads of the latter, which belong to the lane `observe`.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::reconcile::moment::Moment;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Kind {
     pub listed: bool,
-    /// A call waits for it.
+    /// Whether a call waits for this read.
     pub urgent: bool,
-    /// It verifies no call, and no call waits for it.
+    /// Whether the read neither verifies a call nor delays one.
     pub routine: bool,
 }
 
@@ -42,7 +42,7 @@ impl Reads {
         [self.listed.next(), self.unlisted.next(), self.routine.next()].into_iter().flatten().min()
     }
 
-    /// The first time after `now` at which a read is due.
+    /// The first time after `now` at which a read is scheduled.
     pub fn next_after(&self, now: Moment) -> Option<Moment> {
         let queues = [&self.listed, &self.unlisted, &self.routine];
         queues.into_iter().filter_map(|queue| queue.next_after(now)).min()
@@ -59,17 +59,17 @@ impl Reads {
         [listed, self.unlisted.due(now).next()].into_iter().flatten().min()
     }
 
-    /// Returns whether a call waits for any of them.
+    /// Returns whether a call waits for a read.
     pub fn any_urgent(&self) -> bool {
         !self.urgent.is_empty()
     }
 
-    /// The number of reads due at `until` that a list would replace; counts to `enough`.
+    /// The number of reads scheduled until `until` that a list would replace; at most `enough`.
     pub fn due_listed(&self, until: Moment, enough: usize) -> usize {
         self.listed.due(until).take(enough).count()
     }
 
-    /// The apps with a due read that a list replaces.
+    /// The apps whose scheduled read a list replaces.
     pub fn all_due_listed(&self, now: Moment) -> Vec<AppId> {
         self.listed.due(now).map(|(_, id)| id.clone()).collect()
     }

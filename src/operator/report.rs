@@ -1,4 +1,4 @@
-//! The log lines of the operator. Info means that something changed; a settled fleet logs only a summary.
+//! The log lines of the operator. Info means that something changed; an idle operator logs only a summary.
 //!
 //! A cause has one line, not one for each app. No body, token or environment variable is logged.
 
@@ -8,13 +8,13 @@ use tracing::{debug, info, warn};
 
 use super::fleet::Fleet;
 use super::resync::Finished;
-use crate::budget::{Forbidden, Shift};
+use crate::budget::{Forbidden, LimiterEvent};
 use crate::platform::Answered;
 use crate::reconcile::app::{AppId, AppName};
 use crate::reconcile::attempts::Effect;
 use crate::reconcile::backoff::LONGEST_PAUSE;
+use crate::reconcile::clock_check;
 use crate::reconcile::decide::Decision;
-use crate::reconcile::doubt;
 use crate::reconcile::outcome::{Failure, Receipt};
 use crate::reconcile::plan::Entry;
 use crate::reconcile::reason::Reason;
@@ -22,11 +22,11 @@ use crate::reconcile::state::Action;
 use crate::reconcile::state::Desired;
 use crate::source::SourceReport;
 
-/// Interval of the summary of a settled fleet.
+/// Interval of the summary.
 pub const SUMMARY: Duration = Duration::from_secs(600);
 
-/// The one line of a call that changes something.
-/// `cause`: the trigger of the decision that it follows from, and the revision of the manifests.
+/// Logs the answer to a call.
+/// `cause`: the trigger of the decision, and the revision of the manifests.
 pub fn call(
     (name, id): (&AppName, &AppId),
     (action, attempt): (Action, u32),
@@ -99,21 +99,21 @@ pub fn effect(name: &AppName, id: &AppId, effect: Effect, retry_in: Option<Durat
             info!(app, app_id, "app {now}");
         }
         Effect::NotEffective(Action::Stop) => {
-            warn!(app, app_id, reason = "StopNotEffective", retry_in, "stop had no effect in time");
+            warn!(app, app_id, reason = "StopNotEffective", retry_in, "stop had no effect within --confirm-timeout");
         }
         Effect::NotEffective(Action::Start) => {
-            warn!(app, app_id, reason = "StartNotEffective", retry_in, "start had no effect in time");
+            warn!(app, app_id, reason = "StartNotEffective", retry_in, "start had no effect within --confirm-timeout");
         }
         Effect::NotEffective(Action::Restart) => {
             warn!(
                 app,
                 app_id,
                 reason = "RestartNotEffective",
-                "restart had no effect in time; it is not sent again for the same cause"
+                "restart had no effect within --confirm-timeout; it is not sent again for this cause"
             );
         }
-        Effect::Contested(returns) => {
-            warn!(app, app_id, reason = "Contested", returns, retry_in, "app left its desired state again and again");
+        Effect::Contested(times) => {
+            warn!(app, app_id, reason = "Contested", times, retry_in, "another client changes the app");
         }
     }
 }
@@ -131,14 +131,15 @@ pub fn decision(entry: &Entry, before: Option<Decision>) {
     let desired = entry.desired.map(Desired::as_str);
     let (observed, reason) = (entry.observed.as_str(), entry.decision.reason().as_str());
     match entry.decision {
-        // The source logs errors in the text with their place.
+        // The source logs the errors of a manifest, with their place.
         Decision::Stalled(_) if desired.is_none() => debug!(app, app_id, reason, "in error"),
-        Decision::Stalled(_) => warn!(app, app_id, desired, observed, reason, "app stalled"),
-        // One line for all of them is logged.
+        Decision::Stalled(_) => warn!(app, app_id, desired, observed, reason, "app needs a person"),
+        // The limit of changes logs one line for all of them.
         Decision::Held { reason: Reason::TooManyChanges, .. } => debug!(app, app_id, desired, observed, reason, "held"),
-        Decision::Held { instead_of, .. } => {
+        Decision::Held { reason: Reason::DryRun, instead_of } => {
             info!(app, app_id, desired, observed, reason, "would {instead_of}");
         }
+        Decision::Held { instead_of, .. } => info!(app, app_id, desired, observed, reason, "{instead_of} held"),
         Decision::Settled(_) | Decision::Act(_) | Decision::Wait { .. } => {
             debug!(app, app_id, desired, observed, reason, "decided");
         }
@@ -147,31 +148,42 @@ pub fn decision(entry: &Entry, before: Option<Decision>) {
 
 pub fn unreadable(name: &AppName, id: Option<&AppId>) {
     let (app, app_id) = (name.as_str(), id.map(AppId::as_str));
-    warn!(app, app_id, reason = "NotObserved", "the platform does not say whether the app runs; nothing is called");
+    warn!(
+        app,
+        app_id,
+        reason = "NotObserved",
+        "the platform does not report whether the app is running; no call is sent"
+    );
 }
 
-pub fn shift(shift: Shift, failure: Option<&Failure>) {
+pub fn limiter_event(event: LimiterEvent, failure: Option<&Failure>) {
     let error = failure.map(ToString::to_string);
-    match shift {
-        Shift::Paused { pause, cause, bounded, .. } => {
+    match event {
+        LimiterEvent::Paused { pause, cause, bounded, .. } => {
             let (pause_s, cause) = (pause.as_secs_f64(), cause.as_str());
             warn!(reason = "RateLimited", pause_s, cause, error, "all requests pause");
             if bounded {
-                warn!(reason = "RateLimited", pause_s, "the server names an implausible pause; it is bounded");
+                warn!(
+                    reason = "RateLimited",
+                    pause_s, "the server requested a pause of more than 1 h; pausing for 1 h"
+                );
             }
         }
-        Shift::BreakerOpened => {
-            warn!(reason = "ApiUnavailable", error, "the platform does not answer; probing it one request at a time");
-        }
-        Shift::BreakerClosed => info!("the platform answers again"),
-        Shift::AccountBlocked => {
+        LimiterEvent::BreakerOpened => {
             warn!(
-                reason = "AccountBlocked",
-                error, "the server refuses the token (401); nothing is called until it accepts one"
+                reason = "ApiUnavailable",
+                error, "circuit breaker open: the platform does not answer; sending one probe at a time"
             );
         }
-        Shift::AccountUnblocked => info!("the token is accepted again"),
-        Shift::AccountForbidden(kind) => {
+        LimiterEvent::BreakerClosed => info!("circuit breaker closed: the platform answers again"),
+        LimiterEvent::AccountBlocked => {
+            warn!(
+                reason = "AccountBlocked",
+                error, "the server refuses the token (401); no calls until it accepts one"
+            );
+        }
+        LimiterEvent::AccountUnblocked => info!("the server accepts the token again"),
+        LimiterEvent::AccountForbidden(kind) => {
             let refused = match kind {
                 Forbidden::List => "the list of apps",
                 Forbidden::Reads => "reads of apps",
@@ -179,74 +191,84 @@ pub fn shift(shift: Shift, failure: Option<&Failure>) {
             };
             warn!(
                 reason = "AccountForbidden",
-                refused, error, "the account is refused; no app is called, and one probe at a time is sent"
+                refused, error, "the server refuses the account; no calls, and one probe at a time"
             );
         }
-        Shift::AccountAllowed => info!("the account is not refused any more"),
+        LimiterEvent::AccountAllowed => info!("the server accepts the account again"),
     }
 }
 
-/// The server asked for an implausible pause of one app.
+/// Logs that the pause of one app was shortened to the maximum.
 pub fn bounded(failure: &Failure) {
     let (error, pause_s) = (failure.to_string(), LONGEST_PAUSE.as_secs());
-    warn!(error, pause_s, "the server names an implausible pause; it is bounded");
+    warn!(error, pause_s, "the server requested a pause of more than 1 h; pausing for 1 h");
 }
 
-/// The wall clock is in doubt, or right again.
-pub fn clock(shift: doubt::Shift) {
-    match shift {
-        doubt::Shift::Doubted(ahead) => warn!(
+/// Logs that the wall clock became doubtful, or agrees again.
+pub fn clock(change: clock_check::ClockChange) {
+    match change {
+        clock_check::ClockChange::Doubted(ahead) => warn!(
             reason = "ClockDoubtful",
             ahead_s = ahead.as_secs(),
-            "this machine's clock differs from the server's; what depends on the time is held; set the clock, or start with \
-             --trust-clock if the server's is wrong"
+            "this machine's clock differs from the server's; apps whose state depends on the time are held; set the clock, or \
+             start with --trust-clock if the server's is wrong"
         ),
-        doubt::Shift::Agrees => info!("this machine's clock agrees with the server's again"),
+        clock_check::ClockChange::Agrees => info!("this machine's clock agrees with the server's again"),
     }
 }
 
-/// The source of manifests became unavailable, came back, or was read for the first time.
+/// Logs that the source of manifests became unavailable, is available again, or was read for the first time.
 pub fn source(before: Option<&SourceReport>, now: &SourceReport) {
     let was_available = before.is_none_or(|before| before.available);
-    let trouble = before.and_then(|before| before.trouble.as_ref());
-    if !now.available && (was_available || trouble != now.trouble.as_ref()) {
+    let cause = before.and_then(|before| before.cause.as_ref());
+    if !now.available && (was_available || cause != now.cause.as_ref()) {
         warn!(
             reason = "SourceUnavailable",
-            error = now.trouble.as_deref(),
+            error = now.cause.as_deref(),
             "could not read the manifests; the last good versions stay in force"
         );
     } else if now.loaded && before.is_none_or(|before| !before.loaded) {
-        info!(files = now.files, problems = now.errors, revision = &*now.revision, "manifests loaded");
+        info!(
+            files = now.files,
+            errors = now.errors,
+            warnings = now.warnings,
+            revision = &*now.revision,
+            "manifests loaded"
+        );
         if now.objects == 0 {
             warn!("no manifests found: no app is declared");
         }
     } else if now.available && !was_available {
-        info!(files = now.files, revision = &*now.revision, "the manifests can be read again");
+        info!(files = now.files, revision = &*now.revision, "the manifests are readable again");
     }
 }
 
 pub fn released(name: &AppName, id: Option<&AppId>) {
-    info!(app = name.as_str(), app_id = id.map(AppId::as_str), "app released: it stays as it is");
+    info!(
+        app = name.as_str(),
+        app_id = id.map(AppId::as_str),
+        "app released: no manifest declares it; no call is sent"
+    );
 }
 
 pub fn resync(finished: &Finished, interval: Duration, wanted: Duration) {
     match &finished.problems {
         Some((unreadable @ 1.., problems)) => {
             let error = problems.first().map(|problem| &**problem);
-            warn!(unreadable, error, "items of the list cannot be read; the other apps are not affected");
+            warn!(unreadable, error, "items of the list are unreadable; the other apps are not affected");
         }
         Some((0, problems)) if !problems.is_empty() => {
             let error = problems.first().map(|problem| &**problem);
-            warn!(error, "the list holds text that is not JSON; all of its apps can be read");
+            warn!(error, "the list contains text that is not JSON; no app is affected");
         }
-        Some((0, _)) => info!("all items of the list can be read again"),
+        Some((0, _)) => info!("all items of the list are readable again"),
         None => {}
     }
-    match &finished.trouble {
-        Some((trouble, apps)) if finished.trouble_is_news => {
-            warn!(reason = "ObservationIncomplete", error = &**trouble, apps, "the list of apps is incomplete");
+    match &finished.incomplete {
+        Some((cause, apps)) if finished.should_log_incomplete => {
+            warn!(reason = "ObservationIncomplete", error = &**cause, apps, "the list of apps is incomplete");
         }
-        Some((trouble, apps)) => debug!(error = &**trouble, apps, "the list of apps is still incomplete"),
+        Some((cause, apps)) => debug!(error = &**cause, apps, "the list of apps is still incomplete"),
         None if finished.first_complete => {
             let apps = finished.complete.as_ref().map_or(0, std::collections::BTreeSet::len);
             info!(apps, pages = finished.pages, "apps listed");
@@ -260,27 +282,27 @@ pub fn resync(finished: &Finished, interval: Duration, wanted: Duration) {
     }
 }
 
-/// Nothing is left to do. `reported` is the number of stalled apps in the last report: they are tried again each
-/// interval, which is no news.
-pub fn settled(fleet: &Fleet, source: &SourceReport, reported: &mut usize) {
+/// Logs that nothing is left to do. `reported` is the number of stalled apps in the last report: each interval retries
+/// them, and a retry is not logged.
+pub fn idle(fleet: &Fleet, source: &SourceReport, reported: &mut usize) {
     let Count { settled, held, stalled, .. } = Count::of(fleet);
     // An invalid manifest, or one that cannot be read, needs a person in any state of its app.
-    let problems = source.errors + usize::from(!source.available);
-    let before = std::mem::replace(reported, stalled + problems);
-    match (stalled + problems, held, settled) {
+    let errors = source.errors + usize::from(!source.available);
+    let before = std::mem::replace(reported, stalled + errors);
+    match (stalled + errors, held, settled) {
         (0, 0, 0) => info!("nothing is left to do: no manifest declares an app"),
         (0, 0, _) => info!(settled, held, "apps are as declared"),
         (0, ..) => info!(settled, held, "nothing is left to do, but some apps are held"),
-        (needy, ..) if needy != before => {
-            warn!(settled, held, stalled, problems, "nothing is left to do, but some apps need a person");
+        (count, ..) if count != before => {
+            warn!(settled, held, stalled, errors, "nothing is left to do, but some apps need a person");
         }
         _ => {}
     }
 }
 
-/// The time is up: logs each app that is not settled, and its reason.
-pub fn unsettled(fleet: &Fleet, list_trouble: Option<&str>) {
-    if let Some(error) = list_trouble {
+/// Logs each app that is not settled when `--timeout` ends, and its reason.
+pub fn unsettled(fleet: &Fleet, incomplete: Option<&str>) {
+    if let Some(error) = incomplete {
         warn!(reason = "ObservationIncomplete", error, "the list of apps was incomplete");
     }
     for (name, object) in fleet.objects() {
@@ -329,7 +351,7 @@ pub fn draining(in_flight: usize) {
 
 pub fn stopped(abandoned: usize) {
     if abandoned > 0 {
-        warn!(abandoned, "stopped; some calls had no answer: the next start reads their apps again");
+        warn!(abandoned, "stopped; some calls had no answer, and the next start reads their apps again");
     } else {
         info!("stopped");
     }

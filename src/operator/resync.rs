@@ -1,6 +1,7 @@
 //! The resync: reading the whole list again, page by page, in the lane of its purpose.
 //!
-//! Only a list that arrived whole is complete; an incomplete one concludes nothing about the apps that it does not show.
+//! Only a list whose pages all arrived is complete; an incomplete list proves nothing about the apps that it does not
+//! show.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,17 +24,17 @@ pub const GIVE_UP_WAITING: u32 = 3;
 
 #[derive(Debug)]
 pub struct Resync {
-    current: Option<Pass>,
+    current: Option<ListInProgress>,
     next_start: Moment,
     started_at: Moment,
     pages: u32,
     limit: Option<u32>,
-    /// The flaw of the last list, for a person.
+    /// Cause why the last list is incomplete, for a person.
     incomplete: Option<Arc<str>>,
     reach: Reach,
     incomplete_in_a_row: u32,
     incomplete_since: Option<Moment>,
-    /// The pause that the last failure asked for.
+    /// Pause that the last failure requested (`Retry-After`).
     retry_after: Option<Duration>,
     finished: u64,
     complete_once: bool,
@@ -56,7 +57,7 @@ enum Reach {
 }
 
 #[derive(Debug)]
-struct Pass {
+struct ListInProgress {
     listing: Listing,
     lane: Lane,
     /// The failure of the list of a team.
@@ -70,16 +71,16 @@ struct Pass {
 pub struct Finished {
     /// The ids of a complete list.
     pub complete: Option<BTreeSet<AppId>>,
-    /// The flaw of an incomplete list, and the number of apps that it showed.
-    pub trouble: Option<(Arc<str>, usize)>,
-    pub trouble_is_news: bool,
+    /// Cause why the list is incomplete, and the number of apps that it showed.
+    pub incomplete: Option<(Arc<str>, usize)>,
+    pub should_log_incomplete: bool,
     /// Whether an earlier resync was incomplete and this one is not.
     pub recovered: bool,
     pub first_complete: bool,
-    /// Incomplete ones in a row, this one included.
+    /// Incomplete lists in a row, this one included.
     pub incomplete_in_a_row: u32,
     pub pages: u32,
-    /// The number of unreadable items, and the problems; `None` if that is no news.
+    /// The number of unreadable items, and the problems; `None` if they did not change.
     pub problems: Option<(u32, Vec<Redacted>)>,
 }
 
@@ -122,7 +123,7 @@ impl Resync {
         matches!(self.reach, Reach::Nothing | Reach::Absent)
     }
 
-    /// Returns whether the API has no list at this URL: then no single read helps.
+    /// Returns whether the API has no list at this URL. Then single reads do not help.
     pub fn absent(&self) -> bool {
         self.reach == Reach::Absent
     }
@@ -144,7 +145,7 @@ impl Resync {
         self.apps
     }
 
-    pub fn trouble(&self) -> Option<&Arc<str>> {
+    pub fn incomplete_cause(&self) -> Option<&Arc<str>> {
         self.incomplete.as_ref()
     }
 
@@ -177,20 +178,20 @@ impl Resync {
         self.idle() && now >= self.next_start
     }
 
-    /// Returns whether one list is cheaper than the due single reads, and can start.
+    /// Returns whether one list costs less than the scheduled single reads, and can start.
     pub fn may_start_confirming(&self, due_reads: usize) -> bool {
         self.idle() && due_reads > self.pages as usize
     }
 
-    /// The next resync starts as soon as it is admitted.
+    /// Schedules the next resync for now.
     pub fn start_now(&mut self, now: Moment) {
         self.next_start = self.next_start.min(now);
     }
 
-    /// Begins a resync; its first page waits from `now` on.
+    /// Begins a resync, whose first page waits since `now`.
     pub fn start(&mut self, lane: Lane, now: Moment) {
         self.started_at = now;
-        self.current = Some(Pass {
+        self.current = Some(ListInProgress {
             listing: Listing::of_ids(self.limit, &self.teams),
             lane,
             failure: None,
@@ -210,9 +211,9 @@ impl Resync {
     }
 
     /// Marks contradictory list entries as Unknown.
-    pub fn doubt(&self, page: &mut Page) {
+    pub fn mark_contradictions(&self, page: &mut Page) {
         if let Some(pass) = &self.current {
-            pass.listing.doubt(page);
+            pass.listing.mark_contradictions(page);
         }
     }
 
@@ -275,8 +276,8 @@ impl Resync {
     /// Schedules the next resync: an interval after the start of the last, or sooner where that was incomplete.
     pub fn schedule(&mut self, interval: Duration, salt: u64, now: Moment) {
         self.next_start = if self.incomplete.is_some() {
-            let trouble = now.since(*self.incomplete_since.get_or_insert(now));
-            let wait = PROBES.wait(self.incomplete_in_a_row, salt, trouble).max(Duration::from_secs(1)).min(interval);
+            let failing = now.since(*self.incomplete_since.get_or_insert(now));
+            let wait = PROBES.wait(self.incomplete_in_a_row, salt, failing).max(Duration::from_secs(1)).min(interval);
             now + wait.max(self.retry_after.take().unwrap_or_default())
         } else {
             self.incomplete_since = None;
@@ -291,15 +292,15 @@ impl Resync {
         let of_a_team = pass.failure.is_some();
         let failure = pass.failure.as_ref().or(failure);
         let Listed { apps: seen, flaw, unreadable, problems } = pass.listing.finish_ids();
-        let now_wrong = (unreadable, problems.len());
-        // A page that did not come says nothing about its items.
-        let news = flaw.is_none() && now_wrong != self.problems || now_wrong > self.problems;
-        if news {
-            self.problems = now_wrong;
+        let counts = (unreadable, problems.len());
+        // A page that did not arrive proves nothing about its items.
+        let is_new = flaw.is_none() && counts != self.problems || counts > self.problems;
+        if is_new {
+            self.problems = counts;
         }
         self.finished += 1;
         // With the cause: "a page did not arrive" alone does not help to repair a certificate.
-        let trouble: Option<Arc<str>> = flaw.map(|flaw| match failure {
+        let incomplete: Option<Arc<str>> = flaw.map(|flaw| match failure {
             Some(failure) => format!("{flaw}: {failure}").into(),
             None => flaw.to_string().into(),
         });
@@ -307,9 +308,9 @@ impl Resync {
         let reported = failure.map(|failure| failure.verdict).is_some_and(|verdict| {
             matches!(verdict, Verdict::AccountBlocked | Verdict::Forbidden | Verdict::RateLimited { .. })
         }) && !of_a_team;
-        let trouble_is_news = !reported && trouble.is_some() && trouble != self.incomplete;
+        let should_log_incomplete = !reported && incomplete.is_some() && incomplete != self.incomplete;
         let recovered = flaw.is_none() && self.incomplete.is_some();
-        self.incomplete.clone_from(&trouble);
+        self.incomplete.clone_from(&incomplete);
         self.reach = match failure {
             _ if flaw.is_none() => Reach::Whole,
             _ if some_came => Reach::Part,
@@ -331,13 +332,13 @@ impl Resync {
         let complete = flaw.is_none().then_some(seen);
         Some(Finished {
             complete,
-            trouble: trouble.map(|trouble| (trouble, apps)),
-            trouble_is_news,
+            incomplete: incomplete.map(|cause| (cause, apps)),
+            should_log_incomplete,
             recovered,
             first_complete,
             incomplete_in_a_row: self.incomplete_in_a_row,
             pages,
-            problems: news.then_some((unreadable, problems)),
+            problems: is_new.then_some((unreadable, problems)),
         })
     }
 }
@@ -346,7 +347,7 @@ impl Resync {
 mod tests {
     use super::*;
     use crate::platform::{Pagination, Seen};
-    use crate::reconcile::outcome::Limits;
+    use crate::reconcile::outcome::RateLimitHeaders;
     use crate::reconcile::reading::Reading;
     use crate::reconcile::state::Observed;
 
@@ -365,7 +366,7 @@ mod tests {
     }
 
     fn failure(verdict: Verdict, after: Option<u64>) -> Failure {
-        let limits = Limits { retry_after: after.map(Duration::from_secs), ..Limits::default() };
+        let limits = RateLimitHeaders { retry_after: after.map(Duration::from_secs), ..RateLimitHeaders::default() };
         Failure { verdict, http_status: None, message: "no answer".into(), limits, repeats: 0 }
     }
 
@@ -387,30 +388,30 @@ mod tests {
 
     /// A resync's answers; whether it counts as complete, and its reach: unreadable, incomplete, absent.
     #[track_caller]
-    fn case(answers: Vec<Result<Page, Failure>>, complete: Option<usize>, reach: [bool; 3], trouble: Option<&str>) {
+    fn case(answers: Vec<Result<Page, Failure>>, complete: Option<usize>, reach: [bool; 3], cause: Option<&str>) {
         let mut resync = Resync::default();
         let finished = feed(&mut resync, at(0), answers).expect("the resync ends");
         assert_eq!(finished.complete.as_ref().map(BTreeSet::len), complete);
         assert_eq!([resync.unreadable(), resync.incomplete(), resync.absent()], reach);
-        assert_eq!(resync.trouble().map(|trouble| &**trouble), trouble);
-        assert_eq!(finished.trouble.map(|(trouble, _)| trouble).as_deref(), trouble);
+        assert_eq!(resync.incomplete_cause().map(|cause| &**cause), cause);
+        assert_eq!(finished.incomplete.map(|(cause, _)| cause).as_deref(), cause);
         assert_eq!((resync.complete_once(), finished.first_complete), (complete.is_some(), complete.is_some()));
         assert_eq!((resync.finished_any(), resync.idle()), (true, true));
         assert_eq!(resync.apps(), complete.unwrap_or_default());
     }
 
     #[test]
-    fn only_a_list_that_came_whole_is_complete() {
+    fn only_a_list_whose_pages_all_arrived_is_complete() {
         let (lost, absent) = (|| failure(Verdict::LostAnswer, None), || failure(Verdict::NotFound, None));
-        let trouble = Some("a page did not arrive: no answer");
+        let cause = Some("a page did not arrive: no answer");
         case(vec![Ok(page(&["a", "b"], 2))], Some(2), [false; 3], None);
         case(vec![Ok(page(&["a"], 2)), Ok(page(&["b"], 2))], Some(2), [false; 3], None);
         // An account without apps is a complete list; a page that failed is not an account without apps.
         case(vec![Ok(page(&[], 0))], Some(0), [false; 3], None);
-        case(vec![Err(lost())], None, [true, false, false], trouble);
-        case(vec![Err(absent())], None, [true, false, true], trouble);
-        case(vec![Ok(page(&["a"], 2)), Err(lost())], None, [false, true, false], trouble);
-        case(vec![Ok(page(&["a"], 2)), Err(absent())], None, [false, true, false], trouble);
+        case(vec![Err(lost())], None, [true, false, false], cause);
+        case(vec![Err(absent())], None, [true, false, true], cause);
+        case(vec![Ok(page(&["a"], 2)), Err(lost())], None, [false, true, false], cause);
+        case(vec![Ok(page(&["a"], 2)), Err(absent())], None, [false, true, false], cause);
         let short = Some("1 apps came where 2 were announced");
         case(vec![Ok(page(&["a"], 2)), Ok(page(&[], 2))], None, [false, true, false], short);
         // The size of the page was refused, or the rate limit refused the page: the same page follows.
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_team_that_cannot_be_read_hides_no_other_list_and_leaves_the_whole_incomplete() {
+    fn an_unreadable_team_makes_the_list_incomplete_and_hides_no_other_list() {
         for verdict in [Verdict::LookAgain, Verdict::Forbidden, Verdict::NotFound, Verdict::Unexpected] {
             let mut resync = Resync::new(vec!["one".into(), "two".into()]);
             // The page size is refused once before the team itself is.
@@ -431,7 +432,7 @@ mod tests {
             answers.push(Ok(page(&["b"], 1)));
             let finished = feed(&mut resync, at(0), answers).expect("the resync ends");
             assert_eq!((finished.complete, resync.incomplete()), (None, true), "{verdict:?}");
-            assert_eq!(finished.trouble.map(|(_, apps)| apps), Some(2), "{verdict:?}: the other lists came");
+            assert_eq!(finished.incomplete.map(|(_, apps)| apps), Some(2), "{verdict:?}: the other lists came");
         }
     }
 
@@ -442,10 +443,10 @@ mod tests {
         feed(&mut resync, at(0), vec![Ok(page(&["a"], 1))]);
         assert_eq!((resync.next_start(), resync.due(at(59)), resync.due(at(60))), (Some(at(60)), false, true));
         let finished = feed(&mut resync, at(60), lost(None)).unwrap();
-        assert!(finished.trouble_is_news && finished.incomplete_in_a_row == 1);
+        assert!(finished.should_log_incomplete && finished.incomplete_in_a_row == 1);
         assert!(resync.next_start().unwrap() <= at(65), "{:?}", resync.next_start());
         let finished = feed(&mut resync, at(65), lost(Some(300))).unwrap();
-        assert!(!finished.trouble_is_news && finished.incomplete_in_a_row == 2);
+        assert!(!finished.should_log_incomplete && finished.incomplete_in_a_row == 2);
         assert!(resync.next_start().unwrap() >= at(65 + 300), "{:?}", resync.next_start());
         let finished = feed(&mut resync, at(400), vec![Ok(page(&["a"], 1))]).unwrap();
         assert!(finished.recovered && !finished.first_complete && finished.incomplete_in_a_row == 0);
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn one_resync_at_a_time_waits_in_its_lane_and_takes_each_page_once() {
+    fn one_resync_runs_at_a_time_and_requests_each_page_once() {
         let mut resync = Resync::default();
         assert!(resync.may_start_confirming(2) && !resync.may_start_confirming(1), "a list costs one request");
         resync.start(Lane::Confirm, at(5));

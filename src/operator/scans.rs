@@ -1,4 +1,4 @@
-//! Detects that the manifests are not scanned any more: while a file system hangs, the source cannot report it.
+//! Detects that scans of the manifests have stopped: while a file system is blocked, the source cannot report it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,35 +8,35 @@ use crate::reconcile::moment::Moment;
 
 /// Missed scans after which the source is unavailable.
 const MISSED: u32 = 3;
-/// The least time for that.
+/// Minimum time without a scan.
 const AT_LEAST: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Scans {
     finished: Arc<AtomicU64>,
     limit: Duration,
-    /// The count when it last changed, and for how long it has not.
-    seen: u64,
+    /// Last count.
+    count: u64,
+    /// Time since the count changed.
     silent: Duration,
     checked: Moment,
 }
 
 impl Scans {
-    /// `finished` counts the scans, of which one is made each `interval`.
+    /// `finished` counts the scans, one for each `interval`.
     pub(super) fn new(finished: Arc<AtomicU64>, interval: Duration) -> Self {
         let limit = interval.saturating_mul(MISSED).max(AT_LEAST);
-        Self { finished, limit, seen: 0, silent: Duration::ZERO, checked: Moment::START }
+        Self { finished, limit, count: 0, silent: Duration::ZERO, checked: Moment::START }
     }
 
-    /// Reads the count. Returns for how long no scan has finished, if that is too long.
+    /// Reads the count. Returns the time without a finished scan, if that is too long.
     ///
-    /// A process that did not run for a while has missed scans for that reason alone: of the time since the last check, at
-    /// most `step` counts.
+    /// A suspended process misses scans, too. So at most `step` of the time since the last check counts.
     pub(super) fn stalled(&mut self, now: Moment, step: Duration) -> Option<Duration> {
         let count = self.finished.load(Ordering::Relaxed);
         let passed = now.since(std::mem::replace(&mut self.checked, now)).min(step);
-        self.silent = if count == self.seen { self.silent + passed } else { Duration::ZERO };
-        self.seen = count;
+        self.silent = if count == self.count { self.silent + passed } else { Duration::ZERO };
+        self.count = count;
         (self.silent >= self.limit).then_some(self.silent)
     }
 }

@@ -1,6 +1,6 @@
-//! Signals. The first of SIGTERM, SIGINT and SIGQUIT drains, the second ends the process, whatever hangs.
+//! Signals. The first SIGTERM, SIGINT or SIGQUIT drains; the second ends the process even if a task is blocked.
 //!
-//! A thread of its own receives them: the second signal must not wait for the loop, a file system or another thread.
+//! A separate thread receives them: the second signal must not wait for the loop, a file system or another thread.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -9,33 +9,33 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// After the second signal the process gets this long to end in good order.
+/// Time for a clean exit after the second signal.
 const GRACE: Duration = Duration::from_secs(1);
-/// The log's own thread gets this long to write the last line.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Time for the thread of the log to write the last line.
+const FINAL_LOG_GRACE: Duration = Duration::from_millis(100);
 
 /// Effect of SIGHUP.
 #[derive(Debug, Clone)]
 pub enum Hangup {
-    /// The same as SIGTERM: the terminal has gone.
-    Ends,
-    /// Counts up: the source and the token are read again.
-    Reloads(watch::Sender<u64>),
+    /// As SIGTERM: the terminal has closed.
+    Terminate,
+    /// Increments the count: the source and the token are read again.
+    Reload(watch::Sender<u64>),
 }
 
 impl Hangup {
     /// For a daemon: reloads, unless it was started from a terminal.
     pub fn of_daemon(reloads: watch::Sender<u64>) -> Self {
-        if io::stdin().is_terminal() || io::stderr().is_terminal() { Self::Ends } else { Self::Reloads(reloads) }
+        if io::stdin().is_terminal() || io::stderr().is_terminal() { Self::Terminate } else { Self::Reload(reloads) }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Running,
-    /// First request: nothing new is sent, calls in flight may end.
+    /// First signal: no new calls; waits for calls in flight.
     Draining,
-    /// Second request: at once.
+    /// Second signal: exits at once.
     Aborting,
 }
 
@@ -52,8 +52,8 @@ pub fn pair() -> (Stopper, Shutdown) {
 }
 
 impl Stopper {
-    /// Requests a stop; the second time, at once.
-    pub fn ask(&self) {
+    /// Requests a shutdown; the second request aborts calls in flight.
+    pub fn request_stop(&self) {
         self.0.send_modify(|stage| {
             *stage = match stage {
                 Stage::Running => Stage::Draining,
@@ -62,7 +62,7 @@ impl Stopper {
         });
     }
 
-    /// Requests a stop on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the second one.
+    /// Requests a shutdown on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the second one.
     /// SIGUSR1 and SIGUSR2 are ignored.
     ///
     /// # Errors
@@ -77,10 +77,10 @@ impl Stopper {
             runtime.block_on(async {
                 loop {
                     match (signals.next().await, &hangup) {
-                        (Kind::Hangup, Hangup::Reloads(reloads)) => reloads.send_modify(|count| *count += 1),
+                        (Kind::Hangup, Hangup::Reload(reloads)) => reloads.send_modify(|count| *count += 1),
                         (Kind::User, _) => {}
                         (Kind::End(_) | Kind::Hangup, _) => {
-                            self.ask();
+                            self.request_stop();
                             if *self.0.borrow() == Stage::Aborting {
                                 break;
                             }
@@ -89,15 +89,15 @@ impl Stopper {
                 }
                 tokio::time::sleep(GRACE).await;
             });
-            warn!("the second signal: the process ends now, although something of it still hangs");
-            std::thread::sleep(LAST_WORDS);
+            warn!("second signal: exiting now, although a task is still blocked");
+            std::thread::sleep(FINAL_LOG_GRACE);
             end();
         })?;
         Ok(())
     }
 }
 
-#[expect(clippy::exit, reason = "the main thread may be the one that hangs")]
+#[expect(clippy::exit, reason = "the main thread may be blocked")]
 fn end() -> ! {
     std::process::exit(1)
 }

@@ -10,7 +10,7 @@ use crate::reconcile::redacted::Redacted;
 use crate::status::{Undeclared, UndeclaredApp};
 
 /// Apps that are published with their names.
-const SHOWN: usize = 100;
+const PUBLISHED: usize = 100;
 
 /// Names of the apps that the list shows and that no manifest declares.
 #[derive(Debug, Default)]
@@ -22,8 +22,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// The list shows an app.
-    pub fn see(&mut self, seen: &Seen, is_declared: bool) {
+    /// Takes an app of the list.
+    pub fn take(&mut self, seen: &Seen, is_declared: bool) {
         if is_declared {
             self.is_changed |= self.apps.remove(&seen.id).is_some();
         } else if self.apps.get(&seen.id) != Some(&seen.name) {
@@ -32,28 +32,28 @@ impl Names {
         }
     }
 
-    /// A complete list shows these apps and no others.
-    pub fn listed(&mut self, ids: &BTreeSet<AppId>) {
+    /// Takes the ids of a complete list.
+    pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>) {
         self.apps.retain(|id, _| ids.contains(id));
         self.is_changed = true;
     }
 
-    /// Manifests declare other apps than before.
-    pub fn declared(&mut self) {
+    /// Marks the names as changed after an edit.
+    pub fn manifests_changed(&mut self) {
         self.is_changed = true;
     }
 
-    /// The published form: nothing before the first complete list.
-    pub fn shown(&mut self, fleet: &Fleet) -> Option<Arc<Undeclared>> {
+    /// The published form; `None` before the first complete list.
+    pub fn published(&mut self, fleet: &Fleet) -> Option<Arc<Undeclared>> {
         if std::mem::take(&mut self.is_changed) {
             let mut apps: Vec<(&AppId, &Option<Redacted>)> =
-                self.apps.iter().filter(|(id, _)| fleet.known(id).is_none_or(|known| known.owner.is_none())).collect();
+                self.apps.iter().filter(|(id, _)| fleet.app(id).is_none_or(|known| known.owner.is_none())).collect();
             apps.sort_unstable();
             let app = |(id, name): &(&AppId, &Option<Redacted>)| UndeclaredApp {
                 app_id: id.as_str().into(),
                 name: name.as_ref().map(Redacted::shared),
             };
-            let shown = apps.iter().take(SHOWN).map(app).collect();
+            let shown = apps.iter().take(PUBLISHED).map(app).collect();
             self.shown = Some(Arc::new(Undeclared { count: apps.len(), apps: shown }));
         }
         self.shown.clone()

@@ -14,9 +14,9 @@ use crate::reconcile::state::Observed;
 
 /// The requested page size. The maximum is undocumented, so pages of every size are accepted.
 pub const PAGE_SIZE: u32 = 100;
-/// Bounds a list of a server that always announces another page.
+/// Maximum number of pages, for a server that always announces another page.
 const MAX_PAGES: u32 = 1_000;
-/// More apps than any account has. Bounds the memory of a list.
+/// Maximum number of items, which bounds the memory of a list: more than an account has.
 pub const MAX_ITEMS: usize = 100_000;
 
 /// The state of reading the lists of an account and of its teams, one after the other, page by page.
@@ -30,7 +30,7 @@ pub struct Listing {
     part: Part,
     unreadable: u32,
     problems: Vec<Redacted>,
-    flaw: Option<Flaw>,
+    flaw: Option<IncompleteCause>,
 }
 
 /// The list that is being read.
@@ -54,9 +54,9 @@ pub enum Next {
     Done,
 }
 
-/// The reason why a list is not complete.
+/// The cause why a list is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub enum IncompleteCause {
     /// Pages shifted while they were read.
     #[error("an app is listed twice")]
     Duplicate,
@@ -78,11 +78,11 @@ pub enum Flaw {
     PageFailed,
 }
 
-/// The result of reading the lists. It is complete if it has no flaw.
+/// The result of reading the lists. It is complete without a flaw.
 #[derive(Debug)]
 pub struct Listed<T> {
     pub apps: T,
-    pub flaw: Option<Flaw>,
+    pub flaw: Option<IncompleteCause>,
     /// Number of items that could not be read. They count as apps.
     pub unreadable: u32,
     pub problems: Vec<Redacted>,
@@ -133,7 +133,7 @@ impl Listing {
 
     /// Marks apps of `page` as Unknown whose readings contradict each other or an earlier page: they prove nothing.
     /// [`Listing::add`] does this if it keeps readings; other callers do it before they use a page.
-    pub fn doubt(&self, page: &mut Page) {
+    pub fn mark_contradictions(&self, page: &mut Page) {
         let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
         for Seen { id, reading, .. } in &page.apps {
             let before = said.get(id).copied().or_else(|| self.seen.get(id).map(|(observed, ..)| *observed));
@@ -148,7 +148,7 @@ impl Listing {
     /// Adds the requested page.
     pub fn add(&mut self, mut page: Page) -> Next {
         if self.whole {
-            self.doubt(&mut page);
+            self.mark_contradictions(&mut page);
         }
         let empty = page.apps.is_empty();
         let (mut fresh, mut again) = (0_u64, false);
@@ -174,21 +174,21 @@ impl Listing {
         }
         // A server without pages repeats the first one. A repeated app beside new ones means that the pages shifted.
         if again && fresh > 0 {
-            self.flaw(Flaw::Duplicate);
+            self.flaw(IncompleteCause::Duplicate);
         }
         if page.cut {
-            self.flaw(Flaw::TooMany);
+            self.flaw(IncompleteCause::TooMany);
             return Next::Done;
         }
         let pagination = page.pagination.unwrap_or_default();
         if let (Some(before), Some(now)) = (self.part.total, pagination.total_items)
             && before != now
         {
-            self.flaw(Flaw::Shifted);
+            self.flaw(IncompleteCause::Shifted);
         }
         self.part.total = pagination.total_items.or(self.part.total);
         let Part { found, total, .. } = self.part;
-        // Every sign of another page is believed. Without a sign of the end, the next page is requested, too.
+        // Any sign of another page is enough. Without a sign of the end, the next page is requested, too.
         let pages = pagination.total_pages.map(|pages| pages > u64::from(self.next.number));
         let announced = pagination.has_next_page == Some(true) || pages == Some(true);
         let denied = pagination.has_next_page.or(pages) == Some(false);
@@ -199,21 +199,21 @@ impl Listing {
                 self.next.number += 1;
                 return Next::Page(self.next());
             }
-            self.flaw(Flaw::Endless);
+            self.flaw(IncompleteCause::Endless);
             return self.next_list();
         }
         match total {
-            Some(announced) if announced > found => self.flaw(Flaw::Short { found, announced }),
+            Some(announced) if announced > found => self.flaw(IncompleteCause::Short { found, announced }),
             Some(announced) if announced == found => {}
-            Some(_) | None if announced => self.flaw(Flaw::Repeated),
+            Some(_) | None if announced => self.flaw(IncompleteCause::Repeated),
             Some(_) | None => {}
         }
         self.next_list()
     }
 
-    /// Notes that a page failed, so that the list is not complete.
+    /// Records that a page failed, so that the list is incomplete.
     pub fn fail(&mut self) {
-        self.flaw(Flaw::PageFailed);
+        self.flaw(IncompleteCause::PageFailed);
     }
 
     /// Continues with the list of the next team.
@@ -259,8 +259,8 @@ impl Listing {
         Listed { apps: apps(seen), flaw, unreadable, problems }
     }
 
-    /// Notes a flaw; the first one is reported.
-    fn flaw(&mut self, flaw: Flaw) {
+    /// Records a flaw; the first one is reported.
+    fn flaw(&mut self, flaw: IncompleteCause) {
         self.flaw.get_or_insert(flaw);
     }
 }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn case(pages: Vec<Page>, apps: usize, flaw: Option<Flaw>) {
+    fn case(pages: Vec<Page>, apps: usize, flaw: Option<IncompleteCause>) {
         let count = pages.len();
         let mut listing = Listing::default();
         for (index, page) in pages.into_iter().enumerate() {
@@ -303,7 +303,7 @@ mod tests {
         case(vec![page(&["a", "b"], Some(2), None)], 2, None);
         case(vec![page(&["a", "b"], None, Some(false))], 2, None);
         case(vec![page(&[], Some(0), Some(false))], 0, None);
-        // hasNextPage is wrong in either direction: every sign of another page is believed, and the count decides.
+        // hasNextPage is wrong in either direction: any sign of another page is enough, and the count decides.
         case(vec![page(&["a"], Some(2), Some(false)), page(&["b"], Some(2), Some(false))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true)), page(&[], Some(2), Some(true))], 2, None);
         case(vec![page(&["a", "b"], Some(2), Some(true)), page(&["a", "b"], Some(2), Some(true))], 2, None);
@@ -323,7 +323,7 @@ mod tests {
         };
         case(vec![pages(1, 2), pages(2, 2)], 2, None);
         case(vec![pages(1, 2), page(&[], None, None)], 1, None);
-        case(vec![pages(1, 2), pages(1, 9)], 1, Some(Flaw::Repeated));
+        case(vec![pages(1, 2), pages(1, 9)], 1, Some(IncompleteCause::Repeated));
     }
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
             verdict: crate::reconcile::outcome::Verdict::NotFound,
             http_status: Some(status),
             message: "no".into(),
-            limits: crate::reconcile::outcome::Limits::default(),
+            limits: crate::reconcile::outcome::RateLimitHeaders::default(),
             repeats: 0,
         }
     }
@@ -385,25 +385,33 @@ mod tests {
         for mut listing in [Listing::new(None, &[]), Listing::of_ids(None, &[])] {
             let mut first = page(&["a", "b", "b", "c", "c"], Some(9), None);
             first.apps[2].reading.observed = stopped;
-            listing.doubt(&mut first);
+            listing.mark_contradictions(&mut first);
             assert_eq!(states(&first), [running, unknown, unknown, running, running], "on one page");
             listing.add(first);
             let mut second = page(&["a", "b", "c", "d"], Some(9), None);
             second.apps[0].reading.observed = stopped;
-            listing.doubt(&mut second);
+            listing.mark_contradictions(&mut second);
             assert_eq!(states(&second), [unknown, unknown, running, running], "on two");
         }
     }
 
     #[test]
     fn a_list_with_contradictions_is_incomplete() {
-        let short = Flaw::Short { found: 1, announced: 3 };
+        let short = IncompleteCause::Short { found: 1, announced: 3 };
         case(vec![page(&["a"], Some(3), Some(true)), page(&[], Some(3), Some(false))], 1, Some(short));
         case(vec![page(&["a"], Some(3), Some(true)), page(&["a"], Some(3), Some(true))], 1, Some(short));
-        case(vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), Some(false))], 3, Some(Flaw::Shifted));
-        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(Flaw::Repeated));
-        case(vec![page(&["a", "b"], Some(3), None), page(&["b", "c"], Some(3), None)], 3, Some(Flaw::Duplicate));
-        case(vec![page(&["a", "a"], None, Some(false))], 1, Some(Flaw::Duplicate));
+        case(
+            vec![page(&["a", "b"], Some(3), None), page(&["c"], Some(2), Some(false))],
+            3,
+            Some(IncompleteCause::Shifted),
+        );
+        case(vec![page(&["a"], None, Some(true)), page(&["a"], None, Some(true))], 1, Some(IncompleteCause::Repeated));
+        case(
+            vec![page(&["a", "b"], Some(3), None), page(&["b", "c"], Some(3), None)],
+            3,
+            Some(IncompleteCause::Duplicate),
+        );
+        case(vec![page(&["a", "a"], None, Some(false))], 1, Some(IncompleteCause::Duplicate));
     }
 
     #[test]
@@ -428,7 +436,7 @@ mod tests {
             requested += 1;
         }
         assert_eq!(requested, MAX_PAGES);
-        assert_eq!(listing.finish().flaw, Some(Flaw::Endless));
+        assert_eq!(listing.finish().flaw, Some(IncompleteCause::Endless));
     }
 
     #[test]
@@ -444,9 +452,9 @@ mod tests {
             }
         }
         let listed = listing.finish_ids();
-        assert_eq!((requested, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(Flaw::TooMany)));
+        assert_eq!((requested, listed.apps.len(), listed.flaw), (21, MAX_ITEMS, Some(IncompleteCause::TooMany)));
         let mut listing = Listing::default();
         assert_eq!(listing.add(Page { cut: true, ..page(&["a"], Some(1), None) }), Next::Done);
-        assert_eq!(listing.finish().flaw, Some(Flaw::TooMany));
+        assert_eq!(listing.finish().flaw, Some(IncompleteCause::TooMany));
     }
 }

@@ -1,7 +1,8 @@
-//! Attempts on one app: the call in flight, the call being verified, failures in a row with their gate, and returns.
+//! Attempts on one app: the call in flight, the call being verified, failures in a row with their backoff, and departures
+//! from the desired state.
 //!
-//! They decide which readings are trusted. Each method takes the moment; a wake-up during backoff changes nothing, so
-//! it neither calls nor counts.
+//! They decide which readings are trusted. Each method takes the time; a wake-up during backoff changes nothing, so it
+//! neither calls nor counts.
 
 use std::time::Duration;
 
@@ -12,23 +13,23 @@ use super::moment::Moment;
 use super::outcome::Verdict;
 use super::reading::Reading;
 use super::reason::Reason;
-use super::restart::{Causes, Need};
+use super::restart::{Causes, RestartNeed};
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
 
-/// Returns within [`CONTEST_WINDOW`] that make an app contested.
-const CONTEST_RETURNS: usize = 3;
+/// Departures from the desired state within [`CONTEST_WINDOW`] that make an app contested.
+const CONTEST_DEPARTURES: usize = 3;
 /// Minimum wait before a call whose answer was lost is repeated: readings lag behind its effect.
 const LOST_ANSWER_DELAY: Duration = Duration::from_secs(5);
 const CONTEST_WINDOW: Duration = Duration::from_hours(1);
 
-/// A reading with the moment of its request: it shows nothing that happened later.
+/// A reading with the time of its request: it proves nothing about later times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimedReading {
     pub reading: Reading,
     pub requested_at: Moment,
-    /// Wall time, for people.
+    /// Wall time, for display.
     pub received_at: Timestamp,
 }
 
@@ -36,17 +37,17 @@ pub struct TimedReading {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LastCall {
     action: Action,
-    /// Time at which its answer, or the loss of it, was known.
+    /// Time of its answer, or of the loss of the answer.
     ended_at: Moment,
     /// The server's `Date` of its answer.
     date: Option<Timestamp>,
-    /// From here on, metrics that are older than the call count as frozen, not late.
+    /// Time from which metrics that are older than the call count as frozen, not late.
     metrics_deadline: Moment,
     /// Time of the metrics that caused the call.
     basis: Option<Timestamp>,
 }
 
-/// A call that was sent, and has no answer yet.
+/// A call in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     action: Action,
@@ -90,14 +91,14 @@ pub struct Attempts {
     departures: Vec<Moment>,
 }
 
-/// Effect of a call, as a reading or the time shows it, for the log.
+/// Effect of a call, from a reading or the time, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// A reading shows the state that the call led to.
+    /// A reading shows the state that the call causes.
     Verified(Action),
     /// The call was accepted, and a reading after its deadline shows no effect.
     NotEffective(Action),
-    /// The app left the state that a call had led to, for the n-th time within the hour.
+    /// The app left the desired state that a call had reached; the number of departures within the hour.
     Contested(usize),
 }
 
@@ -107,7 +108,7 @@ impl Attempts {
         Self { salt, ..Self::default() }
     }
 
-    /// Returns whether nothing is remembered: then a reading like the last one changes nothing.
+    /// Returns whether there are no attempts: then a reading that equals the last one changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::new(self.salt)
     }
@@ -131,7 +132,7 @@ impl Attempts {
         self.read_at
     }
 
-    /// Returns whether that read goes before others: the target changed while a call was not verified.
+    /// Returns whether the pending read goes before others: the target changed while a call was not verified.
     pub fn read_is_urgent(&self) -> bool {
         self.urgent
     }
@@ -139,7 +140,7 @@ impl Attempts {
     /// The end of the backoff or of a verification.
     pub fn wake_at(&self) -> Option<Moment> {
         let deadline = self.verifying.filter(|verifying| verifying.accepted).and_then(|verifying| verifying.deadline);
-        // No call before the later of the two.
+        // No call before the later time.
         let gate = self.not_before.max(self.held_until);
         [deadline, gate].into_iter().flatten().min()
     }
@@ -155,14 +156,14 @@ impl Attempts {
         self.because
     }
 
-    /// The state that a reading shows, or `Unknown` if it is older than our own last call.
+    /// The state that a reading shows, or `Unknown` if it is older than the last call of the operator.
     ///
-    /// Older means: requested before the call's answer was known, or with metrics from before the server's `Date` of
-    /// that answer. The one exception is a reading that agrees with the call and whose metrics are not older than those
-    /// that caused it: these showed the opposite, so the flip itself is the proof. Without it, if the server freezes
-    /// the last metrics of a stopped app (this is not documented), the operator would stop the same app again and
-    /// again. All this ends at the deadline of the verification: metrics that are older even then are frozen, not late,
-    /// and a start without effect would never be repeated.
+    /// Older means: requested before the answer to the call, or with metrics from before the server's `Date` of that
+    /// answer. There is one exception: a reading that agrees with the call, and whose metrics are not older than those
+    /// that caused the call. These showed the opposite state, so the change proves the effect. Without the exception, if
+    /// the server froze the last metrics of a stopped app (this is not documented), the operator would stop the app
+    /// repeatedly. The rule ends at the deadline of the verification: metrics that are older even then are frozen, not
+    /// late, and otherwise a start without effect would never be repeated.
     pub fn trusted(&self, timed_reading: Option<&TimedReading>) -> Observed {
         let Some(timed_reading) = timed_reading else { return Observed::Unknown };
         let observed = timed_reading.reading.observed;
@@ -186,17 +187,17 @@ impl Attempts {
         &self.restarted
     }
 
-    /// The platform reports that no restart is required.
+    /// Takes a report of the platform that no restart is required.
     pub fn no_restart_required(&mut self) {
         self.restarted.forget_required();
     }
 
-    /// A call is sent now, because of `basis`.
+    /// Begins a call, because of `basis`.
     pub fn begin(&mut self, action: Action, basis: Option<&TimedReading>) {
         self.begin_call(action, Causes::default(), basis);
     }
 
-    /// A restart is sent now, for `causes`.
+    /// Begins a restart, for `causes`.
     pub fn begin_restart(&mut self, causes: Causes, basis: Option<&TimedReading>) {
         self.begin_call(Action::Restart, causes, basis);
     }
@@ -209,7 +210,7 @@ impl Attempts {
         self.cancel_read();
     }
 
-    /// The call was accepted. Its effect is expected within `confirm_timeout`.
+    /// Takes the acceptance of the call. Its effect is expected within `confirm_timeout`.
     pub fn accepted(&mut self, date: Option<Timestamp>, confirm_timeout: Duration, now: Moment) {
         let deadline = now + confirm_timeout;
         let Some(action) = self.end_call(date, deadline, now) else { return };
@@ -218,37 +219,37 @@ impl Attempts {
         self.read_at = Some(now + SINGLE_READS.ceiling(1));
     }
 
-    /// The call failed. Trouble of the server or the account gates nothing here.
+    /// Takes the failure of the call. Failures of the account or of all requests do not delay this app alone.
     pub fn failed(&mut self, verdict: Verdict, interval: Duration, now: Moment) {
         match verdict {
-            // Not this app's failure: the rate limiter gates all apps, and the next attempt is this one again.
+            // Not this app's failure: the rate limiter holds all apps, and the next attempt has the same number.
             Verdict::RateLimited { .. } | Verdict::AccountBlocked => self.in_flight = None,
             Verdict::Retry | Verdict::Locked => {
                 let action = self.in_flight.take().map(|call| call.action).filter(|action| action.is_idempotent());
                 self.back_off(None, Duration::ZERO, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
             }
-            // Refused, so without effect. A restart has no state in which the app may be already.
+            // Refused, so without effect. For a restart, there is no state to read first.
             Verdict::LookAgain if self.in_flight() == Some(Action::Restart) => {
                 self.in_flight = None;
                 self.back_off(None, Duration::ZERO, now);
             }
-            // It may have had an effect, or the app may already be in this state: read before it is repeated. Telemetry
-            // lags, so a lost call waits longer.
+            // It may have had an effect, or the app may already be in this state: read the app before repeating the call.
+            // Telemetry lags, so a lost call waits longer.
             Verdict::LostAnswer | Verdict::LookAgain => {
                 let action = self.end_call(None, now, now);
-                let patience = if verdict == Verdict::LostAnswer { LOST_ANSWER_DELAY } else { Duration::ZERO };
-                self.back_off(None, patience, now);
+                let delay = if verdict == Verdict::LostAnswer { LOST_ANSWER_DELAY } else { Duration::ZERO };
+                self.back_off(None, delay, now);
                 self.verifying = action.map(|action| Verifying { action, accepted: false, deadline: None });
                 self.request_read(now);
             }
-            Verdict::Forbidden => self.slow_lane(Reason::Forbidden, interval, now),
-            Verdict::NotFound => self.slow_lane(Reason::AppNotFound, interval, now),
-            Verdict::Unexpected => self.slow_lane(Reason::UnexpectedAnswer, interval, now),
+            Verdict::Forbidden => self.retry_slowly(Reason::Forbidden, interval, now),
+            Verdict::NotFound => self.retry_slowly(Reason::AppNotFound, interval, now),
+            Verdict::Unexpected => self.retry_slowly(Reason::UnexpectedAnswer, interval, now),
         }
     }
 
-    /// A single read was refused, or its answer was unexpected: the next one follows an interval later.
+    /// Takes a single read that was refused, or had an unexpected answer: the next read follows after an interval.
     pub fn read_refused(&mut self, reason: Reason, interval: Duration, now: Moment) {
         self.reads = 0;
         self.read_at = Some(now + interval);
@@ -256,77 +257,77 @@ impl Attempts {
         self.because = Some(reason);
     }
 
-    /// A single read proved nothing and is not repeated sooner than after `interval`.
+    /// Delays the pending read by at least `interval`.
     pub fn read_later(&mut self, interval: Duration, now: Moment) {
         self.read_at = self.read_at.map(|at| at.max(now + interval));
     }
 
-    /// A single read failed: the next one follows on the backoff of a call.
+    /// Takes a single read that failed: the next read has the backoff of a call.
     pub fn read_failed(&mut self, now: Moment) {
         self.read_later(PER_APP.ceiling(self.reads), now);
     }
 
-    /// A refusal that turned out to be the account's does not count against this app.
+    /// Forgets a refusal that concerned the account, not this app.
     pub fn forget_refusal(&mut self) {
         if self.because == Some(Reason::Forbidden) {
             self.forget_failures();
         }
     }
 
-    /// Returns whether the pending read is routine: no call waits for it or is verified by it.
+    /// Returns whether the pending read is routine: it neither verifies a call nor delays one.
     pub fn read_is_routine(&self) -> bool {
         !self.urgent && self.verifying.is_none()
     }
 
-    /// An edit waits for the first reading of the app.
+    /// Requests a read that goes before others, because an edit waits for it.
     pub fn request_urgent_read(&mut self, now: Moment) {
         self.request_read(now);
         self.urgent = true;
     }
 
-    /// The rate limit refused this app alone: it waits for `pause` and its own backoff.
-    pub fn refused_alone(&mut self, pause: Duration, now: Moment) {
+    /// Takes a rate limit of this app only: it waits for `pause` and its own backoff.
+    pub fn app_refused(&mut self, pause: Duration, now: Moment) {
         self.back_off(Some(Reason::RateLimited), Duration::ZERO, now);
         self.hold(pause, now);
     }
 
-    /// The server requested a pause for this app: neither a call nor a single read is sent before its end.
+    /// Takes a pause that the server requested for this app: no call and no single read before its end.
     pub fn hold(&mut self, pause: Duration, now: Moment) {
         let until = now + pause;
         self.held_until = self.held_until.max(Some(until));
         self.read_at = self.read_at.map(|at| at.max(until));
     }
 
-    /// Returns whether a pause that the server requested for this app goes on.
+    /// Returns whether a pause that the server requested for this app lasts.
     pub fn is_held(&self, now: Moment) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    /// Returns whether a restart that ended so may have had an effect. It counts as accepted: it is verified, and never
-    /// sent again.
+    /// Returns whether a restart with this verdict may have had an effect. It counts as accepted: the operator verifies it,
+    /// and never repeats it.
     pub fn is_lost_restart(&self, verdict: Verdict) -> bool {
         self.in_flight() == Some(Action::Restart) && matches!(verdict, Verdict::LostAnswer | Verdict::Unexpected)
     }
 
-    /// The call was abandoned without an answer (shutdown, a caught panic): its result is unknown.
+    /// Takes a call that ended without an answer (shutdown, a caught panic): its result is unknown.
     pub fn lost(&mut self, now: Moment) {
         self.failed(Verdict::LostAnswer, Duration::ZERO, now);
     }
 
-    /// Applies a reading or the passing of time. `observed` is the result of [`Attempts::trusted`]; `running_since` is that
-    /// of the same reading, and `need` what it says about `spec.restart`.
+    /// Applies a reading or the passing of time. `observed` is the result of [`Attempts::trusted`]; `running_since` and
+    /// `need` are from the same reading.
     pub fn note(
         &mut self,
         desired: Desired,
         observed: Observed,
-        (running_since, need): (Option<Timestamp>, Need),
+        (running_since, need): (Option<Timestamp>, RestartNeed),
         now: Moment,
     ) -> Option<Effect> {
         self.held_until = self.held_until.filter(|until| now < *until);
         if observed != Observed::Unknown {
             self.verifying = self.verifying.filter(|call| call.action.aims_at() == desired);
-            // No single read is pending any more, unless a verification still runs: that of an accepted call, or that
-            // of a lost one until it may be repeated.
+            // Cancel the single read, unless a verification still runs: of an accepted call, or of a lost call until it
+            // may be repeated.
             let lost = self.in_flight.is_none() && self.not_before.is_some_and(|until| now < until);
             if self.verifying.is_none_or(|call| !call.accepted && !lost) {
                 self.cancel_read();
@@ -335,11 +336,15 @@ impl Attempts {
             if satisfies(observed, desired) {
                 match need {
                     _ if is_restarting && self.restarted.are_met_by(running_since) => return self.agreed(desired),
-                    // The app was running all the time, as far as this reading shows.
+                    // This reading shows no restart.
                     _ if is_restarting => {}
-                    // A restart is still to be sent, after the backoff of its failures.
-                    Need::Restart(_) | Need::NewerReading if self.verifying.is_none() => return None,
-                    Need::Restart(_) | Need::NewerReading | Need::Nothing | Need::RunningSince | Need::NotEffective => {
+                    // The restart is still pending, after the backoff of its failures.
+                    RestartNeed::Restart(_) | RestartNeed::NewerReading if self.verifying.is_none() => return None,
+                    RestartNeed::Restart(_)
+                    | RestartNeed::NewerReading
+                    | RestartNeed::Nothing
+                    | RestartNeed::RunningSince
+                    | RestartNeed::NotEffective => {
                         return self.agreed(desired);
                     }
                 }
@@ -363,14 +368,14 @@ impl Attempts {
         match verifying.action {
             Action::Stop => self.back_off(Some(Reason::StopNotEffective), Duration::ZERO, now),
             Action::Start => self.back_off(Some(Reason::StartNotEffective), Duration::ZERO, now),
-            // It is not sent again for the same cause, so there is nothing to wait for.
+            // It is not sent again for the same cause, so there is no backoff.
             Action::Restart => self.forget_failures(),
         }
         Some(Effect::NotEffective(verifying.action))
     }
 
-    /// This reading verified the last call: metrics that are newer than it are newer than the call, even by a clock
-    /// that is behind that of the server's answers.
+    /// Takes the reading that verified the last call: metrics that are newer than it are newer than the call, even if their
+    /// clock is behind that of the answers.
     pub fn verified_by(&mut self, timed_reading: &TimedReading) {
         if let (Some(call), Some(taken)) = (&mut self.last_call, timed_reading.reading.taken_at) {
             call.date = call.date.map(|date| date.min(taken));
@@ -389,15 +394,14 @@ impl Attempts {
         self.urgent = false;
     }
 
-    /// A single read was sent: the next one follows later if this one proves nothing.
+    /// Takes the send of a single read: the next one follows later if this one proves nothing.
     pub fn read_sent(&mut self, now: Moment) {
         self.reads = self.reads.saturating_add(1);
         self.read_at = Some(now + SINGLE_READS.ceiling(self.reads));
         self.urgent = false;
     }
 
-    /// The target changed: failures of the old one do not count. The last call stays known, since it may still take
-    /// effect.
+    /// Takes a new target: failures of the old one do not count. The last call is kept, because it may still take effect.
     pub fn target_changed(&mut self, desired: Desired, now: Moment) {
         let verifying = self.verifying.take();
         self.verifying = verifying.filter(|call| call.action.aims_at() == desired);
@@ -405,19 +409,19 @@ impl Attempts {
         self.forget_failures();
         self.reached_by_our_call = false;
         self.departures.clear();
-        // A pending read stays so: until the last call is verified, only a read shows the next step.
+        // Keep a pending read: until the last call is verified, only a read shows the next step.
         if unproven {
             self.request_read(now);
             self.urgent = true;
         }
     }
 
-    /// Returns whether the app came back often enough to be contested.
+    /// Returns whether the app left its desired state often enough to be contested.
     pub fn contested(&self, now: Moment) -> bool {
-        self.recent_returns(now) >= CONTEST_RETURNS
+        self.recent_departures(now) >= CONTEST_DEPARTURES
     }
 
-    fn recent_returns(&self, now: Moment) -> usize {
+    fn recent_departures(&self, now: Moment) -> usize {
         self.departures.iter().filter(|at| now.since(**at) < CONTEST_WINDOW).count()
     }
 
@@ -442,15 +446,15 @@ impl Attempts {
         self.reached_by_our_call = false;
         self.departures.retain(|at| now.since(*at) < CONTEST_WINDOW);
         self.departures.push(now);
-        let returns = self.departures.len();
+        let departures = self.departures.len();
         // Still enforced, but with backoff: two controllers of one app must not cause a hot loop.
-        let beyond = u32::try_from((returns + 1).checked_sub(CONTEST_RETURNS)?).ok().filter(|&n| n > 0)?;
+        let beyond = u32::try_from((departures + 1).checked_sub(CONTEST_DEPARTURES)?).ok().filter(|&n| n > 0)?;
         self.failures = beyond;
         self.because = Some(Reason::Contested);
         let since = self.departures.first().copied().unwrap_or(now);
         self.failing_since = Some(since);
         self.not_before = Some(now + backoff::proportionate(WITHOUT_EFFECT.ceiling(beyond + 3), now.since(since)));
-        Some(Effect::Contested(returns))
+        Some(Effect::Contested(departures))
     }
 
     fn forget_failures(&mut self) {
@@ -460,7 +464,7 @@ impl Attempts {
         self.because = None;
     }
 
-    fn slow_lane(&mut self, reason: Reason, interval: Duration, now: Moment) {
+    fn retry_slowly(&mut self, reason: Reason, interval: Duration, now: Moment) {
         self.in_flight = None;
         self.back_off(Some(reason), interval, now);
     }
@@ -472,12 +476,12 @@ impl Attempts {
             Some(Reason::Contested | Reason::StopNotEffective | Reason::StartNotEffective) => WITHOUT_EFFECT,
             Some(_) | None => PER_APP,
         };
-        let trouble = now.since(*self.failing_since.get_or_insert(now));
-        self.not_before = Some(now + schedule.wait(self.failures, self.salt, trouble).max(at_least));
+        let failing = now.since(*self.failing_since.get_or_insert(now));
+        self.not_before = Some(now + schedule.wait(self.failures, self.salt, failing).max(at_least));
     }
 }
 
-/// Returns whether `observed` is what `desired` asks for. A suspended app is not running, so it satisfies `Stopped`.
+/// Returns whether `observed` satisfies `desired`. A suspended app is not running, so it satisfies `Stopped`.
 pub const fn satisfies(observed: Observed, desired: Desired) -> bool {
     match (desired, observed) {
         (Desired::Running, Observed::Running) | (Desired::Stopped, Observed::Stopped | Observed::Suspended) => true,
@@ -494,7 +498,7 @@ mod tests {
     use super::*;
     use crate::reconcile::restart::{Restart, ServerTime, need};
 
-    const NO_RESTART: (Option<Timestamp>, Need) = (None, Need::Nothing);
+    const NO_RESTART: (Option<Timestamp>, RestartNeed) = (None, RestartNeed::Nothing);
     const INTERVAL: Duration = Duration::from_secs(60);
 
     fn at(seconds: u64) -> Moment {
@@ -533,13 +537,13 @@ mod tests {
         }
     }
 
-    /// The causes of a restart of an app that has been running since 0, and what a reading says: when the app was started.
+    /// The causes of a restart of an app that has been running since 0, and the start of the app in a reading.
     fn causes() -> Causes {
         let restart = Restart { when_required: true, ..Restart::default() };
         let server = ServerTime { now: second(90), trusted_from: second(0) };
         let (zone, none) = (TimeZone::UTC, Causes::default());
         let need = need((&restart, &zone), &running_since(0), &none, Some(server), second(90));
-        let Need::Restart(causes) = need else { panic!("{need:?}") };
+        let RestartNeed::Restart(causes) = need else { panic!("{need:?}") };
         causes
     }
 
@@ -562,16 +566,16 @@ mod tests {
     #[test]
     fn a_restart_is_verified_only_by_a_later_start_of_the_app() {
         let confirm = Duration::from_secs(120);
-        let old = (Some(second(0)), Need::NotEffective);
+        let old = (Some(second(0)), RestartNeed::NotEffective);
         let mut past = restarting();
         past.accepted(Some(second(100)), confirm, at(10));
         // The app was running before the call, so a reading from before it proves nothing.
         assert_eq!(past.trusted(Some(&timed_reading(Observed::Running, 11, Some(95)))), Observed::Unknown);
         assert_eq!(past.note(Desired::Running, Observed::Running, old, at(20)), None);
         assert_eq!(past.verifying(), Some(Action::Restart), "a reading without effect does not end the verification");
-        assert_eq!(past.note(Desired::Running, Observed::Stopped, (None, Need::Nothing), at(21)), None);
+        assert_eq!(past.note(Desired::Running, Observed::Stopped, (None, RestartNeed::Nothing), at(21)), None);
         assert_eq!(past.verifying(), Some(Action::Restart), "it is down for a moment");
-        let new = (Some(second(101)), Need::Nothing);
+        let new = (Some(second(101)), RestartNeed::Nothing);
         let turn = past.note(Desired::Running, Observed::Running, new, at(30));
         assert_eq!((turn, past.verifying()), (Some(Effect::Verified(Action::Restart)), None));
 
@@ -606,7 +610,7 @@ mod tests {
             assert_eq!((past.restarted(), past.verifying), (&Causes::default(), None), "{verdict:?}");
             // Its failures stay: the app is running as declared all the time.
             let gate = past.gate(at(10));
-            let pending = (Some(second(0)), Need::Restart(causes()));
+            let pending = (Some(second(0)), RestartNeed::Restart(causes()));
             past.note(Desired::Running, Observed::Running, pending, at(10));
             assert_eq!(past.gate(at(10)), gate, "{verdict:?}");
         }
@@ -704,7 +708,7 @@ mod tests {
     fn a_pause_of_one_app_outlives_an_edit_and_delays_its_reads() {
         let mut past = Attempts::new(7);
         past.request_read(at(1));
-        past.refused_alone(Duration::from_secs(50), at(1));
+        past.app_refused(Duration::from_secs(50), at(1));
         assert_eq!((past.read_at(), past.gate(at(50)).map(|(_, until)| until)), (Some(at(51)), Some(at(51))));
         past.target_changed(Desired::Running, at(2));
         past.request_read(at(3));

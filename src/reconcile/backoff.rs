@@ -16,26 +16,26 @@ const LEAST: Duration = Duration::from_millis(100);
 pub struct Schedule {
     /// The ceiling of the first delay.
     pub first: Duration,
-    /// The ceiling that all later ones stay below.
+    /// Maximum of all ceilings.
     pub cap: Duration,
 }
 
-/// A wait is never longer than the trouble has lasted, except that this long is always allowed: a short outage causes a
-/// short wait.
+/// Wait that is always allowed. A longer wait is at most the duration of the failures so far, so that a short outage causes
+/// a short wait.
 const SHORT_TROUBLE: Duration = Duration::from_secs(5);
-/// The longest wait that a server's `Retry-After` or `X-RateLimit-Reset` causes. A header that names a week is a
-/// mistake, and obeying it would leave the account unattended.
+/// Maximum pause for `Retry-After` or `X-RateLimit-Reset`. A header with a week is an error of the server, and would stop
+/// the operator for that time.
 pub const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Retries of one app, and pauses of the account: 1 s x 2, at most 1 min.
 pub const PER_APP: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(1) };
-/// Retries of an app on which accepted calls have no effect, or which keeps coming back: 1 s x 2, at most 5 min.
+/// Retries of an app on which accepted calls have no effect, or which leaves its desired state repeatedly: 1 s x 2, at most 5 min.
 pub const WITHOUT_EFFECT: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(5) };
 /// Single reads that verify a call: 2, 4, 8, ... s, then each half minute.
 pub const SINGLE_READS: Schedule = Schedule { first: Duration::from_secs(2), cap: Duration::from_secs(30) };
 /// Probes of a server that does not answer: 1 s x 2, at most each half minute, so that recovery is noticed soon.
 pub const PROBES: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
-/// Probes of an account that is refused: slow, since an account that keeps trying gets suspended.
+/// Probes of a refused account: slow, because an account that retries often gets suspended.
 pub const ACCOUNT_PROBES: Schedule = Schedule { first: Duration::from_secs(10), cap: Duration::from_secs(30) };
 
 impl Schedule {
@@ -61,20 +61,20 @@ impl Schedule {
         ceiling.mul_f64(fraction(salt ^ u64::from(failures).wrapping_mul(0x9e37_79b9_7f4a_7c15))).max(LEAST)
     }
 
-    /// The jittered wait after the `failures`-th failure in a row of a trouble that has lasted for `trouble`.
-    pub fn wait(self, failures: u32, salt: u64, trouble: Duration) -> Duration {
-        proportionate(self.jittered(failures, salt), trouble)
+    /// The jittered wait after the `failures`-th failure in a row, when the failures have lasted for `failing`.
+    pub fn wait(self, failures: u32, salt: u64, failing: Duration) -> Duration {
+        proportionate(self.jittered(failures, salt), failing)
     }
 
     /// The wait of probes and pauses: half fixed, half jittered, so that two daemons do not send theirs together.
-    pub fn steady_wait(self, failures: u32, salt: u64, trouble: Duration) -> Duration {
-        proportionate(self.ceiling(failures) / 2 + self.jittered(failures, salt) / 2, trouble)
+    pub fn steady_wait(self, failures: u32, salt: u64, failing: Duration) -> Duration {
+        proportionate(self.ceiling(failures) / 2 + self.jittered(failures, salt) / 2, failing)
     }
 }
 
-/// Bounds a wait by how long the trouble has lasted.
-pub fn proportionate(wait: Duration, trouble: Duration) -> Duration {
-    wait.min(trouble.max(SHORT_TROUBLE))
+/// Limits a wait to the duration of the failures.
+pub fn proportionate(wait: Duration, failing: Duration) -> Duration {
+    wait.min(failing.max(SHORT_TROUBLE))
 }
 
 /// A number from 0 to 1 out of a seed (splitmix64).
@@ -102,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_not_longer_than_the_trouble_but_5_seconds_are_always_allowed() {
+    fn a_wait_is_not_longer_than_the_failures_but_5_seconds_are_always_allowed() {
         let s = Duration::from_secs;
-        for (wait, trouble, bounded) in [(3, 0, 3), (60, 0, 5), (60, 5, 5), (60, 44, 44), (60, 100, 60)] {
-            assert_eq!(proportionate(s(wait), s(trouble)), s(bounded), "{wait} {trouble}");
+        for (wait, failing, bounded) in [(3, 0, 3), (60, 0, 5), (60, 5, 5), (60, 44, 44), (60, 100, 60)] {
+            assert_eq!(proportionate(s(wait), s(failing)), s(bounded), "{wait} {failing}");
         }
         for salt in 0..100 {
             assert!(PER_APP.wait(20, salt, s(7)) <= s(7));

@@ -1,7 +1,7 @@
 //! The three conditions of an app, folded from its decision.
 
 use super::decide::Decision;
-use super::desired::{Standing, Text};
+use super::desired::{Text, Validity};
 use super::group::Group;
 use super::reason::Reason;
 
@@ -30,9 +30,9 @@ impl Truth {
 /// Ready, Reconciling and Stalled of one app, as kstatus reads them, and the one reason for all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conditions {
-    /// The app is in its desired state, and its manifest is sound.
+    /// The app is in its desired state, and its manifest is valid.
     pub ready: Truth,
-    /// The operator is still working on it.
+    /// The operator still works on the app.
     pub reconciling: Truth,
     /// Only an edit or a person helps.
     pub stalled: Truth,
@@ -49,11 +49,11 @@ impl Conditions {
     }
 }
 
-/// Folds the decision, the manifest's standing and the source's state into conditions.
+/// Folds the decision, the manifest's validity and the source's state into conditions.
 ///
-/// An invalid manifest keeps its last good spec in force, and the decision follows that; but an app whose newest text
-/// was refused is not `Ready`, and is stalled until a person fixes it.
-pub fn fold(decision: Decision, standing: &Standing, source_available: bool, text: Text) -> Conditions {
+/// An invalid manifest keeps its last good spec in force, which the decision uses. But an app whose newest text is invalid
+/// is not `Ready`, and is stalled until a person fixes it.
+pub fn fold(decision: Decision, validity: &Validity, source_available: bool, text: Text) -> Conditions {
     let (ready, reconciling, stalled) = match decision {
         Decision::Settled(_) => (Truth::True, false, false),
         Decision::Act(_) => (Truth::False, true, false),
@@ -61,7 +61,7 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool, tex
             reason: Reason::NotObserved | Reason::ObservationIncomplete | Reason::ClockDoubtful, ..
         } => (Truth::Unknown, true, false),
         Decision::Wait { .. } => (Truth::False, true, false),
-        // An approval or a revert is needed; every other hold is as a person wants it.
+        // This hold needs an approval or a revert; every other hold is intended.
         Decision::Held { reason: Reason::TooManyChanges, .. } => (Truth::False, false, true),
         Decision::Held { .. } => (Truth::False, false, false),
         Decision::Stalled(_) => (Truth::False, false, true),
@@ -72,23 +72,23 @@ pub fn fold(decision: Decision, standing: &Standing, source_available: bool, tex
         stalled: Truth::of(stalled),
         reason: decision.reason(),
     };
-    match standing {
-        Standing::Sound if !source_available => Conditions {
+    match validity {
+        Validity::Valid if !source_available => Conditions {
             ready: if ready == Truth::True { Truth::Unknown } else { ready },
             // A call in progress is the more urgent reason.
             reason: if reconciling { plain.reason } else { Reason::SourceUnavailable },
             ..plain
         },
-        Standing::Sound | Standing::Invalid { .. } if text == Text::BeingWritten => Conditions {
+        Validity::Valid | Validity::Invalid { .. } if text == Text::BeingWritten => Conditions {
             ready: if ready == Truth::True { Truth::Unknown } else { ready },
             reconciling: Truth::True,
             reason: if reconciling { plain.reason } else { Reason::BeingWritten },
             ..plain
         },
-        Standing::Invalid { .. } => {
+        Validity::Invalid { .. } => {
             Conditions { ready: Truth::False, stalled: Truth::True, reason: Reason::InvalidManifest, ..plain }
         }
-        Standing::Sound | Standing::Conflicting { .. } => plain,
+        Validity::Valid | Validity::Conflicting { .. } => plain,
     }
 }
 
@@ -97,15 +97,15 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn case(decision: Decision, standing: &Standing, source: bool, expected: &str) {
-        with_text(decision, standing, source, Text::Pending, expected);
+    fn case(decision: Decision, validity: &Validity, source: bool, expected: &str) {
+        with_text(decision, validity, source, Text::Pending, expected);
     }
 
     #[track_caller]
-    fn with_text(decision: Decision, standing: &Standing, source: bool, text: Text, expected: &str) {
-        let Conditions { ready, reconciling, stalled, reason } = fold(decision, standing, source, text);
+    fn with_text(decision: Decision, validity: &Validity, source: bool, text: Text, expected: &str) {
+        let Conditions { ready, reconciling, stalled, reason } = fold(decision, validity, source, text);
         let folded = format!("{} {} {} {reason}", ready.as_str(), reconciling.as_str(), stalled.as_str());
-        assert_eq!(folded, expected, "{decision:?} {standing:?}");
+        assert_eq!(folded, expected, "{decision:?} {validity:?}");
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn conditions_follow_the_decision() {
         let (sound, invalid) =
-            (Standing::Sound, Standing::Invalid { message: "x".into(), since: jiff::Timestamp::UNIX_EPOCH });
+            (Validity::Valid, Validity::Invalid { message: "x".into(), since: jiff::Timestamp::UNIX_EPOCH });
         let settled = Decision::Settled(Reason::Settled);
         let stopping = Decision::Wait { reason: Reason::Stopping, until: None };
         case(settled, &sound, true, "True False False Settled");

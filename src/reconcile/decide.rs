@@ -4,10 +4,10 @@
 //! never leads to a call.
 
 use super::attempts::Attempts;
-use super::desired::{Declared, Policy, Standing, Target};
+use super::desired::{Declared, Policy, Target, Validity};
 use super::moment::Moment;
 use super::reason::Reason;
-use super::restart::Need;
+use super::restart::RestartNeed;
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
@@ -23,13 +23,13 @@ pub enum Goal {
 impl Goal {
     /// The goal that `declared` sets at `wall`.
     ///
-    /// After an invalid edit the last good spec stays in force, as after a rejected `kubectl apply`. In a conflict it
-    /// is not known which manifest is meant, so nothing is called.
+    /// After an invalid edit the last good spec stays in force, as after a rejected `kubectl apply`. In a conflict,
+    /// no manifest has precedence, so no call is sent.
     pub fn of(declared: &Declared, wall: jiff::Timestamp) -> Self {
-        match (&declared.standing, declared.spec()) {
-            (Standing::Conflicting { reason, .. }, _) => Self::Unknown(*reason),
-            (Standing::Sound | Standing::Invalid { .. }, Some(spec)) => Self::Known(spec.target(wall)),
-            (Standing::Sound | Standing::Invalid { .. }, None) => Self::Unknown(Reason::InvalidManifest),
+        match (&declared.validity, declared.spec()) {
+            (Validity::Conflicting { reason, .. }, _) => Self::Unknown(*reason),
+            (Validity::Valid | Validity::Invalid { .. }, Some(spec)) => Self::Known(spec.target(wall)),
+            (Validity::Valid | Validity::Invalid { .. }, None) => Self::Unknown(Reason::InvalidManifest),
         }
     }
 }
@@ -40,13 +40,13 @@ impl Goal {
 pub struct Gates {
     /// The daemon's policy; the stricter of this and the manifest's applies.
     pub policy: Policy,
-    /// Another process leads, or this one cannot renew its lease: nothing is sent.
+    /// Another process leads, or this one cannot renew its lease: no request is sent.
     pub standby: bool,
-    /// The wall clock is in doubt: goals that depend on the time are held.
+    /// The wall clock is doubtful: goals that depend on the time are held.
     pub clock_doubtful: bool,
-    /// Edits cause more stops than `--max-stops` allows: none of those that count is sent.
+    /// Edits cause more stops than `--max-stops` allows: no counted stop is sent.
     pub stops_held: bool,
-    /// The same for starts.
+    /// Edits cause more starts than `--max-starts` allows: no counted start is sent.
     pub starts_held: bool,
     /// The server refuses the token.
     pub account_blocked: bool,
@@ -54,11 +54,11 @@ pub struct Gates {
     pub account_forbidden: bool,
     /// The platform does not answer.
     pub breaker_open: bool,
-    /// The list itself cannot be read: an app whose single read returns 404 may exist all the same.
+    /// The list itself cannot be read: an app may exist even if its single read returns 404.
     pub list_unreadable: bool,
     /// The last list was incomplete: an app that it did not show may exist or not.
     pub list_incomplete: bool,
-    /// All requests pause until then.
+    /// End of a pause of all requests.
     pub paused_until: Option<Moment>,
     /// Time of the next probe while the account is refused or the platform does not answer, for people.
     pub probe_at: Option<Moment>,
@@ -113,18 +113,18 @@ pub enum Decision {
     Settled(Reason),
     /// The call is sent now.
     Act(Action),
-    /// In progress, or waiting for its time; no person has to act.
+    /// In progress, or waiting for a time; no person needs to act.
     Wait {
         reason: Reason,
         until: Option<Moment>,
     },
-    /// It differs on purpose: suspended, policy, dry run.
+    /// It differs on purpose: suspension, policy, dry run.
     Held {
         reason: Reason,
         /// The call that is not sent.
         instead_of: Action,
     },
-    /// Only an edit or a person helps. The operator reads it again all the same.
+    /// Only an edit or a person helps. The operator continues to read the app.
     Stalled(Reason),
 }
 
@@ -140,7 +140,14 @@ impl Decision {
 }
 
 /// Decides for one app. `need`: what `spec.restart` requires, if the app is running as declared.
-pub fn decide(goal: Goal, observed: Observed, need: Need, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+pub fn decide(
+    goal: Goal,
+    observed: Observed,
+    need: RestartNeed,
+    past: &Attempts,
+    gates: Gates,
+    now: Moment,
+) -> Decision {
     let target = match goal {
         Goal::Known(target) => target,
         Goal::Unknown(reason) => return Decision::Stalled(reason),
@@ -152,7 +159,7 @@ pub fn decide(goal: Goal, observed: Observed, need: Need, past: &Attempts, gates
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running) if target.suspended => {
             return Decision::Settled(Reason::Suspended);
         }
-        // The goal itself is in doubt.
+        // The goal itself is doubtful.
         (Desired::Stopped, Observed::Stopped) | (Desired::Running, Observed::Running)
             if gates.clock_doubtful && target.timed =>
         {
@@ -161,7 +168,7 @@ pub fn decide(goal: Goal, observed: Observed, need: Need, past: &Attempts, gates
         (Desired::Stopped, Observed::Stopped) => return Decision::Settled(Reason::Settled),
         (Desired::Running, Observed::Running) => return restart(need, target, past, gates, now),
         (Desired::Stopped, Observed::Suspended) => return Decision::Settled(Reason::SuspendedByPlatform),
-        // The manifest says hands off, so no person has to do anything about it.
+        // The manifest holds the app on purpose, so no person needs to act.
         (Desired::Running, Observed::Suspended) if target.suspended => Action::Start,
         (Desired::Running, Observed::Suspended) => return Decision::Stalled(Reason::SuspendedByPlatform),
         (_, Observed::Creating) => return Decision::Wait { reason: Reason::BeingCreated, until: None },
@@ -174,16 +181,16 @@ pub fn decide(goal: Goal, observed: Observed, need: Need, past: &Attempts, gates
 }
 
 /// Decision for an app that is running as declared: `spec.restart` may require a restart.
-fn restart(need: Need, target: Target, past: &Attempts, gates: Gates, now: Moment) -> Decision {
+fn restart(need: RestartNeed, target: Target, past: &Attempts, gates: Gates, now: Moment) -> Decision {
     match need {
-        // A restart that was sent for another cause goes on.
+        // A restart that was sent for another cause is still in progress.
         _ if past.verifying() == Some(Action::Restart) => under_way(Action::Restart, past.read_at()),
-        Need::Nothing => Decision::Settled(Reason::Settled),
-        Need::NewerReading => Decision::Wait { reason: Reason::Restarting, until: None },
-        Need::RunningSince => Decision::Wait { reason: Reason::NotObserved, until: None },
-        Need::NotEffective => Decision::Stalled(Reason::RestartNotEffective),
-        Need::Restart(causes) => {
-            // The moments of `spec.restart` depend on the time as windows do.
+        RestartNeed::Nothing => Decision::Settled(Reason::Settled),
+        RestartNeed::NewerReading => Decision::Wait { reason: Reason::Restarting, until: None },
+        RestartNeed::RunningSince => Decision::Wait { reason: Reason::NotObserved, until: None },
+        RestartNeed::NotEffective => Decision::Stalled(Reason::RestartNotEffective),
+        RestartNeed::Restart(causes) => {
+            // The times of `spec.restart` depend on the clock, as windows do.
             let target = Target { timed: target.timed || causes.are_timed(), ..target };
             gate(Action::Restart, target, past, gates, now)
         }
@@ -228,7 +235,7 @@ fn gate(action: Action, target: Target, past: &Attempts, gates: Gates, now: Mome
         return Decision::Held { reason: Reason::TooManyChanges, instead_of: action };
     }
     if past.verifying().is_some_and(|verifying| verifying.aims_at() == action.aims_at()) {
-        // Accepted and not yet visible: telemetry lags.
+        // Accepted and not visible yet: telemetry lags.
         return under_way(past.verifying().unwrap_or(action), past.read_at());
     }
     if let Some(held) = gates.account() {
@@ -277,7 +284,7 @@ mod tests {
     use crate::reconcile::reading::Reading;
     use crate::reconcile::restart::Causes;
 
-    const NO_RESTART: (Option<jiff::Timestamp>, Need) = (None, Need::Nothing);
+    const NO_RESTART: (Option<jiff::Timestamp>, RestartNeed) = (None, RestartNeed::Nothing);
     const NOW: Moment = Moment::from_secs(1_000);
     const CONFIRM: Duration = Duration::from_mins(2);
     const INTERVAL: Duration = Duration::from_mins(1);
@@ -301,15 +308,15 @@ mod tests {
     #[test]
     fn a_restart_has_its_own_row() {
         let (fresh, plain, open) = (Attempts::new(0), target(Desired::Running), Gates::OPEN);
-        let restart = |due| Need::Restart(Causes::of(due));
+        let restart = |due| RestartNeed::Restart(Causes::of(due));
         let policy = |policy| Target { policy, ..plain };
         let doubtful = Gates { clock_doubtful: true, ..open };
         let held = Gates { stops_held: true, starts_held: true, ..open };
         for (need, target, gates, expected) in [
-            (Need::Nothing, plain, open, "settled"),
-            (Need::NewerReading, plain, open, "wait Restarting"),
-            (Need::RunningSince, plain, open, "wait NotObserved"),
-            (Need::NotEffective, plain, open, "stalled RestartNotEffective"),
+            (RestartNeed::Nothing, plain, open, "settled"),
+            (RestartNeed::NewerReading, plain, open, "wait Restarting"),
+            (RestartNeed::RunningSince, plain, open, "wait NotObserved"),
+            (RestartNeed::NotEffective, plain, open, "stalled RestartNotEffective"),
             (restart(true), plain, open, "RESTART"),
             (restart(true), plain, held, "RESTART"),
             (restart(true), Target { suspended: true, ..plain }, open, "settled (Suspended)"),
@@ -326,8 +333,9 @@ mod tests {
         }
         let mut sent = Attempts::new(0);
         sent.begin_restart(Causes::of(true), None);
-        let of =
-            |past: &Attempts, observed| word(decide(Goal::Known(plain), observed, Need::NotEffective, past, open, NOW));
+        let of = |past: &Attempts, observed| {
+            word(decide(Goal::Known(plain), observed, RestartNeed::NotEffective, past, open, NOW))
+        };
         assert_eq!(of(&sent, Observed::Running), "wait Restarting");
         sent.accepted(None, CONFIRM, NOW);
         // It is down for a moment: no start is needed.
@@ -338,7 +346,7 @@ mod tests {
 
     /// The policy of the whole operator on one page: desired x observed x every gate.
     #[test]
-    fn the_whole_matrix() {
+    fn all_decisions() {
         let fresh = Attempts::new(0);
         let mut failed = Attempts::new(0);
         failed.begin(Action::Stop, None);
@@ -372,15 +380,15 @@ mod tests {
                     ("a stop in flight", plain, &flying, open),
                     ("a stop accepted", plain, &accepted, open),
                     ("a stop not effective", plain, &overdue, open),
-                    ("clock in doubt", plain, &fresh, Gates { clock_doubtful: true, ..open }),
+                    ("doubtful clock", plain, &fresh, Gates { clock_doubtful: true, ..open }),
                     (
-                        "clock in doubt, by a window",
+                        "doubtful clock, by a window",
                         Target { timed: true, ..plain },
                         &fresh,
                         Gates { clock_doubtful: true, ..open },
                     ),
                     (
-                        "clock in doubt, by a window, policy StopOnly, a stop accepted, account blocked",
+                        "doubtful clock, by a window, policy StopOnly, a stop accepted, account blocked",
                         Target { timed: true, policy: Policy::StopOnly, ..plain },
                         &accepted,
                         Gates { clock_doubtful: true, account_blocked: true, ..open },
@@ -431,12 +439,12 @@ mod tests {
             writeln!(page, "{}{comma}{name}", target.desired).unwrap();
             for observed in Observed::ALL {
                 let now = if past == &overdue { NOW + CONFIRM } else { NOW };
-                let decision = decide(Goal::Known(target), observed, Need::Nothing, past, gates, now);
+                let decision = decide(Goal::Known(target), observed, RestartNeed::Nothing, past, gates, now);
                 writeln!(page, "    {observed:9} -> {}", word(decision)).unwrap();
             }
         }
         for reason in [Reason::DuplicateAppId, Reason::DuplicateName, Reason::InvalidManifest] {
-            let decision = decide(Goal::Unknown(reason), Observed::Running, Need::Nothing, &fresh, open, NOW);
+            let decision = decide(Goal::Unknown(reason), Observed::Running, RestartNeed::Nothing, &fresh, open, NOW);
             writeln!(page, "manifest in error: {reason}\n    Running   -> {}", word(decision)).unwrap();
         }
         insta::assert_snapshot!("matrix", page);
@@ -512,7 +520,14 @@ mod tests {
         let (reason, until) = past.gate(late).unwrap();
         assert_eq!(reason, Reason::StopNotEffective);
         assert_eq!(
-            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, Need::Nothing, &past, Gates::OPEN, until),
+            decide(
+                Goal::Known(target(Desired::Stopped)),
+                Observed::Running,
+                RestartNeed::Nothing,
+                &past,
+                Gates::OPEN,
+                until
+            ),
             Decision::Act(Action::Stop)
         );
         assert_eq!(past.next_attempt(), 2);
@@ -531,7 +546,7 @@ mod tests {
             decide(
                 Goal::Known(target(Desired::Stopped)),
                 past.trusted(Some(timed_reading)),
-                Need::Nothing,
+                RestartNeed::Nothing,
                 past,
                 Gates::OPEN,
                 long_after,
@@ -575,8 +590,14 @@ mod tests {
         past.target_changed(Desired::Running, NOW);
         assert_eq!(past.read_at(), Some(NOW), "the effect of the stop is read first");
         past.note(Desired::Running, Observed::Stopped, NO_RESTART, NOW);
-        let decision =
-            decide(Goal::Known(target(Desired::Running)), Observed::Stopped, Need::Nothing, &past, Gates::OPEN, NOW);
+        let decision = decide(
+            Goal::Known(target(Desired::Running)),
+            Observed::Stopped,
+            RestartNeed::Nothing,
+            &past,
+            Gates::OPEN,
+            NOW,
+        );
         assert_eq!(decision, Decision::Act(Action::Start));
 
         // The same when the edit comes while the stop is still on the wire.
@@ -585,8 +606,14 @@ mod tests {
         past.target_changed(Desired::Running, NOW);
         past.accepted(None, CONFIRM, NOW);
         past.note(Desired::Running, Observed::Stopped, NO_RESTART, NOW);
-        let decision =
-            decide(Goal::Known(target(Desired::Running)), Observed::Stopped, Need::Nothing, &past, Gates::OPEN, NOW);
+        let decision = decide(
+            Goal::Known(target(Desired::Running)),
+            Observed::Stopped,
+            RestartNeed::Nothing,
+            &past,
+            Gates::OPEN,
+            NOW,
+        );
         assert_eq!(decision, Decision::Act(Action::Start));
     }
 
@@ -629,7 +656,14 @@ mod tests {
         let (reason, until) = past.gate(now).unwrap();
         assert_eq!(reason, Reason::Contested);
         assert_eq!(
-            decide(Goal::Known(target(Desired::Stopped)), Observed::Running, Need::Nothing, &past, Gates::OPEN, until),
+            decide(
+                Goal::Known(target(Desired::Stopped)),
+                Observed::Running,
+                RestartNeed::Nothing,
+                &past,
+                Gates::OPEN,
+                until
+            ),
             Decision::Act(Action::Stop)
         );
     }
@@ -660,7 +694,7 @@ mod tests {
         fn an_unknown_state_never_causes_a_call(past in any_attempts(), running: bool, at in 0..1_000_u64, incomplete: bool) {
             let desired = if running { Desired::Running } else { Desired::Stopped };
             let gates = Gates { list_incomplete: incomplete, ..Gates::OPEN };
-            let decision = decide(Goal::Known(target(desired)), Observed::Unknown, Need::Nothing, &past, gates, Moment::from_secs(at));
+            let decision = decide(Goal::Known(target(desired)), Observed::Unknown, RestartNeed::Nothing, &past, gates, Moment::from_secs(at));
             prop_assert!(!matches!(decision, Decision::Act(_)));
         }
 
@@ -668,7 +702,7 @@ mod tests {
         fn only_a_running_app_is_stopped_and_only_if_declared(past in any_attempts(), index in 0..6_usize, at in 0..1_000_u64) {
             for desired in [Desired::Running, Desired::Stopped] {
                 let observed = Observed::ALL[index];
-                let decision = decide(Goal::Known(target(desired)), observed, Need::Nothing, &past, Gates::OPEN, Moment::from_secs(at));
+                let decision = decide(Goal::Known(target(desired)), observed, RestartNeed::Nothing, &past, Gates::OPEN, Moment::from_secs(at));
                 if decision == Decision::Act(Action::Stop) {
                     prop_assert_eq!((desired, observed), (Desired::Stopped, Observed::Running));
                     prop_assert_eq!(past.in_flight(), None);

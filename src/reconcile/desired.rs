@@ -1,4 +1,4 @@
-//! Declared objects, and the target of each at a moment.
+//! Declared objects, and the target of each at a time.
 //!
 //! Values only: `manifest` reads the files and keeps the last good version.
 
@@ -17,7 +17,7 @@ use super::restart::Restart;
 use super::schedule::{Schedule, Shared};
 use super::state::Desired;
 
-/// Which calls are allowed. Ordered: the stricter is the smaller, so of two policies `min` holds.
+/// Policy: the calls that are allowed. The stricter policy is the smaller one, so `min` of two policies applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
 pub enum Policy {
     /// Stop, start and restart.
@@ -44,11 +44,11 @@ impl fmt::Display for Policy {
     }
 }
 
-/// `spec.suspend`: the app is observed and reported, never acted on.
+/// `spec.suspend`: the operator observes and reports the app, and sends no call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Suspension {
     pub reason: Option<Arc<str>>,
-    /// Its end; without one it does not end by itself.
+    /// End of the suspension; without it, the suspension lasts until an edit.
     pub until: Option<Timestamp>,
 }
 
@@ -59,13 +59,13 @@ impl Suspension {
     }
 }
 
-/// `spec.override`: another state until its end, for a person who decides otherwise for a while.
+/// `spec.override`: another desired state until a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     pub state: Desired,
     pub until: Timestamp,
     pub reason: Option<Arc<str>>,
-    /// The person who decided it.
+    /// Author.
     pub by: Option<Arc<str>>,
 }
 
@@ -75,7 +75,7 @@ impl Override {
         wall < self.until
     }
 
-    /// Its end, reason and author, for people: `until 2026-11-26T05:00:00Z (hotfix, by ana)`.
+    /// End, reason and author, for display: `until 2026-11-26T05:00:00Z (hotfix, by ana)`.
     pub fn note(&self) -> String {
         let by = self.by.as_ref().map(|by| format!("by {by}"));
         let notes: Vec<&str> = [self.reason.as_deref(), by.as_deref()].into_iter().flatten().collect();
@@ -91,7 +91,7 @@ pub struct Spec {
     pub state: Desired,
     /// Takes precedence over `schedule` and `state` until its end.
     pub override_: Option<Override>,
-    /// The stricter of this and the daemon's policy applies.
+    /// The stricter of this policy and that of the daemon applies.
     pub policy: Option<Policy>,
     pub suspend: Option<Suspension>,
     pub schedule: Option<Arc<Schedule>>,
@@ -101,7 +101,7 @@ pub struct Spec {
 /// Part of a manifest that sets the desired state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// `state`: no override is in force, and no window contains the moment.
+    /// `state`: no override is in force, and no window contains the time.
     State,
     /// `override`, until its end.
     Override,
@@ -111,7 +111,7 @@ pub enum Because {
     Window(usize),
 }
 
-/// Target of an app at a moment.
+/// Target of an app at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     pub desired: Desired,
@@ -120,17 +120,17 @@ pub struct Target {
     pub suspended: bool,
     /// Whether the target depends on the time.
     pub timed: bool,
-    /// The manifest's own policy.
+    /// The policy of the manifest.
     pub policy: Policy,
 }
 
 impl Spec {
-    /// A state, and nothing else.
+    /// A spec with only a state.
     pub const fn new(app_id: AppId, state: Desired) -> Self {
         Self { app_id, state, override_: None, policy: None, suspend: None, schedule: None, restart: None }
     }
 
-    /// The target at `wall`: a function of the spec and the moment alone.
+    /// The target at `wall`. It depends only on the spec and the time.
     pub fn target(&self, wall: Timestamp) -> Target {
         let scheduled = || {
             let schedule = self.schedule.as_ref()?;
@@ -161,7 +161,7 @@ impl Spec {
         until.is_some() || self.override_.is_some() || windows
     }
 
-    /// The next moment after `wall` at which a window begins or ends, or a suspension or an override ends.
+    /// The next time after `wall` at which a window begins or ends, or a suspension or an override ends.
     pub fn next_change(&self, wall: Timestamp) -> Option<Timestamp> {
         let suspension = self.suspend.as_ref().and_then(|suspension| suspension.until);
         let over = self.override_.as_ref().map(|over| over.until);
@@ -174,12 +174,12 @@ impl Spec {
         self.schedule.as_ref().map_or(TimeZone::UTC, |schedule| schedule.zone.clone())
     }
 
-    /// The next moment after `wall` at which a restart is due.
+    /// The next time after `wall` at which a restart is scheduled.
     pub fn next_restart(&self, wall: Timestamp) -> Option<Timestamp> {
-        self.restart.as_ref()?.next_due(&self.zone(), wall)
+        self.restart.as_ref()?.next_scheduled(&self.zone(), wall)
     }
 
-    /// The next real change of the target after `wall`: windows may begin and end without one.
+    /// The next change of the target after `wall`. Windows can begin and end without a change.
     pub fn next_transition(&self, wall: Timestamp) -> Option<(Timestamp, Target)> {
         let now = self.target(wall);
         let mut at = wall;
@@ -194,8 +194,8 @@ impl Spec {
         None
     }
 
-    /// The next change of the target that the operator carries out on an app that is `observed` now: none during a
-    /// suspension, none that the policy forbids, and none to the state that the app has anyway.
+    /// The next change of the target that causes a call for an app that is `observed` now: no change during a suspension,
+    /// against the policy, or to the present state of the app.
     pub fn next_call(&self, observed: Option<Desired>, wall: Timestamp) -> Option<(Timestamp, Target)> {
         let now = self.target(wall);
         let (mut state, first) = if now.suspended {
@@ -235,12 +235,12 @@ impl Spec {
         }
     }
 
-    /// The Schedule that it refers to, if it does.
+    /// The Schedule of `scheduleRef`, if there is one.
     pub fn shared(&self) -> Option<&Shared> {
         self.schedule.as_ref()?.shared.as_ref()
     }
 
-    /// The note that the manifest has about its deciding part.
+    /// The note of the deciding part.
     pub fn note(&self, target: Target) -> Option<String> {
         let reason = match (target.suspended, target.because, &self.schedule) {
             (true, ..) => self.suspend.as_ref()?.reason.clone(),
@@ -268,19 +268,19 @@ impl fmt::Display for Place {
     }
 }
 
-/// State of the newest text about an object.
+/// Validity of the newest text of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Standing {
-    /// Its newest text is valid and alone.
+pub enum Validity {
+    /// Its newest text is valid, and no other text declares the object.
     #[default]
-    Sound,
+    Valid,
     /// Its newest text is not valid; the last good spec stays in force (as with a rejected `kubectl apply`).
     Invalid {
         message: Arc<str>,
         /// Time at which it became invalid; other errors since then do not change it.
         since: Timestamp,
     },
-    /// Two manifests claim this name or this app: nothing is called for any of them.
+    /// Several manifests claim this name or this app: no call is sent for any of them.
     Conflicting {
         /// `DuplicateName` or `DuplicateAppId`.
         reason: Reason,
@@ -302,7 +302,7 @@ pub struct Object {
     pub spec: Spec,
 }
 
-/// One object of the manifests: the last good version of it, and how sound its newest text is.
+/// One object of the manifests: its last good version, and the validity of its newest text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
     /// `metadata.name`.
@@ -310,7 +310,7 @@ pub struct Declared {
     /// The last good version.
     pub object: Option<Arc<Object>>,
     pub place: Place,
-    pub standing: Standing,
+    pub validity: Validity,
 }
 
 impl Declared {
@@ -322,7 +322,7 @@ impl Declared {
 /// Progress of the newest text of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Text {
-    /// It is in force, or was refused.
+    /// It is in force, or is invalid.
     #[default]
     Stable,
     /// A newer text is not accepted yet: no call is sent for the older one.

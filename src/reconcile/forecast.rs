@@ -1,6 +1,7 @@
-//! Forecast of the transitions that the manifests cause: how many calls, when, how long they take, and what is saved.
+//! Forecast of the transitions that the manifests cause: number, time and duration of the calls, and the saved memory
+//! hours.
 //!
-//! Pure: manifests and a moment in, figures out. It assumes that each app is as declared now.
+//! A pure function of the manifests and the time. It assumes that each app is as declared now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use super::state::Desired;
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     pub spec: &'a Spec,
-    /// Memory of the app, if it is known.
+    /// Memory of the app; `None` if unknown.
     pub memory_mb: Option<u32>,
 }
 
-/// Calls that are due at one moment.
+/// Calls that are scheduled at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bulk {
     pub at: Timestamp,
@@ -26,7 +27,7 @@ pub struct Bulk {
     pub starts: usize,
     /// The deciding part of one of the manifests.
     pub because: String,
-    /// When the last call is sent, at the budget.
+    /// Time of the last call at the budget.
     pub ends: Timestamp,
 }
 
@@ -40,9 +41,9 @@ impl Bulk {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Saved {
     pub hours: f64,
-    /// For the apps whose memory is known.
+    /// MB hours of the apps with known memory.
     pub mb_hours: f64,
-    /// Apps that count whose memory is not known.
+    /// Number of these apps with unknown memory.
     pub unknown_memory: usize,
 }
 
@@ -77,7 +78,7 @@ impl Forecast {
         hours
     }
 
-    /// The bulks that are not done when the next one begins.
+    /// Bulks that overlap.
     pub fn conflicts(&self) -> impl Iterator<Item = (&Bulk, &Bulk)> {
         self.bulks.iter().zip(self.bulks.iter().skip(1)).filter(|(bulk, next)| bulk.ends > next.at)
     }
@@ -128,12 +129,12 @@ pub fn forecast<'a>(
 }
 
 enum Span {
-    /// The app has been Stopped for this long by a schedule or an override.
+    /// Time for which a schedule or an override stops the app.
     Stopped(SignedDuration),
     Call(Timestamp, Target),
 }
 
-/// Follows one app through time.
+/// Reports the transitions and the stopped time of one app.
 fn follow(spec: &Spec, policy: Policy, from: Timestamp, to: Timestamp, mut report: impl FnMut(Span)) {
     // An app whose state does not depend on the time saves nothing by its schedule.
     if !spec.is_timed() {
@@ -250,7 +251,7 @@ mod tests {
         let forecast = of(&fleet, 1, Some(1.0));
         let conflicts: Vec<_> = forecast.conflicts().map(|(bulk, next)| (bulk.calls(), next.at)).collect();
         assert_eq!(conflicts, [(500, at("2026-11-28T06:00:00Z"))]);
-        // What is left of one delays the next.
+        // The rest of one bulk delays the next.
         assert_eq!(forecast.bulks[1].ends, at("2026-11-28T14:40:00Z"));
         assert_eq!(of(&fleet, 1, None).conflicts().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! The groups of an overview: which apps are settled, and which need attention.
+//! Groups of apps in an overview: settled apps, and apps that need attention.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub enum Group {
     Unknown,
     /// App that is being stopped, started or restarted.
     InProgress,
-    /// App that a person holds: suspended, forbidden by a policy, or a dry run.
+    /// App that a suspension, a policy or a dry run holds.
     Held,
     /// App whose desired and observed states agree.
     Settled,
@@ -47,8 +47,8 @@ impl Group {
         }
     }
 
-    /// The group in a sentence that begins with a number of apps: `2 need a person`.
-    pub const fn words(self, count: usize) -> &'static str {
+    /// Verb phrase after a number of apps: `2 need a person`.
+    pub const fn label(self, count: usize) -> &'static str {
         match self {
             Self::NeedsPerson if count == 1 => "needs a person",
             Self::NeedsPerson => "need a person",

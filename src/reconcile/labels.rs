@@ -1,14 +1,14 @@
 //! `metadata.labels` and `metadata.annotations` of an object, and the selectors that match labels.
 //!
-//! A sorted slice and not a map: one allocation for the few that there are, where the smallest map of strings takes
-//! half a kilobyte, and that for each of ten thousand apps.
+//! A sorted slice, not a map: one allocation for a few labels. The smallest map of strings takes half a kilobyte, for
+//! each of ten thousand apps.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::app::AppName;
 
-/// Immutable words by key, in the order of the keys.
+/// Immutable texts by key, in the order of the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
@@ -22,13 +22,13 @@ impl Labels {
         self.0.get(at).map(|(_, word)| &**word)
     }
 
-    /// Key and word, in the order of the keys.
+    /// Key and value, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, word)| (&**key, &**word))
     }
 }
 
-/// The cause why Kubernetes refuses a label, if it does.
+/// The cause why Kubernetes refuses a label; `None` for a valid label.
 pub fn refused_by_kubernetes(key: &str, value: &str) -> Option<&'static str> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let bounded = |text: &str, most: usize, inner: &[u8]| {

@@ -19,18 +19,18 @@ use super::moment::Moment;
 use super::schedule::Schedule;
 use super::state::{Action, Desired, Observed};
 
-/// A change of the target that is older than this is no transition any more.
+/// Age up to which a change of the target counts as a transition.
 const TRANSITION: SignedDuration = SignedDuration::from_hours(1);
-/// Calls count for this long after they were sent, so that a loop of single edits stays below the limit.
+/// Time for which a sent call counts, so that a loop of single edits stays below the limit.
 const REMEMBERED: Duration = Duration::from_mins(10);
-/// A percentage never holds fewer calls than one more than this.
+/// Number of calls that a percentage always allows.
 const LEAST: usize = 5;
 
-/// The most calls that edits may cause at once.
+/// Maximum number of calls that edits may cause at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     Count(usize),
-    /// Of the declared apps.
+    /// Percentage of the declared apps.
     Percent(u8),
 }
 
@@ -89,18 +89,19 @@ impl Limits {
     }
 }
 
-/// Identifies what the manifests ask for, whatever the apps do: the first 12 hexadecimal digits of a hash.
+/// Id of the stops that the manifests declare, independent of the observed states: the first 12 hexadecimal digits of a
+/// hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlanId(u64);
 
 impl PlanId {
     const DIGITS: usize = 12;
 
-    /// The id of a set of specs: of those that ask for Stopped, by `state`, an override, a window or an exception.
+    /// The id of the specs that declare Stopped in `state`, an override, a window or an exception.
     pub fn of<'a>(specs: impl Iterator<Item = &'a Spec>) -> Self {
         // Thousands of apps may share one schedule with thousands of holidays.
         let mut schedules = HashMap::new();
-        let asking = specs.filter(|spec| asks_for_stopped(spec));
+        let asking = specs.filter(|spec| declares_stopped(spec));
         let mut lines: Vec<String> = asking.map(|spec| deciding_fields(spec, &mut schedules)).collect();
         lines.sort_unstable();
         Self::hash(&lines.concat())
@@ -143,7 +144,7 @@ impl FromStr for PlanId {
     }
 }
 
-fn asks_for_stopped(spec: &Spec) -> bool {
+fn declares_stopped(spec: &Spec) -> bool {
     let windows = spec.schedule.iter().flat_map(|schedule| &schedule.windows).map(|window| window.state);
     let exceptions = spec.schedule.iter().flat_map(|schedule| &schedule.except).map(|exception| exception.state);
     let override_ = spec.override_.as_ref().map(|over| over.state);
@@ -202,7 +203,7 @@ impl Approval {
         wall < self.until
     }
 
-    /// Returns whether it releases the calls of a plan at `wall`.
+    /// Returns whether the approval releases the calls of a plan at `wall`.
     pub fn releases(&self, plan: &PlanId, wall: Timestamp) -> bool {
         self.plan == *plan && self.holds(wall)
     }
@@ -227,7 +228,7 @@ pub fn is_transition(spec: &Spec, wall: Timestamp) -> bool {
     true
 }
 
-/// The call that an app needs and that only the limit, the account or a backoff can hold.
+/// The call that an app needs, and that only the limit, the account or a backoff can hold.
 pub fn needed(goal: Goal, observed: Observed, gates: Gates) -> Option<Action> {
     let Goal::Known(target) = goal else { return None };
     let action = match (target.desired, observed) {
@@ -254,10 +255,10 @@ pub fn opposite(goal: Goal) -> Option<Observed> {
 
 /// A call that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// A reading shows that the app needs it.
+pub enum CountedCall {
+    /// A reading shows that the app needs the call.
     Certain(Action),
-    /// No reading has shown the app since the start.
+    /// The app was not read since the start.
     Possible(Action),
 }
 
@@ -268,7 +269,7 @@ struct Waiting {
     possible: BTreeSet<AppName>,
 }
 
-/// The calls that count: those that wait, and those that were sent lately.
+/// The counted calls: pending ones, and those sent in the last 10 minutes.
 #[derive(Debug, Default)]
 pub struct Counted {
     stops: Waiting,
@@ -280,7 +281,7 @@ impl Counted {
     fn of(&self, action: Action) -> &Waiting {
         match action {
             Action::Stop => &self.stops,
-            // An app that is restarted is running, so it needs no start.
+            // A restarted app is running, so it needs no start.
             Action::Start | Action::Restart => &self.starts,
         }
     }
@@ -297,21 +298,21 @@ impl Counted {
         &self.of(action).certain
     }
 
-    /// Notes the counted call that an app needs now, if any.
-    pub fn set(&mut self, name: &AppName, need: Option<Need>) {
+    /// Sets the counted call that an app needs now, if any.
+    pub fn set(&mut self, name: &AppName, need: Option<CountedCall>) {
         for action in [Action::Stop, Action::Start] {
             let Waiting { certain, possible } = self.of_mut(action);
             certain.remove(name);
             possible.remove(name);
             match need {
-                Some(Need::Certain(needed)) if needed == action => drop(certain.insert(name.clone())),
-                Some(Need::Possible(needed)) if needed == action => drop(possible.insert(name.clone())),
+                Some(CountedCall::Certain(needed)) if needed == action => drop(certain.insert(name.clone())),
+                Some(CountedCall::Possible(needed)) if needed == action => drop(possible.insert(name.clone())),
                 Some(_) | None => {}
             }
         }
     }
 
-    /// A counted call goes out.
+    /// Counts a sent call.
     pub fn sent(&mut self, name: &AppName, action: Action, now: Moment) {
         if self.of_mut(action).certain.remove(name) {
             self.sent.push_back((now, action));
@@ -324,25 +325,25 @@ impl Counted {
         }
     }
 
-    /// Number of counted calls that were sent lately.
+    /// Number of counted calls that were sent in the last 10 minutes.
     pub fn sent_lately(&self, action: Action) -> usize {
         self.sent.iter().filter(|(_, sent)| *sent == action).count()
     }
 
-    /// Returns whether the limit holds the calls of an action. Apps that no reading has shown count as well: otherwise
-    /// a start would send the first calls before it knows how many follow.
+    /// Returns whether the limit holds the calls of an action. Apps that were not read yet count, too:
+    /// otherwise a start would send the first calls before the number of calls is known.
     pub fn exceeds(&self, action: Action, limit: Limit, apps: usize) -> bool {
         let Waiting { certain, possible } = self.of(action);
         !certain.is_empty() && certain.len() + possible.len() + self.sent_lately(action) > limit.of(apps)
     }
 
-    /// Returns whether calls are held that are known to be too many.
+    /// Returns whether the calls that apps certainly need exceed the limit.
     pub fn is_certain(&self, action: Action, limit: Limit, apps: usize) -> bool {
         let waiting = self.waiting(action).len();
         waiting > 0 && waiting + self.sent_lately(action) > limit.of(apps)
     }
 
-    /// When a call that was sent stops to count.
+    /// The time at which the oldest sent call stops counting.
     pub fn next(&self) -> Option<Moment> {
         self.sent.front().map(|(at, _)| *at + REMEMBERED)
     }
@@ -469,10 +470,10 @@ mod tests {
         let (mut counted, limit) = (Counted::default(), Limit::Count(2));
         let name = |number: usize| format!("app-{number}").parse::<AppName>().unwrap();
         for number in 0..4 {
-            counted.set(&name(number), Some(Need::Possible(Action::Stop)));
+            counted.set(&name(number), Some(CountedCall::Possible(Action::Stop)));
         }
         assert!(!counted.exceeds(Action::Stop, limit, 4), "there is nothing to hold");
-        counted.set(&name(0), Some(Need::Certain(Action::Stop)));
+        counted.set(&name(0), Some(CountedCall::Certain(Action::Stop)));
         assert!(counted.exceeds(Action::Stop, limit, 4) && !counted.is_certain(Action::Stop, limit, 4));
         // The others prove to be stopped.
         counted.set(&name(1), None);
@@ -486,12 +487,12 @@ mod tests {
         let name = |text: &str| text.parse::<AppName>().unwrap();
         let minute = |minute: u64| Moment::from_secs(minute * 60);
         for app in ["a", "b"] {
-            counted.set(&name(app), Some(Need::Certain(Action::Stop)));
+            counted.set(&name(app), Some(CountedCall::Certain(Action::Stop)));
             assert!(!counted.exceeds(Action::Stop, limit, 100));
             counted.sent(&name(app), Action::Stop, minute(1));
         }
         // A loop of single edits.
-        counted.set(&name("c"), Some(Need::Certain(Action::Stop)));
+        counted.set(&name("c"), Some(CountedCall::Certain(Action::Stop)));
         assert!(counted.exceeds(Action::Stop, limit, 100) && !counted.exceeds(Action::Start, limit, 100));
         assert_eq!(counted.next(), Some(minute(11)));
         counted.forget(minute(10));

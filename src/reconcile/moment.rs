@@ -1,8 +1,8 @@
 //! Time since the process started: the time of decisions.
 //!
 //! A `Moment` can be written down in a test and printed in a snapshot; `Instant` allows neither. It never goes
-//! backwards, so no decision depends on the wall clock. Wall time (`jiff::Timestamp`) is kept for what the server
-//! says and for what people wrote: `suspend.until`, reading timestamps, condition times.
+//! backwards, so no decision depends on the wall clock. Wall time (`jiff::Timestamp`) is for times of the
+//! server and of people: reading timestamps, condition times, `suspend.until`.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -63,8 +63,8 @@ impl fmt::Display for Moment {
     }
 }
 
-/// A duration of at most two units, for people: `2 min 30 s`.
-pub fn in_words(time: Duration) -> String {
+/// A duration of at most two units, for display: `2 min 30 s`.
+pub fn human_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let first = units.iter().position(|(size, _)| seconds >= *size).unwrap_or(units.len() - 1);
@@ -94,7 +94,7 @@ mod tests {
             (5000, "1 h 23 min"),
             (90_000, "1 d 1 h"),
         ] {
-            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+            assert_eq!(human_duration(Duration::from_secs(seconds)), words);
         }
     }
 }

@@ -1,18 +1,17 @@
 //! The outcome of a request: a receipt, or a failure with its verdict.
 //!
-//! `Failure` carries one `Verdict`, settled where the answer is read (`camposcloud::error`); the core never sees a
-//! status code or a socket error.
+//! `Failure` has one `Verdict`, which `camposcloud::error` decides; the core has no status codes and no socket errors.
 
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::doubt::ServerClock;
+use super::clock_check::ServerClock;
 use super::reason::Reason;
 use super::redacted::Redacted;
 
-/// Meaning of a failed request for its caller, decided once, in `camposcloud::error`.
+/// Meaning of a failed request for its caller. Only `camposcloud::error` decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// 400, 409, 422: the app may already be in this state. Read it at once; if it is not, retry with backoff.
@@ -30,7 +29,7 @@ pub enum Verdict {
         /// The pause that the server requests.
         after: Option<Duration>,
     },
-    /// The request certainly had no effect (it never arrived, or was refused by a server in trouble): retry with
+    /// The request certainly had no effect (it never arrived, or was refused by a failing server): retry with
     /// backoff.
     Retry,
     /// The answer was lost, and the request may have had an effect: read before repeating it.
@@ -69,16 +68,16 @@ impl Verdict {
 
 /// Headers of an answer about further requests and the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct RateLimitHeaders {
     /// Requests per minute that the account has.
     pub limit: Option<u32>,
     /// Requests that are left.
     pub remaining: Option<u32>,
-    /// Time until all are back: seconds from now, not an epoch (vendor's guide, "Rate limits").
+    /// Time until all requests are available again: seconds from now, not an epoch (vendor's guide, "Rate limits").
     pub reset: Option<Duration>,
     /// `Retry-After`, as time from now, at most [`LONGEST_PAUSE`](super::backoff::LONGEST_PAUSE).
     pub retry_after: Option<Duration>,
-    /// Whether the server named a longer time than that.
+    /// Whether the server requested a longer pause.
     pub bounded: bool,
     pub clock: ServerClock,
 }
@@ -87,12 +86,12 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub verdict: Verdict,
-    /// The HTTP status, where an answer came.
+    /// The HTTP status, if there is an answer.
     pub http_status: Option<u16>,
-    /// Message for people, without a body, a token or an address with credentials.
+    /// Message for display, without a body, a token or an address with credentials.
     pub message: Redacted,
-    /// The rate-limit headers of the answer, where one came.
-    pub limits: Limits,
+    /// The rate-limit headers of the answer, if there is one.
+    pub limits: RateLimitHeaders,
     /// Times that the request was sent again because a connection was dead.
     pub repeats: u32,
 }

@@ -12,7 +12,7 @@ use super::desired::{Spec, Target, Text};
 use super::moment::Moment;
 use super::reading::Reading;
 use super::reason::Reason;
-use super::restart::{self, Causes, Need, ServerTime};
+use super::restart::{self, Causes, RestartNeed, ServerTime};
 use super::state::Action;
 use super::state::Desired;
 use super::state::Observed;
@@ -21,13 +21,13 @@ use super::state::Observed;
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     pub name: &'a AppName,
-    /// Absent without a good manifest.
+    /// Absent without a valid manifest.
     pub app_id: Option<&'a AppId>,
     pub goal: Goal,
     /// The trusted part of the last reading.
     pub observed: Observed,
-    /// What `spec.restart` requires.
-    pub need: Need,
+    /// The restart that `spec.restart` requires.
+    pub need: RestartNeed,
     pub past: &'a Attempts,
     pub text: Text,
     /// Whether its call counts for the limit of changes.
@@ -62,8 +62,8 @@ impl Plan {
     }
 }
 
-/// What `spec.restart` requires by a reading, of which `observed` is the trusted part. An app is restarted only while it is
-/// running as declared.
+/// Returns the restart that `spec.restart` requires, from a reading with the trusted state `observed`. An app is restarted
+/// only while it is running as declared.
 pub fn restart_need(
     spec: Option<&Spec>,
     goal: Goal,
@@ -71,16 +71,18 @@ pub fn restart_need(
     sent: &Causes,
     server: Option<ServerTime>,
     wall: Timestamp,
-) -> Need {
-    let Goal::Known(Target { desired: Desired::Running, suspended: false, .. }) = goal else { return Need::Nothing };
+) -> RestartNeed {
+    let Goal::Known(Target { desired: Desired::Running, suspended: false, .. }) = goal else {
+        return RestartNeed::Nothing;
+    };
     let reading = reading.filter(|_| observed == Observed::Running);
     let restart = spec.and_then(|spec| Some((spec.restart.as_deref()?, spec.zone())));
-    restart.zip(reading).map_or(Need::Nothing, |((restart, zone), reading)| {
+    restart.zip(reading).map_or(RestartNeed::Nothing, |((restart, zone), reading)| {
         restart::need((restart, &zone), reading, sent, server, wall)
     })
 }
 
-/// Plans for all `subjects` at `now`.
+/// Returns the plan for all `subjects` at `now`.
 pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, now: Moment) -> Plan {
     let mut entries: Vec<Entry> = subjects
         .into_iter()
@@ -107,7 +109,7 @@ pub fn plan<'a>(subjects: impl IntoIterator<Item = Subject<'a>>, gates: Gates, n
     Plan { entries }
 }
 
-/// The limit of changes holds only the calls that count.
+/// Holds a counted call above the limit of changes.
 fn gates_of(subject: &Subject<'_>, gates: Gates) -> Gates {
     if subject.counts { gates } else { Gates { stops_held: false, starts_held: false, ..gates } }
 }
@@ -147,7 +149,7 @@ mod tests {
             app_id: None,
             goal: Goal::Known(*target),
             observed: *observed,
-            need: Need::Nothing,
+            need: RestartNeed::Nothing,
             past: &past,
             text: Text::Stable,
             counts: true,
@@ -166,8 +168,16 @@ mod tests {
             policy: Policy::Full,
         };
         let goal = Goal::Known(target);
-        let subject =
-            Subject { name: &name, app_id: None, goal, observed, need: Need::Nothing, past: &past, text, counts: true };
+        let subject = Subject {
+            name: &name,
+            app_id: None,
+            goal,
+            observed,
+            need: RestartNeed::Nothing,
+            past: &past,
+            text,
+            counts: true,
+        };
         plan([subject], gates, Moment::START).entries.remove(0)
     }
 

@@ -18,14 +18,14 @@ pub struct Reading {
     pub online: Option<bool>,
     /// Time of the metrics, by the server's clock; absent with null metrics.
     pub taken_at: Option<Timestamp>,
-    /// When the app was started, by the server's clock: `startedAt`, otherwise the time of the metrics less `uptime`.
+    /// Start of the app, by the server's clock: `startedAt`, otherwise the time of the metrics less `uptime`.
     pub running_since: Option<Timestamp>,
     /// The server's `restartRequired`.
     pub restart_required: Option<bool>,
 }
 
 impl Reading {
-    /// A reading of a state and nothing else.
+    /// A reading with only a state.
     pub const fn new(observed: Observed) -> Self {
         Self { observed, status: None, online: None, taken_at: None, running_since: None, restart_required: None }
     }

@@ -32,7 +32,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// One sentence about it.
+            /// One sentence about the reason.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!($($doc),*).trim_start(),)*
@@ -54,55 +54,55 @@ reasons! {
     /// Desired and observed agree.
     Settled (Settled): "None. The app is as declared.",
     /// A stop was sent and is not verified yet.
-    Stopping (InProgress): "None. The call was accepted and is being verified.",
+    Stopping (InProgress): "None. The operator verifies the call.",
     /// A start was sent and is not verified yet.
-    Starting (InProgress): "None. The call was accepted and is being verified.",
+    Starting (InProgress): "None. The operator verifies the call.",
     /// Desired and observed differ, and the call is the next step.
-    Drifted (InProgress): "None. The call is sent as soon as the budget allows.",
+    Drifted (InProgress): "None. The operator sends the call when the rate limiter admits it.",
     /// A call failed; the next attempt waits.
     BackingOff (InTrouble):
-        "Nothing yet: the operator retries. If the error of the last action stays, fix the cause that it names.",
+        "None yet. The operator retries. If the error of the last action lasts, fix the cause that it names.",
     /// The manifest suspends the app.
     Suspended (Held): "To let the operator act on the app again, remove `suspend` from {file}.",
     /// A policy forbids the necessary call.
     PolicyForbids (Held):
-        "Make the change by hand on CamposCloud, or allow it: `policy` in {file}, or the daemon's --policy.",
+        "Change the app in the dashboard of CamposCloud, or set `policy` in {file} or --policy of the daemon.",
     /// `--dry-run` holds the call.
     DryRun (Held): "To let the daemon act, start it without --dry-run.",
     /// There is no fresh reading of the app.
     NotObserved (Unknown):
-        "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
+        "Wait for the next read. If this lasts, /api/v1/status of the daemon shows why the list of apps is \
          incomplete.",
     /// The platform is creating the app.
     BeingCreated (InProgress): "None. The operator continues when the platform has created the app.",
     /// The platform suspended the app.
     SuspendedByPlatform (NeedsPerson):
-        "Find the cause on CamposCloud's dashboard; the operator cannot lift this suspension.",
-    /// The platform knows no such app.
+        "Find the cause in the dashboard of CamposCloud; the operator cannot end this suspension.",
+    /// The platform has no such app.
     AppNotFound (NeedsPerson):
         "Check spec.appId in {file}, and that the token's account owns the app. If the app is gone, remove the \
          manifest.",
     /// The token may not change this app.
     Forbidden (NeedsPerson):
-        "Request canChangeStatusApplication for the owner of the token from the owner of the app's team.",
+        "Ask the owner of the app's team to grant canChangeStatusApplication to the owner of the token.",
     /// The operator does not understand the answer of the platform.
     UnexpectedAnswer (InTrouble):
-        "Check the last action and CamposCloud's own status. If the answer does not change, report a bug.",
-    /// A stop was accepted, and no reading showed the app stopped in time.
+        "Check the last action and the status page of CamposCloud. If the answer does not change, report a bug.",
+    /// A stop was accepted, and no reading showed the app stopped within --confirm-timeout.
     StopNotEffective (InTrouble):
-        "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
-    /// A start was accepted, and no reading showed the app running in time.
+        "Check the app in the dashboard of CamposCloud: the platform accepts the call, and the app does not change.",
+    /// A start was accepted, and no reading showed the app running within --confirm-timeout.
     StartNotEffective (InTrouble):
-        "Check the app on CamposCloud's dashboard: the platform accepts the call, and the app does not change.",
-    /// A restart is due, or was sent and is not verified yet.
+        "Check the app in the dashboard of CamposCloud: the platform accepts the call, and the app does not change.",
+    /// A restart is required, or was sent and is not verified yet.
     Restarting (InProgress): "None. The operator reads the app, sends the restart if it is still necessary, and then verifies it.",
-    /// A restart was accepted, and no reading showed a later start of the app in time.
+    /// A restart was accepted, and no reading showed a later start of the app within --confirm-timeout.
     RestartNotEffective (NeedsPerson):
-        "Check the app on CamposCloud's dashboard. The restart is not sent again for the same cause: to try once more, \
+        "Check the app in the dashboard of CamposCloud. The restart is not sent again for the same cause: to retry, \
          set a new `restart.requestedAt` in {file}.",
-    /// The app left its desired state again and again.
+    /// The app left its desired state several times within an hour.
     Contested (InTrouble):
-        "Find out who else changes the app (a person, another tool, a second operator), and let only one do so.",
+        "Find the other client that changes the app (a person, another tool, a second operator), and stop it.",
     /// The newest text of the manifest is invalid; the last good one is in force.
     InvalidManifest (NeedsPerson): "Fix {file}; `campos-operator validate` lists all its errors.",
     /// Several manifests have this `appId`.
@@ -117,31 +117,31 @@ reasons! {
     BeingWritten (InTrouble): "Close {file} in the program that writes it (`fuser {file}` names it).",
     /// The list was incomplete, and did not show this app.
     ObservationIncomplete (Unknown):
-        "Wait for the next read. If this stays, /api/v1/status of the daemon shows why the list of apps is \
+        "Wait for the next read. If this lasts, /api/v1/status of the daemon shows why the list of apps is \
          incomplete.",
-    /// The server refuses the token: nothing is called.
+    /// The server refuses the token: the operator sends no call.
     AccountBlocked (NeedsPerson): "Replace the token by a valid one (CAMPOSCLOUD_TOKEN, or the --token-file).",
-    /// The account may not make the necessary requests: no app is called.
+    /// The account may not make the necessary requests: the operator sends no call.
     AccountForbidden (NeedsPerson):
-        "Check the account's plan, the scopes of the token and the permissions of its teams.",
+        "Check the plan of the account, the scopes of the token and the permissions of its teams.",
     /// The platform does not answer.
-    ApiUnavailable (InTrouble): "Wait: the operator retries. CamposCloud's own status page may say more.",
-    /// The account's budget of requests is used up for now.
+    ApiUnavailable (InTrouble): "Wait: the operator retries. The status page of CamposCloud may show the cause.",
+    /// The rate limit of the account pauses requests.
     RateLimited (InProgress):
-        "Wait: the operator retries. If this is frequent, lower --api-budget or find out who else uses the account.",
+        "Wait: the operator retries. If this is frequent, lower --api-budget, or find other clients of the account.",
     /// The wall clock differs from the server's, and the desired state depends on the time.
     ClockDoubtful (NeedsPerson):
-        "Set this machine's clock (is NTP running?). If the server's clock is wrong, start the daemon with \
+        "Set the clock of this machine (check NTP). If the server's clock is wrong, start the daemon with \
          --trust-clock.",
     /// More calls follow from edits than --max-stops or --max-starts allows.
     TooManyChanges (NeedsPerson):
-        "Revert the edits, or commit an Approval of the plan that /api/v1/status names; `campos-operator plan` prints it.",
+        "Revert the edits, or commit an Approval of the plan that /api/v1/status names; `campos-operator plan --max-stops ..` prints the Approval.",
     /// Another replica leads, and only the leader sends requests.
     Standby (Unknown): "None. Read the status of the leader, which /api/v1/status names.",
 }
 
 impl Reason {
-    /// Returns whether it concerns the whole account, so that it is reported once and not for each app.
+    /// Returns whether the reason concerns the whole account, so that it is reported once and not for each app.
     pub const fn is_account_wide(self) -> bool {
         matches!(self, Self::AccountBlocked | Self::AccountForbidden | Self::ApiUnavailable | Self::RateLimited)
     }

@@ -1,8 +1,8 @@
-//! Text of the server, without our tokens.
+//! Text of the server, without tokens.
 //!
-//! A server may repeat the token of a request in a message, a `status` or a name. Such text is kept and shown only as
-//! [`Redacted`], and only [`Secrets::redact`] makes one of it: before anything is cut, so that no half of a token is
-//! left. Decisions use the decoded value. The tokens are those that the caller knows; this module remembers none.
+//! A server may repeat the token of a request in a message, a `status` or a name. Such text is stored and published only
+//! as [`Redacted`]. Only [`Secrets::redact`] creates it, before the text is cut, so that no half of a token is left.
+//! Decisions use the decoded value. The caller passes the tokens; this module stores none.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -15,19 +15,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::printable;
 
-/// A shorter token is not searched for: as a part of ordinary words it would make text unreadable.
+/// Minimum length of a token that is redacted: a shorter one, as a part of ordinary words, would make text unreadable.
 pub const SHORTEST: usize = 8;
-/// Stands for a token.
+/// Replacement of a token.
 const COVER: &str = "***";
-/// Encoding is undone at most so often: a message may quote a URL that quotes a URL, or JSON that holds JSON.
+/// Maximum number of encodings that are undone: a message may quote a URL that quotes a URL, or JSON in JSON.
 const LAYERS: usize = 4;
 
-/// Text of the server that holds none of our tokens.
+/// Text of the server that contains no token.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Redacted(Arc<str>);
 
 impl Redacted {
-    /// The text on one line of at most `longest` characters; `None` if nothing is left of it.
+    /// The text on one line of at most `longest` characters; `None` if nothing is left.
     #[must_use]
     pub fn line(&self, longest: usize) -> Option<Self> {
         let line: String = self.0.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect();
@@ -40,7 +40,7 @@ impl Redacted {
     }
 }
 
-/// Text of the operator, which cannot hold a token.
+/// Text of the operator, which cannot contain a token.
 impl From<&'static str> for Redacted {
     fn from(text: &'static str) -> Self {
         Self(text.into())
@@ -76,7 +76,7 @@ struct Forms {
     encoded: Vec<Encoded>,
 }
 
-/// The part of a token's base64 that does not depend on its neighbours.
+/// The part of the base64 of a token that does not depend on its neighbours.
 struct Encoded {
     core: SecretString,
     /// Whether the character before it holds bits of the token, too.
@@ -91,7 +91,7 @@ impl Token {
         let encoded = if token.len() < SHORTEST {
             Vec::new()
         } else {
-            // Base64 turns 3 bytes into 4 characters, so that it depends on where in its text the token begins.
+            // Base64 turns 3 bytes into 4 characters, so that it depends on the position of the token in its text.
             let shifted = (0..3).map(|shift| ([&b"\0\0"[..shift], token.as_bytes()].concat(), shift));
             shifted
                 .flat_map(|(bytes, shift)| {
@@ -135,7 +135,7 @@ impl Token {
 fn core(text: String, shift: usize, bytes: usize) -> Encoded {
     let (first, end) = ((8 * shift).div_ceil(6), 8 * bytes / 6);
     let core = SecretString::from(&text[first..end]);
-    // The rest of the text goes the way of the token: it is wiped when it is dropped.
+    // The rest of the text is wiped when it is dropped, as the token is.
     drop(SecretString::from(text));
     Encoded { core, before: shift > 0, after: !(8 * bytes).is_multiple_of(6) }
 }
@@ -169,7 +169,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The tokens that must not be in a text.
+/// The tokens that no text may contain.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets(Vec<Token>);
 
@@ -180,7 +180,7 @@ impl FromIterator<Token> for Secrets {
 }
 
 impl Secrets {
-    /// Text that may hold words of the server, with every token in it covered: as it is, in base64 (standard or
+    /// Replaces every token in a text of the server: as it is, in base64 (standard or
     /// URL-safe, padded or not, alone or within a longer text), and either of them percent-encoded, with the escapes of
     /// JSON or HTML (also in part, or more than once), or split by white space, control or format characters.
     pub fn redact(&self, text: &str) -> Redacted {
@@ -208,7 +208,7 @@ impl Secrets {
         !self.find(text).is_empty()
     }
 
-    /// The places of tokens, in no order.
+    /// The places of tokens, unordered.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         if text.len() < SHORTEST {
@@ -232,7 +232,7 @@ impl Secrets {
     }
 }
 
-/// A text with one layer of its encoding undone, and where in the original each byte comes from.
+/// A text with one layer of its encoding undone, and the place of each byte in the original.
 struct Layer {
     bytes: Vec<u8>,
     places: Vec<Range<usize>>,
@@ -246,7 +246,7 @@ impl Layer {
         (!text.bytes().all(plain)).then(layer)
     }
 
-    /// Undoes one layer, and leaves out what only separates: nothing that is part of a token.
+    /// Undoes one layer, and removes separators, which are no part of a token.
     fn decoded(&self) -> Option<Self> {
         let mut decoded = Self { bytes: Vec::new(), places: Vec::new() };
         let mut at = 0;
@@ -277,9 +277,9 @@ impl Layer {
     }
 }
 
-/// What some bytes of a layer stand for.
+/// Meaning of some bytes of a layer.
 enum Part {
-    /// Perhaps a part of a character.
+    /// Possibly a part of a character.
     Byte(u8),
     Char(char),
 }
@@ -329,7 +329,7 @@ fn entity(text: &[u8]) -> Option<(usize, Part)> {
     Some((end + 1, part))
 }
 
-/// A code that is no character is nothing of a token.
+/// A code without a character is no part of a token.
 fn character(code: u32) -> Part {
     Part::Char(char::from_u32(code).unwrap_or('\n'))
 }
@@ -443,7 +443,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever it stands in a text that is encoded, no eight characters of its encoding are left.
+        /// At any place of an encoded text, no eight characters of the encoded token are left.
         #[test]
         fn no_alignment_of_base64_is_left(
             before in "[ -~]{0,7}", after in "[ -~]{0,7}", token in "[!-~]{8,40}", url_safe in any::<bool>(), padded in any::<bool>(),
@@ -459,7 +459,7 @@ mod tests {
             let first = (8 * before.len()).div_ceil(6);
             let end = 8 * (before.len() + token.len()) / 6;
             prop_assert!(redacted.contains(COVER), "{redacted}");
-            // The characters before and after are as they were; what stood for the token is gone.
+            // The characters before and after are unchanged, and the token is gone.
             let kept = redacted.len() - COVER.len() - 2;
             prop_assert!(kept <= whole.len() - (end - first), "{redacted} of {whole}");
         }

@@ -1,12 +1,12 @@
-//! Windows of a schedule: the one that decides at a moment, and the next boundary.
+//! Windows of a schedule: the window that decides at a time, and the next boundary.
 //!
-//! Both are pure functions of the windows and the moment, so after a restart, a pause of the machine or a step of its
-//! clock the state is right at once.
+//! Both are pure functions of the windows and the time. So the state is right at once after a restart, a suspension of the
+//! machine or a change of its clock.
 //!
-//! **The one rule for clocks that change:** a time on the wall is reached the first time that the clock shows it or a
-//! later one. A time that a change skips is reached at the change; a time that comes twice is reached the first time.
-//! In other words: windows follow a clock that stands still instead of going back. So a window never ends before it
-//! begins, and each beginning and end happens exactly once. A cron window has its length in real time.
+//! **Rule for clock changes:** a wall time is reached the first time that the clock shows it or a later time. A time
+//! that a change skips is reached at the change; a time that occurs twice is reached the first time. In other words:
+//! windows use a clock that stops instead of going back. So a window never ends before it begins, and each beginning and
+//! end happens exactly once. A cron window has its length in real time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,11 +31,11 @@ pub struct Schedule {
     pub except: Vec<Exception>,
     /// The first that contains a moment decides.
     pub windows: Vec<Window>,
-    /// Set if it is an object of its own, to which apps refer.
+    /// Set for the object Schedule, to which apps refer.
     pub shared: Option<Shared>,
 }
 
-/// Name and file of a schedule that is an object of its own.
+/// Name and file of an object Schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     pub name: Arc<str>,
@@ -61,7 +61,7 @@ pub struct Event {
 }
 
 impl Exception {
-    /// Where events overlap, the one that began first goes on.
+    /// If events overlap, the earlier one continues.
     pub fn new(state: Desired, calendar: Arc<str>, reason: Option<Arc<str>>, mut events: Vec<Event>) -> Self {
         events.sort();
         let mut end = Timestamp::MIN;
@@ -97,21 +97,21 @@ pub struct Window {
     pub state: Desired,
     pub span: Span,
     pub reason: Option<Arc<str>>,
-    /// How long before the stop that it causes a notification is sent.
+    /// Time between a notification and the stop that it announces.
     pub warn: Option<SignedDuration>,
 }
 
 /// Time of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Span {
-    /// Once, or for ever from then on.
+    /// Once; without an end, it lasts forever.
     Once { from: DateTime, to: Option<DateTime> },
     /// On some days of the week.
     Recurring {
         /// The days on which it begins.
         days: Days,
         from: Time,
-        /// Days from its begin to its end, 0 to 7.
+        /// Days from its beginning to its end, 0 to 7.
         ends_after: i8,
         to: Time,
     },
@@ -244,7 +244,7 @@ impl Schedule {
         Some(Self { zone_name: zone_name.into(), zone, except: Vec::new(), windows, shared: None })
     }
 
-    /// The exception that decides at `at`, and its event: the first that contains it. It comes before every window.
+    /// The exception that decides at `at`, and its event: the first that contains it. It takes precedence over every window.
     pub fn exception(&self, at: Timestamp) -> Option<(usize, usize)> {
         self.except.iter().enumerate().find_map(|(index, exception)| Some((index, exception.event(at)?)))
     }
@@ -255,21 +255,21 @@ impl Schedule {
         self.windows.iter().position(|window| self.contains(&window.span, at, wall))
     }
 
-    /// How long before a stop at `at` a notification is sent: the window that begins says so, or the one that ends.
+    /// Time between a notification and a stop at `at`, from the window that begins or ends then.
     pub fn warning(&self, at: Timestamp) -> Option<SignedDuration> {
         let before = at.checked_sub(SignedDuration::from_nanos(1)).ok()?;
         let window = self.deciding(at).or_else(|| self.deciding(before))?;
         self.windows[window].warn
     }
 
-    /// The next moment after `after` at which any window or exception begins or ends: until then the same one decides.
+    /// The next moment after `after` at which a window or exception begins or ends. Until then, the same window decides.
     pub fn next_boundary(&self, after: Timestamp) -> Option<Timestamp> {
         let wall = self.wall(after);
         let windows = self.windows.iter().filter_map(|window| self.boundary(&window.span, after, wall));
         windows.chain(self.except.iter().filter_map(|exception| exception.boundary(after))).min()
     }
 
-    /// The time at `at` on a wall clock that stands still instead of going back.
+    /// The time at `at` on a wall clock that stops instead of going back.
     pub fn wall(&self, at: Timestamp) -> DateTime {
         wall(&self.zone, at)
     }
@@ -316,7 +316,7 @@ impl Schedule {
     /// Returns whether earlier windows contain every moment of a window after `at`, so that it never decides.
     pub fn is_shadowed(&self, index: usize, at: Timestamp) -> bool {
         let own = &self.windows[index].span;
-        // A window that ends for good covers no other that goes on.
+        // A window that ends forever does not cover a window that continues.
         let covers = |span: &Span| span.over().is_none() || own.over().is_some();
         let earlier: Vec<Window> =
             self.windows[..index].iter().filter(|window| covers(&window.span)).cloned().collect();
@@ -332,15 +332,14 @@ impl Schedule {
         covered && met
     }
 
-    /// Returns whether a cron window contains every moment from its first time on: each one begins before the last one
-    /// ends.
+    /// Returns whether a cron window covers all time after its beginning: each span begins before the last one ends.
     pub fn is_endless(&self, span: &Span, at: Timestamp) -> bool {
         let Span::Cron { cron, .. } = span else { return false };
         let first = next_time(cron, &self.zone, at).unwrap_or(at);
         self.each_part(span, &self.without(), first, |own, _| own)
     }
 
-    /// Its zone, with nothing in it.
+    /// A schedule with the same zone and no windows.
     fn without(&self) -> Self {
         let (zone_name, zone) = (self.zone_name.clone(), self.zone.clone());
         Self { zone_name, zone, except: Vec::new(), windows: Vec::new(), shared: None }
@@ -354,9 +353,8 @@ impl Schedule {
         }
     }
 
-    /// Returns whether `holds` for every part of the time after `at` in which neither a span nor another schedule
-    /// changes: for a year, since windows repeat within it. It gets whether the span contains the part, and whether the
-    /// schedule does.
+    /// Returns whether `holds` for each part of the year after `at` in which neither a span nor another schedule changes.
+    /// Windows repeat within a year. `holds` receives two flags: the span contains the part, and the schedule does.
     fn each_part(&self, span: &Span, other: &Self, at: Timestamp, mut holds: impl FnMut(bool, bool) -> bool) -> bool {
         const MOST: usize = 50_000;
         let year = SignedDuration::from_hours(366 * 24);
@@ -383,7 +381,7 @@ impl Schedule {
     }
 }
 
-/// The time at `at` on a wall clock that stands still instead of going back.
+/// The time at `at` on a wall clock that stops instead of going back.
 fn wall(zone: &TimeZone, at: Timestamp) -> DateTime {
     let shown = zone.to_datetime(at);
     let ambiguous = zone.to_ambiguous_timestamp(shown).offset();
@@ -391,7 +389,7 @@ fn wall(zone: &TimeZone, at: Timestamp) -> DateTime {
         && zone.to_offset(at) == after
         && let Some(change) = change_at_or_before(zone, at)
     {
-        // Just short of the time at which it was put back: that itself was not shown yet.
+        // Just before the time at which the clock was put back, which the clock did not show yet.
         let end = before.to_datetime(change);
         return end.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(end);
     }
@@ -401,7 +399,7 @@ fn wall(zone: &TimeZone, at: Timestamp) -> DateTime {
 /// The first time of a pattern after `after`.
 pub fn next_time(cron: &Cron, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
     let mut wall = wall(zone, after);
-    // Where the clock stands still, several times on the wall are reached at one moment: an hour or two of minutes.
+    // While the clock stops, several wall times are reached at one moment: up to two hours of minutes.
     for _ in 0..1_000 {
         wall = cron.find_next_occurrence(&wall, false).ok()?;
         let start = reached(zone, wall)?;
@@ -431,7 +429,7 @@ fn change_at_or_before(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     zone.preceding(just_after).next().map(|change| change.timestamp())
 }
 
-/// Returns whether a pattern has no time at all.
+/// Returns whether a pattern has no time.
 pub fn fits_no_date(cron: &Cron) -> bool {
     // A leap year is never more than eight years away.
     cron.find_next_occurrence(&jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0), true).is_err()
@@ -446,7 +444,7 @@ impl Span {
         }
     }
 
-    /// Its end, after which it never decides again.
+    /// Its end, if it decides never again after that.
     pub fn over(&self) -> Option<DateTime> {
         match self {
             Self::Once { to, .. } => *to,
@@ -455,7 +453,7 @@ impl Span {
     }
 }
 
-/// The days on which a recurring span may begin so that it matters near `wall`, each with its beginning and end.
+/// The days near `wall` on which a recurring span may begin, each with its beginning and end.
 fn instances(span: &Span, wall: DateTime, ahead: i32) -> impl Iterator<Item = (Weekday, DateTime, DateTime)> + use<> {
     let (from, ends_after, to) = match span {
         Span::Recurring { from, ends_after, to, .. } => (*from, *ends_after, *to),
@@ -587,7 +585,7 @@ mod tests {
         let short = schedule("Europe/Berlin", vec![daily("02:10:00", "02:20:00")]);
         assert_eq!(short.deciding("2026-10-25T00:15:00Z".parse().unwrap()), Some(0));
         assert_eq!(short.deciding("2026-10-25T01:15:00Z".parse().unwrap()), None);
-        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. What begins or ends at 02:00 does so after the second pass.
+        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. A window that begins or ends at 02:00 does so after the second pass.
         let after = schedule("America/New_York", vec![daily("02:00:00", "03:00:00"), daily("01:30:00", "02:00:00")]);
         let expected = [
             "begins 2026-11-01T01:30:00 = 2026-11-01T05:30:00Z",
@@ -596,7 +594,7 @@ mod tests {
         ];
         assert_eq!(boundaries(&after, "2026-11-01T04:00:00Z", 3), expected);
         assert_eq!(after.deciding("2026-11-01T06:30:00Z".parse().unwrap()), Some(1), "in the second pass");
-        // São Paulo, 2018-02-18: midnight came twice, the second time after 23:00 had come twice.
+        // São Paulo, 2018-02-18: midnight occurred twice, the second time after 23:00 had occurred twice.
         let late = schedule("America/Sao_Paulo", vec![daily("23:30:00", "00:00:00")]);
         let expected =
             ["begins 2018-02-17T23:30:00 = 2018-02-18T01:30:00Z", "ends 2018-02-18T00:00:00 = 2018-02-18T03:00:00Z"];
@@ -693,7 +691,7 @@ mod tests {
                 let at = begin + SignedDuration::from_mins(minute);
                 shown = shown.max(schedule.zone.to_datetime(at));
                 let slow = schedule.windows.iter().position(|window| covers(&window.span, shown));
-                // The walk does not know what the clock showed before it began: skip the first day.
+                // The walk does not have the earlier times of the clock: skip the first day.
                 if minute >= 24 * 60 {
                     prop_assert_eq!(schedule.deciding(at), slow, "{} {}", at, shown);
                     if before.is_some_and(|before| before != slow) {

@@ -29,7 +29,7 @@ impl fmt::Display for Desired {
     }
 }
 
-/// The state of an app as far as it is known.
+/// State of an app at the last reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Observed {
     /// Online.
@@ -88,7 +88,7 @@ impl Action {
         }
     }
 
-    /// Returns whether making the call twice has the effect of making it once.
+    /// Returns whether two calls have the same effect as one.
     pub const fn is_idempotent(self) -> bool {
         match self {
             Self::Stop | Self::Start => true,

@@ -102,7 +102,7 @@ impl Platform for InProcess {
 
     async fn whoami(&self) -> Result<Answered<()>, Failure> {
         let answer =
-            self.send("GET", "/v1/users/@me".into(), String::new(), "checking the token", READ_DEADLINE).await?;
+            self.send("GET", "/v1/users/@me".into(), String::new(), "could not check the token", READ_DEADLINE).await?;
         error::identity(&answer)
     }
 }

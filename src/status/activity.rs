@@ -1,4 +1,4 @@
-//! The history as stories. A story is a change with its results; equal stories in a row are combined.
+//! Activity: the history as one item for each change, with its results. Equal items in a row are combined.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,19 +9,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Answer, Entry, State, Trigger};
-use crate::reconcile::moment::in_words;
+use crate::reconcile::moment::human_duration;
 
 /// A change of one app, and the decisions and calls that followed from it. Missing fields get default values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Story {
+pub struct ActivityItem {
     /// Time of the first entry of the newest repetition.
     pub time: Timestamp,
     /// Time of the first entry, repetitions included.
     pub since: Timestamp,
     /// Time of the last entry, repetitions included.
     pub ended_at: Timestamp,
-    /// Null for a story of the whole account.
+    /// Null for an item about the whole account.
     pub app: Option<Arc<str>>,
     pub app_id: Option<Arc<str>>,
     pub trigger: Cow<'static, str>,
@@ -38,15 +38,15 @@ pub struct Story {
     pub calls: u32,
     /// Number of failed calls among `calls`.
     pub failed_calls: u32,
-    /// Number of equal stories in a row; 1 without a repetition.
+    /// Number of equal items in a row; 1 without a repetition.
     pub times: u32,
-    /// The story in words: `stopped after 2 s`.
+    /// The item as text: `stopped after 2 s`.
     pub words: String,
 }
 
-impl Story {
+impl ActivityItem {
     fn of(entry: &Entry) -> Self {
-        let mut story = Self {
+        let mut item = Self {
             time: entry.time,
             since: entry.time,
             ended_at: entry.time,
@@ -63,8 +63,8 @@ impl Story {
             times: 1,
             words: String::new(),
         };
-        story.add(entry);
-        story
+        item.add(entry);
+        item
     }
 
     fn add(&mut self, entry: &Entry) {
@@ -80,8 +80,8 @@ impl Story {
         }
     }
 
-    /// Returns true if the entry belongs to this story. The cause of a call is also the cause of the decisions until its answer.
-    fn continues_with(&self, entry: &Entry) -> bool {
+    /// Returns whether the entry belongs to this item. The decisions until the answer to a call have the cause of the call.
+    fn contains(&self, entry: &Entry) -> bool {
         let begins = matches!(entry.trigger, Trigger::Edit | Trigger::Start | Trigger::Transition | Trigger::Drift);
         let is_over = self.after.reason.as_deref().is_none_or(|reason| ["Settled", "Suspended"].contains(&reason));
         let has_same_cause = self.trigger == entry.trigger.as_str()
@@ -90,18 +90,18 @@ impl Story {
         self.app.is_some() && !is_over && (!begins || has_same_cause)
     }
 
-    /// Returns true if `next` is a repetition of this story. A start of the operator repeats nothing.
-    fn repeats_as(&self, next: &Self) -> bool {
-        let result = |story: &Self| story.answer.as_ref().map(|answer| (answer.result.clone(), answer.http_status));
-        let key = |story: &Self| {
-            (story.trigger.clone(), story.before.clone(), story.after.clone(), story.action.clone(), result(story))
+    /// Returns whether `next` repeats this item. Two starts of the operator stay two items.
+    fn is_repeated_by(&self, next: &Self) -> bool {
+        let result = |item: &Self| item.answer.as_ref().map(|answer| (answer.result.clone(), answer.http_status));
+        let key = |item: &Self| {
+            (item.trigger.clone(), item.before.clone(), item.after.clone(), item.action.clone(), result(item))
         };
         self.trigger != Trigger::Start.as_str() && key(self) == key(next)
     }
 
     fn describe(&self) -> String {
         let took = Duration::try_from(self.ended_at.duration_since(self.since)).unwrap_or_default();
-        let over = if took.as_secs() > 0 { format!(" over {}", in_words(took)) } else { String::new() };
+        let over = if took.as_secs() > 0 { format!(" over {}", human_duration(took)) } else { String::new() };
         let text = |text: &Option<Cow<'static, str>>| text.as_deref().unwrap_or_default().to_owned();
         let (before, after) = (text(&self.before.reason), text(&self.after.reason));
         let answer = self.answer.as_ref();
@@ -132,7 +132,7 @@ impl Story {
         let code =
             answer.and_then(|answer| answer.http_status).map(|code| format!(" (HTTP {code})")).unwrap_or_default();
         if after == "Settled" {
-            let wait = if took.as_secs() > 0 { format!(" after {}", in_words(took)) } else { String::new() };
+            let wait = if took.as_secs() > 0 { format!(" after {}", human_duration(took)) } else { String::new() };
             format!("{done}{wait}{failed}")
         } else if self.failed_calls < self.calls {
             format!("{action} accepted{code}: {after}{failed}")
@@ -150,44 +150,44 @@ fn brief(error: &str) -> &str {
     rest.map_or(error, |(_, rest)| rest)
 }
 
-/// Combines entries into stories. Both are in the order newest first.
-pub fn stories(entries: &[Arc<Entry>]) -> Vec<Story> {
-    let mut stories: Vec<Story> = Vec::new();
-    // The newest story of each app.
+/// Combines entries into items. Both are in the order newest first.
+pub fn combine(entries: &[Arc<Entry>]) -> Vec<ActivityItem> {
+    let mut items: Vec<ActivityItem> = Vec::new();
+    // The newest item of each app.
     let mut last: HashMap<Option<Arc<str>>, usize> = HashMap::new();
     for entry in entries.iter().rev() {
-        match last.get(&entry.app).map(|at| &mut stories[*at]) {
-            Some(story) if story.continues_with(entry) => story.add(entry),
+        match last.get(&entry.app).map(|at| &mut items[*at]) {
+            Some(item) if item.contains(entry) => item.add(entry),
             Some(_) | None => {
-                last.insert(entry.app.clone(), stories.len());
-                stories.push(Story::of(entry));
+                last.insert(entry.app.clone(), items.len());
+                items.push(ActivityItem::of(entry));
             }
         }
     }
-    let mut folded: Vec<Story> = Vec::new();
-    // The newest stories of each app: a schedule stops and starts in turn.
+    let mut folded: Vec<ActivityItem> = Vec::new();
+    // The two newest items of each app: a schedule alternates stops and starts.
     let mut newest: HashMap<Option<Arc<str>>, [usize; 2]> = HashMap::new();
-    for story in stories {
-        let known = newest.get(&story.app).copied();
-        let is_scheduled = story.trigger == Trigger::Transition.as_str();
+    for item in items {
+        let known = newest.get(&item.app).copied();
+        let is_scheduled = item.trigger == Trigger::Transition.as_str();
         let candidates = known.into_iter().flatten().take(if is_scheduled { 2 } else { 1 });
-        let before = candidates.into_iter().find(|at| folded[*at].repeats_as(&story));
+        let before = candidates.into_iter().find(|at| folded[*at].is_repeated_by(&item));
         let at = if let Some(at) = before {
             let before = &mut folded[at];
-            *before = Story { since: before.since, times: before.times + 1, ..story };
+            *before = ActivityItem { since: before.since, times: before.times + 1, ..item };
             at
         } else {
-            folded.push(story);
+            folded.push(item);
             folded.len() - 1
         };
         let [first, second] = known.unwrap_or([at; 2]);
         newest.insert(folded[at].app.clone(), [at, if first == at { second } else { first }]);
     }
-    for story in &mut folded {
-        story.words = story.describe();
+    for item in &mut folded {
+        item.words = item.describe();
     }
     folded.reverse();
-    folded.sort_by_key(|story| std::cmp::Reverse(story.time));
+    folded.sort_by_key(|item| std::cmp::Reverse(item.time));
     folded
 }
 
@@ -229,7 +229,7 @@ mod tests {
 
     fn words_of(entries: &[Arc<Entry>]) -> Vec<String> {
         let newest_first: Vec<_> = entries.iter().rev().cloned().collect();
-        stories(&newest_first).iter().map(|story| format!("{}: {}", story.trigger, story.words)).collect()
+        combine(&newest_first).iter().map(|item| format!("{}: {}", item.trigger, item.words)).collect()
     }
 
     const STOP: Option<(&str, &str, u16)> = Some(("stop", "Accepted", 200));
@@ -256,8 +256,8 @@ mod tests {
             entry("12:00:02", Trigger::Observation, ("Stopping", "Settled"), None),
         ];
         assert_eq!(words_of(&entries), ["Drift: stopped after 2 s"]);
-        assert_eq!(brief("stopping app x: the server answered 500: busy"), "busy");
-        assert_eq!(brief("stopping app x: connection refused"), "stopping app x: connection refused");
+        assert_eq!(brief("could not stop app x: the server answered 500: busy"), "busy");
+        assert_eq!(brief("could not stop app x: connection refused"), "could not stop app x: connection refused");
     }
 
     #[test]

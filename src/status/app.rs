@@ -1,8 +1,8 @@
 //! State of one app on the status board, and its published form.
 //!
-//! [`App`] is what the board keeps for each of up to ten thousand apps: values, not texts, and parts that the rest of
-//! the process shares. [`Shown`] is the JSON form of it (design section 7). The daemon serializes it on request; the
-//! commands that ask a daemon deserialize it.
+//! The board keeps an [`App`] for each of up to ten thousand apps: values, not texts, and parts that the rest of the
+//! process shares. [`PublishedApp`] is its JSON form (`/openapi.json`). The daemon serializes it on request; the commands
+//! that query a daemon deserialize it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,16 +25,16 @@ pub struct App {
     pub declared: Arc<Declared>,
     /// Counts changes of the spec, from 1.
     pub generation: u64,
-    /// Snapshot of the manifests that the last decision was made from.
+    /// Snapshot of the manifests of the last decision.
     pub revision: Arc<str>,
-    /// `None` if no good manifest says what is desired.
+    /// `None` without a valid manifest.
     pub target: Option<Target>,
-    /// `Unknown` if the last reading is not to be trusted.
+    /// `Unknown` if the last reading cannot be trusted.
     pub observed: Observed,
     pub observed_at: Option<Timestamp>,
     pub conditions: Conditions,
     /// Last transition of Ready, Reconciling and Stalled.
-    pub since: [Timestamp; 3],
+    pub last_transitions: [Timestamp; 3],
     pub message: Cow<'static, str>,
     pub last_action: Option<Arc<LastAction>>,
     /// Time of the next read of the app.
@@ -70,13 +70,13 @@ fn truths(conditions: Conditions) -> [Truth; 3] {
 }
 
 /// Returns the last transition of each condition. `lastTransitionTime` moves only when the condition's status does.
-pub fn since(now: Conditions, before: Option<&App>, wall: Timestamp) -> [Timestamp; 3] {
+pub fn last_transitions(now: Conditions, before: Option<&App>, wall: Timestamp) -> [Timestamp; 3] {
     let mut since = [wall; 3];
     if let Some(before) = before {
         let (was, is) = (truths(before.conditions), truths(now));
         for (at, since) in since.iter_mut().enumerate() {
             if was[at] == is[at] {
-                *since = before.since[at];
+                *since = before.last_transitions[at];
             }
         }
     }
@@ -92,7 +92,7 @@ impl App {
         self.declared.object.as_ref().map(|object| &object.labels)
     }
 
-    /// Empty if no good manifest was ever read.
+    /// Empty before the first valid manifest.
     pub fn app_id(&self) -> &str {
         self.declared.spec().map_or("", |spec| spec.app_id.as_str())
     }
@@ -115,7 +115,7 @@ impl App {
     }
 
     /// The published form.
-    pub fn shown(&self) -> Shown<'_> {
+    pub fn published(&self) -> PublishedApp<'_> {
         let Self { declared, generation, .. } = self;
         let (object, spec) = (declared.object.as_deref(), declared.spec());
         let texts = |of: fn(&desired::Object) -> &Labels| {
@@ -130,7 +130,7 @@ impl App {
             last_transition_time: Some(since),
             observed_generation: *generation,
         };
-        Shown {
+        PublishedApp {
             api_version: API_VERSION.into(),
             kind: "App".into(),
             metadata: Metadata {
@@ -148,7 +148,7 @@ impl App {
                 desired_because: self.target.zip(spec).map(|(target, spec)| spec.explain(target)),
                 observed: self.observed.as_str().into(),
                 observed_at: self.observed_at,
-                conditions: self.truths().zip(self.since).map(condition).collect(),
+                conditions: self.truths().zip(self.last_transitions).map(condition).collect(),
                 group: self.conditions.group().as_str().into(),
                 last_action: self.last_action.as_deref().map(Cow::Borrowed),
                 next_look_at: self.next_look_at,
@@ -164,18 +164,18 @@ impl App {
 
 impl Serialize for App {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.shown().serialize(serializer)
+        self.published().serialize(serializer)
     }
 }
 
-/// One app as `/api/v1/apps/{name}` shows it. Reading is tolerant: a newer daemon may send more, an older one less.
+/// One app of `/api/v1/apps/{name}`. Reading is tolerant: a newer daemon may send more fields, an older one fewer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Shown<'a> {
+pub struct PublishedApp<'a> {
     pub api_version: Cow<'a, str>,
     pub kind: Cow<'a, str>,
     pub metadata: Metadata<'a>,
-    /// As in the manifest; absent if no good one was ever read.
+    /// As in the manifest; absent before the first valid one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec: Option<Spec<'a>>,
     pub status: Status<'a>,
@@ -428,7 +428,7 @@ pub struct Condition<'a> {
 mod tests {
     use super::*;
 
-    /// The client reads the published form with the types that write it, whatever words a newer daemon uses.
+    /// The client reads the published form with the types that write it, also with the words of a newer daemon.
     #[test]
     fn the_published_form_is_read_back() {
         let text = r#"{"apiVersion":"campos-operator.dev/v1","kind":"App",
@@ -437,10 +437,10 @@ mod tests {
             "status":{"observedGeneration":2,"desired":null,"desiredBecause":null,"observed":"Dreaming","conditions":[
             {"type":"Ready","status":"Maybe","reason":"Later","message":"m"}],"lastAction":{"action":"doze","attempt":1},
             "nextTransition":{"at":"2026-11-24T12:00:00Z","state":"Dozing"},"later":true}}"#;
-        let shown: Shown = serde_json::from_str(text).unwrap();
+        let shown: PublishedApp = serde_json::from_str(text).unwrap();
         assert_eq!((&*shown.status.observed, &*shown.status.conditions[0].status), ("Dreaming", "Maybe"));
-        let again: Shown<'static> = serde_json::from_value(serde_json::to_value(&shown).unwrap()).unwrap();
+        let again: PublishedApp<'static> = serde_json::from_value(serde_json::to_value(&shown).unwrap()).unwrap();
         assert_eq!(again, shown);
-        assert_eq!(serde_json::from_str::<Shown>("{}").unwrap(), Shown::default());
+        assert_eq!(serde_json::from_str::<PublishedApp>("{}").unwrap(), PublishedApp::default());
     }
 }

@@ -1,8 +1,8 @@
 //! Append-only history of decisions and calls: the newest 1,000 entries in memory, and with `--state-dir` every entry as
 //! a line of `history.jsonl`. Older entries of one app are searched in the file on request.
 //!
-//! A thread of its own writes the file: a slow or full disk costs entries of the file, never the reconciling of an app.
-//! A crash may leave half a last line, which is skipped and reported when the file is read again.
+//! A separate thread writes the file: a slow or full disk loses entries of the file, and never delays an app. A crash may
+//! leave half a last line, which is skipped and reported when the file is read again.
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -25,14 +25,14 @@ pub const KEPT: usize = 1_000;
 /// Size at which the file is rotated; one old file is kept.
 pub const LARGEST: u64 = 64 * 1024 * 1024;
 /// Entries that wait for a slow disk; the file loses further ones. Enough for one cause that affects tens of thousands of
-/// apps at once, and about 15 MB if the disk is stuck.
+/// apps at once; about 15 MB if the disk is blocked.
 const WAITING: usize = 32_768;
 /// Bytes at the end of a file that are read for the newest entries; an entry has about 500 bytes.
 const TAIL: u64 = 4 * 1024 * 1024;
 /// Bytes of a file that are searched at a time.
 const BLOCK: u64 = 1024 * 1024;
 /// Longest wait for the disk at the start and at the end of the process.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub const FILE: &str = "history.jsonl";
 pub const OLD_FILE: &str = "history.jsonl.1";
@@ -137,7 +137,7 @@ impl Handle {
         self.directory.clone()
     }
 
-    /// Sends an entry to the thread; false if it is lost because too many wait.
+    /// Sends an entry to the thread; false if the entry is lost because the queue is full.
     pub fn write(&self, entry: &Arc<Entry>) -> bool {
         match self.inbox.try_send(Message::Entry(entry.clone())) {
             Ok(()) => true,
@@ -148,17 +148,17 @@ impl Handle {
     /// Waits for a limited time until all entries are written.
     pub fn close(&self) {
         let (done, wait) = sync_channel(1);
-        // If the queue is full, the disk is stuck and waiting is useless.
+        // If the queue is full, the disk is blocked, and a wait does not help.
         if self.inbox.try_send(Message::Stop(done)).is_ok()
-            && wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
+            && wait.recv_timeout(DISK_TIMEOUT) == Err(RecvTimeoutError::Timeout)
         {
             warn!("the last entries of the history were not written: the disk is too slow");
         }
     }
 }
 
-/// Reads the newest entries below `directory`, oldest first, and starts the writing thread, which calls `report` with
-/// whether writing works and the number of entries just lost.
+/// Reads the newest entries below `directory`, oldest first, and starts the writing thread. The thread calls `report` with
+/// the success of a write and the number of entries that it lost.
 pub fn open(
     directory: PathBuf,
     largest: u64,
@@ -174,7 +174,7 @@ pub fn open(
         let _ = loaded.send(load(&from));
         writer.run(&inbox);
     })?;
-    let entries = entries.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+    let entries = entries.recv_timeout(DISK_TIMEOUT).unwrap_or_else(|_| {
         warn!(directory = %handle.directory.display(), "the disk does not answer; the operator starts without the history of earlier runs");
         Vec::new()
     });
@@ -204,7 +204,7 @@ fn load(directory: &Path) -> Vec<Entry> {
     entries
 }
 
-/// Refuses a pipe: opening one waits for its other end, perhaps for ever.
+/// Refuses a pipe, because opening it can block.
 fn plain(path: &Path) -> io::Result<()> {
     let plain = fs::metadata(path)?.is_file();
     if plain { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")) }
@@ -251,7 +251,7 @@ fn search_file(path: &Path, app: &AppName, until: Timestamp, most: usize, found:
     plain(path)?;
     let mut file = File::open(path)?;
     let mut end = file.metadata()?.len();
-    // JSON escapes nothing in a name.
+    // Names need no JSON escapes.
     let sign = format!("\"app\":\"{app}\"");
     let (mut block, mut rest) = (Vec::new(), Vec::new());
     while end > 0 && found.len() < most {
@@ -363,7 +363,7 @@ impl<F: FnMut(bool, u64)> Writer<F> {
                 // The next entry opens it again: the directory may be mounted by then.
                 self.file = None;
                 if self.writable {
-                    warn!(directory = %self.directory.display(), %error, "could not write the history; it is kept in memory only");
+                    warn!(directory = %self.directory.display(), %error, "could not write the history; the next entry is the next try, and the newest entries stay in memory");
                 }
                 self.writable = false;
                 (self.report)(false, count);

@@ -42,7 +42,7 @@ impl Change {
 struct Replay<'a> {
     apps: HashMap<&'a str, Group>,
     groups: Groups,
-    /// Apps without any entry: they have been in their present group since their process began.
+    /// Apps without entries, with their current group.
     constant: HashMap<&'a str, Group>,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Replay<'a> {
         self.groups.moved(before, group);
     }
 
-    /// Forgets the apps of an earlier process: it may have had others.
+    /// Forgets the apps of an earlier process, which may have had other apps.
     fn restart(&mut self) {
         self.apps = HashMap::new();
         self.groups = Groups::default();
@@ -64,7 +64,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Returns true if `change` is the first of an app in another process than the state so far.
+    /// Returns whether `change` is the first of an app in a later process than the state so far.
     fn restarts_with(&self, change: &Change) -> bool {
         change.is_first && self.apps.contains_key(&*change.app)
     }
@@ -123,7 +123,7 @@ pub fn trend<'a>(
         let mut is_known = at >= known_since;
         while let Some(change) = changes.next_if(|change| change.time <= at) {
             if replay.restarts_with(change) {
-                // Between the last change of the process before and this one, there may have been no process.
+                // Between the last change of the earlier process and this one, no process may have run.
                 let gap = samples.iter_mut().filter(|(sample, _)| last.is_some_and(|last| *sample > last));
                 gap.for_each(|(_, apps)| *apps = None);
                 replay.restart();
@@ -140,7 +140,7 @@ pub fn trend<'a>(
             peaks.note(&replay.groups, at);
         }
     }
-    // The present is known, whatever the history has of it.
+    // The last sample is the current state, not the replay.
     if let Some(sample) = samples.last_mut() {
         let mut groups = Groups::default();
         for group in present.values() {
@@ -158,7 +158,7 @@ pub fn trend<'a>(
 /// Returns the group of a state; `None` before the first decision.
 fn group(state: &State) -> Option<Group> {
     let group = state.reason.as_deref()?.parse::<Reason>().map_or(Group::Unknown, Reason::group);
-    // An app that is held in the state that it would have anyway is settled.
+    // A held app in its desired state is settled.
     let is_settled = group == Group::Held && state.desired.is_some() && state.desired == state.observed;
     Some(if is_settled { Group::Settled } else { group })
 }

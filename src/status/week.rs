@@ -12,9 +12,9 @@ use crate::reconcile::desired::{Because, Spec, Target};
 const DAYS: i8 = 7;
 /// Maximum number of next changes.
 const CHANGES: usize = 8;
-/// Maximum number of exact parts of one day. A day with more is coarse.
+/// Maximum number of exact parts of one day. A day with more is sampled every 10 minutes.
 const PARTS: usize = 100;
-/// Number of steps of a coarse day, of 10 minutes.
+/// Number of samples of such a day.
 const STEPS: i32 = 144;
 
 /// The schedule as it is in force at `now`.
@@ -29,7 +29,7 @@ pub fn week(spec: &Spec, now: Timestamp) -> Value {
         "windows": windows(spec, target),
         "days": days.filter_map(|day| one_day(spec, day, &zone, &here)).collect::<Vec<_>>(),
         "transitions": transitions(spec, now, &zone),
-        "nextRestart": spec.next_restart(now).map(|at| shown(at, &zone)),
+        "nextRestart": spec.next_restart(now).map(|at| local_time(at, &zone)),
     })
 }
 
@@ -37,7 +37,7 @@ fn state(target: Target) -> &'static str {
     if target.suspended { "Suspended" } else { target.desired.as_str() }
 }
 
-fn shown(at: Timestamp, zone: &TimeZone) -> String {
+fn local_time(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%a %F %H:%M %Z").to_string()
 }
 
@@ -52,7 +52,7 @@ fn windows(spec: &Spec, target: Target) -> Vec<Value> {
     window.collect()
 }
 
-/// Returns one day, with its parts as fractions of its length: 23 or 25 hours on a clock change.
+/// Returns one day, with parts as fractions of the day (23 or 25 hours when clocks change).
 fn one_day(spec: &Spec, day: Date, zone: &TimeZone, here: &Zoned) -> Option<Value> {
     let start = day.to_zoned(zone.clone()).ok()?.timestamp();
     let end = day.tomorrow().ok()?.to_zoned(zone.clone()).ok()?.timestamp();
@@ -89,7 +89,7 @@ fn transitions(spec: &Spec, now: Timestamp, zone: &TimeZone) -> Vec<Value> {
     let next = std::iter::successors(spec.next_transition(now), |(at, _)| spec.next_transition(*at));
     let change = |(at, target): (Timestamp, Target)| {
         json!({
-            "at": at, "local": shown(at, zone), "state": state(target), "because": spec.explain(target),
+            "at": at, "local": local_time(at, zone), "state": state(target), "because": spec.explain(target),
         })
     };
     next.take(CHANGES).map(change).collect()

@@ -22,7 +22,7 @@ pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const UP: &str = "\u{e013}";
 pub(crate) const DOWN: &str = "\u{e015}";
 
-/// What the person prefers.
+/// Preferences of the person.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scheme {
     Light,

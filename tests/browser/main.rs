@@ -99,7 +99,7 @@ async fn the_page_shows_the_fleet_and_follows_it() {
     page.until("location.search === '?sort=name'").await;
     page.click(".head .name button").await;
     page.until(&format!("{NAMES} === 'welcome-bot,ticket-bot'")).await;
-    // The third click restores the default: trouble first.
+    // The third click restores the default: apps that need attention first.
     page.click(".head .name button").await;
     page.until(&format!("{NAMES} === 'ticket-bot,welcome-bot' && location.search === ''")).await;
 
@@ -221,7 +221,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     ));
     page.until("document.querySelector('#reason_chips [data-value=Stopping] .number').textContent === '1'").await;
     page.ask("location.hash = 'app-00003'").await;
-    // Text of the server stays text, also if it looks like markup.
+    // Text of the server stays text, even if it resembles markup.
     page.until("document.getElementById('detail_message').textContent === 'A <b>stop</b> was <img src=x onerror=alert(1)> sent.'").await;
     page.until("document.querySelectorAll('.history li').length === 2").await;
     page.until("document.querySelectorAll('#detail_strip [data-state]').length >= 2").await;
@@ -249,7 +249,13 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
     page.ask("location.hash = ''").await;
     page.ask("(() => { const sort = document.getElementById('sort_select'); sort.value = 'group'; sort.dispatchEvent(new Event('change')); })()").await;
     for at in 0..300 {
-        pretend.app(&pretend::app(at + 600, "Stopped", "Running", "BackingOff", "the last call failed; try 3 follows"));
+        pretend.app(&pretend::app(
+            at + 600,
+            "Stopped",
+            "Running",
+            "BackingOff",
+            "the last call failed; retrying (attempt 3)",
+        ));
     }
     page.until("document.title === '300 in trouble · campos-operator'").await;
     page.until("document.querySelector('.rows [role=row]').dataset.name === 'app-00600'").await;
@@ -292,7 +298,7 @@ async fn the_page_keeps_up_with_ten_thousand_apps_and_a_stream() {
 /// An app with a schedule, one that does not exist, and one that no manifest declares.
 #[tokio::test]
 #[ignore = "needs chromium, chromedriver and axe-core: .ci/run installs and runs it"]
-async fn trouble_schedules_labels_and_undeclared_apps_have_their_places() {
+async fn failures_schedules_labels_and_undeclared_apps_have_their_places() {
     const C: &str = "60c72b2f9b1e8d001c8e4f3c";
     let simulator = Simulator::start(Config::default(), &[A, B, C]);
     let manifests = Manifests::new(&[("gone", "640000000000000000000001", "Running"), ("plain", A, "Running")]);

@@ -58,7 +58,7 @@ fn plan_prints_what_run_would_do_and_calls_nothing() {
         "- stop  down  Running -> Stopped  state (edit or drift)\n\
          Plan: 1 to stop, 0 to start, 0 stuck, 1 settled, 0 other; about 1 s at 120/min.\n\
          Plan id: 160ab0a01b01.\n\
-         Requests: about 2 to carry it out, then 1.0 a minute to watch.\n"
+         Requests: about 2 for these calls, then 1.0 a minute for the list.\n"
     );
     assert_eq!(code(&plan(&["--detailed-exitcode"])), 2);
     let json: serde_json::Value = serde_json::from_str(&stdout(&plan(&["-o", "json"]))).unwrap();

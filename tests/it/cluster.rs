@@ -160,7 +160,7 @@ impl Cluster {
         self.shared.changed.send_modify(|changes| *changes += 1);
     }
 
-    /// How often a request was made, as `PUT leases`.
+    /// Number of requests of one kind, such as `PUT leases`.
     pub(crate) fn count(&self, request: &str) -> usize {
         self.shared.objects.lock().unwrap().log.iter().filter(|logged| *logged == request).count()
     }

@@ -119,7 +119,7 @@ fn only_a_declared_state_stops_an_app() {
     let address = daemon.address();
     wait_until("not ready", || http(address, "GET", "/readyz").0 == 503, || daemon.log());
     fs::rename(&away, manifests.path()).unwrap();
-    daemon.wait_for("can be read again");
+    daemon.wait_for("are readable again");
     wait_until("ready", || http(address, "GET", "/readyz").0 == 200, || daemon.log());
 
     // Lists arrived all the time, and no app was stopped.
@@ -185,7 +185,7 @@ fn every_documented_list_is_read_page_by_page() {
         let daemon = Daemon::start(&simulator, &manifests, &[]);
         daemon.wait_for(SETTLED);
         daemon.wait_for("apps=25");
-        assert!(simulator.count(Endpoint::Get) <= 2, "{list:?}: nothing is asked singly but the two confirmations");
+        assert!(simulator.count(Endpoint::Get) <= 2, "{list:?}: no single reads except the two confirmations");
     }
 }
 
@@ -304,19 +304,21 @@ fn after_a_kill_at_any_moment_the_manifests_decide() {
 
 #[test]
 fn dry_runs_and_strict_policies_call_nothing() {
-    for flags in [["--dry-run", "--policy=full"], ["--policy=observe-only", "--color=never"]] {
+    for (flags, line) in
+        [(["--dry-run", "--policy=full"], "would stop"), (["--policy=observe-only", "--color=never"], "stop held")]
+    {
         let simulator = Simulator::start(Config::default(), &[A]);
         let manifests = Manifests::new(&[("bot", A, "Stopped")]);
         let daemon = Daemon::start(&simulator, &manifests, &flags);
         daemon.wait_for("nothing is left to do, but some apps are held");
-        daemon.wait_for("would stop");
+        daemon.wait_for(line);
         assert_eq!(simulator.calls(), [""; 0], "{flags:?}");
     }
     let simulator = Simulator::start(Config::default(), &[A]);
     lock(&simulator.world).set_online(&A.parse().unwrap(), false, simulator.clock.wall());
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let daemon = Daemon::start(&simulator, &manifests, &["--policy", "stop-only"]);
-    daemon.wait_for("would start");
+    daemon.wait_for("start held");
     assert_eq!(simulator.calls(), [""; 0]);
 }
 
@@ -360,7 +362,7 @@ fn a_wrong_token_calls_nothing_and_a_new_one_is_noticed() {
     assert!(simulator.count(Endpoint::Any) <= 2, "one refusal is enough");
     let mut file = fs::File::create(&token).unwrap();
     writeln!(file, "{}", crate::harness::TOKEN).unwrap();
-    daemon.wait_for("accepted again");
+    daemon.wait_for("accepts the token again");
     daemon.wait_for(SETTLED);
     assert_eq!(simulator.calls(), [stop(A)]);
 }
@@ -422,7 +424,7 @@ fn the_demo_shows_the_main_job() {
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
-/// The reader of the log is stuck, or has gone away.
+/// The reader of the log is blocked, or has ended.
 #[test]
 fn a_log_without_a_reader_delays_nothing() {
     for gone in [false, true] {
@@ -456,7 +458,7 @@ fn a_refused_text_has_the_time_of_the_refusal() {
     let address = daemon.address();
     let shown = || http(address, "GET", "/api/v1/apps/bot").1;
     manifests.set("bot", A, "stopped");
-    wait_until("the time of the refusal is shown", || shown().contains("is refused since 20"), shown);
+    wait_until("the message has the time of the error", || shown().contains("is invalid since 20"), shown);
     assert!(shown().contains("bot.yaml:7:10"), "{}", shown());
     manifests.set("bot", A, "Running");
     wait_until("it is repaired", || !shown().contains("refused"), shown);

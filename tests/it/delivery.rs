@@ -239,13 +239,13 @@ async fn a_stalled_loop_does_not_feed_the_watchdog() {
     };
     let interval = Duration::from_secs(55);
     assert_eq!(after(3600).await, [""; 0], "a loop that never went round is not ready");
-    board.progress(clock.now(), interval);
+    board.heartbeat(clock.now(), interval);
     assert_eq!(after(1).await, ["READY=1", "WATCHDOG=1"]);
     assert_eq!(after(170).await, ["WATCHDOG=1"; 5], "three intervals");
     assert_eq!(after(3600).await, [""; 0]);
-    board.progress(clock.now(), interval);
+    board.heartbeat(clock.now(), interval);
     assert_eq!(after(30).await, ["WATCHDOG=1"]);
-    stopper.ask();
+    stopper.request_stop();
     assert_eq!(after(1).await, ["STOPPING=1"]);
 }
 

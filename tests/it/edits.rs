@@ -50,7 +50,10 @@ fn an_override_is_written_and_removed() {
     fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
     let page = done(dir, &["override", "bot", "running", "--until", "2099-01-01T00:00:00Z", "--reason", "hot fix"]);
     let line = r#"  override: {state: Running, until: "2099-01-01T00:00:00Z", reason: "hot fix", by: ana}"#;
-    assert!(page.contains(&format!("\n+{line}\n")) && page.ends_with("\ncommit and push to apply\n"), "{page}");
+    assert!(
+        page.contains(&format!("\n+{line}\n")) && page.ends_with("(in a Git checkout: commit and push)\n"),
+        "{page}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{original}{line}\n"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read_dir(dir.join("manifests")).unwrap().count(), 1, "no temporary file is left");
@@ -115,7 +118,7 @@ fn files_that_are_not_ours_to_edit_are_refused() {
     fs::write(root.join("..2026_11/bot.yaml"), example("bot", A, "Stopped")).unwrap();
     symlink("..2026_11", root.join("..data")).unwrap();
     symlink("..data/bot.yaml", root.join("bot.yaml")).unwrap();
-    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit the repository"));
+    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit its repository"));
 
     // git-sync.
     let dir = TempDir::new().unwrap();
@@ -123,14 +126,14 @@ fn files_that_are_not_ours_to_edit_are_refused() {
     fs::create_dir_all(&commit).unwrap();
     fs::write(commit.join("bot.yaml"), example("bot", A, "Stopped")).unwrap();
     symlink(&commit, dir.path().join("manifests")).unwrap();
-    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit the repository"));
+    assert!(refused(dir.path(), "manifests/bot.yaml", &suspend).contains("edit its repository"));
 
     // A link out of the tree, and one within it.
     let dir = tree();
     fs::rename(dir.path().join("manifests/bot.yaml"), dir.path().join("bot.yaml")).unwrap();
     symlink("../bot.yaml", dir.path().join("manifests/bot.yaml")).unwrap();
     let error = refused(dir.path(), "bot.yaml", &["suspend", "bot", "--follow-links"]);
-    assert!(error.contains("leads out of the directory"), "{error}");
+    assert!(error.contains("is a link out of the directory"), "{error}");
     fs::remove_file(dir.path().join("manifests/bot.yaml")).unwrap();
     fs::create_dir(dir.path().join("manifests/team")).unwrap();
     fs::rename(dir.path().join("bot.yaml"), dir.path().join("manifests/team/real.txt")).unwrap();

@@ -57,7 +57,7 @@ fn a_pipe_is_read_once() {
 }
 
 #[test]
-fn nothing_is_not_valid() {
+fn an_empty_input_is_invalid() {
     let empty = tempfile::tempdir().unwrap();
     let path = empty.path().to_str().unwrap();
     let validate = output(&["validate", path]);
@@ -88,7 +88,7 @@ fn an_ignore_file_releases_what_it_hides_and_says_how_many() {
     let daemon = Daemon::start(&simulator, &manifests, &SELDOM);
     daemon.wait_for("apps are as declared");
     fs::write(manifests.path().join(".camposignore"), "two.yaml\n").unwrap();
-    daemon.wait_for(".camposignore hides manifests in force: they count as removed objects=1");
+    daemon.wait_for(".camposignore hides manifests in force; they count as removed objects=1");
     daemon.wait_for("app released");
     manifests.set("two", B, "Stopped");
     fs::write(manifests.path().join(".camposignore"), "two.yml\ntwo.*\n").unwrap();
@@ -112,7 +112,7 @@ fn an_ignore_file_that_hides_everything_is_held() {
     assert!(!daemon.log().contains("app released"), "{}", daemon.log());
 }
 
-/// What an ignore file hides is not in force only because the file cannot be read.
+/// A manifest that an ignore file hides stays hidden while the file is unreadable.
 #[test]
 fn an_ignore_file_that_cannot_be_read_shows_nothing() {
     let simulator = Simulator::start(Config::default(), &[A, B]);

@@ -248,7 +248,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// How many files and connections it has open.
+    /// Number of its open files and connections.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }

@@ -88,7 +88,7 @@ fn import_then_plan_says_no_changes() {
     let out = directory.path().join("not/yet/there");
     let first = import(&simulator, &out, &[]);
     assert_eq!(first.status.code(), Some(0), "{}", said(&first));
-    assert!(said(&first).contains("14 apps: 14 written, 0 declared already"), "{}", said(&first));
+    assert!(said(&first).contains("14 apps: 14 written, 0 already declared"), "{}", said(&first));
     assert_eq!(files(&out).len(), 15, "{:?}", files(&out));
     let (declared, problems, _) = load(vec![out.clone()]);
     assert_eq!((declared.len(), problems.len()), (14, 0), "{problems:?}");
@@ -108,7 +108,7 @@ fn import_then_plan_says_no_changes() {
 
     // Again: nothing is written twice. With a new app: only that.
     let again = import(&simulator, &out, &[]);
-    assert!(said(&again).contains("14 apps: 0 written, 14 declared already"), "{}", said(&again));
+    assert!(said(&again).contains("14 apps: 0 written, 14 already declared"), "{}", said(&again));
     lock(&simulator.world).add("fresh".parse().unwrap(), "Ticket Bot", now);
     let more = import(&simulator, &out, &[]);
     assert!(said(&more).contains("ticket-bot-4.yaml\n15 apps: 1 written"), "{}", said(&more));
@@ -123,7 +123,7 @@ fn import_never_overwrites_unless_forced() {
     fs::write(out.join("a1.yaml"), "# a note to self\n").unwrap();
     let refused = import(&simulator, out, &[]);
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    assert!(said(&refused).contains("a1.yaml exists already; --force"), "{}", said(&refused));
+    assert!(said(&refused).contains("a1.yaml exists; --force"), "{}", said(&refused));
     assert_eq!(fs::read_to_string(out.join("a1.yaml")).unwrap(), "# a note to self\n");
     assert_eq!(files(out), [".schema", "a1.yaml", "b2.yaml"]);
     // With --force, the file is overwritten with the present state.

@@ -62,7 +62,9 @@ fn a_mass_edit_is_held_until_its_plan_is_approved() {
     declare(&manifests, APPS);
     let id = held(&daemon, APPS);
     assert_eq!(simulator.calls(), [""; 0]);
-    let words = format!("held: {APPS} stops (plan {id}); commit an Approval or revert");
+    let words = format!(
+        "held: {APPS} stops (plan {id}): more than --max-stops allows; revert the edits, or commit an Approval"
+    );
     daemon.wait_for(&words);
     let app: Value = serde_json::from_str(&http(daemon.address(), "GET", "/api/v1/apps/bot-1").1).unwrap();
     let ready = &app["status"]["conditions"][0];
@@ -100,7 +102,7 @@ fn a_revert_releases_the_rest_and_single_edits_go_through() {
     declare(&manifests, 6);
     held(&daemon, 3);
     daemon.wait_for("held: 3 stops");
-    daemon.wait_for("3 were sent before");
+    daemon.wait_for("3 were sent in the last 10 min");
     assert_eq!(simulator.calls().len(), 3);
     declare(&manifests, 4);
     wait_until("the last one is called", || simulator.calls().len() == 4, || daemon.log());
@@ -121,7 +123,7 @@ fn a_start_into_a_mass_edit_holds_it_and_once_says_so() {
     let id = rest.split(')').next().unwrap().to_owned();
     assert_eq!(simulator.calls(), [""; 0]);
 
-    // An app that crashed meanwhile: the id is the same, and the approval releases the others.
+    // An app crashed: the id is the same, and the approval releases the others.
     lock(&simulator.world).set_online(&ids()[0].parse().unwrap(), false, simulator.clock.wall());
     let output = plan(&simulator, &manifests, &["-o", "json"]);
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use campos_operator::notifications::causes::{Event, Level, Report, Trouble};
+use campos_operator::notifications::causes::{CauseState, Event, Level, Report};
 use campos_operator::notifications::hook::{Delivery, Hook, Service};
 use campos_operator::notifications::message::Message;
 use campos_operator::reconcile::reason::Reason;
@@ -95,9 +95,9 @@ fn response(status: &str, headers: &str, body: &str) -> String {
 }
 
 fn outage() -> Message {
-    let trouble = Trouble { level: Level::Warning, apps: vec!["a".parse().unwrap()], detail: None };
+    let state = CauseState { level: Level::Warning, apps: vec!["a".parse().unwrap()], detail: None };
     let since = "2026-11-26T10:02:00Z".parse().unwrap();
-    Message::Cause(Report { event: Event::Began, reason: Reason::ApiUnavailable, since, trouble })
+    Message::Cause(Report { event: Event::Began, reason: Reason::ApiUnavailable, since, state })
 }
 
 fn deliver(hook: &Hook) -> Delivery {
@@ -168,7 +168,7 @@ fn a_hook_that_hangs_delays_nobody_and_no_url_is_shown() {
     let daemon = Daemon::spawn(command);
     // A cause is announced after 30 s.
     let both = || !taking.requests().is_empty() && !hanging.requests().is_empty();
-    wait_within(Duration::from_secs(90), "both services are told", both, || daemon.log());
+    wait_within(Duration::from_secs(90), "both services get the message", both, || daemon.log());
     let text = taking.requests()[0].1.clone();
     assert!(text.contains("AppNotFound") && text.contains("gone"), "{text}");
     wait_until("the app is stopped", || !simulator.online(A), || daemon.log());

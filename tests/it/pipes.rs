@@ -98,7 +98,8 @@ fn import_refuses_a_file_as_its_directory() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = binary().args(["import", "--api-url", &simulator.url(), "--out"]).arg(file.path()).output().unwrap();
     assert!(
-        output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains("it is a file"),
+        output.status.code() == Some(1)
+            && String::from_utf8_lossy(&output.stderr).contains("is a file; expected a directory"),
         "{output:?}"
     );
 }

@@ -91,7 +91,7 @@ fn manifests_on_a_hung_mount_do_not_delay_the_exit() {
 }
 
 #[test]
-fn signals_of_every_kind() {
+fn each_signal_has_its_documented_effect() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let manifests = Manifests::new(&[("bot", A, "Running")]);
     let directory = tempfile::tempdir().unwrap();

@@ -101,12 +101,12 @@ fn a_leader_that_is_killed_is_replaced_when_its_lease_ends() {
     let first = replica(&cluster, &simulator, &manifests);
     wait_until("the first leads", || leads(&first), || first.log());
     let second = replica(&cluster, &simulator, &manifests);
-    second.wait_for("the Lease has a holder");
+    second.wait_for("the leader changed");
     cluster.freeze(true);
     second.wait_for("could not read or renew the Lease");
     assert!(!leads(&second));
     cluster.freeze(false);
-    second.wait_for("the Lease can be read again");
+    second.wait_for("the Lease is readable again");
     assert!(!leads(&second));
     drop(first);
     manifests.set("a", A, "Stopped");

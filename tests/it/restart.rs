@@ -58,7 +58,7 @@ fn a_restart_that_would_have_no_effect_is_refused() {
     let manifests = Manifests::new(&[]);
     for (spec, state, words) in [
         ("  suspend: {reason: moving}\n", "Running", "bot is suspended (moving), so a restart would have no effect"),
-        ("  policy: StopOnly\n", "Running", "bot has the policy StopOnly, so the operator would not restart it"),
+        ("  policy: StopOnly\n", "Running", "bot has the policy StopOnly, which does not allow a restart"),
         ("", "Stopped", "bot is declared Stopped by state"),
     ] {
         let text = example("bot", A, state) + spec;

@@ -556,7 +556,7 @@ fn messages_name_the_time_of_the_next_step() {
         assert!(app(name)["status"]["nextLookAt"].is_string(), "{}", app(name));
     }
     let message = |name: &str| app(name)["status"]["conditions"][0]["message"].as_str().unwrap().to_owned();
-    assert!(message("bot").contains(" follows at 20"), "{}", message("bot"));
+    assert!(message("bot").contains("retrying at 20"), "{}", message("bot"));
     assert_eq!(message("night"), "the app is Stopped, declared Running, but the policy forbids the start");
 }
 

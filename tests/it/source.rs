@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use campos_operator::manifest::example;
 use campos_operator::manifest::source::{Options, Rules, Source, SourceHandle, load};
-use campos_operator::reconcile::desired::{Declared, Standing};
+use campos_operator::reconcile::desired::{Declared, Validity};
 use campos_operator::source::{SourceReport, Update};
 use tempfile::TempDir;
 
@@ -60,10 +60,10 @@ impl View {
 
 pub(crate) fn state(declared: &Arc<Declared>) -> String {
     let state = declared.spec().map_or("none", |spec| spec.state.as_str());
-    match &declared.standing {
-        Standing::Sound => state.to_owned(),
-        Standing::Invalid { .. } => format!("{state} Invalid"),
-        Standing::Conflicting { reason, .. } => format!("{state} {reason}"),
+    match &declared.validity {
+        Validity::Valid => state.to_owned(),
+        Validity::Invalid { .. } => format!("{state} Invalid"),
+        Validity::Conflicting { reason, .. } => format!("{state} {reason}"),
     }
 }
 
@@ -204,9 +204,9 @@ fn a_broken_file_holds_and_is_mended() {
     let bench = Bench::with_a();
     fs::write(bench.path("a.yaml"), app("a", "Stopped").replace("state", "sate")).expect("write");
     bench.until_state("a", "Running Invalid");
-    bench.until("the problem is told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 1));
+    bench.until("the error is reported", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 1));
     fs::write(bench.path("a.yaml"), "").expect("write");
-    bench.until("the file is told to be empty", |view| {
+    bench.until("the empty file is reported", |view| {
         view.report.as_ref().is_some_and(|report| report.problems.iter().any(|problem| problem.contains("empty")))
     });
     fs::write(bench.path("a.yaml"), app("a", "Stopped")).expect("write");
@@ -218,7 +218,7 @@ fn a_broken_file_holds_and_is_mended() {
 #[test]
 fn a_broken_file_that_moves_still_holds() {
     let bench = Bench::with_a();
-    // Not even its name can be read any more.
+    // Now even its name is unreadable.
     fs::write(bench.path("a.yaml"), "][").expect("write");
     bench.until_state("a", "Running Invalid");
     fs::rename(bench.path("a.yaml"), bench.path("b.yaml")).expect("rename");
@@ -324,7 +324,7 @@ fn a_root_that_is_made_anew_is_watched_anew() {
     }
 }
 
-/// A file that was written before it had a name: no event tells that it is complete.
+/// A file that was written before it had a name: no event shows that it is complete.
 #[test]
 fn a_file_that_is_given_its_name_when_it_is_written() {
     let bench = Bench::with_a();
@@ -389,16 +389,21 @@ fn links_out_of_the_tree_are_refused_unless_followed() {
         });
         bench.until_state("own", "Running");
         if !follow_links {
-            bench.until("both are told", |view| view.report.as_ref().is_some_and(|report| report.problems.len() == 2));
+            bench.until("both are reported", |view| {
+                view.report.as_ref().is_some_and(|report| report.problems.len() == 2)
+            });
             let view = bench.view.0.lock().expect("no test thread panics with it");
-            let told = view.report.as_ref().map(|report| report.problems.join("\n")).unwrap_or_default();
-            assert!(told.contains("a.yaml: the link leads out") && told.contains("team: the link"), "{told}");
+            let reported = view.report.as_ref().map(|report| report.problems.join("\n")).unwrap_or_default();
+            assert!(
+                reported.contains("a.yaml: the link leads out") && reported.contains("team: the link"),
+                "{reported}"
+            );
             assert_eq!(view.apps.len(), 1);
             continue;
         }
         bench.until_state("a", "Running");
         bench.until_state("b", "Running");
-        // What happens there is noticed, as if it were in the tree.
+        // Changes there are detected, as in the tree.
         let shared = bench.dir.path().join("shared");
         fs::write(shared.join(".new"), app("a", "Stopped")).expect("write");
         fs::rename(shared.join(".new"), shared.join("a.yaml")).expect("rename");
@@ -464,7 +469,7 @@ fn an_unreadable_file_is_held() {
     let bench = Bench::with_a();
     fs::set_permissions(bench.path("a.yaml"), fs::Permissions::from_mode(0o000)).expect("chmod");
     if fs::read(bench.path("a.yaml")).is_ok() {
-        // Root reads everything; a directory in the file's place cannot be read by anybody.
+        // Root reads everything; a directory in the file's place cannot be read by any user.
         fs::remove_file(bench.path("a.yaml")).expect("remove");
         fs::create_dir(bench.path("a.yaml")).expect("mkdir");
     }
@@ -481,8 +486,8 @@ fn load_reads_everything_once() {
     let (declared, diagnostics, report) = load(vec![dir.path().to_owned()]);
     let states: Vec<_> = declared.iter().map(|declared| format!("{} {}", declared.name, state(declared))).collect();
     assert_eq!(states, ["a none DuplicateAppId", "b none DuplicateAppId", "c none Invalid"]);
-    let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
-    insta::assert_snapshot!(told, @r#"
+    let reported: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+    insta::assert_snapshot!(reported, @r#"
     error: the appId id-of-a is claimed by more than one app
      --> a.yaml:6:10
       |
@@ -506,7 +511,7 @@ fn load_reads_everything_once() {
     "#);
     assert!(report.available && report.loaded);
     let (declared, _, report) = load(vec![dir.path().join("nowhere")]);
-    assert!(declared.is_empty() && !report.available && report.trouble.is_some());
+    assert!(declared.is_empty() && !report.available && report.cause.is_some());
 }
 
 /// A figure, not a verdict: `cargo test --release --test it -- --ignored --nocapture ten_thousand`.
@@ -570,8 +575,8 @@ fn several_roots() {
 #[test]
 fn the_examples_are_valid() {
     let (declared, diagnostics, report) = load(vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")]);
-    let told: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
-    assert_eq!(told, "");
+    let reported: String = diagnostics.iter().map(|diagnostic| diagnostic.render(false)).collect();
+    assert_eq!(reported, "");
     assert!(report.files >= 6 && declared.len() >= 8, "{} files, {} apps", report.files, declared.len());
-    assert!(declared.iter().all(|declared| declared.standing == Standing::Sound));
+    assert!(declared.iter().all(|declared| declared.validity == Validity::Valid));
 }

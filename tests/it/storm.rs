@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use campos_operator::manifest::source::{Options, load};
-use campos_operator::reconcile::desired::{Declared, Standing};
+use campos_operator::reconcile::desired::{Declared, Validity};
 use campos_operator::simulator::world::Config;
 use campos_operator::source::SourceReport;
 use tempfile::TempDir;
@@ -182,10 +182,10 @@ fn essence<'a>(
     report: &SourceReport,
 ) -> (BTreeMap<String, String>, SourceReport) {
     let one = |declared: &Arc<Declared>| {
-        let what = match &declared.standing {
-            Standing::Sound => format!("{:?}", declared.object),
-            Standing::Invalid { message, .. } => format!("invalid: {message}"),
-            Standing::Conflicting { reason, message } => format!("{reason}: {message}"),
+        let what = match &declared.validity {
+            Validity::Valid => format!("{:?}", declared.object),
+            Validity::Invalid { message, .. } => format!("invalid: {message}"),
+            Validity::Conflicting { reason, message } => format!("{reason}: {message}"),
         };
         (declared.name.to_string(), format!("{} {what}", declared.place))
     };

@@ -8,7 +8,7 @@ use std::thread;
 
 use campos_operator::reconcile::app::AppName;
 use campos_operator::reconcile::condition::{Conditions, Truth};
-use campos_operator::reconcile::desired::{Declared, Place, Standing};
+use campos_operator::reconcile::desired::{Declared, Place, Validity};
 use campos_operator::reconcile::reason::Reason;
 use campos_operator::reconcile::state::Observed;
 use campos_operator::simulator::world::Config;
@@ -269,7 +269,7 @@ fn wait_ends_when_all_conditions_hold_and_names_the_others() {
     std::fs::remove_file(fleet.manifests.file("later")).unwrap();
     assert_eq!(fleet.good(&["wait", "gone", "later", "--for=delete"]), "gone deleted\nlater deleted\n");
     let all = fleet.good(&["wait", "--all"]);
-    assert!(all.ends_with("\n1 suspended app was not waited for\n"), "{all}");
+    assert!(all.ends_with("\nskipped 1 suspended app\n"), "{all}");
 }
 
 #[test]
@@ -292,7 +292,10 @@ fn another_server_is_not_a_daemon() {
         let mut command = binary();
         command.args(arguments).env("CAMPOS_OPERATOR_SERVER", simulator.url());
         let (code, _, stderr) = finished(&command.output().unwrap());
-        assert!(code == 1 && stderr.contains("is it a campos-operator?"), "{arguments:?}: {stderr}");
+        assert!(
+            code == 1 && stderr.contains("if it is not a campos-operator, check --server"),
+            "{arguments:?}: {stderr}"
+        );
     }
     assert!(simulator.calls().is_empty());
 }
@@ -337,14 +340,14 @@ fn a_daemon_without_a_first_list_is_not_an_empty_fleet() {
         let name: AppName = name.parse().unwrap();
         let (ready, reconciling, stalled) = (Truth::True, Truth::False, Truth::False);
         let app = App {
-            declared: Arc::new(Declared { name: name.clone(), object: None, place, standing: Standing::Sound }),
+            declared: Arc::new(Declared { name: name.clone(), object: None, place, validity: Validity::Valid }),
             generation: 1,
             revision: "r".into(),
             target: None,
             observed: Observed::Stopped,
             observed_at: None,
             conditions: Conditions { ready, reconciling, stalled, reason: Reason::Settled },
-            since: [Timestamp::UNIX_EPOCH; 3],
+            last_transitions: [Timestamp::UNIX_EPOCH; 3],
             message: "m".into(),
             last_action: None,
             next_look_at: None,
@@ -466,7 +469,7 @@ fn plan_writes_a_comment_for_a_pull_request() {
     | held | `held` | Running | Stopped | Suspended: `release: \| @team <b>*night*` |
 
     1 to stop, 0 to start, 0 stuck, 0 settled, 1 other (plan 5b0b05660831).
-    About 2 requests to carry it out (about 1 s at 120/min), then 1.0 a minute.
+    Requests: about 2 for these calls (about 1 s at 120/min), then 1.0 a minute for the list.
     ");
     let (code, coloured, _) = plan(&["--color", "always"]);
     assert!(code == 0 && coloured.contains("\x1b[33m- stop \x1b[0m"), "{coloured}");
@@ -493,7 +496,7 @@ fn apps_that_no_manifest_declares_are_named() {
     let plan = output(&["plan", "--api-url", &simulator.url(), "--manifests", manifests.path().to_str().unwrap()]);
     let plan = String::from_utf8(plan.stdout).unwrap();
     assert!(plan.contains("1 app of the account is not declared ("), "{plan}");
-    // As soon as a manifest declares it, it is not one of them any more.
+    // After a manifest declares it, it is not among them.
     manifests.set("other", B, "Running");
     wait_until("all are declared", || get().contains("every app of the account is declared"), get);
     std::fs::remove_file(manifests.file("bot")).unwrap();

@@ -78,7 +78,7 @@ impl Account {
         lock(&self.world).set_faults(faults);
     }
 
-    /// Lets `seconds` pass and returns the requests that came meanwhile.
+    /// Lets `seconds` pass and returns the requests of this time.
     pub(crate) async fn pass(&self, seconds: u64) -> Vec<Logged> {
         lock(&self.world).clear_log();
         tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -139,7 +139,7 @@ fn a_settled_fleet_costs_its_list_and_an_edit_one_call_and_its_confirmation() {
     assert_eq!([looks, stops, starts], [1, 1, 0]);
 }
 
-/// Decisions since the start, by result, as the metrics tell them.
+/// Decisions since the start, by result, from the metrics.
 fn decisions(board: &Board) -> Vec<String> {
     let text = scrape(board, Format::OpenMetrics).unwrap();
     let lines = text.lines().filter(|line| line.starts_with("campos_operator_reconcile_total"));
@@ -200,7 +200,7 @@ fn edits_saved_at_once_are_verified_by_one_list() {
         assert_eq!(count(&log), [10, 0, 0, 0]);
         let verified = account.board.apps().iter().filter(|app| app.observed == Observed::Stopped).count();
         assert_eq!(verified, 50);
-        // A few edits are cheaper to look at one by one, and wait for nobody.
+        // Single reads of a few edits cost less, and wait for no other app.
         for index in 50..55 {
             account.edit(index, "Stopped");
         }
@@ -229,7 +229,7 @@ fn edits_that_are_taken_back_end_in_the_last_declared_state() {
     }
 }
 
-/// A look that a call waits for does not wait for others, however many there are: one list is begun at once.
+/// A read that a call waits for does not wait for other reads: one list begins at once.
 #[test]
 fn edits_that_are_taken_back_together_are_acted_on_at_once() {
     on_a_paused_clock(async {

@@ -1,4 +1,4 @@
-//! What may go wrong, drawn by chance.
+//! Random faults.
 
 use std::time::Duration;
 

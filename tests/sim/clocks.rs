@@ -1,5 +1,5 @@
-//! A wrong wall clock: it is set by seconds, hours or years at any time, also before a start, and put right again. What
-//! depends on the time follows the true time, or what a right clock said last; what has a `state` alone goes on.
+//! A wrong wall clock: it is set by seconds, hours or years at any time, also before a start, and corrected again. A state that
+//! depends on the time follows the true time, or the last state by a right clock. An app with only a `state` is not affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -30,7 +30,7 @@ const SEEDS: u64 = 20;
 const RIGHT: i64 = 120;
 const YEAR: i64 = 365 * 24 * 3600;
 
-/// What each app is asked: two by their state alone, the others by the time.
+/// Spec of each app: two with a state only, the others with times.
 fn texts() -> Vec<String> {
     let schedule = |windows: &str| format!("  schedule:\n    timeZone: UTC\n    windows: [{windows}]\n");
     [
@@ -176,7 +176,7 @@ impl Trial {
             self.ahead.store(offset, Ordering::Relaxed);
             if !self.is_right() && self.dice.chance(50) {
                 self.pass(600).await;
-                self.assert_told();
+                self.assert_reported();
             }
         }
         self.ahead.store(0, Ordering::Relaxed);
@@ -192,7 +192,7 @@ impl Trial {
     }
 
     /// Ten minutes of a wrong clock do not go unnoticed.
-    fn assert_told(&self) {
+    fn assert_reported(&self) {
         let daemon = self.process.board.daemon();
         assert_eq!((daemon.clock, daemon.conditions[0].status), ("differs", "True"), "seed {}", self.seed);
         let ahead = daemon.clock_ahead_seconds.unwrap() - self.ahead.load(Ordering::Relaxed);

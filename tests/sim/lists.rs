@@ -80,7 +80,7 @@ async fn trial(seed: u64) {
     assert_eq!(observation.incomplete, None, "{said}");
     assert_eq!(observation.apps, ids.len() - usize::from(hidden.is_some()), "{said}");
 
-    // What is seen is also acted on.
+    // The operator also sends calls for the apps that it reads.
     updates.send(files.change(texts("Stopped"))).unwrap();
     tokio::time::sleep(Duration::from_secs(240)).await;
     for id in &ids {

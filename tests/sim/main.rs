@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use trial::Trial;
 
-/// How many seeds a plain `cargo test` runs.
+/// Number of seeds of a plain `cargo test`.
 const SEEDS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
@@ -34,7 +34,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_seed_keeps_its_promises() {
+fn every_seed_passes() {
     if let Some(seed) = number("SIM_SEED") {
         Trial::run(seed);
         return;

@@ -130,7 +130,7 @@ async fn trial(seed: u64) {
     tokio::time::sleep(Duration::from_secs(90)).await;
     assert_eq!((account.stops(), account.online()), (0, APPS), "seed {seed}");
     account.edit((0..APPS).map(|index| file(index, "Stopped")).collect());
-    // Nothing is called before an approval, whatever happens.
+    // No call is sent before an approval, in any case.
     for _ in 0..8 {
         tokio::time::sleep(dice.within(1_200)).await;
         match dice.below(6) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use campos_operator::manifest::store::{FileState, Store};
 use campos_operator::manifest::{example, load};
 use campos_operator::reconcile::app::{AppId, AppName};
-use campos_operator::reconcile::desired::{Declared, Policy, Standing, Text};
+use campos_operator::reconcile::desired::{Declared, Policy, Text, Validity};
 use campos_operator::reconcile::state::Action;
 use campos_operator::reconcile::state::Desired;
 use campos_operator::source::{SourceReport, Update};
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 pub(crate) struct Files {
     texts: BTreeMap<String, String>,
     store: Store,
-    /// Files that a process is writing to: nothing is called for what they declared before.
+    /// Files that a process is writing to: no call is sent for their older objects.
     writing: BTreeSet<String>,
 }
 
@@ -104,7 +104,7 @@ impl Files {
         Update { changed: Vec::new(), removed: Vec::new(), texts: Vec::new(), source: self.report(available) }
     }
 
-    /// What a source says that has just begun to look: what was last good before is not known to it.
+    /// The first update of a source after its start, without last good versions.
     pub(crate) fn begin_again(&mut self) -> Update {
         self.store = Store::new();
         self.writing.clear();
@@ -121,7 +121,7 @@ impl Files {
     /// The calls that the manifests justify, derived from the specs and not by the operator's own decision.
     pub(crate) fn justified(&self) -> Justified {
         let rule = |declared: &Arc<Declared>| {
-            let spec = declared.spec().filter(|_| !matches!(declared.standing, Standing::Conflicting { .. }))?;
+            let spec = declared.spec().filter(|_| !matches!(declared.validity, Validity::Conflicting { .. }))?;
             if self.writing.contains(&*declared.place.file) {
                 return None;
             }
@@ -144,7 +144,7 @@ impl Files {
     fn report(&self, available: bool) -> SourceReport {
         SourceReport {
             available,
-            trouble: (!available).then(|| "unmounted".into()),
+            cause: (!available).then(|| "unmounted".into()),
             loaded: true,
             revision: "simulated".into(),
             files: self.texts.len(),

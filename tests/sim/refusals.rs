@@ -6,7 +6,7 @@ use campos_operator::budget::Budget;
 use campos_operator::operator::Settings;
 use campos_operator::platform::{Answered, Page, PageRequest, Platform, Seen};
 use campos_operator::reconcile::app::AppId;
-use campos_operator::reconcile::outcome::{Failure, Limits, Receipt, Verdict};
+use campos_operator::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use campos_operator::reconcile::reason::Reason;
 use campos_operator::reconcile::state::Action;
 use campos_operator::simulator::faults::{Body, Endpoint, Fault, Faults, Rule};
@@ -67,7 +67,7 @@ fn a_refusal_of_everything_costs_probes() {
                 assert!(first + second <= 20 && second <= first && second > 0, "{said}");
                 assert!(reasons(&account).contains(&reason), "{said}: {:?}", reasons(&account));
                 account.faults(Faults::default());
-                // At most as long as the trouble lasted.
+                // At most the duration of the failures.
                 account.pass(50 + 60).await;
                 assert!(account.all_stopped(), "{said}: {:?}", reasons(&account));
             });
@@ -95,7 +95,7 @@ fn calls_that_are_forbidden_one_after_another_are_the_accounts() {
     });
 }
 
-/// One app that is forbidden is that app's trouble, however long it lasts.
+/// A refusal of one app concerns only that app, for any duration.
 #[test]
 fn one_forbidden_app_is_not_the_account() {
     on_a_paused_clock(async {
@@ -110,7 +110,7 @@ fn one_forbidden_app_is_not_the_account() {
     });
 }
 
-/// The generator: one app's requests are refused by a rate limit, in any of its forms; 59 others are edited meanwhile.
+/// The generator: one app's requests are refused by a rate limit, in any of its forms; 59 others are edited at the same time.
 #[test]
 fn one_apps_rate_limit_does_not_delay_the_others() {
     for seed in 0..40 {
@@ -175,7 +175,7 @@ fn a_short_outage_causes_a_short_wait() {
     }
 }
 
-/// An edit's call takes the next token, however many apps the list does not show.
+/// The call of an edit takes the next token, with any number of apps that the list does not show.
 #[test]
 fn routine_reads_delay_no_call_and_take_half_of_the_budget() {
     for seed in 0..20 {
@@ -232,7 +232,7 @@ fn a_bulk_leaves_reads_a_quarter_and_an_edit_goes_before_it() {
     });
 }
 
-/// A list that is not at this URL: no app is missing, and no app is looked for.
+/// A list that is not at this URL: no app is missing, and no app is read singly.
 #[test]
 fn while_the_list_cannot_be_read_no_app_is_missing() {
     for on in [Endpoint::Any, Endpoint::List, Endpoint::Get] {
@@ -263,16 +263,16 @@ fn while_the_list_cannot_be_read_no_app_is_missing() {
     });
 }
 
-/// Every pause has a cause and an end in the status, its apps show it, and the history tells of it once.
+/// Every pause has a cause and an end in the status, its apps show it, and the history has it once.
 #[test]
-fn a_pause_is_shown_with_its_end_and_told_once() {
+fn a_pause_is_published_with_its_end_and_logged_once() {
     on_a_paused_clock(async {
         let mut account = Account::begin(40, 0, settings(DEFAULT), without_limit());
         account.pass(130).await;
         let used_up = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "30")];
         let headers = used_up.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         account.faults(Faults::always(Endpoint::Any, Fault { headers, ..Fault::default() }));
-        let told = account.board.history(None, 1_000).len();
+        let reported = account.board.history(None, 1_000).len();
         account.edit(0, "Stopped");
         account.pass(1).await;
         (1..40).for_each(|index| account.edit(index, "Stopped"));
@@ -286,7 +286,7 @@ fn a_pause_is_shown_with_its_end_and_told_once() {
             assert_eq!((app.reason(), app.next_look_at), (Reason::RateLimited, Some(until)), "app {index}");
         }
         let entries = account.board.history(None, 1_000);
-        let about: Vec<_> = entries[..entries.len() - told].iter().map(|entry| entry.app.as_deref()).collect();
+        let about: Vec<_> = entries[..entries.len() - reported].iter().map(|entry| entry.app.as_deref()).collect();
         assert_eq!(about.iter().filter(|app| app.is_none()).count(), 1, "{about:?}");
         assert!(about.iter().flatten().all(|app| *app == "app-0"), "no entry for each waiting app: {about:?}");
         account.faults(Faults::default());
@@ -306,7 +306,7 @@ impl Platform for ClosedTeams {
         if page.team.is_none() {
             return self.0.list(page).await;
         }
-        let limits = Limits::default();
+        let limits = RateLimitHeaders::default();
         Err(Failure { verdict: self.1, http_status: Some(403), message: "no".into(), limits, repeats: 0 })
     }
 
@@ -340,8 +340,8 @@ fn a_refused_list_of_a_team_is_not_the_account() {
             let daemon = account.board.daemon();
             assert!(!daemon.governor.account_forbidden, "{verdict:?}");
             assert!(daemon.observation.incomplete.is_some(), "{verdict:?}");
-            let told = account.board.history(None, 1_000);
-            assert!(told.iter().all(|entry| entry.app.is_some()), "{verdict:?}: {told:?}");
+            let reported = account.board.history(None, 1_000);
+            assert!(reported.iter().all(|entry| entry.app.is_some()), "{verdict:?}: {reported:?}");
         });
     }
 }

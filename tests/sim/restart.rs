@@ -130,7 +130,7 @@ fn a_crash_right_after_each_restart_causes_no_second_one() {
 }
 
 #[test]
-fn a_platform_that_never_restarts_is_asked_once_by_each_process() {
+fn each_process_sends_one_restart_to_a_platform_that_never_restarts() {
     on_a_paused_clock(async {
         let mut account = begin(0);
         let ignore = Rule::new(Endpoint::Restart, Fault { ignore: true, ..Fault::default() });

@@ -113,7 +113,7 @@ struct Process {
     task: JoinHandle<Ended>,
     updates: UnboundedSender<Update>,
     board: Board,
-    // Dropping it would leave the operator without anybody to stop it, which is what is wanted here.
+    // If it is dropped, no sender can stop the operator, which this test intends.
     _stopper: shutdown::Stopper,
 }
 
@@ -131,9 +131,9 @@ pub(crate) struct Trial {
     process: Option<Process>,
     overlaps: Arc<Mutex<Vec<AppId>>>,
     pace: Arc<Mutex<(Timestamp, u32)>>,
-    /// What the manifests justified since when, newest last.
+    /// The justified calls with the time since which they are justified, newest last.
     justified: Vec<(Timestamp, Justified)>,
-    /// When a process began: its burst is its own, and it knows of no pause asked of the one before it.
+    /// Starts of processes: each has its own burst, and no pause of an earlier process.
     begun: Vec<Timestamp>,
     /// The times at which another call may have become necessary, by app.
     causes: BTreeMap<AppId, Vec<Timestamp>>,
@@ -303,7 +303,7 @@ impl Trial {
         let wanted = self.files.borrow().justified();
         for (id, action) in wanted.iter().filter_map(|(id, rule)| Some((id, rule.at(wall)?))) {
             let online = lock(&self.world).online(id, wall).unwrap();
-            // A stop-only manifest that asks for Running justifies nothing and is not in here.
+            // A stop-only manifest that declares Running justifies no call and is not included.
             assert_eq!(online, action.aims_at() == Desired::Running, "L1: seed {}: {id}", self.seed);
         }
         let board = self.process.as_ref().unwrap().board.clone();
@@ -379,13 +379,13 @@ impl Trial {
         self.causes.get_mut(&self.ids[index]).unwrap().push(at);
     }
 
-    /// While readings lie or somebody revives apps, every list may be a cause.
+    /// While readings are wrong or another client starts apps, every list may be a cause.
     fn cause_everywhere(&mut self) {
         let at = self.clock.wall();
         self.causes.values_mut().for_each(|causes| causes.push(at));
     }
 
-    /// Changes the files; a process that runs is told at once.
+    /// Changes the files; a running process receives the update at once.
     fn send(&mut self, change: impl FnOnce(&mut Files) -> Update) {
         let update = change(&mut self.files.borrow_mut());
         self.remember();
@@ -472,7 +472,7 @@ impl Trial {
             Some(Endpoint::List | Endpoint::Get | Endpoint::Me | Endpoint::Any) | None => return,
         };
         let id = logged.app.as_ref().unwrap();
-        // What was sent within the same millisecond as the edit crossed it on the way.
+        // A call of the same millisecond as the edit was sent before it.
         let since = logged.at - Duration::from_millis(1);
         let known = self.justified.iter().enumerate().filter(|(index, (from, _))| {
             let until = self.justified.get(index + 1).map_or(Timestamp::MAX, |(next, _)| *next);
@@ -498,7 +498,7 @@ impl Trial {
         assert!(count <= most, "S5: seed {}: {count} requests in a second", self.seed);
     }
 
-    /// S6: after an answer that asked for a pause, nothing goes out to its scope before it ends. The scope is the app, or
+    /// S6: after an answer that requests a pause, no request is sent within its scope before its end. The scope is the app, or
     /// the account: where the list or the token was refused, or a second app before anything else was answered. Between
     /// the first app's refusal and the next answer, one request to others shows which it is. Where the server says that
     /// requests are left, only the third app within a minute shows that the account is refused.

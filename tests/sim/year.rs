@@ -15,7 +15,7 @@ use crate::model::manifest;
 const ZONES: [&str; 6] =
     ["America/Sao_Paulo", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"];
 
-/// What the n-th app is asked for.
+/// Spec of the n-th app.
 fn text(n: usize) -> String {
     let windows = match n % 5 {
         0 | 1 => "{state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\"}".to_owned(),
@@ -33,7 +33,7 @@ fn text(n: usize) -> String {
     manifest(&format!("app-{n}"), &id(n), "Running", &schedule)
 }
 
-/// The state that [`text`] asks of the n-th app, worked out from the civil time in its zone and not by the code under test.
+/// The state that [`text`] declares for the n-th app, computed from the civil time in its zone, not by the tested code.
 fn runs(n: usize, at: Timestamp, zones: &[TimeZone]) -> bool {
     let local = at.to_zoned(zones[n / 5 % zones.len()].clone());
     // 0 is Monday.
@@ -50,7 +50,7 @@ fn runs(n: usize, at: Timestamp, zones: &[TimeZone]) -> bool {
     }
 }
 
-/// How often the state of the n-th app changes from `from` to `to`: every window begins and ends at a whole hour, and
+/// Number of changes of the state of the n-th app from `from` to `to`: every window begins and ends at a whole hour, and
 /// every zone is whole quarters of an hour from UTC.
 fn transitions(n: usize, from: Timestamp, to: Timestamp, zones: &[TimeZone]) -> usize {
     let quarters = std::iter::successors(Some(from), |at| Some(*at + SignedDuration::from_mins(15)));

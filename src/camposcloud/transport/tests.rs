@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// What a server does with a request.
+/// Behaviour of a server for a request.
 enum Does {
     Answer(&'static str),
     /// Closes the connection properly.
@@ -316,7 +316,7 @@ async fn a_repeat_without_a_connection_leaves_the_first_response_lost() {
     assert!(text.starts_with("connection refused (127.0.0.1:"), "{text}");
 }
 
-/// Serves HTTP/2 over TLS by hand: answers the first request of each connection (with `answers` set), and says by a GOAWAY
+/// Serves HTTP/2 over TLS by hand: answers the first request of each connection (with `answers` set), and reports by a GOAWAY
 /// that it did not process the others. nginx does so at `keepalive_requests 1`.
 async fn one_request_a_connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -412,7 +412,7 @@ async fn streams_that_a_goaway_leaves_unprocessed_are_not_lost_responses() {
     assert!(repeats > 0, "the requests did not share a connection, so the test shows nothing");
 }
 
-/// The next connection on which a byte comes: the client may probe addresses.
+/// The next connection with a byte: the client may probe addresses.
 async fn next_used(listener: &TcpListener) -> TcpStream {
     loop {
         let (stream, _) = listener.accept().await.unwrap();

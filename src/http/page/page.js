@@ -112,7 +112,7 @@ function condition(item, type) {
 function becauseOf(status, spec) {
   const because = status.desiredBecause;
   if (because === "state") return "of spec.state";
-  if (because === "suspend") return "of its manifest, which also suspends it: nothing is called";
+  if (because === "suspend") return "of its manifest, which also suspends it: the operator sends no call";
   if (because === "override" && spec?.override) {
     const { until, reason, by } = spec.override;
     const notes = [reason, by && `by ${by}`].filter(Boolean).join(", ");
@@ -347,7 +347,7 @@ function showLabels() {
   select.value = viewOptions.by;
 }
 
-/** Shows trouble in the title and icon, so that a background tab shows it. */
+/** Shows failures in the title and the icon, so that a background tab shows them. */
 function showSign() {
   const tones = countBy(FACETS.stands);
   const [bad, warn] = [tones.get("bad") ?? 0, tones.get("warn") ?? 0];
@@ -435,7 +435,7 @@ function buildHead() {
     if (by) {
       const button = make("button", { type: "button" }, title);
       button.addEventListener("click", () => {
-        // Up, down, and back to trouble first.
+        // Up, down, and back to the default order.
         const next = viewOptions.sort !== key ? [key, false] : !viewOptions.down ? [key, true] : ["group", false];
         [viewOptions.sort, viewOptions.down] = next;
         changed();
@@ -691,7 +691,7 @@ function showDaemon() {
     source.available === false && source.loaded && ["bad", "The manifests cannot be read.", `${sentence(source.trouble)} The last valid manifests stay in force.`],
     observation.incomplete && ["warn", "The last list of apps was incomplete.", sentence(observation.incomplete)],
     daemon.history?.writable === false && ["warn", "The history cannot be written.", "It is kept in memory; nothing else is affected."],
-    daemon.dryRun && ["held", "Dry run.", "Decisions are made and shown; nothing is called."],
+    daemon.dryRun && ["held", "Dry run.", "The operator decides, and sends no call."],
     stalled && ["bad", "The operator's loop makes no progress.", "The daemon answers, but /livez fails: this page may be out of date."],
   ].filter(Boolean));
 }
@@ -795,7 +795,7 @@ function showDetail() {
   if (!row) {
     byId("detail_badge").replaceChildren();
     delete byId("detail_badge").dataset.shape;
-    say(byId("detail_message"), loaded ? "No manifest declares an app of this name. If there was one, it was released: nothing is called for it." : "Loading …");
+    say(byId("detail_message"), loaded ? "No manifest declares an app of this name. If there was one, it was released: the operator sends no call for it." : "Loading …");
     return;
   }
   const { metadata = {}, spec, status = {} } = row.item;
@@ -1119,8 +1119,8 @@ function showForecast({ from, to, hours, bulks }) {
     ...(bulks.length > MOST_BULKS ? [make("li", { class: "faint" }, `and ${bulks.length - MOST_BULKS} more: campos-operator forecast`)] : []));
 }
 
-/** Maximum number of listed stories. */
-const MOST_STORIES = 8;
+/** Maximum number of activity items. */
+const MOST_ITEMS = 8;
 let overviewAt = -Infinity;
 let overviewSoon = 0;
 
@@ -1130,12 +1130,12 @@ function loadOverviewSoon() {
   overviewSoon = setTimeout(() => loadOverview(true), Math.max(300, overviewAt + 3000 - performance.now()));
 }
 
-/** Reads and shows the last 24 hours: the number of apps of each group, and the newest stories. */
+/** Reads and shows the last 24 hours: the number of apps of each group, and the newest activity. */
 async function loadOverview(now = false) {
   if (!now && performance.now() - overviewAt < FORECAST_AGE) return;
   overviewAt = performance.now();
   try {
-    const [trend, activity] = await Promise.all([get("api/v1/trend"), get(`api/v1/activity?limit=${MOST_STORIES}`)]);
+    const [trend, activity] = await Promise.all([get("api/v1/trend"), get(`api/v1/activity?limit=${MOST_ITEMS}`)]);
     showTrend(trend);
     showActivity(activity.items ?? []);
   } catch {
@@ -1152,7 +1152,7 @@ function showTrend({ items, peaks: known = {} }) {
     const x = Math.round(at * width * 10) / 10;
     if (!apps) return [draw("rect", { class: "ground", x, y: 52, width: width + 0.5, height: 4 })];
     let y = 56;
-    // Settled apps at the bottom, trouble on top; a small part stays visible.
+    // Settled apps at the bottom, apps that need attention on top; a small part stays visible.
     return TONES.map(({ tone, group }) => {
       const count = apps[fieldOf(group)];
       if (!count) return null;
@@ -1173,13 +1173,13 @@ function showTrend({ items, peaks: known = {} }) {
     make("div", { class: "hours", "aria-hidden": "true" }, ...["24 h ago", "18 h", "12 h", "6 h", "now"].map((text) => make("span", {}, text))));
 }
 
-function showActivity(stories) {
+function showActivity(activity) {
   const box = byId("activity_list");
-  byId("activity_section").hidden = stories.length === 0;
-  const shape = JSON.stringify(stories);
+  byId("activity_section").hidden = activity.length === 0;
+  const shape = JSON.stringify(activity);
   if (box.dataset.shape === shape) return;
   box.dataset.shape = shape;
-  box.replaceChildren(...stories.map(({ time, app, trigger, words, failedCalls }) => make("li", {},
+  box.replaceChildren(...activity.map(({ time, app, trigger, words, failedCalls }) => make("li", {},
     make("time", { datetime: time, title: fullFormat.format(Date.parse(time)) }, moment(Date.parse(time))),
     make("div", {}, app ? make("a", { href: `#${encodeURIComponent(app)}` }, app) : make("b", {}, "Account"), ` ${words}`,
       sub(trigger.toLowerCase(), failedCalls > 0 && `, ${plural(failedCalls, "failed call", "failed calls")}`)))));

@@ -1,4 +1,4 @@
-//! Relevance of file-system events: which paths concern the tree as the last listing showed it.
+//! Relevance of file-system events: the paths that concern the tree of the last listing.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,8 +23,7 @@ impl Engine {
         shown.then(|| format!("{}{}", root.prefix, parts.join("/")).into())
     }
 
-    /// Returns whether an event at `path` can concern the tree at all. The directories above it may be busy with other
-    /// things.
+    /// Returns whether an event at `path` can concern the tree. Other programs may use the directories above it.
     pub(in crate::manifest) fn concerns(&self, path: &Path) -> bool {
         let given = |root: &Root| std::path::absolute(&root.given).is_ok_and(|given| given.starts_with(path));
         let layout = &self.listing.layout;
@@ -34,8 +33,8 @@ impl Engine {
             || self.roots.iter().any(given)
     }
 
-    /// Returns whether something that came or went inside the tree is neither a manifest nor able to hold one, such as
-    /// the file that an editor writes before it is renamed: it needs no scan.
+    /// Returns whether an entry that appeared or disappeared in the tree is neither a manifest nor a directory, such as the
+    /// temporary file of an editor: it needs no scan.
     pub(in crate::manifest) fn is_beside(&self, path: &Path) -> bool {
         let named = path.file_name().and_then(OsStr::to_str);
         let named = named.is_some_and(|name| !is_manifest(name) && name != IGNORE_FILE);
@@ -48,13 +47,13 @@ impl Engine {
         named && inside && !self.listing.linked && !known() && other()
     }
 
-    /// Returns whether it is an ignore file of the tree: a change of it can hide any manifest, or show it.
+    /// Returns whether it is an ignore file of the tree, which can hide any manifest.
     pub(in crate::manifest) fn is_ignore_file(&self, path: &Path) -> bool {
         let named = path.file_name().is_some_and(|name| name == IGNORE_FILE);
         named && self.listing.layout.reals().any(|real| path.starts_with(real))
     }
 
-    /// Returns whether an event at a path inside the tree is only the noise of hidden files.
+    /// Returns whether an event at a path in the tree is about a hidden file.
     pub(in crate::manifest) fn is_noise(&self, path: &Path) -> bool {
         let inside = self.listing.layout.reals().find_map(|real| path.strip_prefix(real).ok());
         let ignored = |part: &OsStr| {

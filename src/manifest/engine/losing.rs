@@ -1,8 +1,8 @@
 //! Protection against losing everything: a root that loses all its objects at once keeps them in force.
 //!
-//! An unmounted directory looks like one from which every manifest was deleted. Two objects do not disappear within a
-//! scan interval by accident of editing; one may, unless the device of the root has changed as well. Removing fewer than
-//! all is a normal edit. A file that declares nothing any more counts like a removed one.
+//! An unmounted directory looks like a directory whose manifests were all deleted. An edit rarely removes the last two
+//! objects within a scan interval; it may remove one, unless the device of the root changed, too. The removal of fewer than
+//! all objects is a normal edit. A file that no longer declares an object counts as removed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::manifest::scan::Root;
 use crate::manifest::store::FileState;
 use crate::reconcile::app::AppName;
 
-/// Losses by root, and what is needed to recognize one. Roots are known by their index.
+/// Losses by root, and the data to detect one. Roots are identified by their index.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     lost: BTreeMap<usize, Loss>,
-    /// Files that declared something and now declare nothing, since when, and their new state. They release their
-    /// objects as late as files that are gone: others may follow.
+    /// Files that declared objects and now declare none, the time of the change, and their new state. They release their
+    /// objects as late as removed files, because others may follow.
     emptying: BTreeMap<Arc<str>, (Instant, FileState)>,
     /// The device of each root when it last had manifests.
     devices: Vec<Option<u64>>,
@@ -26,17 +26,17 @@ pub(super) struct Losses {
     released: Vec<(Instant, usize, usize)>,
 }
 
-/// A root that lost everything at once.
+/// A root that lost all its objects at once.
 #[derive(Debug)]
 struct Loss {
     /// Number of objects that it held.
     objects: usize,
-    /// Files that still exist and declare nothing any more.
+    /// Files that still exist, and no longer declare an object.
     emptied: BTreeSet<Arc<str>>,
 }
 
 impl Engine {
-    /// Releases the missing files of each root, unless the root has lost everything.
+    /// Releases the missing files of each root, unless the root has lost all its objects.
     pub(super) fn release_missing(&mut self, devices: Vec<u64>, now: Instant) {
         self.losses.devices.resize(devices.len(), None);
         for (root, device) in devices.into_iter().enumerate() {
@@ -57,7 +57,7 @@ impl Engine {
         }
     }
 
-    /// Defers the release of objects whose files declare nothing any more: these files may be the first of all.
+    /// Delays the release of objects whose files no longer declare them: more files may follow.
     pub(super) fn defer_emptied(&mut self, now: Instant) {
         let (store, emptying) = (&self.store, &mut self.losses.emptying);
         emptying.retain(|file, _| !self.batch.contains_key(file));
@@ -72,7 +72,7 @@ impl Engine {
         self.batch.extend(moved.map(|(file, (_, state))| (file, state)));
     }
 
-    /// Keeps in force what the last files of a root declared, where their new texts declare nothing.
+    /// Keeps the objects of the last files of a root in force, if the new texts declare none.
     pub(super) fn hold_emptied(&mut self, now: Instant) {
         let Losses { lost, emptying, .. } = &self.losses;
         let affected: BTreeSet<usize> =
@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether a root that would be left without `objects` has lost them, or has lost everything before.
+    /// Returns whether a root whose last `objects` disappear has lost them, or has lost all its objects before.
     fn is_loss(&self, root: usize, objects: usize, unmounted: bool, now: Instant) -> bool {
         let recent =
             |(at, from, _): &&(Instant, usize, usize)| *from == root && now.duration_since(*at) <= self.together;
@@ -100,8 +100,7 @@ impl Engine {
             || (!self.allow_empty && objects > 0 && (unmounted || objects + before > 1))
     }
 
-    /// Number of objects that a root loses if everything that does not exist any more is released; `None` if some of
-    /// its objects remain.
+    /// Number of objects that a root loses if all missing files are released; `None` if some of its objects remain.
     fn losing(&self, root: usize) -> Option<usize> {
         let Losses { lost, emptying, .. } = &self.losses;
         let lost = lost.get(&root);
@@ -131,7 +130,7 @@ impl Engine {
         (objects > 0).then_some(objects)
     }
 
-    /// Ends a loss, since some objects of the root exist again: what is still missing is a normal edit that begins now.
+    /// Ends a loss, because some objects of the root exist again: the missing objects are a normal edit that begins now.
     fn regain(&mut self, root: usize, now: Instant) {
         let Some(loss) = self.losses.lost.remove(&root) else { return };
         for file in loss.emptied {
@@ -142,7 +141,7 @@ impl Engine {
         self.missing.iter_mut().filter(|(file, _)| root_of(roots, file) == root).for_each(|(_, since)| *since = now);
     }
 
-    /// Releases the files of a root that have been missing for long enough, unless more of them are disappearing now.
+    /// Releases the files of a root that are missing long enough, unless more files are disappearing now.
     fn release(&mut self, root: usize, now: Instant) {
         let here = |file: &Arc<str>, since: &Instant| (self.root_of(file) == root).then(|| (file.clone(), *since));
         let missing = self.missing.iter().filter_map(|(file, since)| here(file, since));
@@ -170,7 +169,7 @@ impl Engine {
         root_of(&self.roots, file)
     }
 
-    /// Returns whether a file is about to be released.
+    /// Returns whether the release of a file is pending.
     pub(in crate::manifest) fn is_releasing(&self) -> bool {
         let mut files = self.missing.keys().chain(self.losses.emptying.keys());
         files.any(|file| !self.losses.lost.contains_key(&self.root_of(file)))
@@ -178,27 +177,29 @@ impl Engine {
 
     /// Returns whether the manifests cannot be read, or a root has lost all of them.
     pub(in crate::manifest) fn is_unavailable(&self) -> bool {
-        self.trouble.is_some() || !self.losses.lost.is_empty()
+        self.cause.is_some() || !self.losses.lost.is_empty()
     }
 
-    /// One sentence for each root that has lost everything.
+    /// One sentence for each root that has lost all its objects.
     pub(super) fn losses(&self) -> Vec<String> {
         let sentence = |(root, loss): (&usize, &Loss)| {
             let (root, objects) = (self.roots[*root].given.display(), loss.objects);
             let all = if objects == 1 { "the only manifest".into() } else { format!("all {objects} manifests") };
-            format!("{all} under {root} disappeared; if that is intended, restart, or run with --allow-empty")
+            format!(
+                "{all} under {root} disappeared, and stay in force; if this is intended, restart, or set --allow-empty"
+            )
         };
         self.losses.lost.iter().map(sentence).collect()
     }
 
-    /// Roots that declare nothing.
+    /// Roots without objects.
     pub(in crate::manifest) fn empty_roots(&self) -> impl Iterator<Item = &Root> {
         let used: HashSet<usize> = self.store.files().map(|(file, _)| self.root_of(file)).collect();
         self.roots.iter().enumerate().filter(move |(at, _)| !used.contains(at)).map(|(_, root)| root)
     }
 }
 
-/// The root that a file belongs to: the innermost, where one lies in another.
+/// The root of a file; the innermost root if roots are nested.
 fn root_of(roots: &[Root], file: &str) -> usize {
     if roots.len() < 2 {
         return 0;
@@ -216,7 +217,7 @@ fn names(state: &FileState) -> impl Iterator<Item = &AppName> {
     parsed.into_iter().flat_map(|parsed| &parsed.documents).filter_map(|document| document.name.as_ref())
 }
 
-/// Returns whether a file was read whole and declares nothing.
+/// Returns whether a file was read completely and declares no object.
 fn is_emptied(state: &FileState) -> bool {
     match state {
         FileState::Read(parsed) => parsed.conclusive && names(state).next().is_none(),

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 use crate::manifest::example;
 use crate::manifest::source::load;
-use crate::reconcile::desired::{Standing, Text};
+use crate::reconcile::desired::{Text, Validity};
 
 fn manifest(name: &str, state: &str) -> String {
     example(name, &format!("id-{name}"), state)
@@ -155,12 +155,12 @@ impl Bench {
         declared.and_then(|declared| Some(declared.spec()?.state.as_str())).unwrap_or("-")
     }
 
-    fn trouble(&self) -> String {
-        self.engine.report().trouble.map(|trouble| trouble.to_string()).unwrap_or_default()
+    fn cause(&self) -> String {
+        self.engine.report().cause.map(|cause| cause.to_string()).unwrap_or_default()
     }
 }
 
-/// A half-written manifest is a manifest: `suspend: true` is still to come.
+/// A half-written manifest is a manifest: `suspend: true` is not written yet.
 #[test]
 fn a_text_is_not_accepted_while_its_file_is_open_however_long_that_takes() {
     for seen in [true, false] {
@@ -275,7 +275,7 @@ fn files_that_are_emptied_one_after_the_other_are_lost_together() {
         for name in ["a", "b", "c"] {
             assert_eq!(bench.state(name), "Running", "{name} after {empty:?}");
         }
-        assert!(bench.engine.report().trouble.is_some_and(|trouble| trouble.starts_with("all 3 manifests")));
+        assert!(bench.engine.report().cause.is_some_and(|cause| cause.starts_with("all 3 manifests")));
     }
     // All but some is an edit.
     let mut bench = Bench::new(&["a", "b", "c"]);
@@ -286,7 +286,7 @@ fn files_that_are_emptied_one_after_the_other_are_lost_together() {
     bench.wait(400);
     assert_eq!((bench.state("a"), bench.state("b")), ("-", "Running"));
     assert!(bench.engine.report().available);
-    // What moves is not declared twice meanwhile.
+    // A moved object is never declared twice.
     bench.replace("b.yaml", "# moved\n");
     bench.write("d.yaml", &manifest("b", "Stopped"));
     bench.read("d.yaml", Arrival::Whole);
@@ -373,7 +373,7 @@ fn a_schedule_that_moves_is_never_declared_twice() {
     bench.read("moved.yaml", Arrival::Whole);
     assert_eq!(bench.engine.report().problems.len(), 0);
     let changed = &bench.engine.changes.changed;
-    assert!(changed.iter().all(|declared| declared.standing == Standing::Sound) && changed.len() == 1, "{changed:?}");
+    assert!(changed.iter().all(|declared| declared.validity == Validity::Valid) && changed.len() == 1, "{changed:?}");
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn a_swap_is_one_change_and_a_second_one_waits() {
 }
 
 #[test]
-fn losing_everything_is_not_deleting_everything() {
+fn a_root_that_loses_all_its_objects_keeps_them_in_force() {
     let mut bench = Bench::new(&["a", "b", "c"]);
     for name in ["a", "b", "c"] {
         fs::remove_file(bench.path(&format!("{name}.yaml"))).expect("remove");
@@ -415,14 +415,14 @@ fn losing_everything_is_not_deleting_everything() {
         bench.wait(1000);
     }
     assert_eq!([bench.state("a"), bench.state("b"), bench.state("c")], ["Running"; 3]);
-    assert!(bench.trouble().starts_with("all 3 manifests under "), "{}", bench.trouble());
-    assert!(bench.trouble().ends_with("if that is intended, restart, or run with --allow-empty"));
+    assert!(bench.cause().starts_with("all 3 manifests under "), "{}", bench.cause());
+    assert!(bench.cause().ends_with("if this is intended, restart, or set --allow-empty"));
     assert!(!bench.engine.is_releasing());
 
     // One of them is back: what is still missing is an edit like any other.
     bench.write("a.yaml", &manifest("a", "Running"));
     bench.wait(1000);
-    assert_eq!((bench.trouble().as_str(), bench.state("b")), ("", "Running"));
+    assert_eq!((bench.cause().as_str(), bench.state("b")), ("", "Running"));
     for _ in 0..3 {
         bench.wait(1000);
     }
@@ -442,7 +442,7 @@ fn removing_fewer_than_all_is_an_edit() {
     fs::remove_file(bench.path("c.yaml")).expect("remove");
     bench.wait(20);
     bench.wait(5000);
-    assert_eq!((bench.state("c"), bench.trouble().is_empty()), ("Running", false));
+    assert_eq!((bench.state("c"), bench.cause().is_empty()), ("Running", false));
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn the_last_one_alone_is_an_edit() {
     fs::remove_file(bench.path("b.yaml")).expect("remove");
     bench.wait(20);
     bench.wait(1000);
-    assert_eq!((bench.state("a"), bench.state("b"), bench.trouble().as_str()), ("-", "-", ""));
+    assert_eq!((bench.state("a"), bench.state("b"), bench.cause().as_str()), ("-", "-", ""));
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn with_allow_empty_everything_is_released() {
     }
     bench.wait(20);
     bench.wait(1000);
-    assert_eq!((bench.state("a"), bench.state("b"), bench.trouble().as_str()), ("-", "-", ""));
+    assert_eq!((bench.state("a"), bench.state("b"), bench.cause().as_str()), ("-", "-", ""));
 }
 
 #[test]
@@ -480,10 +480,10 @@ fn files_that_declare_nothing_any_more_are_a_loss_too() {
     bench.replace("all.yaml", "# moved elsewhere\n");
     bench.wait(1000);
     assert_eq!((bench.state("a"), bench.state("b")), ("Running", "Running"));
-    assert!(!bench.trouble().is_empty());
+    assert!(!bench.cause().is_empty());
     bench.replace("all.yaml", &manifest("b", "Stopped"));
     bench.wait(1000);
-    assert_eq!((bench.state("a"), bench.state("b"), bench.trouble().as_str()), ("-", "Stopped", ""));
+    assert_eq!((bench.state("a"), bench.state("b"), bench.cause().as_str()), ("-", "Stopped", ""));
 }
 
 #[test]
@@ -504,12 +504,12 @@ fn each_root_is_lost_for_itself() {
     bench.wait(20);
     bench.wait(1000);
     assert_eq!(["a", "b", "c", "d"].map(|name| bench.state(name)), ["Running", "Running", "-", "Running"]);
-    assert!(bench.trouble().starts_with("all 2 manifests under "), "{}", bench.trouble());
+    assert!(bench.cause().starts_with("all 2 manifests under "), "{}", bench.cause());
     // All that a root had moved to another one: nothing is lost.
     fs::rename(other.join("d.yaml"), bench.path("d.yaml")).expect("rename");
     bench.wait(1000);
     bench.wait(1000);
-    assert_eq!((bench.state("d"), bench.trouble().as_str()), ("Running", ""));
+    assert_eq!((bench.state("d"), bench.cause().as_str()), ("Running", ""));
 }
 
 #[test]
@@ -520,5 +520,5 @@ fn a_file_in_the_place_of_a_root_is_no_manifest() {
     bench.wait(5000);
     bench.wait(5000);
     assert_eq!((bench.state("a"), bench.state("b")), ("Running", "Running"));
-    assert!(bench.trouble().ends_with("is a file, not a directory"), "{}", bench.trouble());
+    assert!(bench.cause().ends_with("is a file, not a directory"), "{}", bench.cause());
 }

@@ -1,7 +1,7 @@
 //! Texts that are not accepted yet: half-written files, open writers and the quiet time.
 //!
-//! A prefix of a manifest can be a valid manifest with another meaning. So a text counts only once it is stable: it has
-//! not changed for its quiet time, and no process has its file open for writing.
+//! A prefix of a manifest can be a valid manifest with another meaning. So a text counts only when it is stable: it
+//! has not changed for its quiet time, and no process has its file open for writing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -24,34 +24,33 @@ use crate::reconcile::reason::Reason;
 /// Quiet time: a text written in place is accepted when it has not changed for this long after its file was closed.
 /// Scripts write in several steps (`> a.yaml`, `>> a.yaml`), and each step closes the file.
 const QUIET: Duration = Duration::from_millis(100);
-/// A second change of an app within this time waits for the quiet time, whichever way it comes.
+/// A second change of an app within this time waits for the quiet time, whatever its origin.
 const AGAIN_WITHIN: Duration = Duration::from_secs(1);
-/// A file with an open writer is read again this often: its writer may be gone without an event.
+/// Interval of reads of a file with an open writer: the writer may end without an event.
 const RETRY: Duration = Duration::from_secs(1);
-/// A snapshot of the open writers serves files that were renamed before it, for this long.
+/// Time for which a snapshot of the open writers is valid for files that were renamed before it.
 const SNAPSHOT_SERVES: Duration = Duration::from_millis(10);
-/// A file that is written for longer than this is reported as `BeingWritten`.
+/// Duration of a write after which the file is reported as `BeingWritten`.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
-/// A file that is written for longer than this is logged as a warning.
+/// Duration of a write after which the log has a warning.
 const WARNED_AFTER: Duration = Duration::from_secs(60);
 
-/// All that is known about writers and pending texts.
+/// State of the writers and the pending texts.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     pub(super) pending: BTreeMap<Arc<str>, Pending>,
-    /// Files that events show to be written to and not closed, by path. A rename over one of them puts another file in
-    /// its place, which has no open writer.
+    /// Files with a write event and no close event, by path. A rename over one of them replaces it by a file without an
+    /// open writer.
     pub(super) writing: HashMap<PathBuf, FileId>,
-    /// Files that appeared and that no event shows being written since: one with content got its name when it was
-    /// complete.
+    /// New files without a write event: a file with content got its name when it was complete.
     pub(super) created: HashMap<Arc<str>, FileId>,
     /// Snapshot of the open writers, for the duration of one scan or of some signals.
     pub(super) writers: Option<Writers>,
-    /// When that snapshot was taken, if it serves renamed files only.
+    /// Time of that snapshot, if it is only for renamed files.
     renamed_writers_at: Option<Instant>,
     /// Time of the last change of an app's spec, if that is less than `AGAIN_WITHIN` ago.
     recent: HashMap<AppName, Instant>,
-    /// Apps of files that began or ceased to be pending since the last report.
+    /// Apps of files that became pending, or are no longer pending, since the last report.
     touched: BTreeSet<AppName>,
     /// The last report about each app that has a pending text.
     reported: HashMap<AppName, Text>,
@@ -63,24 +62,24 @@ pub(super) struct Pending {
     path: PathBuf,
     pub(super) hash: u64,
     print: Print,
-    /// When this text was first read.
+    /// Time of the first read of this text.
     since: Instant,
-    /// When the file was first found to differ from what is in force.
+    /// Time of the first difference from the text in force.
     first: Instant,
     wait: Wait,
     /// Whether it is reported as `BeingWritten`.
     shown: bool,
     warned: bool,
-    /// When to read the file again.
+    /// Time of the next read of the file.
     retry_at: Instant,
 }
 
 /// Conditions for the acceptance of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
-    /// How long it must stay the same.
+    /// Time for which the text must not change.
     quiet: Duration,
-    /// Whether it also waits until no process has the file open for writing.
+    /// Whether the text also waits until no process has the file open for writing.
     may_be_open: bool,
 }
 
@@ -96,7 +95,7 @@ impl Pending {
 }
 
 impl Engine {
-    /// Reads the pending files again that have waited long enough.
+    /// Reads the pending files whose time has come.
     pub(in crate::manifest) fn reread_pending(&mut self, now: Instant) {
         let due = |(file, pending): (&Arc<str>, &Pending)| {
             let (file, path, print) = (file.clone(), pending.path.clone(), pending.print);
@@ -119,17 +118,17 @@ impl Engine {
         !self.texts.pending.is_empty()
     }
 
-    /// When to call [`Engine::reread_pending`] next.
+    /// Time of the next call of [`Engine::reread_pending`].
     pub(in crate::manifest) fn next_reread(&self) -> Option<Instant> {
         self.texts.pending.values().map(|pending| pending.retry_at).min()
     }
 
-    /// Handles an event that shows that a file appeared.
+    /// Handles the event of a new file.
     pub(in crate::manifest) fn begin(&mut self, file: Arc<str>, metadata: &fs::Metadata) {
         self.texts.created.insert(file, Print::of(metadata).file());
     }
 
-    /// Handles an event that shows that a file is being written.
+    /// Handles the event of a write.
     pub(in crate::manifest) fn begin_write(&mut self, path: &Path, now: Instant) {
         let Ok(metadata) = fs::symlink_metadata(path) else { return };
         if !metadata.is_file() {
@@ -156,21 +155,21 @@ impl Engine {
         self.begin_pending(&file, pending);
     }
 
-    /// Handles an event that shows that a writer closed a file.
+    /// Handles the event of a close after writing.
     pub(in crate::manifest) fn end_write(&mut self, path: &Path) {
         self.texts.writing.remove(path);
         let file = Print::at(path).map(|print| print.file());
         self.texts.writing.retain(|_, written| Some(*written) != file);
     }
 
-    /// Handles a loss of events, perhaps of one that showed the end of a write.
+    /// Handles a loss of events, possibly of the end of a write.
     pub(in crate::manifest) fn forget_writers(&mut self) {
         self.texts.writing.clear();
         self.texts.created.clear();
     }
 
-    /// Takes a snapshot of the open writers, for a file at `path` that was renamed and whose writers no event shows.
-    /// Serves more than one such file: a checkout may rename hundreds.
+    /// Takes a snapshot of the open writers, for a renamed file at `path` whose writers no event shows. It is valid for
+    /// more files, because a checkout may rename hundreds.
     pub(in crate::manifest) fn read_writers(&mut self, path: &Path, now: Instant) {
         let has_other_names = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.nlink() > 1);
         let is_recent = self.texts.renamed_writers_at.is_some_and(|at| now.duration_since(at) < SNAPSHOT_SERVES);
@@ -183,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// Drops the snapshot, which is true for a moment only.
+    /// Drops the snapshot, which is valid only for a moment.
     pub(in crate::manifest) fn drop_writers(&mut self) {
         self.texts.writers = None;
         self.texts.renamed_writers_at = None;
@@ -194,8 +193,8 @@ impl Engine {
         !self.texts.recent.is_empty()
     }
 
-    /// The conditions that a new text has to meet; none, if it is complete and the first change for a while. `parsed`
-    /// is needed only if [`Engine::has_recent_changes`].
+    /// The conditions of a new text; none for a complete text whose app did not change recently. `parsed` is needed only if
+    /// [`Engine::has_recent_changes`].
     pub(super) fn conditions(
         &self,
         (file, path): (&Arc<str>, &Path),
@@ -219,7 +218,7 @@ impl Engine {
             Arrival::Closed => wait(QUIET, true),
             Arrival::Found => match self.texts.pending.get(file).filter(|pending| pending.is_of(hash, print)) {
                 Some(pending) => Some(pending.wait),
-                // No event shows its writer, but it is as old as its metadata, and the open files are known.
+                // No event shows its writer, but its age is that of its metadata, and the open files are known.
                 None if !self.loaded => wait(print.quiet_in(QUIET_UNSEEN, clock::system_time()), true),
                 None if print.changed_within(RECENT, clock::system_time()) => {
                     let named_when_complete = self.texts.created.get(file) == Some(&print.file()) && !print.is_empty();
@@ -231,7 +230,7 @@ impl Engine {
         }
     }
 
-    /// Returns whether a text is stable. Otherwise it is pending from here on.
+    /// Returns whether a text is stable. Otherwise, marks it as pending.
     pub(super) fn is_stable(
         &mut self,
         file: &Arc<str>,
@@ -249,7 +248,7 @@ impl Engine {
         let warned = before.is_some_and(|before| before.warned);
         let quiet_for = now.duration_since(since);
         let open = may_be_open && self.is_open(path, &print, quiet_for, quiet);
-        // Between reading its text and reading its writers it may have been written and closed.
+        // Between the read of its text and of its writers, a process may have written and closed it.
         let unchanged = !may_be_open || !self.loaded || Print::at(path) == Some(print);
         if quiet_for >= quiet && !open && unchanged {
             return true;
@@ -283,8 +282,8 @@ impl Engine {
         false
     }
 
-    /// Returns whether a writer has a file open: one that events show, or one that the system shows. The latter reads
-    /// every process, so it happens only where the answer decides.
+    /// Returns whether a writer has a file open, by the events or by the system. The latter reads every process, so it is
+    /// used only if the answer decides.
     fn is_open(&mut self, path: &Path, print: &Print, quiet_for: Duration, quiet: Duration) -> bool {
         let seen = self.is_written(print);
         let decides = if seen { quiet_for >= RECENT } else { quiet_for >= quiet };
@@ -293,7 +292,7 @@ impl Engine {
         }
         let writers = self.texts.writers.get_or_insert_with(Writers::read);
         let open = writers.has(print.file(), path);
-        // A process that truncates a file by its path alone never opens it, so no event shows that it was closed.
+        // A process that truncates a file by its path does not open it, so no close event follows.
         if seen && !open && writers.complete {
             self.texts.writing.retain(|_, file| *file != print.file());
             return false;
@@ -301,7 +300,7 @@ impl Engine {
         seen || open
     }
 
-    /// Returns whether the snapshot of open writers, if there is one at present, shows a writer.
+    /// Returns whether the snapshot of open writers, if there is one, shows a writer.
     fn has_writer(&self, path: &Path, print: &Print) -> bool {
         self.texts.writers.as_ref().is_some_and(|writers| writers.has(print.file(), path))
     }
@@ -334,7 +333,7 @@ impl Engine {
         }
     }
 
-    /// Changes since the last call, of the apps with a text that is not accepted yet.
+    /// Changes since the last call of the apps with a pending text.
     pub(in crate::manifest) fn take_texts(&mut self) -> Vec<(AppName, Text)> {
         let mut changed = Vec::new();
         for name in std::mem::take(&mut self.texts.touched) {

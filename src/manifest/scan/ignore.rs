@@ -1,7 +1,7 @@
 //! Entries that are not read: `.camposignore` files, in the syntax of gitignore, and `--exclude`.
 //!
-//! An ignore file hides manifests that may say `Stopped`. So a half-written one is waited for, and below one that cannot be
-//! read nothing is listed.
+//! An ignore file hides manifests. So the reader waits for the end of a half-written one, and does not list a directory
+//! whose ignore file is unreadable.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +16,13 @@ use super::{Bytes, read};
 use crate::clock;
 use crate::manifest::load::MAX_FILE;
 
-/// Name of the ignore file. It applies to its directory and everything below.
+/// Name of the ignore file. It applies to its directory and all directories below.
 pub(in crate::manifest) const IGNORE_FILE: &str = ".camposignore";
-/// How long an ignore file must be unchanged before it is read, as a manifest that is written in place.
+/// Quiet time of an ignore file before it is read, as for a manifest that is written in place.
 const QUIET: Duration = Duration::from_millis(100);
-/// Number of times that `QUIET` is waited for: more changes than these are a fault.
-const PATIENCE: usize = 20;
-/// Directories that are never read: they hold no manifests, and may hold a hundred thousand files.
+/// Maximum number of waits for `QUIET`: more changes are an error.
+const LONGEST_WAIT: usize = 20;
+/// Directories that are never read: they have no manifests, and may have a hundred thousand files.
 const NEVER: [&str; 1] = ["node_modules"];
 
 /// The rules of one listing.
@@ -45,7 +45,7 @@ impl Ignored {
         self.excluded.extend(builder.build().ok().filter(|rules| !rules.is_empty()));
     }
 
-    /// Reads the ignore file of a directory, if there is one; `is_inside` is whether its path may be read.
+    /// Reads the ignore file of a directory, if there is one; `is_inside` decides whether its path may be read.
     pub(super) fn read(&mut self, directory: &Path, is_inside: impl Fn(&Path) -> bool) -> Result<(), Mistake> {
         let path = directory.join(IGNORE_FILE);
         if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -60,7 +60,7 @@ impl Ignored {
             Bytes::Whole(bytes, _) if bytes.len() > MAX_FILE => return unreadable("it is larger than 256 KiB"),
             Bytes::Whole(bytes, _) => bytes,
             Bytes::Torn | Bytes::Absent => return unreadable("it is being written"),
-            Bytes::Exhausted(trouble) => return Err(Mistake::Exhausted(trouble)),
+            Bytes::Exhausted(cause) => return Err(Mistake::Exhausted(cause)),
             Bytes::Unreadable(diagnostic) => return unreadable(&diagnostic.message),
         };
         let mut builder = GitignoreBuilder::new(directory);
@@ -77,7 +77,7 @@ impl Ignored {
         mistake
     }
 
-    /// Returns whether one entry is ignored. The directories above it are the caller's matter.
+    /// Returns whether one entry is ignored. The caller checks the directories above it.
     pub(super) fn hides_entry(&self, path: &Path, is_directory: bool) -> bool {
         if is_directory && path.file_name().is_some_and(|name| NEVER.iter().any(|never| name == *never)) {
             return true;
@@ -86,7 +86,7 @@ impl Ignored {
         if self.excluded.iter().filter(under).any(|rules| rules.matched(path, is_directory).is_ignore()) {
             return true;
         }
-        // The nearest file that says something about it decides.
+        // The nearest file with a matching pattern decides.
         let above = if self.files.is_empty() { None } else { path.parent() };
         let nearest = above.into_iter().flat_map(Path::ancestors).find_map(|directory| {
             match self.files.get(directory)?.matched(path, is_directory) {
@@ -105,10 +105,10 @@ impl Ignored {
     }
 }
 
-/// The reason why an ignore file does not apply as it is written.
+/// The cause why an ignore file does not apply completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mistake {
-    /// The first pattern that means nothing, with its line. The other lines apply.
+    /// The first invalid pattern, with its line. The other lines apply.
     Pattern(u32, String),
     Unreadable(String),
     /// No file descriptor is left, which proves nothing about the file.
@@ -118,7 +118,7 @@ pub(super) enum Mistake {
 /// The content of a file that has not changed for `QUIET`.
 fn stable(path: &Path) -> Bytes {
     let name = IGNORE_FILE.into();
-    for _ in 0..PATIENCE {
+    for _ in 0..LONGEST_WAIT {
         let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
         match modified.ok().and_then(|modified| unrest(modified, clock::system_time())) {
             Some(rest) => thread::sleep(rest),
@@ -128,7 +128,7 @@ fn stable(path: &Path) -> Bytes {
     Bytes::Torn
 }
 
-/// The rest of the quiet time of a file. A time in the future is a wrong clock, which waiting does not help.
+/// The rest of the quiet time of a file. A time in the future is a wrong clock, for which a wait does not help.
 fn unrest(modified: SystemTime, now: SystemTime) -> Option<Duration> {
     now.duration_since(modified).ok().and_then(|age| QUIET.checked_sub(age)).filter(|rest| !rest.is_zero())
 }

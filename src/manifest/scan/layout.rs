@@ -12,8 +12,8 @@ use super::read::reason;
 /// A chain of links longer than this is a loop (the kernel's limit is 40).
 const MAX_LINKS: usize = 40;
 
-/// Links that decide which tree is read (a ConfigMap's `..data`, git-sync's link), and the resolved roots. One swap of a
-/// link publishes one new tree.
+/// Links that select the tree (`..data` of a ConfigMap, the link of git-sync), and the resolved roots. One swap of a link
+/// publishes one new tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::manifest) struct Layout {
     /// Each link and its target.
@@ -41,24 +41,24 @@ impl Layout {
         self.links.keys().map(PathBuf::as_path)
     }
 
-    /// The name of the tree, where git-sync's link gives it one: a commit hash.
+    /// The name of the tree, if the link of git-sync has one: a commit hash.
     pub(in crate::manifest) fn revision(&self) -> Option<&str> {
         let names = self.links.values().filter_map(|target| target.file_name()?.to_str());
         names.into_iter().find(|name| (7..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_hexdigit()))
     }
 }
 
-/// Places outside the roots that links lead to.
+/// Targets of links outside the roots.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::manifest) struct Outside {
-    /// Directories that a link leads to.
+    /// Directories that are targets of a link.
     pub(in crate::manifest) trees: BTreeSet<PathBuf>,
-    /// Directories with a file that a link leads to.
+    /// Directories with a file that is the target of a link.
     pub(in crate::manifest) beside: BTreeSet<PathBuf>,
 }
 
 impl Outside {
-    /// Returns whether an event at `path` can concern them.
+    /// Returns whether an event at `path` can concern these targets.
     pub(in crate::manifest) fn concerns(&self, path: &Path) -> bool {
         self.trees.iter().chain(&self.beside).any(|outside| path.starts_with(outside) || outside.starts_with(path))
     }
@@ -77,7 +77,7 @@ pub(super) fn layout(roots: &[Root]) -> Result<Layout, String> {
     Ok(layout)
 }
 
-/// Adds every link that the resolution of `path` meets, with its target, as far as the path exists.
+/// Adds every link in the resolution of `path`, with its target, as far as the path exists.
 pub(in crate::manifest) fn links_on(path: &Path, links: &mut BTreeMap<PathBuf, PathBuf>) {
     let Ok(absolute) = std::path::absolute(path) else { return };
     let mut rest: Vec<PathBuf> = absolute.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect();

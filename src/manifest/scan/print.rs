@@ -1,4 +1,4 @@
-//! Prints of files: what identifies the content of a file without reading it.
+//! Prints of files: metadata that identify the content of a file without reading it.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -46,7 +46,7 @@ impl Print {
         }
     }
 
-    /// Stays the same when the file is renamed.
+    /// Identity of the file, which a rename does not change.
     pub(in crate::manifest) fn file(&self) -> FileId {
         (self.device, self.inode)
     }
@@ -60,14 +60,14 @@ impl Print {
         self.modified >= before(span, wall)
     }
 
-    /// Returns whether anything about it changed within `span` before `wall`, or after it. A writer can set the time of
-    /// the modification, but not the time of the change.
+    /// Returns whether its metadata changed within `span` before `wall`, or after it. A writer can set the modification time
+    /// (mtime), but not the change time (ctime).
     pub(in crate::manifest) fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified.max(self.changed) >= before(span, wall)
     }
 
-    /// Returns how long it is until nothing about it changed for `span`, if nothing changes from `wall` on. A time of
-    /// whole seconds may come from a file system that stores no other, or only even ones. One in the future proves nothing.
+    /// Returns the time until its metadata are unchanged for `span`, if nothing changes after `wall`. A time of whole
+    /// seconds may be from a file system without fractions. A time in the future proves nothing.
     pub(in crate::manifest) fn quiet_in(&self, span: Duration, wall: SystemTime) -> Duration {
         let newest = self.modified.max(self.changed);
         let newest = if newest % 1_000_000_000 == 0 { newest.saturating_add(2_000_000_000) } else { newest };
@@ -77,7 +77,7 @@ impl Print {
         age.map_or(span, |age| span.saturating_sub(age))
     }
 
-    /// The print of the file that is at `path` now.
+    /// The print of the file at `path`.
     pub(in crate::manifest) fn at(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
     }

@@ -1,4 +1,4 @@
-//! The bytes of one file, read without ever blocking, or the cause why they cannot be read.
+//! The bytes of one file, read without blocking, or the cause why they cannot be read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -14,18 +14,18 @@ use crate::manifest::load::MAX_FILE;
 
 #[derive(Debug)]
 pub(in crate::manifest) enum Bytes {
-    /// The whole of it, unchanged while it was read.
+    /// The complete content, unchanged while it was read.
     Whole(Vec<u8>, Print),
-    /// It changed while it was read, each time.
+    /// The file changed during each read.
     Torn,
     Absent,
     /// This process, or the machine, has no file descriptor left, which proves nothing about the file.
     Exhausted(String),
-    /// It exists and cannot be read.
+    /// The file exists and cannot be read.
     Unreadable(Diagnostic),
 }
 
-/// The report for an error that says that no file descriptor is left, which is not a fault of the file.
+/// The report for an error without a free file descriptor, which is no error of the file.
 pub(super) fn exhausted(error: &io::Error) -> Option<String> {
     let (whose, limit) = match error.raw_os_error() {
         Some(libc::EMFILE) => ("this process", "raise its limit (LimitNOFILE=, ulimit -n)"),
@@ -42,8 +42,8 @@ pub(in crate::manifest) fn read(file: &Arc<str>, path: &Path) -> Bytes {
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Bytes::Absent,
             Err(error) => {
-                if let Some(trouble) = exhausted(&error) {
-                    return Bytes::Exhausted(trouble);
+                if let Some(cause) = exhausted(&error) {
+                    return Bytes::Exhausted(cause);
                 }
                 let message = format!("the file cannot be read: {}", reason(&error));
                 return Bytes::Unreadable(Diagnostic::about_file(file, message, None));
@@ -54,14 +54,14 @@ pub(in crate::manifest) fn read(file: &Arc<str>, path: &Path) -> Bytes {
 }
 
 fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
-    // O_NONBLOCK: opening a fifo that replaced the file must not hang the source.
+    // O_NONBLOCK: a fifo that replaced the file must not block the source.
     let mut file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let before = file.metadata()?;
     if !before.is_file() {
         return Err(io::Error::other(format!("it is {}, not a file", kind(before.mode()))));
     }
-    // One byte more than allowed, so that `load` refuses a file that is too large; and one more than the file has, so that
-    // a single call shows its end.
+    // One byte more than allowed, so that `load` refuses a file that is too large; and one byte more than the file has, so
+    // that a single call reaches its end.
     let mut bytes = vec![0; usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1];
     let read = match file.read(&mut bytes) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -88,7 +88,7 @@ pub(super) fn kind(mode: rustix::fs::RawMode) -> &'static str {
     }
 }
 
-/// An error in words, without its number.
+/// The text of an error, without its number.
 pub(super) fn reason(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::NotFound {

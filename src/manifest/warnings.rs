@@ -1,4 +1,4 @@
-//! Warnings about valid manifests that cannot do what their author means. They have no effect on what is in force.
+//! Warnings about valid manifests that probably do not do what their author intends. They change no object in force.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::reconcile::labels::refused_by_kubernetes;
 use crate::reconcile::schedule::{Schedule, Span};
 use crate::reconcile::state::Desired;
 
-/// Warns about parts of manifests that have no effect, or more effect than it seems, as of `at`.
-pub fn doubts(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
+/// Warns about parts of manifests that have no effect, or an unexpected effect, at `at`.
+pub fn warnings(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
     let apps = store.declared();
     let apps = apps.iter().flat_map(|declared| of_one(store, declared, at));
     let expired = store.approvals().filter(|document| !document.approval.holds(at)).map(|document| {
@@ -36,7 +36,7 @@ pub fn doubts(store: &Store, at: Timestamp) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Warns at the Schedule about windows that are of no use to any app, and about calendars that are over.
+/// Warns at the Schedule about windows that no app can use, and about calendars without future events.
 fn of_shared(file: &Arc<str>, draft: &Draft, schedule: &Schedule, at: Timestamp) -> Vec<Diagnostic> {
     let name = schedule.shared.as_ref().map_or("", |shared| &shared.name);
     let warning = |mark: &Mark, message: String, hint| Diagnostic {
@@ -84,7 +84,7 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
         let message = format!("the override of {} is over", declared.name);
         warnings.push(warning(override_at.as_ref(), message, "remove it: it has no effect any more"));
     }
-    // Windows that apps share may be of no use to one of them.
+    // One of the apps may not use a shared window.
     if let Some(schedule) = spec.schedule.as_ref().filter(|schedule| schedule.shared.is_none()) {
         for (index, window) in schedule.windows.iter().enumerate() {
             if let Some((what, hint)) = of_window(spec, index, at) {
@@ -96,13 +96,13 @@ fn of_one(store: &Store, declared: &Declared, at: Timestamp) -> Vec<Diagnostic> 
     warnings
 }
 
-/// The doubt about one window, and advice.
+/// The warning about one window, and advice.
 fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, &'static str)> {
     let schedule = spec.schedule.as_ref()?;
     let window = &schedule.windows[index];
     let both_ways = schedule.windows.iter().any(|window| window.state != spec.state);
-    if let Some(doubt) = of_span(schedule, index, at) {
-        return Some(doubt);
+    if let Some(warning) = of_span(schedule, index, at) {
+        return Some(warning);
     }
     Some(if schedule.windows[index..].iter().all(|window| window.state == spec.state) {
         (
@@ -123,7 +123,7 @@ fn of_window(spec: &Spec, index: usize, at: Timestamp) -> Option<(&'static str, 
     })
 }
 
-/// The doubt about one window, whatever the state and the policy of the app, and advice.
+/// The warning about one window, for any state and policy of the app, and advice.
 fn of_span(schedule: &Schedule, index: usize, at: Timestamp) -> Option<(&'static str, &'static str)> {
     let span = &schedule.windows[index].span;
     Some(if span.over().is_some_and(|end| end <= schedule.wall(at)) {
@@ -176,8 +176,8 @@ mod tests {
         assert_eq!(parsed.diagnostics, []);
         let mut store = Store::new();
         store.apply([("a.yaml".into(), FileState::Read(parsed.into()))]);
-        let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
-        doubts.iter().map(|doubt| format!("{}: {}", doubt.line, doubt.message)).collect()
+        let found = warnings(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+        found.iter().map(|warning| format!("{}: {}", warning.line, warning.message)).collect()
     }
 
     const WEEKEND: &str = "state: Stopped, from: \"Fri 21:00\", to: \"Mon 06:00\"";
@@ -188,8 +188,8 @@ mod tests {
         let text = "apiVersion: campos-operator.dev/v1\nkind: App\nmetadata: {name: a, labels: {team: Ana & Bob, x: ok}}\nspec: {appId: a1, state: Running}\n";
         let mut store = Store::new();
         store.apply([("a.yaml".into(), FileState::Read(load::parse(&"a.yaml".into(), text.as_bytes()).into()))]);
-        let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
-        let messages: Vec<_> = doubts.iter().map(|doubt| &*doubt.message).collect();
+        let found = warnings(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+        let messages: Vec<_> = found.iter().map(|warning| &*warning.message).collect();
         assert_eq!(messages, ["Kubernetes would refuse the label `team: Ana & Bob` of a"]);
     }
 
@@ -241,8 +241,8 @@ mod tests {
             };
             let mut store = Store::new();
             store.apply([file("office.yaml", schedule), file("a.ics", &event(day))]);
-            let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
-            doubts.iter().map(|doubt| format!("{}: {}", doubt.location(), doubt.message)).collect::<Vec<_>>()
+            let found = warnings(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+            found.iter().map(|warning| format!("{}: {}", warning.location(), warning.message)).collect::<Vec<_>>()
         };
         let over = "office.yaml:7:5: window 1 (2026-01-01 00:00-2026-01-02 00:00) of the Schedule office is over";
         let empty = "office.yaml:9:16: the calendar a.ics of the Schedule office has no more events";
@@ -265,8 +265,8 @@ mod tests {
             );
             let mut store = Store::new();
             store.apply([("a.yaml".into(), FileState::Read(load::parse(&"a.yaml".into(), text.as_bytes()).into()))]);
-            let doubts = doubts(&store, "2026-11-24T12:00:00Z".parse().unwrap());
-            doubts.iter().map(|doubt| format!("{}: {}", doubt.location(), doubt.message)).collect::<Vec<_>>()
+            let found = warnings(&store, "2026-11-24T12:00:00Z".parse().unwrap());
+            found.iter().map(|warning| format!("{}: {}", warning.location(), warning.message)).collect::<Vec<_>>()
         };
         assert_eq!(warned("2026-11-24T12:00:00Z"), ["a.yaml:6:10: the approval sale is over"]);
         assert_eq!(warned("2026-11-24T12:00:01Z"), [""; 0]);

@@ -5,7 +5,7 @@ use crate::reconcile::attempts::{Attempts, TimedReading};
 use crate::reconcile::state::Observed;
 
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct AppRecord {
     pub timed_reading: Option<TimedReading>,
     /// The object that declares it. An app in conflict has none.
     pub owner: Option<AppName>,
@@ -14,18 +14,18 @@ pub struct Known {
     pub past: Attempts,
 }
 
-impl Known {
+impl AppRecord {
     /// The salt spreads its backoff.
     pub fn new(salt: u64) -> Self {
         Self { timed_reading: None, owner: None, listed: false, past: Attempts::new(salt) }
     }
 
-    /// The newest reading, as far as it is to be trusted.
+    /// State of the newest reading, or Unknown if it cannot be trusted.
     pub fn observed(&self) -> Observed {
         self.past.trusted(self.timed_reading.as_ref())
     }
 
-    /// Returns whether the newest reading does not show whether the app runs.
+    /// True if the newest reading has no running state.
     pub fn is_unreadable(&self) -> bool {
         self.timed_reading.as_ref().is_some_and(|timed_reading| timed_reading.reading.observed == Observed::Unknown)
     }
