@@ -199,37 +199,14 @@ impl Elector {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::simulator::lease::LeaseServer as Server;
 
     const LEASE: Duration = Duration::from_secs(30);
 
     fn at(seconds: u64) -> Moment {
         Moment::from_secs(seconds)
-    }
-
-    /// The stored record, as an API server keeps it.
-    #[derive(Default)]
-    pub(crate) struct Server {
-        pub(crate) record: Option<Record>,
-        writes: u32,
-    }
-
-    impl Server {
-        pub(crate) fn handle(&mut self, request: &Request) -> Answer {
-            let new = match (request, &self.record) {
-                (Request::Read, None) => return Answer::Absent,
-                (Request::Read, Some(record)) => return Answer::Stored(record.clone()),
-                (Request::Create(_), Some(_)) => return Answer::Conflict,
-                (Request::Replace(new), Some(record)) if new.version != record.version => return Answer::Conflict,
-                (Request::Replace(_), None) => return Answer::Absent,
-                (Request::Create(new) | Request::Replace(new), _) => new.clone(),
-            };
-            self.writes += 1;
-            let record = Record { version: self.writes.to_string().into(), ..new };
-            self.record = Some(record.clone());
-            Answer::Stored(record)
-        }
     }
 
     fn elector(name: &str) -> Elector {
