@@ -100,15 +100,16 @@ async fn run<L: Leases>(
         let request = elector.request();
         let sent = clock.with_sleep();
         let mut sending = pin!(timeout(DEADLINE, leases.send(&request)));
+        let mut ending = false;
         let answer = loop {
             tokio::select! {
                 biased;
-                answer = &mut sending => break Some(answer),
-                _ = &mut ended => break None,
+                answer = &mut sending => break answer,
+                // A release needs the version that a renewal on its way writes: it waits for the answer.
+                _ = &mut ended, if !ending => ending = true,
                 () = sleep(slice(&elector, clock)) => publish(&elector, clock, &lead, &until),
             }
         };
-        let Some(answer) = answer else { break };
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
         let failed = answer.as_ref().err().cloned();
         if failed.is_some() != trouble.is_some() {
@@ -124,6 +125,9 @@ async fn run<L: Leases>(
         if elector.holder() != before.as_ref() && elector.holder().is_some() {
             let (holder, leading) = (elector.holder().map(|holder| &**holder), elector.until().is_some());
             info!(holder, leading, "the Lease has a holder");
+        }
+        if ending {
+            break;
         }
         next = clock.now() + jittered(wait, clock);
     }
@@ -240,11 +244,12 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(30);
 
-    /// The record as an API server keeps it. It may be frozen, so that no request is answered.
+    /// The record as an API server keeps it. It may be frozen, so that no request is answered, or answer late.
     #[derive(Clone, Default)]
     struct Server {
         record: Arc<Mutex<LeaseServer>>,
         frozen: Arc<AtomicBool>,
+        answers_after: Duration,
     }
 
     impl Leases for Server {
@@ -252,7 +257,9 @@ mod tests {
             if self.frozen.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
-            Ok(self.record.lock().unwrap().handle(request))
+            let answer = self.record.lock().unwrap().handle(request);
+            sleep(self.answers_after).await;
+            Ok(answer)
         }
     }
 
@@ -372,6 +379,23 @@ mod tests {
         a.release().await;
         leads(&b).await;
         assert!(clock.now().since(released) <= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_released_although_a_renewal_is_on_its_way() {
+        let answers_after = Duration::from_millis(300);
+        let (server, clock) = (Server { answers_after, ..Server::default() }, clock());
+        let (a, b) = (start(&server, "a", clock), start(&server, "b", clock));
+        leads(&a).await;
+        let version = || server.record.lock().unwrap().record.as_ref().unwrap().version.clone();
+        let before = version();
+        while version() == before {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let released = clock.now();
+        a.release().await;
+        leads(&b).await;
+        assert!(clock.now().since(released) <= Duration::from_secs(4), "{:?}", clock.now().since(released));
     }
 
     #[tokio::test(start_paused = true)]
