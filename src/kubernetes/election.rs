@@ -1,8 +1,9 @@
 //! Leader election: the requests for the Lease, and the fence around calls to the platform.
 //!
-//! `elector` decides; this module sends its requests through the port [`Leases`] and publishes the result. A call to the
-//! platform starts only while enough of the lease is left, and is cut off before the lease ends. CamposCloud takes no
-//! fencing token: a process that is stopped between its check and its send can be late by one call.
+//! `elector` decides; this module sends its requests through the port [`Leases`] and publishes the result. A call to
+//! the platform starts only while enough of the lease is left, and is cut off before the lease ends. CamposCloud takes
+//! no fencing token: a process that is stopped between its check and its send can be late by one call, and one that is
+//! stopped later cannot cut its calls off.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
