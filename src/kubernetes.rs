@@ -1,11 +1,11 @@
 //! Kubernetes: custom resources as a source of manifests, and leader election over a Lease.
 //!
-//! All parts except the CRDs need the cargo feature `kubernetes`.
+//! Only the CRDs and the election itself are in builds without the cargo feature `kubernetes`.
 
 use std::time::Duration;
 
 pub mod crd;
-#[cfg(feature = "kubernetes")]
+pub mod election;
 pub mod elector;
 #[cfg(feature = "kubernetes")]
 pub mod events;
@@ -62,12 +62,12 @@ impl Cluster {
     }
 
     /// Starts the leader election.
-    pub fn elect(&self, lease: &Lease, salt: u64, clock: crate::clock::Clock) -> lease::Election {
+    pub fn elect(&self, lease: &Lease, salt: u64, clock: crate::clock::Clock) -> election::Election {
         let elector = elector::Elector::new(lease::identity(salt), lease.duration);
         let (namespace, identity) = (&*self.namespace, &**elector.identity());
         tracing::info!(namespace, lease = lease.name, identity, "leader election started");
         let leases = lease::KubernetesLeases::new(self.client.clone(), namespace, &lease.name, clock);
-        let election = lease::Election::start(leases, elector, clock);
+        let election = election::Election::start(leases, elector, clock);
         if let Some(pod) = &lease.pod {
             let api = kube::Api::namespaced(self.client.clone(), self.client.default_namespace());
             pod::start(api, pod.clone(), election.lead.clone());

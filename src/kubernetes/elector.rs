@@ -15,7 +15,9 @@ use crate::reconcile::moment::Moment;
 pub const MIN_LEFT_TO_START: Duration = Duration::from_secs(10);
 /// Time before the end of the lease at which a call is cut off.
 pub const CUT_OFF_MARGIN: Duration = Duration::from_secs(1);
-/// Time between reads of a standby, and before a failed request is sent again.
+/// Time between reads of a standby: it takes over within a second of a release.
+pub const READ: Duration = Duration::from_millis(750);
+/// Time before a failed request is sent again.
 pub const RETRY: Duration = Duration::from_secs(2);
 
 /// The fields of a Lease that the election uses.
@@ -192,44 +194,21 @@ impl Elector {
     fn next_read(&self) -> Duration {
         match &self.stored {
             StoredLease::Stored(record) if self.may_take(record) => Duration::ZERO,
-            StoredLease::Stored(record) => RETRY.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
-            StoredLease::Nothing | StoredLease::Absent => RETRY,
+            StoredLease::Stored(record) => READ.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
+            StoredLease::Nothing | StoredLease::Absent => READ,
         }
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::simulator::lease::LeaseServer as Server;
 
     const LEASE: Duration = Duration::from_secs(30);
 
     fn at(seconds: u64) -> Moment {
         Moment::from_secs(seconds)
-    }
-
-    /// The stored record, as an API server keeps it.
-    #[derive(Default)]
-    pub(crate) struct Server {
-        pub(crate) record: Option<Record>,
-        writes: u32,
-    }
-
-    impl Server {
-        pub(crate) fn handle(&mut self, request: &Request) -> Answer {
-            let new = match (request, &self.record) {
-                (Request::Read, None) => return Answer::Absent,
-                (Request::Read, Some(record)) => return Answer::Stored(record.clone()),
-                (Request::Create(_), Some(_)) => return Answer::Conflict,
-                (Request::Replace(new), Some(record)) if new.version != record.version => return Answer::Conflict,
-                (Request::Replace(_), None) => return Answer::Absent,
-                (Request::Create(new) | Request::Replace(new), _) => new.clone(),
-            };
-            self.writes += 1;
-            let record = Record { version: self.writes.to_string().into(), ..new };
-            self.record = Some(record.clone());
-            Answer::Stored(record)
-        }
     }
 
     fn elector(name: &str) -> Elector {
@@ -334,6 +313,8 @@ pub(super) mod tests {
         step(&mut a, &mut server, at(0));
         step(&mut a, &mut server, at(0));
         step(&mut b, &mut server, at(1));
+        let next = step(&mut b, &mut server, at(2));
+        assert!(next < Duration::from_secs(1), "{next:?}");
         let release = a.release().unwrap();
         server.handle(&release);
         assert_eq!((a.until(), a.release()), (None, None));

@@ -18,6 +18,7 @@ mod lists;
 mod mass;
 mod model;
 mod refusals;
+mod replicas;
 mod restart;
 mod trial;
 mod year;
