@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::chain;
 use super::crd::{GROUP, VERSION};
-use super::status::{Registry, Taken};
+use super::status::{Registry, StoredStatus, Taken};
 use crate::clock;
 use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::objects::{Objects, RESOURCES};
@@ -302,7 +302,7 @@ impl Collected {
         let mut data = object.data;
         if resource == "apps" {
             let generation = object.metadata.generation.unwrap_or_default();
-            let status = data.get_mut("status").map(Value::take).unwrap_or_default();
+            let status = StoredStatus::from(data.get("status").unwrap_or(&Value::Null));
             let uid = object.metadata.uid.as_deref().unwrap_or_default().into();
             self.taken.push(Taken { name: name.as_str().into(), uid, generation, status });
         }

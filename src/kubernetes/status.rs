@@ -69,10 +69,7 @@ struct Stored {
     generation: i64,
     /// The spec of this generation.
     declared: Option<Arc<Declared>>,
-    /// Status and last transition of each of [`CONDITIONS`].
-    transitions: [Option<(Truth, Timestamp)>; CONDITIONS.len()],
-    /// Hash of the fields of its status that the operator owns.
-    status: u64,
+    status: StoredStatus,
     /// Hash of the last sent status: it is not sent twice, even if the server changed it.
     sent: Option<u64>,
 }
@@ -83,7 +80,22 @@ pub struct Taken {
     pub name: Arc<str>,
     pub uid: Arc<str>,
     pub generation: i64,
-    pub status: Value,
+    pub status: StoredStatus,
+}
+
+/// The part of a stored status that decides what is written. The whole status of 10,000 Apps takes 30 MB.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoredStatus {
+    /// Status and last transition of each of [`CONDITIONS`].
+    transitions: [Option<(Truth, Timestamp)>; CONDITIONS.len()],
+    /// Hash of the fields that the operator owns.
+    hash: u64,
+}
+
+impl From<&Value> for StoredStatus {
+    fn from(status: &Value) -> Self {
+        Self { transitions: CONDITIONS.map(|kind| transition(status, kind)), hash: hash(&ours(status)) }
+    }
 }
 
 impl Registry {
@@ -98,8 +110,7 @@ impl Registry {
             let stored = known.apps.entry(name.clone()).or_default();
             stored.uid = uid;
             stored.generation = generation;
-            stored.status = hash(&ours(&status));
-            stored.transitions = CONDITIONS.map(|kind| transition(&status, kind));
+            stored.status = status;
             known.changed.insert(name);
         }
         for declared in changed {
@@ -133,7 +144,7 @@ impl Registry {
         }
         let status = content(app, stored);
         let hash = hash(&status);
-        (hash != stored.status && Some(hash) != stored.sent).then_some((status, hash))
+        (hash != stored.status.hash && Some(hash) != stored.sent).then_some((status, hash))
     }
 
     fn sent(&self, name: &str, hash: Option<u64>) {
@@ -169,7 +180,7 @@ fn ours(status: &Value) -> Value {
 fn content(app: &App, stored: &Stored) -> Value {
     let shown = app.published().status;
     let conditions = shown.conditions.iter().map(|one| {
-        let stored_at = CONDITIONS.iter().position(|kind| *kind == one.kind).and_then(|at| stored.transitions[at]);
+        let stored_at = CONDITIONS.iter().position(|kind| *kind == one.kind).and_then(|at| stored.status.transitions[at]);
         let since = stored_at.filter(|(truth, _)| truth.as_str() == one.status).map(|(_, since)| since);
         let since = since.or(one.last_transition_time).map(|time| format!("{time:.0}"));
         json!({
