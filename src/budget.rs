@@ -1,9 +1,9 @@
 //! Rate limiter of the account: the one owner of every request of the process.
 //!
 //! A pure state machine: it admits each request, and then receives its answer. 180 requests a minute belong to the
-//! whole account, and spamming gets it suspended; so protecting the account is more important than speed. The parts: `bucket`
-//! (tokens and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `refused` (401 and
-//! 403).
+//! whole account, and spamming gets it suspended; so protecting the account is more important than speed. The parts:
+//! `bucket` (tokens and rates), `lanes` (order), `pauses` (429), `breaker` (a server that does not answer), `refused`
+//! (401 and 403).
 
 mod breaker;
 mod bucket;

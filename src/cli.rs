@@ -20,8 +20,8 @@ use crate::reconcile::state::Desired;
 
 /// Keep the apps of a CamposCloud account in the state declared by a directory of YAML manifests
 ///
-/// Each manifest declares that one app is Running or Stopped. The operator compares the manifests with the apps, and calls
-/// stop, start or restart, with retries and backoff, until they agree.
+/// Each manifest declares that one app is Running or Stopped. The operator compares the manifests with the apps, and
+/// calls stop, start or restart, with retries and backoff, until they agree.
 #[derive(Debug, Parser)]
 #[command(name = "campos-operator", version, max_term_width = 110, arg_required_else_help = true)]
 #[command(
@@ -226,7 +226,8 @@ pub enum Command {
     History(HistoryArgs),
     /// Wait until apps meet a condition
     ///
-    /// Prints each app when its condition is met. Waits for a daemon that has not started yet. --all skips suspended apps.
+    /// Prints each app when its condition is met. Waits for a daemon that has not started yet. --all skips suspended
+    /// apps.
     #[command(after_help = "Exit codes: 0 all apps meet the condition, 1 --timeout ended first (the output lists \
         the other apps and their reasons).\n\nExamples:\n  campos-operator wait ticket-bot\n  campos-operator wait --all --timeout 5m\n  \
         campos-operator wait --for=condition=Stalled=False --all    # nothing needs a person\n  campos-operator wait \
@@ -381,11 +382,12 @@ pub struct ApiArgs {
     /// Allow plain http to hosts other than loopback; the token is then sent unencrypted
     #[arg(long, env = "CAMPOS_OPERATOR_ALLOW_HTTP")]
     pub allow_http: bool,
-    /// File with the token, read again when it changes; a pipe is read once [default: the token is in CAMPOSCLOUD_TOKEN]
+    /// File with the token, read again when it changes; a pipe is read once [default: the token is in
+    /// CAMPOSCLOUD_TOKEN]
     #[arg(long, env = "CAMPOS_OPERATOR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Trust the clock of this machine for windows and ends of suspensions, even if the clock of the server differs (for run
-    /// and plan)
+    /// Trust the clock of this machine for windows and ends of suspensions, even if the clock of the server differs
+    /// (for run and plan)
     #[arg(long, env = "CAMPOS_OPERATOR_TRUST_CLOCK")]
     pub trust_clock: bool,
     /// Limit of requests a minute, of the 180 that the account has; "unlimited" for a private server
@@ -409,7 +411,8 @@ pub struct RunArgs {
     pub manifests: ManifestArgs,
     #[command(flatten)]
     pub api: ApiArgs,
-    /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable
+    /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single
+    /// reads; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub team: Vec<String>,
     /// Time between reads of the list of apps
@@ -558,7 +561,8 @@ pub struct PlanArgs {
     pub source: SourceArgs,
     #[command(flatten)]
     pub api: ApiArgs,
-    /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single reads; repeatable
+    /// Also list the apps of this team, which the list of the account may not show; costs fewer requests than single
+    /// reads; repeatable
     #[arg(long, env = "CAMPOS_OPERATOR_TEAM", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub team: Vec<String>,
     /// Allowed calls; a manifest can only be stricter
@@ -572,7 +576,8 @@ pub struct PlanArgs {
     /// Format of the plan
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
-    /// Exit with 2 if there are changes, and with 1 if an app is stuck (Stalled: only an edit or a person helps) or held by
+    /// Exit with 2 if there are changes, and with 1 if an app is stuck (Stalled: only an edit or a person helps) or
+    /// held by
     /// --max-stops or --max-starts
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
@@ -731,7 +736,8 @@ pub struct GetArgs {
     /// Format of the apps [default: a table]
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", value_name = "FORMAT")]
     pub output: Option<GetOutput>,
-    /// Only apps with this label: key=value, key!=value, key or !key; repeatable, or separated by commas; all must match
+    /// Only apps with this label: key=value, key!=value, key or !key; repeatable, or separated by commas; all must
+    /// match
     #[arg(short = 'l', long, env = "CAMPOS_OPERATOR_SELECTOR", value_name = "LABEL", value_delimiter = ',')]
     #[arg(conflicts_with = "names")]
     pub selector: Vec<Selector>,
@@ -845,8 +851,8 @@ pub struct WaitArgs {
     pub all: bool,
     #[command(flatten)]
     pub server: ServerArgs,
-    /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other than True.
-    /// create and delete wait until a manifest declares the app, or no longer does
+    /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other
+    /// than True. create and delete wait until a manifest declares the app, or no longer does
     #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", default_value = "condition=Ready", value_name = "CONDITION")]
     #[arg(value_parser = awaited)]
     pub awaited: Awaited,

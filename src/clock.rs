@@ -1,7 +1,7 @@
 //! Wall and monotonic time. No other module reads a clock.
 //!
-//! `Moment`s come from tokio's clock, so that a paused runtime makes them virtual; the wall time is that of the system, or in
-//! a simulation a fixed date plus the virtual time.
+//! `Moment`s come from tokio's clock, so that a paused runtime makes them virtual; the wall time is that of the system,
+//! or in a simulation a fixed date plus the virtual time.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -45,7 +45,8 @@ impl Clock {
         Moment::after_start(self.start.elapsed())
     }
 
-    /// Like [`now`](Self::now), but on the clocks of the machine this time counts suspend time, because leases end then.
+    /// Like [`now`](Self::now), but on the clocks of the machine this time counts suspend time, because leases end
+    /// then.
     pub fn with_sleep(&self) -> Moment {
         let (Some(origin), None) = (self.booted, self.simulated) else { return self.now() };
         boottime().map_or_else(|| self.now(), |now| Moment::after_start(now.saturating_sub(origin)))

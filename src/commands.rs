@@ -193,8 +193,8 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// A runtime of one thread. The loop uses one thread, and a multi-thread runtime is slower (measured on two cores: 71-84 µs
-/// for a POST instead of 9-14 µs).
+/// A runtime of one thread. The loop uses one thread, and a multi-thread runtime is slower (measured on two cores:
+/// 71-84 µs for a POST instead of 9-14 µs).
 fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| Runtime(Some(runtime)))
 }

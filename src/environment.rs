@@ -127,7 +127,8 @@ mod tests {
         assert!(error.starts_with("CAMPOS_OPERATOR_DRY_RUN: invalid value \"maybe\": expected true"), "{error}");
     }
 
-    /// For every flag of every command: an empty variable counts as unset, and the error of a bad value has its variable.
+    /// For every flag of every command: an empty variable counts as unset, and the error of a bad value has its
+    /// variable.
     #[test]
     fn an_empty_variable_is_unset() {
         for arg in every_arg(&Cli::command()) {

@@ -1,7 +1,7 @@
 //! The read-only port: routes over `status`, and the status page. No request changes anything.
 //!
-//! The port has a separate thread, so that a client that fetches ten thousand apps does not block the loop of the operator.
-//! Connections (`connections`) and the memory for responses (`room`) are bounded.
+//! The port has a separate thread, so that a client that fetches ten thousand apps does not block the loop of the
+//! operator. Connections (`connections`) and the memory for responses (`room`) are bounded.
 
 mod apps;
 mod conditional;
@@ -403,8 +403,8 @@ async fn live(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     checks(&[("loop", port.board.alive(port.clock.now()))], query)
 }
 
-/// Ready: a complete set of manifests was loaded and can still be read, and a complete list was observed. A standby reads
-/// the Lease instead of the list.
+/// Ready: a complete set of manifests was loaded and can still be read, and a complete list was observed. A standby
+/// reads the Lease instead of the list.
 async fn ready(State(port): State<Port>, RawQuery(query): RawQuery) -> Response {
     let Daemon { source, observation, leader, .. } = port.board.daemon();
     let source_ok = source.loaded && source.available;

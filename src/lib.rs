@@ -30,20 +30,24 @@
 //! | [`cli`], [`environment`], [`settings`], [`commands`], [`telemetry`] | arguments, their variables, their meaning, the commands, the log |
 //! | `proxy`, `tls`, `printable` | proxies and certificates of the environment; escaping of text |
 //!
-//! Imports: `manifest -> source -> reconcile <- platform <- camposcloud`; `operator` drives, `status` publishes, `http`,
-//! `notifications`, `kubernetes` and `service` read it, `commands` wires everything up. There are no cycles.
+//! Imports: `manifest -> source -> reconcile <- platform <- camposcloud`; `operator` drives, `status` publishes,
+//! `http`, `notifications`, `kubernetes` and `service` read it, `commands` wires everything up. There are no cycles.
 //!
 //! Glossary:
 //! - *app / object*: the thing on CamposCloud / its manifest. *desired / observed*: declared / last read.
-//! - *decision*: the result for one app. *reason*: its cause, from a closed list. *settled*: desired and observed agree.
+//! - *decision*: the result for one app. *reason*: its cause, from a closed list. *settled*: desired and observed
+//!   agree.
 //! - *action*: one call (stop, start, restart). *attempt*: one try of it. *outcome*: its result.
 //! - *reading*: one observation of one app. *resync*: reading the whole list again. *single read*: GET of one app.
-//! - *rate limiter, budget, lane*: control of the requests (act > confirm > observe). *probe*: the one request of an open breaker.
+//! - *rate limiter, budget, lane*: control of the requests (act > confirm > observe). *probe*: the one request of an
+//!   open breaker.
 //! - *drift*: desired and observed differ without an edit. *stalled*: only an edit or a person helps.
 //! - *released*: the manifest was removed, no call is sent. *stable*: the text of a file that no writer changes.
-//! - *requeue*: schedule the next decision. *window*: a span of a schedule. *exception*: the events of a calendar, before windows.
+//! - *requeue*: schedule the next decision. *window*: a span of a schedule. *exception*: the events of a calendar,
+//!   before windows.
 //! - *group*: a class of reasons in an overview. *activity item*: a change in the history, with its results.
-//! - *account*: one token, one `settings::Api`, one `Operator` with its rate limiter. *limit of changes*: holds the calls of a
+//! - *account*: one token, one `settings::Api`, one `Operator` with its rate limiter. *limit of changes*: holds the
+//!   calls of a
 //!   mass edit until it is approved (`reconcile::max_changes`, `operator::limit`).
 //! - *publish*: put on the status board.
 

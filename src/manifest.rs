@@ -5,13 +5,13 @@
 //!                        v
 //! disk --scan--> bytes of changed files --load--> documents --store--> objects in force --source--> Update
 //! ```
-//! A scan of the tree decides; the watch only makes it prompt. `load` splits a file into documents, `yaml` makes a marked
-//! tree of each, and `reader` fills the types of `schema`, `windows` and `restarts` from it, with `hints` for errors;
-//! these, `diagnostic` and `store` are pure. `scan`, `watch` and `writers` read the disk. `engine` passes their results
-//! through all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints the schema
-//! of the types in `schema`. `objects` reads objects of an API instead of files. `schedules` resolves the names of
-//! Schedules, and `calendar` reads their calendars.
-//! Invariant of the module: an unreadable object never counts as "not declared".
+//! A scan of the tree decides; the watch only makes it prompt. `load` splits a file into documents, `yaml` makes a
+//! marked tree of each, and `reader` fills the types of `schema`, `windows` and `restarts` from it, with `hints` for
+//! errors; these, `diagnostic` and `store` are pure. `scan`, `watch` and `writers` read the disk. `engine` passes their
+//! results through all of this; `tracked` is its record of each file. Only `source` owns a thread. `json_schema` prints
+//! the schema of the types in `schema`. `objects` reads objects of an API instead of files. `schedules` resolves the
+//! names of Schedules, and `calendar` reads their calendars. Invariant of the module: an unreadable object never counts
+//! as "not declared".
 
 mod calendar;
 mod cron;

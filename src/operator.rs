@@ -599,8 +599,8 @@ impl<P: Platform> Operator<P> {
         self.fleet.ready() > self.resync.pages() as usize
     }
 
-    /// Returns whether the list replaces single reads of listed apps: in a bulk, and if it costs less than the reads that
-    /// are scheduled within [`GATHER`].
+    /// Returns whether the list replaces single reads of listed apps: in a bulk, and if it costs less than the reads
+    /// that are scheduled within [`GATHER`].
     fn list_replaces_reads(&self, now: Moment) -> bool {
         self.in_a_bulk() || self.count_replaceable_reads(now + GATHER) > self.resync.pages() as usize
     }
@@ -740,7 +740,8 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Passes an answer to the rate limiter and reports what changed. Returns whether a rate limit concerns only this app.
+    /// Passes an answer to the rate limiter and reports what changed. Returns whether a rate limit concerns only this
+    /// app.
     fn note_answer(&mut self, call: &Call, result: &JobResult, now: Moment) -> bool {
         let failure = result.failure();
         let only_this_app = failure.is_some_and(|failure| self.limiter.is_per_app_limit(call, failure, now));

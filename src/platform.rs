@@ -1,7 +1,7 @@
 //! The port to the platform: list, get, act, in the words of the core.
 //!
-//! `camposcloud::client` implements it over HTTP, `simulator` in process. It neither retries nor paces: the caller does,
-//! with one rate limiter for the whole account.
+//! `camposcloud::client` implements it over HTTP, `simulator` in process. It neither retries nor paces: the caller
+//! does, with one rate limiter for the whole account.
 
 pub mod listing;
 

@@ -1,8 +1,8 @@
 //! Escaping of text for terminals, logs and forges.
 //!
 //! Other people write names, labels, messages and file names. Control characters move a cursor, format characters
-//! (U+202E, U+200B) make a text look like another one, and GitHub executes a line that begins with `::`. All of them are
-//! shown as escapes. No other module decides which characters are harmful.
+//! (U+202E, U+200B) make a text look like another one, and GitHub executes a line that begins with `::`. All of them
+//! are shown as escapes. No other module decides which characters are harmful.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,8 +16,8 @@ pub fn acts(c: char) -> bool {
     if c.is_whitespace() {
         return matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}');
     }
-    // The standard library knows the categories of Unicode: `{:?}` escapes unprintable characters. It escapes a combining
-    // mark only at the beginning of a text, hence the letter before it.
+    // The standard library knows the categories of Unicode: `{:?}` escapes unprintable characters. It escapes a
+    // combining mark only at the beginning of a text, hence the letter before it.
     let mut pair = [b'a'; 5];
     let length = 1 + c.encode_utf8(&mut pair[1..]).len();
     std::str::from_utf8(&pair[..length]).is_ok_and(|pair| pair.escape_debug().nth(1) != Some(c))
@@ -46,15 +46,15 @@ pub fn aligned(text: &str) -> String {
         .collect()
 }
 
-/// A whole page, line by line: the last guard before a terminal. [`escape`] has removed line breaks from its fields; the
-/// other characters that act are escaped here. Colours (SGR) pass.
+/// A whole page, line by line: the last guard before a terminal. [`escape`] has removed line breaks from its fields;
+/// the other characters that act are escaped here. Colours (SGR) pass.
 pub fn page(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
         let mut rest = line;
-        // GitHub executes such a line, also after blanks. `::: ` begins a further place in a diagnostic, as in rustc's; no
-        // command has a name that begins with a colon.
+        // GitHub executes such a line, also after blanks. `::: ` begins a further place in a diagnostic, as in rustc's;
+        // no command has a name that begins with a colon.
         let command = line.trim_start().strip_prefix("::").filter(|command| !command.starts_with(": "));
         if let Some(command) = command {
             safe.push_str(&escape(&line[..line.len() - command.len() - 2]));

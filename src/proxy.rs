@@ -32,9 +32,9 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Reads `HTTPS_PROXY` (with `https` set; otherwise `HTTP_PROXY`), `ALL_PROXY` and `NO_PROXY` for the host of `url`.
-    /// The name in lower case counts if the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a header of a
-    /// request, so it is not read in capitals there.
+    /// Reads `HTTPS_PROXY` (with `https` set; otherwise `HTTP_PROXY`), `ALL_PROXY` and `NO_PROXY` for the host of
+    /// `url`. The name in lower case counts if the one in capitals is unset. A CGI script gets `HTTP_PROXY` from a
+    /// header of a request, so it is not read in capitals there.
     pub(crate) fn from_environment(url: &Url, https: bool) -> Result<Option<Self>, ProxyError> {
         Self::from_variables(url, https, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }

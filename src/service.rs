@@ -1,8 +1,8 @@
 //! Reports to the service manager by `sd_notify(3)`: ready, alive, stopping, and one line of status.
 //!
-//! Ready means that the loop makes progress. It does not depend on CamposCloud: systemd would stop and
-//! repeat a start that waits for CamposCloud. The status line shows the state of CamposCloud. The watchdog is notified only
-//! while `/livez` returns 200.
+//! Ready means that the loop makes progress. It does not depend on CamposCloud: systemd would stop and repeat a start
+//! that waits for CamposCloud. The status line shows the state of CamposCloud. The watchdog is notified only while
+//! `/livez` returns 200.
 //!
 //! A separate thread sends the reports: a service manager that does not read must not block the loop of the operator.
 
@@ -61,8 +61,8 @@ fn notify(_: &OsStr, states: &[NotifyState<'_>]) -> io::Result<()> {
     sd_notify::notify(states)
 }
 
-/// Sends READY at the first heartbeat of the loop, WATCHDOG each `beat` while the loop is alive, STATUS when it changes,
-/// and STOPPING at the first signal.
+/// Sends READY at the first heartbeat of the loop, WATCHDOG each `beat` while the loop is alive, STATUS when it
+/// changes, and STOPPING at the first signal.
 pub async fn report(
     board: Board,
     clock: Clock,

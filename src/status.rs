@@ -1,6 +1,7 @@
 //! The published state of the operator: one writer (the operator's loop), many readers.
 //!
-//! The types are serialized as the JSON of `/openapi.json`. None of them holds a token, a body or an environment variable.
+//! The types are serialized as the JSON of `/openapi.json`. None of them holds a token, a body or an environment
+//! variable.
 //!
 //! Each change has a version. A client stores the last version that it read, and then reads the newer changes. A slow
 //! client needs no memory in the daemon.
@@ -253,8 +254,8 @@ pub struct Board {
 
 impl Default for Board {
     fn default() -> Self {
-        // Start from the wall time, so that versions of an earlier process are not valid here: a client with such a version
-        // must read everything again.
+        // Start from the wall time, so that versions of an earlier process are not valid here: a client with such a
+        // version must read everything again.
         let version = u64::try_from(Clock::wall_now().as_microsecond()).unwrap_or(1);
         let published = Published {
             version,
@@ -374,8 +375,8 @@ impl Board {
         });
     }
 
-    /// Loads the history below `directory`, and writes new entries there. A directory that cannot be written is reported
-    /// in the log and the status, and is no error.
+    /// Loads the history below `directory`, and writes new entries there. A directory that cannot be written is
+    /// reported in the log and the status, and is no error.
     pub fn keep_history(&self, directory: PathBuf) -> io::Result<()> {
         let board = self.clone();
         let report = move |writable, lost| {
@@ -498,8 +499,8 @@ impl Board {
         }
     }
 
-    /// The first `limit` changes after `version`, in order, without entries that the history has forgotten. `None` if some
-    /// are no longer known, or `version` is not of this board.
+    /// The first `limit` changes after `version`, in order, without entries that the history has forgotten. `None` if
+    /// some are no longer known, or `version` is not of this board.
     pub fn since(&self, version: u64, limit: usize) -> Option<Vec<(u64, Change)>> {
         let state = self.read();
         if version < state.removals_since || version > state.version {

@@ -35,8 +35,8 @@ pub fn lines_lost() -> u64 {
 
 /// Sets up the log of the process. Dropping the guard flushes it.
 ///
-/// A separate thread writes the lines: a reader of stderr that stops reading (a blocked `docker logs`, a full disk behind a
-/// pipe) loses lines of the log, and never delays an app.
+/// A separate thread writes the lines: a reader of stderr that stops reading (a blocked `docker logs`, a full disk
+/// behind a pipe) loses lines of the log, and never delays an app.
 pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let unreadable = |_| UnreadableFilter(args.log_level.clone());
     // For `EnvFilter`, a single word that is no level is a module, and all other modules are off.

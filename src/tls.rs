@@ -1,8 +1,8 @@
 //! The certificate authorities of https: those of the system, or of the binary if the system has none.
 //!
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` (several directories, separated by colons) replace the system's authorities, as
-//! OpenSSL and rustls-native-certs document it. The authorities in the binary are never added to either: an administrator
-//! may have removed one on purpose. So an unreadable file causes a warning and trusts no authority.
+//! OpenSSL and rustls-native-certs document it. The authorities in the binary are never added to either: an
+//! administrator may have removed one on purpose. So an unreadable file causes a warning and trusts no authority.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The packages of the operator, put together as their tutorials show: an event reads its file, GET, POST with backoff;
-//! every minute everything is compared with the list. It checks no answer, spares no account and guards against nothing.
+//! every minute everything is compared with the list. It checks no answer, spares no account and guards against
+//! nothing.
 
 #![expect(clippy::print_stdout, reason = "the line that reports to its parent that it watches")]
 

@@ -1,10 +1,10 @@
-//! The time from a cold start to the first call, and to the call that needs the complete list: one app of the first page
-//! and one of the last are not as declared.
+//! The time from a cold start to the first call, and to the call that needs the complete list: one app of the first
+//! page and one of the last are not as declared.
 //!
 //! The manifests were written a second before the start, as by a clone or a mounted volume, or long ago.
 //!
-//! For comparison, in the same run: the tutorial program; reading the files, reading and parsing them on all cores, and fetching the list.
-//! The page cache is warm for all of them.
+//! For comparison, in the same run: the tutorial program; reading the files, reading and parsing them on all cores, and
+//! fetching the list. The page cache is warm for all of them.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 

@@ -20,7 +20,8 @@ use crate::fleet::{app_id, app_of};
 /// The default page size, and the largest.
 const PAGE: (u32, u32) = (10, 100);
 
-/// One app as the list shows it: the published example with other values, and with what differs from app to app in braces.
+/// One app as the list shows it: the published example with other values, and with what differs from app to app in
+/// braces.
 const APP: &str = include_str!("../app.json");
 
 /// A stop or start, as it came in.

@@ -1,5 +1,5 @@
-//! The parser of manifests and of calendars returns an answer or an error for any bytes. It never panics, and its time is bounded.
-//! `serde_yaml` reads the same values from every document that the parser accepts.
+//! The parser of manifests and of calendars returns an answer or an error for any bytes. It never panics, and its time
+//! is bounded. `serde_yaml` reads the same values from every document that the parser accepts.
 #![no_main]
 
 use campos_operator::manifest::load;

@@ -1,4 +1,5 @@
-//! Circuit breaker: opens after five failures in a row, and closes with the first answer. Failures of one app count once.
+//! Circuit breaker: opens after five failures in a row, and closes with the first answer. Failures of one app count
+//! once.
 
 use std::collections::BTreeSet;
 

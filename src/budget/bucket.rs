@@ -107,7 +107,8 @@ impl Bucket {
         self.observe_tokens = self.observe_tokens.min(0.0);
     }
 
-    /// Lowers the rate to that of the headers. Returns the time until their window ends; `None` if the budget is unlimited.
+    /// Lowers the rate to that of the headers. Returns the time until their window ends; `None` if the budget is
+    /// unlimited.
     pub(super) fn note_limits(&mut self, limits: RateLimitHeaders, now: Moment) -> Option<Duration> {
         if self.budget == Budget::Unlimited {
             return None;

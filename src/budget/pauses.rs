@@ -1,7 +1,7 @@
 //! Pauses: refusals by the rate limit, and exhausted budgets.
 //!
-//! All requests wait until a pause is over. Then one probe is sent first, and any answer except a refusal ends the pause.
-//! The refusal of one app pauses only this app, until another request is refused, too.
+//! All requests wait until a pause is over. Then one probe is sent first, and any answer except a refusal ends the
+//! pause. The refusal of one app pauses only this app, until another request is refused, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::reconcile::outcome::{Failure, Verdict};
 
 /// Minimum pause: a 429 with a pause of 0 s contradicts itself.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-/// Number of different apps within [`PER_APP_WINDOW`] whose refusals concern only them; one more is a limit of the account.
+/// Number of different apps within [`PER_APP_WINDOW`] whose refusals concern only them; one more is a limit of the
+/// account.
 const PER_APP_LIMITS: usize = 2;
 const PER_APP_WINDOW: Duration = Duration::from_mins(1);
 
@@ -108,8 +109,8 @@ impl Pauses {
         }
     }
 
-    /// Takes a request that the rate limit did not refuse: it ends a pause whose time is over, and a refusal of another app
-    /// concerned only that app.
+    /// Takes a request that the rate limit did not refuse: it ends a pause whose time is over, and a refusal of another
+    /// app concerned only that app.
     pub(super) fn not_refused(&mut self, call: &Call) {
         self.pause.take_if(|pause| pause.probing);
         self.possible.take_if(|possible| call.app() != Some(&possible.app));

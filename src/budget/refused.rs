@@ -1,7 +1,7 @@
 //! Refused account: a refused token (401), and requests that the account may not make (402, 403, 451).
 //!
-//! Each has a gate with one slow probe at a time. A 403 of one app is a failure of that app; a 403 of five different apps
-//! in a row, or of the list, is a refusal of the account.
+//! Each has a gate with one slow probe at a time. A 403 of one app is a failure of that app; a 403 of five different
+//! apps in a row, or of the list, is a refusal of the account.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The client of the real API: one method per endpoint, with its deadline and the largest body that it reads.
 //!
-//! It follows no redirects, so the token goes only to the configured origin. It neither retries nor paces; the transport
-//! repeats only a request on a dead pooled connection.
+//! It follows no redirects, so the token goes only to the configured origin. It neither retries nor paces; the
+//! transport repeats only a request on a dead pooled connection.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,8 +16,8 @@ use crate::reconcile::clock_check::ServerClock;
 use crate::reconcile::outcome::{Failure, RateLimitHeaders, Receipt, Verdict};
 use crate::reconcile::redacted::Secrets;
 
-/// Servers that may answer instead of the API: a word of their `Server` header, and their name. The list is closed, so that
-/// no text of a server is shown unchanged.
+/// Servers that may answer instead of the API: a word of their `Server` header, and their name. The list is closed, so
+/// that no text of a server is shown unchanged.
 const SERVERS: [(&str, &str); 8] = [
     ("cloudflare", "Cloudflare"),
     ("akamai", "Akamai"),

@@ -381,9 +381,9 @@ const EFFORT: usize = 16;
 
 /// The readable items of an array with at least one broken item.
 ///
-/// The place where the next item begins is unknown: a missing quotation mark turns text into structure and structure into
-/// text. The search tries each place that looks like the beginning of an item. It does not take an object within a broken
-/// item for an item, because the array that holds the object does not end where the page does.
+/// The place where the next item begins is unknown: a missing quotation mark turns text into structure and structure
+/// into text. The search tries each place that looks like the beginning of an item. It does not take an object within a
+/// broken item for an item, because the array that holds the object does not end where the page does.
 struct Recovery<'a> {
     text: &'a [u8],
     starts: Vec<usize>,

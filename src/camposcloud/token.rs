@@ -1,7 +1,7 @@
 //! The token for the next request.
 //!
-//! It comes from the environment, or from a file that is read again when it changes and after a 401. The token cannot be
-//! printed: it leaves this module only as a header value that is marked sensitive.
+//! It comes from the environment, or from a file that is read again when it changes and after a 401. The token cannot
+//! be printed: it leaves this module only as a header value that is marked sensitive.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -247,8 +247,8 @@ impl TokenSource {
         }
     }
 
-    /// Makes the next request read the file again, and allows a refused token again. If the file system does not answer,
-    /// the last token stays in use.
+    /// Makes the next request read the file again, and allows a refused token again. If the file system does not
+    /// answer, the last token stays in use.
     pub fn reload(&self) {
         if let Origin::File(file) = &self.origin {
             let mut known = lock(&file.known);

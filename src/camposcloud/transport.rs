@@ -29,8 +29,8 @@ use crate::reconcile::outcome::Verdict;
 /// Longest idle time of a connection: longer than every interval between two lists. Servers close connections much
 /// earlier, and TCP keepalive finds those that are gone without notice.
 const IDLE: Duration = Duration::from_hours(1);
-/// Time until a silent connection is probed. A NAT forgets a silent connection without notice; probes keep it alive, and
-/// find a dead one before a request does.
+/// Time until a silent connection is probed. A NAT forgets a silent connection without notice; probes keep it alive,
+/// and find a dead one before a request does.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Deadline for the acknowledgement of bytes. Without it, a half-open connection fails only at the deadline of the
 /// request.

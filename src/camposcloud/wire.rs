@@ -111,8 +111,8 @@ fn problem(number: usize, item: Result<Value, Broken>, secrets: &Secrets) -> Red
     secrets.redact(&text)
 }
 
-/// The message of an error body, on one line, redacted and then cut: `{"error": ".."}` (documented), `{"message": ".."}`
-/// or a bare string (seen in practice).
+/// The message of an error body, on one line, redacted and then cut: `{"error": ".."}` (documented), `{"message":
+/// ".."}` or a bare string (seen in practice).
 pub fn message(body: &[u8], secrets: &Secrets) -> Option<Redacted> {
     let (value, _) = json::value(text(body).ok()?, Pick::Message).ok()?;
     let text = value.as_str().or_else(|| value.get("error")?.as_str()).or_else(|| value.get("message")?.as_str())?;
@@ -156,8 +156,8 @@ fn seen(fields: &Map<String, Value>, secrets: &Secrets) -> Option<Seen> {
 /// The state of an app: `online` decides whether it runs. `status` is a lifecycle word (`active`, `creating`,
 /// `suspended`) and only explains why an app is not online.
 ///
-/// Null or missing metrics mean offline, as other integrations read them, but only beside `active`: with an unknown word
-/// the state is unknown.
+/// Null or missing metrics mean offline, as other integrations read them, but only beside `active`: with an unknown
+/// word the state is unknown.
 fn observed(status: Option<&str>, metrics: &Value) -> Observed {
     let online = match metrics {
         Value::Null => Some(None),
@@ -292,7 +292,8 @@ mod tests {
         }
         let body = br#"{"_id":"a1","restartRequired":"true","currentResourceMetrics":{"online":true,"uptime":5}}"#;
         let reading = app(body, &NONE).unwrap().reading;
-        // A field that causes a call counts only as a JSON boolean; an uptime without the time of the metrics proves nothing.
+        // A field that causes a call counts only as a JSON boolean; an uptime without the time of the metrics proves
+        // nothing.
         assert_eq!((reading.restart_required, reading.running_since), (None, None));
     }
 

@@ -340,7 +340,8 @@ pub(super) fn unknown(name: &str, apps: &BTreeMap<String, App>) -> anyhow::Error
     anyhow!("no manifest declares an app named {name:?}{hint}")
 }
 
-/// The nearest name: the one with the fewest different letters, or one that contains the text: `ticket` for `ticket-bot`.
+/// The nearest name: the one with the fewest different letters, or one that contains the text: `ticket` for
+/// `ticket-bot`.
 fn suggestion<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
     let part = typed.to_lowercase();
     let contains = |name: &&str| part.len() >= 3 && name.contains(&part);

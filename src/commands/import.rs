@@ -1,7 +1,7 @@
 //! `import`: writes a manifest for every app of the account. It reads apps and writes files, and changes no app.
 //!
-//! The manifests change no app: they declare the observed state, and suspend an app whose state is unknown. Every text is
-//! parsed before it is written. A file is replaced only with `--force`.
+//! The manifests change no app: they declare the observed state, and suspend an app whose state is unknown. Every text
+//! is parsed before it is written. A file is replaced only with `--force`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -29,8 +29,8 @@ use crate::reconcile::app::{AppId, AppName, MAX_APP_NAME};
 use crate::reconcile::state::Observed;
 use crate::settings;
 
-/// File of the schema for editors. Hidden, so that it is no manifest; without `.json`, so that `kubectl apply -R` does not
-/// read it.
+/// File of the schema for editors. Hidden, so that it is no manifest; without `.json`, so that `kubectl apply -R` does
+/// not read it.
 const SCHEMA: &str = ".schema";
 /// Characters of a display name in a comment.
 const SHOWN_NAME: usize = 100;

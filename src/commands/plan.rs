@@ -192,7 +192,8 @@ fn undeclared(declared: &[Arc<Declared>], observation: &Observation) -> Vec<Stri
 
 type Readings = HashMap<AppId, Reading>;
 
-/// The call of an app that counts for the limit of changes. Without a history, only transitions of the last hour are known.
+/// The call of an app that counts for the limit of changes. Without a history, only transitions of the last hour are
+/// known.
 fn counted(declared: &Declared, readings: &Readings, gates: Gates, wall: Timestamp) -> Option<Action> {
     let spec = declared.spec()?;
     let observed = readings.get(&spec.app_id)?.observed;

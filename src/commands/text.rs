@@ -99,8 +99,8 @@ pub(super) fn json_pretty(value: &impl Serialize) -> serde_json::Result<String> 
     Ok(printable::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
-/// YAML, harmless on a terminal, and with the same meaning in YAML 1.1. A text that needs escapes is quoted, because YAML
-/// has escapes only within quotes, and each line of a block would be a line of the page.
+/// YAML, harmless on a terminal, and with the same meaning in YAML 1.1. A text that needs escapes is quoted, because
+/// YAML has escapes only within quotes, and each line of a block would be a line of the page.
 pub(super) fn yaml(value: &Value) -> anyhow::Result<String> {
     let (mut value, mut quoted) = (value.clone(), Vec::new());
     set_aside(&mut value, &mut quoted);
@@ -190,8 +190,8 @@ pub(super) fn widths(rows: &[Vec<Cell>]) -> Vec<usize> {
 /// Minimum width of the first column of a table, which is the name.
 pub(super) const SHORTEST_NAME: usize = 16;
 
-/// Aligns rows, two blanks between columns. A row that is too wide loses the end of its first column, which is the name,
-/// and then the end of the line.
+/// Aligns rows, two blanks between columns. A row that is too wide loses the end of its first column, which is the
+/// name, and then the end of the line.
 pub(super) fn render(rows: &[Vec<Cell>], layout: Layout) -> Vec<String> {
     let length = |text: &str| text.chars().count();
     let mut widths = widths(rows);

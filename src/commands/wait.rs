@@ -61,8 +61,8 @@ impl Waiting<'_> {
         let follow = follow.insert(Follow::wait_for(daemon, report).await?);
         let mut reported = false;
         let bar = Bar::new();
-        // A daemon that has just started lists no apps, then some. Names and `--all` mean something only after it has read
-        // its manifests.
+        // A daemon that has just started lists no apps, then some. Names and `--all` mean something only after it has
+        // read its manifests.
         while !follow.complete().await.unwrap_or(false) {
             follow.next().await;
         }

@@ -1,9 +1,9 @@
 //! Connections of the port: their number, their deadlines, and the choice of the connection that a new one replaces.
 //!
 //! Clients that open connections and keep them would use up the file descriptors that the operator needs for manifests
-//! and calls. So the port takes a share of the process's limit, and a new connection is always accepted: if all places are
-//! taken, the connection that has been idle for longest ends. A health check, whose request arrives at once, is answered
-//! with any number of slow connections.
+//! and calls. So the port takes a share of the process's limit, and a new connection is always accepted: if all places
+//! are taken, the connection that has been idle for longest ends. A health check, whose request arrives at once, is
+//! answered with any number of slow connections.
 
 use std::io;
 use std::pin::Pin;
@@ -42,7 +42,8 @@ const IDLE: Duration = Duration::from_secs(75);
 /// Deadline of a response that the client does not read. Longer than the 15 s between two comments of a stream of
 /// events.
 const STUCK: Duration = Duration::from_secs(30);
-/// Deadline of a large response, even if it progresses: a client that takes a byte each 29 s would keep one of few places.
+/// Deadline of a large response, even if it progresses: a client that takes a byte each 29 s would keep one of few
+/// places.
 const LARGE: Duration = Duration::from_secs(120);
 /// Buffer of one connection, and the longest head of a request.
 const BUFFER: usize = 16 << 10;
@@ -67,8 +68,8 @@ struct State {
     buffered: bool,
     /// Arrival of the first byte of the awaited head.
     head_since: Option<Instant>,
-    /// Last progress: the opening, a complete request, bytes taken by the client, the end of a response. Bytes of a head do
-    /// not count, or a client could keep its place with a few bytes.
+    /// Last progress: the opening, a complete request, bytes taken by the client, the end of a response. Bytes of a
+    /// head do not count, or a client could keep its place with a few bytes.
     progress_at: Instant,
     /// Deadline of the present response.
     ends: Option<Instant>,
@@ -277,7 +278,8 @@ impl Drop for Ended {
     }
 }
 
-/// A stream that reports its traffic. Its vectored writes pass large bodies on without a copy, which no permit would cover.
+/// A stream that reports its traffic. Its vectored writes pass large bodies on without a copy, which no permit would
+/// cover.
 struct Noted<S> {
     stream: S,
     place: Arc<Place>,
@@ -444,7 +446,8 @@ mod tests {
         }
     }
 
-    /// Slow clients replace each other; a request that arrives at once is answered, and a request in progress is not cut.
+    /// Slow clients replace each other; a request that arrives at once is answered, and a request in progress is not
+    /// cut.
     #[tokio::test]
     async fn a_new_connection_takes_the_place_of_the_most_useless_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

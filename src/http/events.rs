@@ -1,7 +1,7 @@
 //! Server-sent events: changes as they happen, with resume.
 //!
-//! The state of a client is one number: the version of the last sent change. No queue of changes exists; when the client can
-//! receive more, the board is read from that version, so that a slow client gets fewer, newer events.
+//! The state of a client is one number: the version of the last sent change. No queue of changes exists; when the
+//! client can receive more, the board is read from that version, so that a slow client gets fewer, newer events.
 
 use std::convert::Infallible;
 use std::sync::Arc;

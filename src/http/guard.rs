@@ -1,7 +1,8 @@
-//! Guard of every request: only GET and HEAD, and on a loopback port only with a loopback name or a name of `--allow-host`.
+//! Guard of every request: only GET and HEAD, and on a loopback port only with a loopback name or a name of
+//! `--allow-host`.
 //!
-//! A foreign page in a browser on this machine can resolve its own name to 127.0.0.1 and read the answers (DNS rebinding).
-//! Its requests then have that name in `Host`.
+//! A foreign page in a browser on this machine can resolve its own name to 127.0.0.1 and read the answers (DNS
+//! rebinding). Its requests then have that name in `Host`.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! `/metrics`, in the text format of Prometheus, or in OpenMetrics if the client prefers it. Values that follow from the
-//! board are computed at each scrape, on the thread of the port.
+//! `/metrics`, in the text format of Prometheus, or in OpenMetrics if the client prefers it. Values that follow from
+//! the board are computed at each scrape, on the thread of the port.
 //!
-//! Label sets are closed: names of enums, never free text. Only `app` and `app_id` name things, and their series disappear
-//! with the app.
+//! Label sets are closed: names of enums, never free text. Only `app` and `app_id` name things, and their series
+//! disappear with the app.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -90,8 +90,8 @@ pub fn scrape(board: &Board, format: Format) -> Result<String, fmt::Error> {
     })
 }
 
-/// Converts `OpenMetrics` to the text format 0.0.4, in which a family has the name of its samples, an info is a gauge, and
-/// there are neither units nor an end mark.
+/// Converts `OpenMetrics` to the text format 0.0.4, in which a family has the name of its samples, an info is a gauge,
+/// and there are neither units nor an end mark.
 fn plain(open: &str) -> String {
     let mut text = String::with_capacity(open.len());
     // HELP precedes TYPE, and the name of the samples depends on the type.

@@ -1,7 +1,7 @@
 //! The status page: three plain files, embedded as they are.
 //!
-//! The page is a client of `/api/v1` like any other. Its policy forbids foreign and inline code, so that a hostile name or
-//! message cannot run code.
+//! The page is a client of `/api/v1` like any other. Its policy forbids foreign and inline code, so that a hostile name
+//! or message cannot run code.
 
 use axum::Router;
 use axum::http::header;

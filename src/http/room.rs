@@ -1,4 +1,5 @@
-//! Memory for responses. The port uses at most 32 MiB for its clients, with any number and speed of clients ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a
+//! Memory for responses. The port uses at most 32 MiB for its clients, with any number and speed of clients
+//! ([`RESPONSES`], [`EVENTS`], and the beginnings of [`LARGE`] streams), and at most [`LARGE`] large responses at a
 //! time.
 //!
 //! A permit belongs to the bytes: it is released when they are written to the socket or dropped with the connection.
@@ -103,8 +104,8 @@ impl ResponseMemory {
         Ok(Bytes::from_owner(Held { bytes, _permits: (permit, large) }))
     }
 
-    /// A JSON response in chunks of about [`CHUNK`] bytes, which `next` returns until `None`. Only the chunks that wait for
-    /// the client are in memory.
+    /// A JSON response in chunks of about [`CHUNK`] bytes, which `next` returns until `None`. Only the chunks that wait
+    /// for the client are in memory.
     pub(super) fn stream(&self, mut next: impl FnMut() -> Option<Vec<u8>> + Send + 'static) -> Response {
         let mut begun = Vec::new();
         while begun.len() <= WHOLE {
@@ -175,8 +176,8 @@ mod tests {
 
     use super::*;
 
-    /// Clients that never read keep their responses in memory. Beyond the bounds the response is 503, and released memory is
-    /// used again.
+    /// Clients that never read keep their responses in memory. Beyond the bounds the response is 503, and released
+    /// memory is used again.
     #[tokio::test]
     async fn memory_is_bounded_if_clients_do_not_read() {
         let room = ResponseMemory::default();

@@ -1,8 +1,8 @@
 //! `CustomResourceDefinitions` of all kinds, from the same types as the JSON Schema.
 //!
 //! A structural schema supports fewer keywords than JSON Schema: no conditions, no constants, one type for each field.
-//! Rules in CEL replace the conditions. The reader of manifests checks each object again, so an error that the API server
-//! accepts is reported in the status of the object.
+//! Rules in CEL replace the conditions. The reader of manifests checks each object again, so an error that the API
+//! server accepts is reported in the status of the object.
 
 use serde_json::{Map, Value, json};
 
@@ -136,7 +136,8 @@ fn rule(schema: &mut Value, rule: &str, message: &str) {
     }
 }
 
-/// Adds the rules for the windows of a schedule: the conditions of the JSON Schema, which a structural schema cannot hold.
+/// Adds the rules for the windows of a schedule: the conditions of the JSON Schema, which a structural schema cannot
+/// hold.
 fn windows(schedule: &mut Value, described: &Value) {
     let windows = &mut schedule["properties"]["windows"];
     windows["maxItems"] = MAX_ITEMS.into();

@@ -1,9 +1,9 @@
 //! Leader election over one Lease, as a state machine: the next request, and the holder of the lease.
 //!
-//! Pure. All times are those of this process, by a clock that counts suspend time (`CLOCK_BOOTTIME`); times in the record
-//! are never compared with it. The holder counts its lease from the send of a renewal, another process from its receipt,
-//! so the lease of the holder always ends first. A standby counts only the time between two successful reads: an API
-//! server that does not answer changes no leader.
+//! Pure. All times are those of this process, by a clock that counts suspend time (`CLOCK_BOOTTIME`); times in the
+//! record are never compared with it. The holder counts its lease from the send of a renewal, another process from its
+//! receipt, so the lease of the holder always ends first. A standby counts only the time between two successful reads:
+//! an API server that does not answer changes no leader.
 
 use std::sync::Arc;
 use std::time::Duration;

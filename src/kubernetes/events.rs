@@ -1,7 +1,8 @@
-//! Events of the App objects: calls, their effects, and stalls. The recorder of kube combines repetitions into a series.
+//! Events of the App objects: calls, their effects, and stalls. The recorder of kube combines repetitions into a
+//! series.
 //!
-//! One task reads the history of the status board, and another one writes. So a slow API server delays no call; it loses
-//! Events, which are counted.
+//! One task reads the history of the status board, and another one writes. So a slow API server delays no call; it
+//! loses Events, which are counted.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Custom resources of one namespace as a source: list and watch, without a store.
 //!
 //! One task for each resource lists, watches, and lists again when its version has expired. Another task passes their
-//! messages to `manifest::objects`. A watch ends after [`WATCH`], so that a server without answers is detected. A deletion
-//! releases the app at once; an empty list releases nothing if there were apps before.
+//! messages to `manifest::objects`. A watch ends after [`WATCH`], so that a server without answers is detected. A
+//! deletion releases the app at once; an empty list releases nothing if there were apps before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -317,7 +317,8 @@ impl Collected {
         }
     }
 
-    /// The change since the last update, if there is one. Before each resource was listed once, only an error is a change.
+    /// The change since the last update, if there is one. Before each resource was listed once, only an error is a
+    /// change.
     fn update(&mut self) -> Option<Update> {
         let loaded = self.versions.len() == RESOURCES.len();
         let lost = (self.lost > 0).then(|| {

@@ -1,7 +1,7 @@
 //! `status` of the custom resources: the leader writes it, by server-side apply, only when it changed.
 //!
-//! Transition times are read from the object, so that a new leader keeps them. Fields that change with each list of apps
-//! are left out.
+//! Transition times are read from the object, so that a new leader keeps them. Fields that change with each list of
+//! apps are left out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -134,8 +134,8 @@ impl Registry {
         std::mem::take(&mut self.lock().changed)
     }
 
-    /// The status to write for an app, and its hash. `None` if the stored status is equal, or if the newest generation is
-    /// not applied yet.
+    /// The status to write for an app, and its hash. `None` if the stored status is equal, or if the newest generation
+    /// is not applied yet.
     fn due(&self, app: &App) -> Option<(Value, u64)> {
         let known = self.lock();
         let stored = known.apps.get(app.name().as_str())?;
@@ -180,7 +180,8 @@ fn ours(status: &Value) -> Value {
 fn content(app: &App, stored: &Stored) -> Value {
     let shown = app.published().status;
     let conditions = shown.conditions.iter().map(|one| {
-        let stored_at = CONDITIONS.iter().position(|kind| *kind == one.kind).and_then(|at| stored.status.transitions[at]);
+        let stored_at =
+            CONDITIONS.iter().position(|kind| *kind == one.kind).and_then(|at| stored.status.transitions[at]);
         let since = stored_at.filter(|(truth, _)| truth.as_str() == one.status).map(|(_, since)| since);
         let since = since.or(one.last_transition_time).map(|time| format!("{time:.0}"));
         json!({

@@ -1,7 +1,7 @@
 //! A calendar file (iCalendar, RFC 5545) as the times of its events.
 //!
-//! Pure. `icalendar` parses the text, `rrule` repeats events, and jiff has the zones, so that all times use one database.
-//! Each event becomes a bounded list of wall times in its zone, or in the zone of the Schedule that uses it.
+//! Pure. `icalendar` parses the text, `rrule` repeats events, and jiff has the zones, so that all times use one
+//! database. Each event becomes a bounded list of wall times in its zone, or in the zone of the Schedule that uses it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

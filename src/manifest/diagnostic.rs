@@ -1,7 +1,7 @@
 //! Diagnostics: an error or a warning about a manifest, its place, and a valid value.
 //!
-//! Pure values. [`Diagnostic::render`] is for terminals, [`Diagnostic::one_line`] for logs and conditions. Printed text has
-//! no control characters, so a manifest cannot move the cursor of a terminal.
+//! Pure values. [`Diagnostic::render`] is for terminals, [`Diagnostic::one_line`] for logs and conditions. Printed text
+//! has no control characters, so a manifest cannot move the cursor of a terminal.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

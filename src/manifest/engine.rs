@@ -36,8 +36,8 @@ use crate::source::SourceReport;
 pub(super) const QUIET_UNSEEN: Duration = Duration::from_millis(200);
 /// Age of a file that needs no quiet time, unless a process has it open for writing.
 const RECENT: Duration = Duration::from_secs(2);
-/// Minimum absence of a file before its objects are released. A little more than `QUIET_UNSEEN`, so that a file that was
-/// copied and removed counts as moved. A release is never urgent.
+/// Minimum absence of a file before its objects are released. A little more than `QUIET_UNSEEN`, so that a file that
+/// was copied and removed counts as moved. A release is never urgent.
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(300);
 /// Absence after which a file is released in any case.
 const GONE_AT_LAST: Duration = Duration::from_secs(1);
@@ -179,7 +179,8 @@ impl Engine {
         self.loaded |= self.cause.is_none();
     }
 
-    /// Marks the known files that a listing does not show: as held if their directory cannot be listed, otherwise as missing.
+    /// Marks the known files that a listing does not show: as held if their directory cannot be listed, otherwise as
+    /// missing.
     fn note_unlisted(&mut self, now: Instant, listing: &Listing, due: &[Due]) {
         let tracked = &self.tracked;
         let is_listed =

@@ -1,7 +1,7 @@
 //! Foreign documents: another kind of object, or a file of another tool among the manifests.
 //!
-//! A foreign document is reported once and has no other effect. An unclear document is an invalid manifest, and the last
-//! good spec stays in force.
+//! A foreign document is reported once and has no other effect. An unclear document is an invalid manifest, and the
+//! last good spec stays in force.
 
 use super::diagnostic::nearest;
 use super::reader::quoted;

@@ -412,7 +412,8 @@ mod tests {
         found
     }
 
-    /// Errors that no JSON Schema can express: of dates, lengths, cron patterns, and of two values that exclude each other.
+    /// Errors that no JSON Schema can express: of dates, lengths, cron patterns, and of two values that exclude each
+    /// other.
     fn is_beyond(mistake: &str) -> bool {
         [
             "the window ends before it begins, or at once",

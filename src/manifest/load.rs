@@ -249,8 +249,8 @@ fn decode(file: &str, bytes: &[u8]) -> Result<String, Finding> {
     Ok(if json { yaml_of_json(text) } else { text.to_owned() })
 }
 
-/// Replaces the two elements of JSON that YAML does not have. A tab between tokens becomes a blank; a character beyond the
-/// Basic Multilingual Plane, which JSON escapes as two surrogates, becomes itself.
+/// Replaces the two elements of JSON that YAML does not have. A tab between tokens becomes a blank; a character beyond
+/// the Basic Multilingual Plane, which JSON escapes as two surrogates, becomes itself.
 fn yaml_of_json(text: &str) -> String {
     let mut yaml = String::with_capacity(text.len());
     let mut rest = text;
@@ -298,8 +298,8 @@ pub(super) struct Chunk<'a> {
     pub(super) first_line: u32,
 }
 
-/// Splits the text at its document markers. No scalar can contain one (YAML: "forbidden content"), so the split needs no
-/// parser, and a document that is not YAML does not affect the others.
+/// Splits the text at its document markers. No scalar can contain one (YAML: "forbidden content"), so the split needs
+/// no parser, and a document that is not YAML does not affect the others.
 pub(super) fn documents(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
@@ -399,8 +399,8 @@ pub(super) fn is_calendar(file: &str) -> bool {
     file.ends_with(calendar::ENDING)
 }
 
-/// The tree of a document with tabs after colons, which YAML allows and the parser does not. `second_opinion` compares it
-/// with the original text, because a tab in a text of several lines would be lost.
+/// The tree of a document with tabs after colons, which YAML allows and the parser does not. `second_opinion` compares
+/// it with the original text, because a tab in a text of several lines would be lost.
 fn without_tabs(chunk: &Chunk<'_>) -> Option<yaml::Tree> {
     let (mut plain, mut after_colon) = (String::with_capacity(chunk.text.len()), false);
     for c in chunk.text.chars() {
@@ -411,8 +411,8 @@ fn without_tabs(chunk: &Chunk<'_>) -> Option<yaml::Tree> {
     (plain != chunk.text).then(|| yaml::parse(&plain, chunk.first_line).ok().flatten())?
 }
 
-/// The first accepted document of a file that `serde_yaml` reads differently: for tests and the fuzz target, since `read`
-/// compares few documents.
+/// The first accepted document of a file that `serde_yaml` reads differently: for tests and the fuzz target, since
+/// `read` compares few documents.
 #[cfg(any(test, fuzzing))]
 pub fn disagreement(bytes: &[u8]) -> Option<String> {
     let text = decode("fuzz.yaml", bytes).ok()?;

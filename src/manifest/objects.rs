@@ -1,7 +1,7 @@
 //! Objects of an API to `Declared`: the same reader as for files, with field paths instead of lines.
 //!
-//! Pure. Each object is rendered as JSON with one value for each line, so that the line of an error identifies its field.
-//! Its file in the store is its resource and name, such as `apps/ticket-bot`.
+//! Pure. Each object is rendered as JSON with one value for each line, so that the line of an error identifies its
+//! field. Its file in the store is its resource and name, such as `apps/ticket-bot`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

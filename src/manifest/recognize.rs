@@ -1,4 +1,5 @@
-//! Recognizes the cause of an error: a merge conflict, a template, an encrypted file, JSON with comments, a missing space.
+//! Recognizes the cause of an error: a merge conflict, a template, an encrypted file, JSON with comments, a missing
+//! space.
 //!
 //! The YAML parser reports only a consequence, often on another line. `cause` explains only existing errors, so a valid
 //! manifest may contain any of these in its texts.
@@ -31,7 +32,8 @@ pub(super) fn encrypted(bytes: &[u8]) -> Option<Finding> {
     None
 }
 
-/// Returns the first mark of an unresolved merge, even if the other marks are removed. No line of YAML begins like this.
+/// Returns the first mark of an unresolved merge, even if the other marks are removed. No line of YAML begins like
+/// this.
 pub(super) fn conflict(text: &str) -> Option<Finding> {
     let is_marker = |line: &str| {
         line == "======="

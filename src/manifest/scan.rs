@@ -1,7 +1,8 @@
 //! Listing of the tree: the manifest files that exist, and the files that changed.
 //!
 //! Keeps no state; its caller compares the files during the listing. It never blocks except on a regular file, never
-//! follows a link out of the tree, and reports unreadable entries: only a complete listing proves that a file is absent.
+//! follows a link out of the tree, and reports unreadable entries: only a complete listing proves that a file is
+//! absent.
 
 mod ignore;
 mod layout;
@@ -151,8 +152,8 @@ fn is_local_directory(path: &Path) -> bool {
     kind.is_some_and(|kind| LOCAL.contains(&kind))
 }
 
-/// Lists every root by `rules`, without files that are unchanged for `known`. The listing shows one state of the tree: if
-/// a link is swapped during the listing, it is repeated.
+/// Lists every root by `rules`, without files that are unchanged for `known`. The listing shows one state of the tree:
+/// if a link is swapped during the listing, it is repeated.
 ///
 /// # Errors
 /// The cause why a root cannot be listed. This proves nothing about any file.
@@ -253,8 +254,8 @@ impl Walk<'_> {
         done
     }
 
-    /// Records the target of the link of a ConfigMap, before the entries that use it are read: if it is swapped during the
-    /// listing, the listing is repeated.
+    /// Records the target of the link of a ConfigMap, before the entries that use it are read: if it is swapped during
+    /// the listing, the listing is repeated.
     fn config_map_link(&mut self) {
         let link = self.path.join(CONFIG_MAP_LINK);
         if let Ok(target) = fs::read_link(&link) {

@@ -1,7 +1,7 @@
 //! Schedules that apps refer to, and their calendars: the present meaning of each name.
 //!
-//! Pure. A name has no meaning if it is missing, declared twice or invalid, or if a calendar is unreadable. Then the store
-//! keeps the last good version of each app. A calendar without a Schedule has no effect and is not reported.
+//! Pure. A name has no meaning if it is missing, declared twice or invalid, or if a calendar is unreadable. Then the
+//! store keeps the last good version of each app. A calendar without a Schedule has no effect and is not reported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

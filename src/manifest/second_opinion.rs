@@ -1,8 +1,8 @@
 //! A second YAML parser, `serde_yaml`, for documents that use rare syntax.
 //!
-//! The two parsers share no code. They differ only for rare syntax: unusual names of anchors, block scalars in braces, tabs,
-//! keys over several lines, values that begin with a colon. A document that may use it is in force only if both read the
-//! same values. A property test and the fuzz target check that the parsers agree on all other documents.
+//! The two parsers share no code. They differ only for rare syntax: unusual names of anchors, block scalars in braces,
+//! tabs, keys over several lines, values that begin with a colon. A document that may use it is in force only if both
+//! read the same values. A property test and the fuzz target check that the parsers agree on all other documents.
 
 use serde_yaml::Value;
 

@@ -1,9 +1,9 @@
 //! The directory source: the thread that scans, watches and delivers updates.
 //!
-//! One thread scans and owns the watch. The thread of the watch reads a single changed file itself, because a wake-up of
-//! another thread takes longer; one lock protects all state. The content of the disk decides: an event only selects the
-//! file to read first. A text counts when it is stable, and an object is released when a second scan does not show it,
-//! either. Neither delays any other file.
+//! One thread scans and owns the watch. The thread of the watch reads a single changed file itself, because a wake-up
+//! of another thread takes longer; one lock protects all state. The content of the disk decides: an event only selects
+//! the file to read first. A text counts when it is stable, and an object is released when a second scan does not show
+//! it, either. Neither delays any other file.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -38,12 +38,12 @@ use crate::source::{SourceReport, Update};
 const BETWEEN_SCANS: Duration = Duration::from_millis(20);
 /// Delay of the scan for a new file without a close event.
 const LATER: Duration = Duration::from_secs(1);
-/// Each periodic scan reads the metadata of all files. Each sixth scan also reads bytes of files with unchanged metadata,
-/// which are not trusted forever: of all files if only scans find changes; of one share of the files on a file system
-/// that only this kernel writes to.
+/// Each periodic scan reads the metadata of all files. Each sixth scan also reads bytes of files with unchanged
+/// metadata, which are not trusted forever: of all files if only scans find changes; of one share of the files on a
+/// file system that only this kernel writes to.
 const FULL_EVERY: u32 = 6;
-/// Time in which all shares are read once. The kernel sets the change time (ctime) at each write, and no process can set
-/// it, so this protects only against errors of the disk and of its driver.
+/// Time in which all shares are read once. The kernel sets the change time (ctime) at each write, and no process can
+/// set it, so this protects only against errors of the disk and of its driver.
 const ALL_WITHIN: Duration = Duration::from_secs(3600);
 
 /// Minimum interval between files that the thread of the watch reads. The thread of the source reads more files.
@@ -88,8 +88,8 @@ struct Scans {
 pub struct Source;
 
 impl Source {
-    /// Watches `roots` in a separate thread and passes each change to `deliver`, in order. The first update has all objects,
-    /// or the cause why the tree cannot be read.
+    /// Watches `roots` in a separate thread and passes each change to `deliver`, in order. The first update has all
+    /// objects, or the cause why the tree cannot be read.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -420,8 +420,8 @@ impl<F: FnMut(Update)> Work<F> {
 
     fn scan(&mut self, periodic: bool, now: Instant, listener: &Listener) {
         let watched = self.watch.is_some() && !self.is_watch_stale();
-        // Scan before the first watch: the reads of the scan would cause ten thousand events, and a watch of a large tree
-        // takes as long as a scan. Another scan follows at once, and finds changes of the time between.
+        // Scan before the first watch: the reads of the scan would cause ten thousand events, and a watch of a large
+        // tree takes as long as a scan. Another scan follows at once, and finds changes of the time between.
         let first = self.periods == 0;
         if !first {
             self.arm(periodic, listener);
@@ -450,8 +450,8 @@ impl<F: FnMut(Update)> Work<F> {
         }
     }
 
-    /// Handles the present signals as one change, for example the two halves of a rename, or a checkout of many files. Later
-    /// signals are another change. Returns whether a file was read.
+    /// Handles the present signals as one change, for example the two halves of a rename, or a checkout of many files.
+    /// Later signals are another change. Returns whether a file was read.
     fn take_signals(&mut self) -> bool {
         let signals: Vec<Signal> = self.inbox.try_iter().take(MOST_AT_ONCE).collect();
         let (taken, mut read) = (signals.len(), false);
@@ -481,9 +481,9 @@ impl<F: FnMut(Update)> Work<F> {
         read
     }
 
-    /// [`Work::take_signals`] for the thread of the watch. Returns whether the deadline of the thread of the source is still
-    /// right. Reads one file at a time: the thread of the source reads many, while this thread empties the queue of the
-    /// kernel.
+    /// [`Work::take_signals`] for the thread of the watch. Returns whether the deadline of the thread of the source is
+    /// still right. Reads one file at a time: the thread of the source reads many, while this thread empties the queue
+    /// of the kernel.
     fn take_in_passing(&mut self) -> bool {
         if self.reported.is_none() || self.stopped || clock::instant() < self.busy_until {
             return false;
@@ -576,8 +576,8 @@ impl<F: FnMut(Update)> Work<F> {
                     (None, Some(_)) => Next::Nothing,
                 }
             }
-            // A watched directory was removed or renamed. A new directory in its place may have the same inode, and has no
-            // watch.
+            // A watched directory was removed or renamed. A new directory in its place may have the same inode, and has
+            // no watch.
             Signal::Moved(path) if self.watch.as_ref().is_some_and(|watch| watch.watches(&path)) => {
                 self.watch = None;
                 Next::Scan

@@ -182,8 +182,8 @@ impl Store {
         Self::default()
     }
 
-    /// Applies a batch of file states as one change: a removed file and a new file with the same object are a move. A batch
-    /// has each file once. `at`: the time at which the files were read.
+    /// Applies a batch of file states as one change: a removed file and a new file with the same object are a move. A
+    /// batch has each file once. `at`: the time at which the files were read.
     pub fn take(&mut self, batch: impl IntoIterator<Item = (Arc<str>, FileState)>, at: Timestamp) -> Changes {
         let mut touched = BTreeSet::new();
         for (file, state) in batch {
@@ -1046,8 +1046,8 @@ mod tests {
             prop_assert_eq!(first.entries.len(), second.entries.len());
         }
 
-        /// If nothing is held, only the last good specs depend on earlier states: names, validities and places are those
-        /// of a new start. The reported changes add up to the declared objects.
+        /// If nothing is held, only the last good specs depend on earlier states: names, validities and places are
+        /// those of a new start. The reported changes add up to the declared objects.
         #[test]
         fn step_by_step_is_the_same_as_from_scratch(steps in states()) {
             let mut store = Store::new();
@@ -1079,7 +1079,8 @@ mod tests {
                         (d.name.clone(), d.place.clone(), d.validity.clone(), spec)
                     }).collect()
                 };
-                // An object with a name conflict also claims the app of its last good version, which only history shows.
+                // An object with a name conflict also claims the app of its last good version, which only history
+                // shows.
                 let disputed = fresh.declared().iter().any(
                     |declared| matches!(declared.validity, Validity::Conflicting { reason: Reason::DuplicateName, .. }));
                 if !disputed {

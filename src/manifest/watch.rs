@@ -1,7 +1,7 @@
 //! File-system events as signals for `source`.
 //!
-//! Only an accelerator: `source` scans anyway, so a lost event only costs time. It watches each tree, the directory of every
-//! link in its path, and the directory above it, so that it detects a swapped or re-created tree.
+//! Only an accelerator: `source` scans anyway, so a lost event only costs time. It watches each tree, the directory of
+//! every link in its path, and the directory above it, so that it detects a swapped or re-created tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;

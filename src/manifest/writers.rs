@@ -1,10 +1,10 @@
 //! Files that a process has open for writing, from `/proc`.
 //!
-//! Events show a writer only from its first watched write. This module is the test for a file that was opened earlier: at
-//! the first load, or after events were lost. A read lease (`F_SETLEASE`) would also work, but it delays other processes,
-//! and no maintained crate wraps it without `unsafe`.
-//! Limits: writers on another machine, in another PID namespace, or of another user (unless this process is privileged)
-//! are not visible, and neither is a memory mapping that outlives its file descriptor. A quiet time protects against those.
+//! Events show a writer only from its first watched write. This module is the test for a file that was opened earlier:
+//! at the first load, or after events were lost. A read lease (`F_SETLEASE`) would also work, but it delays other
+//! processes, and no maintained crate wraps it without `unsafe`. Limits: writers on another machine, in another PID
+//! namespace, or of another user (unless this process is privileged) are not visible, and neither is a memory mapping
+//! that outlives its file descriptor. A quiet time protects against those.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -37,8 +37,8 @@ impl Writers {
         Self::search(true)
     }
 
-    /// Reads the names of open files only, which takes 1 ms instead of 4 ms with 70 processes. Finds the writer of a file
-    /// that has one name: a descriptor follows the rename of its file.
+    /// Reads the names of open files only, which takes 1 ms instead of 4 ms with 70 processes. Finds the writer of a
+    /// file that has one name: a descriptor follows the rename of its file.
     pub(super) fn read_names() -> Self {
         Self::search(false)
     }

@@ -1,7 +1,7 @@
 //! The causes of notifications, and the times of the messages.
 //!
-//! A cause is one reason for all apps that have it: an outage is one message, not one for each app. It is announced when
-//! it has lasted for a while, again at long intervals, and ended once it has been gone for a while. Pure.
+//! A cause is one reason for all apps that have it: an outage is one message, not one for each app. It is announced
+//! when it has lasted for a while, again at long intervals, and ended once it has been gone for a while. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

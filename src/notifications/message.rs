@@ -1,7 +1,7 @@
 //! Format of the messages: text for Discord and Slack, JSON for a webhook.
 //!
-//! Names and details come from manifests and from the server, so they are escaped: they cannot mention a person, and do not
-//! change the format of a message.
+//! Names and details come from manifests and from the server, so they are escaped: they cannot mention a person, and do
+//! not change the format of a message.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -37,7 +37,8 @@ use crate::reconcile::state::Observed;
 use crate::status::app::LastAction;
 use crate::status::history::Trigger;
 
-/// An update of at most this number of apps is an edit and goes before a bulk; a larger one is a checkout or a first load.
+/// An update of at most this number of apps is an edit and goes before a bulk; a larger one is a checkout or a first
+/// load.
 const EDIT_AT_MOST: usize = 16;
 
 /// One object of the manifests with its last decision.
@@ -158,8 +159,8 @@ impl Fleet {
         object.app_id().and_then(|id| self.apps.get(id)).map_or(&self.no_calls, |known| &known.past)
     }
 
-    /// Takes an update of the manifests. With `listed_before` an app that no list showed is read singly at once. `trigger`
-    /// distinguishes an edit from the first load.
+    /// Takes an update of the manifests. With `listed_before` an app that no list showed is read singly at once.
+    /// `trigger` distinguishes an edit from the first load.
     pub fn take_update(
         &mut self,
         changed: Vec<Arc<Declared>>,
@@ -230,8 +231,8 @@ impl Fleet {
         self.texts.get(name).copied().unwrap_or_default()
     }
 
-    /// Takes an app of a list page that was requested at `requested_at`. Returns its shared id, and its object if that is
-    /// settled and the reading did not change: then there is nothing to decide.
+    /// Takes an app of a list page that was requested at `requested_at`. Returns its shared id, and its object if that
+    /// is settled and the reading did not change: then there is nothing to decide.
     pub fn take_listed(
         &mut self,
         seen: &Seen,
@@ -323,7 +324,8 @@ impl Fleet {
         self.owner_due(id, now);
     }
 
-    /// Requests a single read of each declared app that a complete list does not show; until then the app is not Missing.
+    /// Requests a single read of each declared app that a complete list does not show; until then the app is not
+    /// Missing.
     pub fn take_complete_list(&mut self, ids: &BTreeSet<AppId>, now: Moment) {
         self.apps.retain(|id, known| {
             known.listed = ids.contains(id);
@@ -337,8 +339,8 @@ impl Fleet {
         }
     }
 
-    /// Forgets the apps that no object declares, if there are more than a list may have. This bounds the memory against a
-    /// server that returns different apps each time. An app that is declared later is read singly.
+    /// Forgets the apps that no object declares, if there are more than a list may have. This bounds the memory against
+    /// a server that returns different apps each time. An app that is declared later is read singly.
     pub fn forget_undeclared(&mut self) {
         if self.apps.len() > MAX_ITEMS {
             self.apps.retain(|_, known| known.owner.is_some() || known.past.in_flight().is_some());
@@ -592,7 +594,8 @@ impl Fleet {
         self.ready.first().map(|(rank, name)| (name.clone(), rank.since))
     }
 
-    /// Takes the probe of an account that may not call its apps: a call on an app that was not `refused`, if there is one.
+    /// Takes the probe of an account that may not call its apps: a call on an app that was not `refused`, if there is
+    /// one.
     pub fn take_probe(
         &mut self,
         gates: Gates,
@@ -617,8 +620,8 @@ impl Fleet {
         self.owned().count()
     }
 
-    /// Takes the first call: it is in flight from here on. Returns with it the time of the edit of which it is the first
-    /// call.
+    /// Takes the first call: it is in flight from here on. Returns with it the time of the edit of which it is the
+    /// first call.
     pub fn take_ready(&mut self, now: Moment, wall: Timestamp) -> Option<(Job, Option<Moment>)> {
         let (rank, name) = self.ready.first().cloned()?;
         self.ready.set(&name, &mut self.objects.get_mut(&name)?.order, None);

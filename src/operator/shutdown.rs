@@ -62,8 +62,8 @@ impl Stopper {
         });
     }
 
-    /// Requests a shutdown on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the second one.
-    /// SIGUSR1 and SIGUSR2 are ignored.
+    /// Requests a shutdown on every SIGTERM, SIGINT and SIGQUIT from now on, and ends the process [`GRACE`] after the
+    /// second one. SIGUSR1 and SIGUSR2 are ignored.
     ///
     /// # Errors
     /// If no thread can be started, or no handler set up.

@@ -1,7 +1,7 @@
 //! The completeness of a list that is read page by page.
 //!
-//! An incomplete list updates the apps that it showed and proves nothing about the others. Pages that shift, repeat, loop
-//! or have a wrong number can only make a list incomplete.
+//! An incomplete list updates the apps that it showed and proves nothing about the others. Pages that shift, repeat,
+//! loop or have a wrong number can only make a list incomplete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 

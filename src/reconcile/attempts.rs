@@ -1,5 +1,5 @@
-//! Attempts on one app: the call in flight, the call being verified, failures in a row with their backoff, and departures
-//! from the desired state.
+//! Attempts on one app: the call in flight, the call being verified, failures in a row with their backoff, and
+//! departures from the desired state.
 //!
 //! They decide which readings are trusted. Each method takes the time; a wake-up during backoff changes nothing, so it
 //! neither calls nor counts.
@@ -160,8 +160,8 @@ impl Attempts {
     ///
     /// Older means: requested before the answer to the call, or with metrics from before the server's `Date` of that
     /// answer. There is one exception: a reading that agrees with the call, and whose metrics are not older than those
-    /// that caused the call. These showed the opposite state, so the change proves the effect. Without the exception, if
-    /// the server froze the last metrics of a stopped app (this is not documented), the operator would stop the app
+    /// that caused the call. These showed the opposite state, so the change proves the effect. Without the exception,
+    /// if the server froze the last metrics of a stopped app (this is not documented), the operator would stop the app
     /// repeatedly. The rule ends at the deadline of the verification: metrics that are older even then are frozen, not
     /// late, and otherwise a start without effect would never be repeated.
     pub fn trusted(&self, timed_reading: Option<&TimedReading>) -> Observed {
@@ -234,8 +234,8 @@ impl Attempts {
                 self.in_flight = None;
                 self.back_off(None, Duration::ZERO, now);
             }
-            // It may have had an effect, or the app may already be in this state: read the app before repeating the call.
-            // Telemetry lags, so a lost call waits longer.
+            // It may have had an effect, or the app may already be in this state: read the app before repeating the
+            // call. Telemetry lags, so a lost call waits longer.
             Verdict::LostAnswer | Verdict::LookAgain => {
                 let action = self.end_call(None, now, now);
                 let delay = if verdict == Verdict::LostAnswer { LOST_ANSWER_DELAY } else { Duration::ZERO };
@@ -303,8 +303,8 @@ impl Attempts {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    /// Returns whether a restart with this verdict may have had an effect. It counts as accepted: the operator verifies it,
-    /// and never repeats it.
+    /// Returns whether a restart with this verdict may have had an effect. It counts as accepted: the operator verifies
+    /// it, and never repeats it.
     pub fn is_lost_restart(&self, verdict: Verdict) -> bool {
         self.in_flight() == Some(Action::Restart) && matches!(verdict, Verdict::LostAnswer | Verdict::Unexpected)
     }
@@ -374,8 +374,8 @@ impl Attempts {
         Some(Effect::NotEffective(verifying.action))
     }
 
-    /// Takes the reading that verified the last call: metrics that are newer than it are newer than the call, even if their
-    /// clock is behind that of the answers.
+    /// Takes the reading that verified the last call: metrics that are newer than it are newer than the call, even if
+    /// their clock is behind that of the answers.
     pub fn verified_by(&mut self, timed_reading: &TimedReading) {
         if let (Some(call), Some(taken)) = (&mut self.last_call, timed_reading.reading.taken_at) {
             call.date = call.date.map(|date| date.min(taken));
@@ -401,7 +401,8 @@ impl Attempts {
         self.urgent = false;
     }
 
-    /// Takes a new target: failures of the old one do not count. The last call is kept, because it may still take effect.
+    /// Takes a new target: failures of the old one do not count. The last call is kept, because it may still take
+    /// effect.
     pub fn target_changed(&mut self, desired: Desired, now: Moment) {
         let verifying = self.verifying.take();
         self.verifying = verifying.filter(|call| call.action.aims_at() == desired);

@@ -20,16 +20,17 @@ pub struct Schedule {
     pub cap: Duration,
 }
 
-/// Wait that is always allowed. A longer wait is at most the duration of the failures so far, so that a short outage causes
-/// a short wait.
+/// Wait that is always allowed. A longer wait is at most the duration of the failures so far, so that a short outage
+/// causes a short wait.
 const SHORT_TROUBLE: Duration = Duration::from_secs(5);
-/// Maximum pause for `Retry-After` or `X-RateLimit-Reset`. A header with a week is an error of the server, and would stop
-/// the operator for that time.
+/// Maximum pause for `Retry-After` or `X-RateLimit-Reset`. A header with a week is an error of the server, and would
+/// stop the operator for that time.
 pub const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Retries of one app, and pauses of the account: 1 s x 2, at most 1 min.
 pub const PER_APP: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(1) };
-/// Retries of an app on which accepted calls have no effect, or which leaves its desired state repeatedly: 1 s x 2, at most 5 min.
+/// Retries of an app on which accepted calls have no effect, or which leaves its desired state repeatedly: 1 s x 2, at
+/// most 5 min.
 pub const WITHOUT_EFFECT: Schedule = Schedule { first: Duration::from_secs(1), cap: Duration::from_mins(5) };
 /// Single reads that verify a call: 2, 4, 8, ... s, then each half minute.
 pub const SINGLE_READS: Schedule = Schedule { first: Duration::from_secs(2), cap: Duration::from_secs(30) };

@@ -66,7 +66,8 @@ impl ClockCheck {
         Self { trusted, differed: 0, confirmed: false, set: false, ahead: None, dates: None }
     }
 
-    /// Compares with an answer to a request that was sent at `sent` and answered at `received`, both by the local clock.
+    /// Compares with an answer to a request that was sent at `sent` and answered at `received`, both by the local
+    /// clock.
     pub fn compare(&mut self, server: ServerClock, sent: Timestamp, received: Timestamp) -> Option<ClockChange> {
         let date = match server {
             ServerClock::NoAnswer | ServerClock::Aged => return None,

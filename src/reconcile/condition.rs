@@ -51,8 +51,8 @@ impl Conditions {
 
 /// Folds the decision, the manifest's validity and the source's state into conditions.
 ///
-/// An invalid manifest keeps its last good spec in force, which the decision uses. But an app whose newest text is invalid
-/// is not `Ready`, and is stalled until a person fixes it.
+/// An invalid manifest keeps its last good spec in force, which the decision uses. But an app whose newest text is
+/// invalid is not `Ready`, and is stalled until a person fixes it.
 pub fn fold(decision: Decision, validity: &Validity, source_available: bool, text: Text) -> Conditions {
     let (ready, reconciling, stalled) = match decision {
         Decision::Settled(_) => (Truth::True, false, false),

@@ -194,8 +194,8 @@ impl Spec {
         None
     }
 
-    /// The next change of the target that causes a call for an app that is `observed` now: no change during a suspension,
-    /// against the policy, or to the present state of the app.
+    /// The next change of the target that causes a call for an app that is `observed` now: no change during a
+    /// suspension, against the policy, or to the present state of the app.
     pub fn next_call(&self, observed: Option<Desired>, wall: Timestamp) -> Option<(Timestamp, Target)> {
         let now = self.target(wall);
         let (mut state, first) = if now.suspended {

@@ -1,7 +1,7 @@
 //! The limit of mass edits: `--max-stops` and `--max-starts`, and the approvals that release what they hold.
 //!
-//! Pure and level-based. A call counts if an edit causes it: not a transition of a schedule, a drift or a retry. Above the
-//! limit, none of the counted calls is sent until the tree is changed or approved.
+//! Pure and level-based. A call counts if an edit causes it: not a transition of a schedule, a drift or a retry. Above
+//! the limit, none of the counted calls is sent until the tree is changed or approved.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::{self, Write as _};

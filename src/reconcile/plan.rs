@@ -62,8 +62,8 @@ impl Plan {
     }
 }
 
-/// Returns the restart that `spec.restart` requires, from a reading with the trusted state `observed`. An app is restarted
-/// only while it is running as declared.
+/// Returns the restart that `spec.restart` requires, from a reading with the trusted state `observed`. An app is
+/// restarted only while it is running as declared.
 pub fn restart_need(
     spec: Option<&Spec>,
     goal: Goal,

@@ -1,8 +1,8 @@
 //! Text of the server, without tokens.
 //!
-//! A server may repeat the token of a request in a message, a `status` or a name. Such text is stored and published only
-//! as [`Redacted`]. Only [`Secrets::redact`] creates it, before the text is cut, so that no half of a token is left.
-//! Decisions use the decoded value. The caller passes the tokens; this module stores none.
+//! A server may repeat the token of a request in a message, a `status` or a name. Such text is stored and published
+//! only as [`Redacted`]. Only [`Secrets::redact`] creates it, before the text is cut, so that no half of a token is
+//! left. Decisions use the decoded value. The caller passes the tokens; this module stores none.
 
 use std::fmt;
 use std::ops::{Deref, Range};

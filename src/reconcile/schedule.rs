@@ -1,12 +1,12 @@
 //! Windows of a schedule: the window that decides at a time, and the next boundary.
 //!
-//! Both are pure functions of the windows and the time. So the state is right at once after a restart, a suspension of the
-//! machine or a change of its clock.
+//! Both are pure functions of the windows and the time. So the state is right at once after a restart, a suspension of
+//! the machine or a change of its clock.
 //!
 //! **Rule for clock changes:** a wall time is reached the first time that the clock shows it or a later time. A time
 //! that a change skips is reached at the change; a time that occurs twice is reached the first time. In other words:
-//! windows use a clock that stops instead of going back. So a window never ends before it begins, and each beginning and
-//! end happens exactly once. A cron window has its length in real time.
+//! windows use a clock that stops instead of going back. So a window never ends before it begins, and each beginning
+//! and end happens exactly once. A cron window has its length in real time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -244,7 +244,8 @@ impl Schedule {
         Some(Self { zone_name: zone_name.into(), zone, except: Vec::new(), windows, shared: None })
     }
 
-    /// The exception that decides at `at`, and its event: the first that contains it. It takes precedence over every window.
+    /// The exception that decides at `at`, and its event: the first that contains it. It takes precedence over every
+    /// window.
     pub fn exception(&self, at: Timestamp) -> Option<(usize, usize)> {
         self.except.iter().enumerate().find_map(|(index, exception)| Some((index, exception.event(at)?)))
     }
@@ -262,7 +263,8 @@ impl Schedule {
         self.windows[window].warn
     }
 
-    /// The next moment after `after` at which a window or exception begins or ends. Until then, the same window decides.
+    /// The next moment after `after` at which a window or exception begins or ends. Until then, the same window
+    /// decides.
     pub fn next_boundary(&self, after: Timestamp) -> Option<Timestamp> {
         let wall = self.wall(after);
         let windows = self.windows.iter().filter_map(|window| self.boundary(&window.span, after, wall));
@@ -353,8 +355,9 @@ impl Schedule {
         }
     }
 
-    /// Returns whether `holds` for each part of the year after `at` in which neither a span nor another schedule changes.
-    /// Windows repeat within a year. `holds` receives two flags: the span contains the part, and the schedule does.
+    /// Returns whether `holds` for each part of the year after `at` in which neither a span nor another schedule
+    /// changes. Windows repeat within a year. `holds` receives two flags: the span contains the part, and the schedule
+    /// does.
     fn each_part(&self, span: &Span, other: &Self, at: Timestamp, mut holds: impl FnMut(bool, bool) -> bool) -> bool {
         const MOST: usize = 50_000;
         let year = SignedDuration::from_hours(366 * 24);
@@ -585,7 +588,8 @@ mod tests {
         let short = schedule("Europe/Berlin", vec![daily("02:10:00", "02:20:00")]);
         assert_eq!(short.deciding("2026-10-25T00:15:00Z".parse().unwrap()), Some(0));
         assert_eq!(short.deciding("2026-10-25T01:15:00Z".parse().unwrap()), None);
-        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. A window that begins or ends at 02:00 does so after the second pass.
+        // New York, 2026-11-01: 02:00 EDT is 01:00 EST. A window that begins or ends at 02:00 does so after the second
+        // pass.
         let after = schedule("America/New_York", vec![daily("02:00:00", "03:00:00"), daily("01:30:00", "02:00:00")]);
         let expected = [
             "begins 2026-11-01T01:30:00 = 2026-11-01T05:30:00Z",

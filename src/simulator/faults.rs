@@ -12,11 +12,11 @@
 //! revive:                      # another user starts an app again, this long after it stopped
 //!   - {app: 60c72b2f9b1e8d001c8e4f3a, every: 10s}   # without `app`: every app
 //! ```
-//! `do` is any of: `status: N` (nothing takes effect), `headers: {retry-after: "5"}`, `body: html | empty | garbage | huge
-//! (64 MiB) | other-app`, `delay: 2s`, `hang: true`, `drip: true` (a byte each 100 ms), `refuse: true` (no connection),
-//! `reset: before | after` (the effect), `truncate: N` (bytes), `ignore: true` (a 200 without effect), `effect-delay: 20s`,
-//! `stale: 30s` (age of the readings), `pages: lose | duplicate | shift | loop | empty`, `item: tab | latin-1 | quote |
-//! surrogate | nan | no-id | open` (the first app of the account is broken on lists).
+//! `do` is any of: `status: N` (nothing takes effect), `headers: {retry-after: "5"}`, `body: html | empty | garbage |
+//! huge (64 MiB) | other-app`, `delay: 2s`, `hang: true`, `drip: true` (a byte each 100 ms), `refuse: true` (no
+//! connection), `reset: before | after` (the effect), `truncate: N` (bytes), `ignore: true` (a 200 without effect),
+//! `effect-delay: 20s`, `stale: 30s` (age of the readings), `pages: lose | duplicate | shift | loop | empty`, `item:
+//! tab | latin-1 | quote | surrogate | nan | no-id | open` (the first app of the account is broken on lists).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

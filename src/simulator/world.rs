@@ -637,7 +637,8 @@ fn throw(dice: &mut u64) -> f64 {
     f64::from(u32::try_from(z >> 32).unwrap_or(u32::MAX)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// The endpoint and app of a request. Doubled slashes are accepted: the Python SDK's default base URL makes `/v1//apps`.
+/// The endpoint and app of a request. Doubled slashes are accepted: the Python SDK's default base URL makes
+/// `/v1//apps`.
 fn route(method: &str, path: &str) -> (Option<Endpoint>, Option<AppId>) {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match (method, parts.as_slice()) {

@@ -80,7 +80,8 @@ impl ActivityItem {
         }
     }
 
-    /// Returns whether the entry belongs to this item. The decisions until the answer to a call have the cause of the call.
+    /// Returns whether the entry belongs to this item. The decisions until the answer to a call have the cause of the
+    /// call.
     fn contains(&self, entry: &Entry) -> bool {
         let begins = matches!(entry.trigger, Trigger::Edit | Trigger::Start | Trigger::Transition | Trigger::Drift);
         let is_over = self.after.reason.as_deref().is_none_or(|reason| ["Settled", "Suspended"].contains(&reason));

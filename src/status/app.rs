@@ -1,8 +1,8 @@
 //! State of one app on the status board, and its published form.
 //!
 //! The board keeps an [`App`] for each of up to ten thousand apps: values, not texts, and parts that the rest of the
-//! process shares. [`PublishedApp`] is its JSON form (`/openapi.json`). The daemon serializes it on request; the commands
-//! that query a daemon deserialize it.
+//! process shares. [`PublishedApp`] is its JSON form (`/openapi.json`). The daemon serializes it on request; the
+//! commands that query a daemon deserialize it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
-//! Append-only history of decisions and calls: the newest 1,000 entries in memory, and with `--state-dir` every entry as
-//! a line of `history.jsonl`. Older entries of one app are searched in the file on request.
+//! Append-only history of decisions and calls: the newest 1,000 entries in memory, and with `--state-dir` every entry
+//! as a line of `history.jsonl`. Older entries of one app are searched in the file on request.
 //!
-//! A separate thread writes the file: a slow or full disk loses entries of the file, and never delays an app. A crash may
-//! leave half a last line, which is skipped and reported when the file is read again.
+//! A separate thread writes the file: a slow or full disk loses entries of the file, and never delays an app. A crash
+//! may leave half a last line, which is skipped and reported when the file is read again.
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -24,8 +24,8 @@ use crate::reconcile::app::AppName;
 pub const KEPT: usize = 1_000;
 /// Size at which the file is rotated; one old file is kept.
 pub const LARGEST: u64 = 64 * 1024 * 1024;
-/// Entries that wait for a slow disk; the file loses further ones. Enough for one cause that affects tens of thousands of
-/// apps at once; about 15 MB if the disk is blocked.
+/// Entries that wait for a slow disk; the file loses further ones. Enough for one cause that affects tens of thousands
+/// of apps at once; about 15 MB if the disk is blocked.
 const WAITING: usize = 32_768;
 /// Bytes at the end of a file that are read for the newest entries; an entry has about 500 bytes.
 const TAIL: u64 = 4 * 1024 * 1024;
@@ -157,8 +157,8 @@ impl Handle {
     }
 }
 
-/// Reads the newest entries below `directory`, oldest first, and starts the writing thread. The thread calls `report` with
-/// the success of a write and the number of entries that it lost.
+/// Reads the newest entries below `directory`, oldest first, and starts the writing thread. The thread calls `report`
+/// with the success of a write and the number of entries that it lost.
 pub fn open(
     directory: PathBuf,
     largest: u64,

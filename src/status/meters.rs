@@ -1,7 +1,7 @@
 //! Counters and histograms, recorded where the work is done.
 //!
-//! Values that follow from the board are computed from it at each scrape instead (`http::metrics`), so that the series of
-//! a removed app disappear. Label values are names of enums, never free text. Recording costs one or two atomics.
+//! Values that follow from the board are computed from it at each scrape instead (`http::metrics`), so that the series
+//! of a removed app disappear. Label values are names of enums, never free text. Recording costs one or two atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

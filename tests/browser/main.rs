@@ -1,8 +1,8 @@
 //! The status page in a real browser: headless Chromium, through `chromedriver`.
 //!
 //! Ignored by default, so that `cargo test` passes, and lists what it ignored, on a machine without a browser.
-//! `.ci/run` installs what is needed and runs `cargo test --test browser -- --ignored`. `AXE_JS` is axe-core's `axe.min.js`;
-//! with `BROWSER_SHOTS=DIR` each stage leaves a picture there.
+//! `.ci/run` installs what is needed and runs `cargo test --test browser -- --ignored`. `AXE_JS` is axe-core's
+//! `axe.min.js`; with `BROWSER_SHOTS=DIR` each stage leaves a picture there.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 

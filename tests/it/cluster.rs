@@ -1,5 +1,5 @@
-//! A fake Kubernetes API server: objects with `resourceVersion` and `generation`, conflicts, lists in pages, watches with
-//! bookmarks, expired versions, cut connections, and apply on `/status`.
+//! A fake Kubernetes API server: objects with `resourceVersion` and `generation`, conflicts, lists in pages, watches
+//! with bookmarks, expired versions, cut connections, and apply on `/status`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -203,7 +203,8 @@ fn a_failed_stop_is_retried_and_one_on_a_dead_connection_repeated_at_once() {
     let manifests = Manifests::new(&[("bot", A, "Stopped")]);
     let daemon = Daemon::start(&simulator, &manifests, &["--log-format", "json"]);
     daemon.wait_for(SETTLED);
-    // Two refused, then one whose connection, a reused one, died before the response: its repeat is no attempt of its own.
+    // Two refused, then one whose connection, a reused one, died before the response: its repeat is no attempt of its
+    // own.
     assert_eq!(simulator.calls().len(), 4, "{}", daemon.log());
     let lines: Vec<serde_json::Value> = daemon.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let failed: Vec<_> = lines.iter().filter(|line| line["message"] == "stop failed").collect();

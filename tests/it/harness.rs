@@ -152,7 +152,8 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// Starts it on a copy in which the suspension of shop-web does not end, so that its counts are the same on any day.
+    /// Starts it on a copy in which the suspension of shop-web does not end, so that its counts are the same on any
+    /// day.
     pub(crate) fn start() -> Self {
         fn copy(from: &Path, to: &Path) {
             fs::create_dir(to).unwrap();

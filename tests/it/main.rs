@@ -1,5 +1,5 @@
-//! Tests in real time, against a real disk, real events, real sockets and the built binary. Each waits for a state, with
-//! a deadline.
+//! Tests in real time, against a real disk, real events, real sockets and the built binary. Each waits for a state,
+//! with a deadline.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 

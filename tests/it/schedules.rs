@@ -145,8 +145,8 @@ fn closed(day: &str) -> String {
     )
 }
 
-/// Two apps share a Schedule. Breaking it, its calendar, or its name calls nothing; an event stops both; `explain`, from the
-/// daemon, names all of it. After a restart with a broken Schedule the apps wait.
+/// Two apps share a Schedule. Breaking it, its calendar, or its name calls nothing; an event stops both; `explain`,
+/// from the daemon, names all of it. After a restart with a broken Schedule the apps wait.
 #[test]
 fn apps_follow_a_shared_schedule_and_its_calendar() {
     let simulator = Simulator::start(Config::default(), &[A, B]);

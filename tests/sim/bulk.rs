@@ -146,7 +146,8 @@ fn decisions(board: &Board) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// A list that only says again what is settled is not decided on, app by app; it is shown all the same, and news is news.
+/// A list that only says again what is settled is not decided on, app by app; it is shown all the same, and news is
+/// news.
 #[test]
 fn a_settled_app_that_is_seen_again_is_fresh_and_one_that_was_meddled_with_is_found() {
     on_a_paused_clock(async {
@@ -340,7 +341,8 @@ pub(crate) fn sent_at(log: &[Logged], index: usize) -> Option<Timestamp> {
     log.iter().filter(|logged| logged.endpoint == Some(Endpoint::Stop)).find(about).map(|logged| logged.at)
 }
 
-/// Ten minutes without a server, in which all apps of a fleet are edited to be stopped. Returns the requests of the outage.
+/// Ten minutes without a server, in which all apps of a fleet are edited to be stopped. Returns the requests of the
+/// outage.
 fn outage(apps: usize) -> usize {
     on_a_paused_clock(async {
         let mut account = Account::begin(apps, 0, settings(Budget::PerMinute(120)), Config::default());
@@ -418,8 +420,8 @@ async fn the_progress_of_a_first_list_has_a_total() {
     assert_eq!(account.board.daemon().progress, []);
 }
 
-/// One app fails forever, and another client starts another one again and again: the total is never more than the apps, and
-/// the bulk ends all the same.
+/// One app fails forever, and another client starts another one again and again: the total is never more than the apps,
+/// and the bulk ends all the same.
 #[tokio::test(start_paused = true)]
 async fn a_bulk_ends_beside_an_app_that_fails_and_one_that_comes_back() {
     let account = Account::begin(40, 40, Settings::default(), Config::default());

@@ -1,5 +1,6 @@
-//! A wrong wall clock: it is set by seconds, hours or years at any time, also before a start, and corrected again. A state that
-//! depends on the time follows the true time, or the last state by a right clock. An app with only a `state` is not affected.
+//! A wrong wall clock: it is set by seconds, hours or years at any time, also before a start, and corrected again. A
+//! state that depends on the time follows the true time, or the last state by a right clock. An app with only a `state`
+//! is not affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,9 +1,9 @@
 //! The whole operator against the simulated platform on a virtual clock, from seeds.
 //!
-//! Each seed makes a fleet, a platform with one of the undocumented behaviours, and ten minutes of chaos: edits, faults,
-//! people who meddle, crashes. The safety invariants are checked after every step. Then the faults end, and every app
-//! must be as declared within a computed bound, and nothing must be called after that. The same seed gives the same
-//! transcript.
+//! Each seed makes a fleet, a platform with one of the undocumented behaviours, and ten minutes of chaos: edits,
+//! faults, people who meddle, crashes. The safety invariants are checked after every step. Then the faults end, and
+//! every app must be as declared within a computed bound, and nothing must be called after that. The same seed gives
+//! the same transcript.
 //!
 //! `SIM_SEED=n cargo sim` replays one seed and prints its transcript; `SIM_SEEDS=n cargo sim` runs many.
 

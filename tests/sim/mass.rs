@@ -1,5 +1,5 @@
-//! Mass edits with `--max-stops`: a held plan causes no call, whatever is restarted, edited or forgotten, and an approval
-//! releases exactly its plan.
+//! Mass edits with `--max-stops`: a held plan causes no call, whatever is restarted, edited or forgotten, and an
+//! approval releases exactly its plan.
 
 use std::sync::Arc;
 use std::time::Duration;

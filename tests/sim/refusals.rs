@@ -110,7 +110,8 @@ fn one_forbidden_app_is_not_the_account() {
     });
 }
 
-/// The generator: one app's requests are refused by a rate limit, in any of its forms; 59 others are edited at the same time.
+/// The generator: one app's requests are refused by a rate limit, in any of its forms; 59 others are edited at the same
+/// time.
 #[test]
 fn one_apps_rate_limit_does_not_delay_the_others() {
     for seed in 0..40 {

@@ -1,4 +1,5 @@
-//! `spec.restart`: no app is restarted twice for one cause, whatever crashes, is edited or fails, and each due restart is made.
+//! `spec.restart`: no app is restarted twice for one cause, whatever crashes, is edited or fails, and each due restart
+//! is made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -31,15 +31,15 @@ use crate::dice::Dice;
 use crate::model::{Files, Justified, manifest, schedule, timed};
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Backoff cap, account probe cap, confirm timeout, a pause that was declared for at the end of chaos, two lists, and slack.
-/// A pause is bounded to an hour, and a reading may be as stale as the lag and the delay of an effect.
+/// Backoff cap, account probe cap, confirm timeout, a pause that was declared for at the end of chaos, two lists, and
+/// slack. A pause is bounded to an hour, and a reading may be as stale as the lag and the delay of an effect.
 const CALM: Duration = Duration::from_secs(300 + 30 + 120 + 3600 + 2 * 60 + 180);
 
 /// More requests than this at one and the same moment are a storm.
 const STORM: u32 = 100;
 
-/// The most calls on one app by one cause: 300 seeds need 9. A call that fails is repeated after 1, 2, 4, .. s, and causes
-/// follow each other within 40 s.
+/// The most calls on one app by one cause: 300 seeds need 9. A call that fails is repeated after 1, 2, 4, .. s, and
+/// causes follow each other within 40 s.
 const CALLS_PER_CAUSE: usize = 14;
 
 /// Virtual seconds since the start.
@@ -498,10 +498,10 @@ impl Trial {
         assert!(count <= most, "S5: seed {}: {count} requests in a second", self.seed);
     }
 
-    /// S6: after an answer that requests a pause, no request is sent within its scope before its end. The scope is the app, or
-    /// the account: where the list or the token was refused, or a second app before anything else was answered. Between
-    /// the first app's refusal and the next answer, one request to others shows which it is. Where the server says that
-    /// requests are left, only the third app within a minute shows that the account is refused.
+    /// S6: after an answer that requests a pause, no request is sent within its scope before its end. The scope is the
+    /// app, or the account: where the list or the token was refused, or a second app before anything else was answered.
+    /// Between the first app's refusal and the next answer, one request to others shows which it is. Where the server
+    /// says that requests are left, only the third app within a minute shows that the account is refused.
     fn check_pauses(&self, log: &[Logged]) {
         let (last, earlier) = log.split_last().unwrap();
         let recent = &earlier[earlier.len().saturating_sub(200)..];

@@ -50,8 +50,8 @@ fn runs(n: usize, at: Timestamp, zones: &[TimeZone]) -> bool {
     }
 }
 
-/// Number of changes of the state of the n-th app from `from` to `to`: every window begins and ends at a whole hour, and
-/// every zone is whole quarters of an hour from UTC.
+/// Number of changes of the state of the n-th app from `from` to `to`: every window begins and ends at a whole hour,
+/// and every zone is whole quarters of an hour from UTC.
 fn transitions(n: usize, from: Timestamp, to: Timestamp, zones: &[TimeZone]) -> usize {
     let quarters = std::iter::successors(Some(from), |at| Some(*at + SignedDuration::from_mins(15)));
     let states: Vec<bool> = quarters.take_while(|at| *at <= to).map(|at| runs(n, at, zones)).collect();

@@ -316,8 +316,8 @@ async fn a_repeat_without_a_connection_leaves_the_first_response_lost() {
     assert!(text.starts_with("connection refused (127.0.0.1:"), "{text}");
 }
 
-/// Serves HTTP/2 over TLS by hand: answers the first request of each connection (with `answers` set), and reports by a GOAWAY
-/// that it did not process the others. nginx does so at `keepalive_requests 1`.
+/// Serves HTTP/2 over TLS by hand: answers the first request of each connection (with `answers` set), and reports by a
+/// GOAWAY that it did not process the others. nginx does so at `keepalive_requests 1`.
 async fn one_request_a_connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     answers: bool,

@@ -33,8 +33,8 @@ impl Engine {
             || self.roots.iter().any(given)
     }
 
-    /// Returns whether an entry that appeared or disappeared in the tree is neither a manifest nor a directory, such as the
-    /// temporary file of an editor: it needs no scan.
+    /// Returns whether an entry that appeared or disappeared in the tree is neither a manifest nor a directory, such as
+    /// the temporary file of an editor: it needs no scan.
     pub(in crate::manifest) fn is_beside(&self, path: &Path) -> bool {
         let named = path.file_name().and_then(OsStr::to_str);
         let named = named.is_some_and(|name| !is_manifest(name) && name != IGNORE_FILE);

@@ -1,8 +1,8 @@
 //! Protection against losing everything: a root that loses all its objects at once keeps them in force.
 //!
 //! An unmounted directory looks like a directory whose manifests were all deleted. An edit rarely removes the last two
-//! objects within a scan interval; it may remove one, unless the device of the root changed, too. The removal of fewer than
-//! all objects is a normal edit. A file that no longer declares an object counts as removed.
+//! objects within a scan interval; it may remove one, unless the device of the root changed, too. The removal of fewer
+//! than all objects is a normal edit. A file that no longer declares an object counts as removed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::reconcile::app::AppName;
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     lost: BTreeMap<usize, Loss>,
-    /// Files that declared objects and now declare none, the time of the change, and their new state. They release their
-    /// objects as late as removed files, because others may follow.
+    /// Files that declared objects and now declare none, the time of the change, and their new state. They release
+    /// their objects as late as removed files, because others may follow.
     emptying: BTreeMap<Arc<str>, (Instant, FileState)>,
     /// The device of each root when it last had manifests.
     devices: Vec<Option<u64>>,
@@ -130,7 +130,8 @@ impl Engine {
         (objects > 0).then_some(objects)
     }
 
-    /// Ends a loss, because some objects of the root exist again: the missing objects are a normal edit that begins now.
+    /// Ends a loss, because some objects of the root exist again: the missing objects are a normal edit that begins
+    /// now.
     fn regain(&mut self, root: usize, now: Instant) {
         let Some(loss) = self.losses.lost.remove(&root) else { return };
         for file in loss.emptied {

@@ -193,8 +193,8 @@ impl Engine {
         !self.texts.recent.is_empty()
     }
 
-    /// The conditions of a new text; none for a complete text whose app did not change recently. `parsed` is needed only if
-    /// [`Engine::has_recent_changes`].
+    /// The conditions of a new text; none for a complete text whose app did not change recently. `parsed` is needed
+    /// only if [`Engine::has_recent_changes`].
     pub(super) fn conditions(
         &self,
         (file, path): (&Arc<str>, &Path),
@@ -282,8 +282,8 @@ impl Engine {
         false
     }
 
-    /// Returns whether a writer has a file open, by the events or by the system. The latter reads every process, so it is
-    /// used only if the answer decides.
+    /// Returns whether a writer has a file open, by the events or by the system. The latter reads every process, so it
+    /// is used only if the answer decides.
     fn is_open(&mut self, path: &Path, print: &Print, quiet_for: Duration, quiet: Duration) -> bool {
         let seen = self.is_written(print);
         let decides = if seen { quiet_for >= RECENT } else { quiet_for >= quiet };

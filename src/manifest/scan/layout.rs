@@ -12,8 +12,8 @@ use super::read::reason;
 /// A chain of links longer than this is a loop (the kernel's limit is 40).
 const MAX_LINKS: usize = 40;
 
-/// Links that select the tree (`..data` of a ConfigMap, the link of git-sync), and the resolved roots. One swap of a link
-/// publishes one new tree.
+/// Links that select the tree (`..data` of a ConfigMap, the link of git-sync), and the resolved roots. One swap of a
+/// link publishes one new tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::manifest) struct Layout {
     /// Each link and its target.

@@ -60,8 +60,8 @@ impl Print {
         self.modified >= before(span, wall)
     }
 
-    /// Returns whether its metadata changed within `span` before `wall`, or after it. A writer can set the modification time
-    /// (mtime), but not the change time (ctime).
+    /// Returns whether its metadata changed within `span` before `wall`, or after it. A writer can set the modification
+    /// time (mtime), but not the change time (ctime).
     pub(in crate::manifest) fn changed_within(&self, span: Duration, wall: SystemTime) -> bool {
         self.modified.max(self.changed) >= before(span, wall)
     }

@@ -60,8 +60,8 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Print)>> {
     if !before.is_file() {
         return Err(io::Error::other(format!("it is {}, not a file", kind(before.mode()))));
     }
-    // One byte more than allowed, so that `load` refuses a file that is too large; and one byte more than the file has, so
-    // that a single call reaches its end.
+    // One byte more than allowed, so that `load` refuses a file that is too large; and one byte more than the file has,
+    // so that a single call reaches its end.
     let mut bytes = vec![0; usize::try_from(before.len()).unwrap_or(MAX_FILE).min(MAX_FILE) + 1];
     let read = match file.read(&mut bytes) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
