@@ -127,7 +127,7 @@ pub enum Command {
         campos-operator schema --crd | kubectl apply --server-side -f -"
     )]
     Schema(SchemaArgs),
-    /// Serve a simulated CamposCloud API on a loopback address, for tests and rehearsals
+    /// Serve a simulated CamposCloud API for tests and rehearsals, by default on a loopback address
     #[command(
         after_help = "Examples:\n  campos-operator simulate --from manifests\n  campos-operator simulate --apps 300 \
         --listen 127.0.0.1:8800\n  campos-operator simulate --apps 20 --faults faults.yaml\n\nThen, in another shell:\n  \
@@ -201,7 +201,7 @@ pub enum Command {
         after_help = "NEXT shows the next event: stop or start (a change by the schedule), read (the next read), or retry (the next \
         attempt after a failure, or at the end of a pause). \
         AGE is the time since READY last changed. On a terminal, apps that need attention come first; \
-        otherwise, the order is by name.\n\nExamples:\n  campos-operator get\n  campos-operator get --not-ready\n  \
+        in a pipe, the order is by name.\n\nExamples:\n  campos-operator get\n  campos-operator get --not-ready\n  \
         campos-operator get --reason AppNotFound,Forbidden --sort-by age\n  campos-operator get -l \
         team=support -l '!legacy' -o wide\n  campos-operator get -w                        # follow changes until Ctrl-C\n  \
         campos-operator get ticket-bot -o yaml        # a manifest that you can apply again\n  campos-operator get -o json | jq \
@@ -435,7 +435,7 @@ pub struct RunArgs {
     /// Decide and report, but send no call
     #[arg(long, env = "CAMPOS_OPERATOR_DRY_RUN")]
     pub dry_run: bool,
-    /// Exit when nothing is left to do: 0 if all apps are settled or held, 1 if not
+    /// Exit when nothing is left to do: 0 if all apps are settled, suspended, or held by a policy or --dry-run; 1 if not
     #[arg(long, env = "CAMPOS_OPERATOR_ONCE")]
     pub once: bool,
     /// With --once: exit with 1 after this time
@@ -538,9 +538,9 @@ pub struct NotifyArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LevelArg {
-    /// Calls that took effect, and all levels below
+    /// Calls that took effect, and all messages of `warning` and `person`
     Info,
-    /// Causes that may end by themselves, scheduled stops with `warn`, and all levels below
+    /// Causes that may end by themselves, scheduled stops with `warn`, and all messages of `person`
     Warning,
     /// Only causes that need a person
     Person,
@@ -576,7 +576,7 @@ pub struct PlanArgs {
     /// Format of the plan
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
-    /// Exit with 2 if there are changes, and with 1 if an app is stuck (Stalled: only an edit or a person helps) or
+    /// Exit with 2 if there are changes, but with 1 in any case if an app is stuck (only an edit or a person helps) or
     /// held by
     /// --max-stops or --max-starts
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
@@ -852,7 +852,7 @@ pub struct WaitArgs {
     #[command(flatten)]
     pub server: ServerArgs,
     /// Condition: condition=Ready, condition=Reconciling or condition=Stalled; add =False or =Unknown for a value other
-    /// than True. create and delete wait until a manifest declares the app, or no longer does
+    /// than True. "create" waits until a manifest declares the app, "delete" until no manifest does
     #[arg(long = "for", env = "CAMPOS_OPERATOR_FOR", default_value = "condition=Ready", value_name = "CONDITION")]
     #[arg(value_parser = awaited)]
     pub awaited: Awaited,

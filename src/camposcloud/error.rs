@@ -143,12 +143,11 @@ pub fn listing(page: &PageRequest) -> String {
 pub fn page(answer: &RawAnswer, request: &PageRequest) -> Result<Answered<Page>, Failure> {
     let doing = listing(request);
     accepted(answer, &doing).map_err(|failure| {
-        if failure.verdict != Verdict::NotFound {
-            return failure;
-        }
-        let advice = match request.team {
-            None => "the API is not at this URL: check --api-url",
-            Some(_) => "there is no such team, or this token may not read it: check --team",
+        let advice = match (answer.status, &request.team) {
+            (401, _) => "check CAMPOSCLOUD_TOKEN or --token-file",
+            (404, None) => "the API is not at this URL: check --api-url",
+            (404, Some(_)) => "there is no such team, or this token may not read it: check --team",
+            (_, _) => return failure,
         };
         answer.failure(failure.verdict, &format!("{failure}; {advice}"))
     })?;

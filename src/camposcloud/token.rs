@@ -230,7 +230,7 @@ impl TokenSource {
             used.remove(before);
         } else if token.is_short() {
             warn!(
-                "the token has fewer than {SHORTEST} characters, so texts of the server may show it; use a longer token"
+                "the token has fewer than {SHORTEST} characters, so the operator does not remove it from texts of the server; check that the token is complete"
             );
         }
         used.push_back(token.clone());

@@ -136,8 +136,8 @@ impl Daemon {
         request.send().await.map_err(|error| {
             if error.is_connect() {
                 anyhow!(
-                    "no daemon at {base} ({}); is `campos-operator run` running there? --server, or \
-                     CAMPOS_OPERATOR_SERVER, names another address",
+                    "no daemon at {base} ({}); is `campos-operator run` running there? For another address, set --server or \
+                     CAMPOS_OPERATOR_SERVER",
                     root(&error)
                 )
             } else {

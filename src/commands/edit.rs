@@ -162,7 +162,7 @@ impl Place {
             Refusal::Invalid(_) | Refusal::Absent => anyhow!("{}: {refusal}", self.shown),
         })?;
         if edited == self.text {
-            print(&format!("unchanged: {} already has this value\n", self.shown))?;
+            print(&format!("unchanged: {} needs no edit\n", self.shown))?;
             return Ok(Exit::Done);
         }
         let diff = TextDiff::from_lines(&self.text, &edited);
@@ -173,7 +173,9 @@ impl Place {
             return Ok(Exit::Done);
         }
         replace(&self.file, &self.text, &edited).with_context(|| format!("could not write {}", self.shown))?;
-        print(&format!("{page}the operator applies it when it reads the file (in a Git checkout: commit and push)\n"))?;
+        print(&format!(
+            "{page}the operator applies the change when it reads the file; in a Git checkout, commit and push the change\n"
+        ))?;
         Ok(Exit::Done)
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn table(items: &[ActivityItem], with_app: bool) -> String {
     let mut rows = vec![row(["TIME (UTC)", "APP", "CAUSE", "CHANGE"].map(Cell::from))];
     rows.extend(items.iter().map(|item| {
         let revision = Some(&*item.revision).filter(|text| !text.is_empty() && item.trigger == "Edit");
-        let cause = item.trigger.to_lowercase();
+        let cause = if item.trigger == "Start" { "operator start".to_owned() } else { item.trigger.to_lowercase() };
         let cause = revision.map_or(cause.clone(), |revision| format!("{cause} {}", clip(revision, 8)));
         row([
             item.time.strftime("%m-%d %H:%M:%S").to_string().into(),

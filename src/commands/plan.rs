@@ -395,7 +395,11 @@ impl Page {
         let verb = if count == 1 { "app of the account is" } else { "apps of the account are" };
         let named: Vec<_> = self.undeclared.iter().take(NAMED).map(|name| escape(name)).collect();
         let more = if count > NAMED { format!(", and {} more", thousands(count - NAMED)) } else { String::new() };
-        format!("{} {verb} not declared ({}{more}): campos-operator import", thousands(count), named.join(", "))
+        format!(
+            "{} {verb} not declared by a valid manifest ({}{more}): campos-operator import",
+            thousands(count),
+            named.join(", ")
+        )
     }
 
     fn cause(&self, entry: &Entry) -> Option<&Cause> {
@@ -637,13 +641,13 @@ mod tests {
         ! stuck gone   Running -> Stopped  AppNotFound
         ! error a.yaml:1:1: what is `sate`?
         Plan: 2 to stop, 0 to start, 1 stuck, 1 settled, 1 other, 1 error in the manifests; about 1 s at 120/min.
-        2 apps of the account are not declared (Old bot, x): campos-operator import
+        2 apps of the account are not declared by a valid manifest (Old bot, x): campos-operator import
         Plan id: 7f3a9c01b2d4.
         Requests: about 3 for these calls, then 1.0 a minute for the list.
         ");
         insta::assert_snapshot!(page(vec![], &[]).text(false), @r"
         No changes. Plan: 0 to stop, 0 to start, 0 stuck, 0 settled, 0 other.
-        2 apps of the account are not declared (Old bot, x): campos-operator import
+        2 apps of the account are not declared by a valid manifest (Old bot, x): campos-operator import
         Plan id: 7f3a9c01b2d4.
         Requests: about 0 for these calls, then 1.0 a minute for the list.
         ");
@@ -668,7 +672,7 @@ mod tests {
         2 to stop, 0 to start, 1 stuck, 1 settled, 1 other (plan 7f3a9c01b2d4).
         Requests: about 3 for these calls (about 1 s at 120/min), then 1.0 a minute for the list.
 
-        `2 apps of the account are not declared (Old bot, x): campos-operator import`.
+        `2 apps of the account are not declared by a valid manifest (Old bot, x): campos-operator import`.
         ");
         insta::assert_snapshot!(page(vec![], &[]).markdown(), @r"
         ### campos-operator plan: no changes
@@ -676,7 +680,7 @@ mod tests {
         0 to stop, 0 to start, 0 stuck, 0 settled, 0 other (plan 7f3a9c01b2d4).
         Requests: 1.0 a minute for the list.
 
-        `2 apps of the account are not declared (Old bot, x): campos-operator import`.
+        `2 apps of the account are not declared by a valid manifest (Old bot, x): campos-operator import`.
         ");
     }
 

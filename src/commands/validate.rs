@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn annotations_are_escaped() {
         insta::assert_snapshot!(github(&findings()), @r#"
-        ::error file=odd%2C name%3A 100%25.yaml,line=4,col=25,endColumn=30,title=InvalidManifest::unknown state "50%25"%0ARunning or Stopped fits
+        ::error file=odd%2C name%3A 100%25.yaml,line=4,col=25,endColumn=30,title=InvalidManifest::unknown state "50%25"%0Aexpected Running or Stopped
         ::error file=b.yaml,title=InvalidManifest::the file is \u{1b}[2Jodd
         1 app in 2 files: 2 errors, 0 warnings
         "#);
@@ -260,7 +260,7 @@ mod tests {
           "diagnostics": [
             {
               "column": 25,
-              "fits": "Running or Stopped fits",
+              "fits": "expected Running or Stopped",
               "found": null,
               "hint": null,
               "length": 5,

@@ -33,7 +33,9 @@ pub(super) fn wait(args: &WaitArgs) -> anyhow::Result<Exit> {
             print_note(&format!("the daemon does not answer ({}); last known state:", escape(why)));
         }
         let what = match args.awaited {
-            Awaited::Condition { condition, status } => format!("condition {condition}={status} does not hold for:"),
+            Awaited::Condition { condition, status } => {
+                format!("these apps do not meet condition={condition}={status}:")
+            }
             Awaited::Create => "no manifest declares:".to_owned(),
             Awaited::Delete => "a manifest still declares:".to_owned(),
         };

@@ -39,12 +39,12 @@ fn mistake(pattern: &str, error: &dyn std::fmt::Display) -> Finding {
     let fields: Vec<&str> = pattern.split_whitespace().collect();
     let about = |message: String| Finding::new(Mark::START, message);
     let write = |pattern: &str| format!("write `{pattern}`");
-    let five = "five fields fit: minute, hour, day of month, month, day of week";
+    let five = "expected five fields: minute, hour, day of month, month, day of week";
     if let [nickname] = fields[..]
         && nickname.starts_with('@')
     {
         let finding = about(format!("`cron` has no nickname {}", quoted(nickname)));
-        let finding = finding.fits(format!("five fields, or {} fits", NICKNAMES.join(", ")));
+        let finding = finding.fits(format!("expected five fields, or one of {}", NICKNAMES.join(", ")));
         return match nearest(nickname, NICKNAMES) {
             Some(near) => finding.hint(write(near)),
             None => finding,
@@ -73,7 +73,7 @@ fn mistake(pattern: &str, error: &dyn std::fmt::Display) -> Finding {
                 [only] => format!(" or {only}"),
             };
             let finding = about(format!("`cron`: the {name} {} {why}", quoted(&value)))
-                .fits(format!("{name}: {least} to {most}{names} fits"));
+                .fits(format!("expected {name} {least} to {most}{names}"));
             match fixed {
                 Some(fixed) => {
                     let mut fields = fields;

@@ -217,7 +217,7 @@ mod tests {
             reason: Reason::InvalidManifest,
             message: "unknown field `sate`".into(),
             found: None,
-            fits: Some("`spec` knows appId, state".into()),
+            fits: Some("`spec` has the fields appId, state".into()),
             hint: Some("did you mean `state`?".into()),
             excerpt: Some("  sate: Stopped".into()),
             related: vec![],
@@ -231,7 +231,7 @@ mod tests {
          --> bots/ticket-bot.yaml:7:3
           |
         7 |   sate: Stopped
-          |   ^^^^ `spec` knows appId, state
+          |   ^^^^ `spec` has the fields appId, state
           = help: did you mean `state`?
         ");
         assert_eq!(example().one_line(), "bots/ticket-bot.yaml:7:3: unknown field `sate` (did you mean `state`?)");

@@ -224,7 +224,10 @@ impl Engine {
         });
         let objects: usize = hidden.map(|(file, _)| self.store.members(file).count()).sum();
         if objects > 0 {
-            warn!(objects, "{IGNORE_FILE} hides manifests in force; they count as removed");
+            warn!(
+                objects,
+                "{IGNORE_FILE} hides manifests in force; the operator releases their apps, unless it hides all manifests of a directory"
+            );
         }
     }
 

@@ -416,7 +416,7 @@ mod tests {
     /// other.
     fn is_beyond(mistake: &str) -> bool {
         [
-            "the window ends before it begins, or at once",
+            "the window does not end after it begins",
             "the window ends when it begins",
             "the window is longer than a week",
             "`duration` is no length of time",

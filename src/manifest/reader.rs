@@ -77,8 +77,8 @@ impl Reader {
     }
 
     fn unknown(&self, at: Mark, key: &str, map: &str, known: &[&'static str]) {
-        let finding =
-            Finding::new(at, format!("unknown field `{}`", clip(key))).fits(format!("{map} knows {}", listed(known)));
+        let finding = Finding::new(at, format!("unknown field `{}`", clip(key)))
+            .fits(format!("{map} has the fields {}", listed(known)));
         let (meant, hint) = hints::unknown(key, known);
         self.meant.borrow_mut().extend(meant);
         self.report(finding.hint(hint));
@@ -179,8 +179,8 @@ impl<'a> Place<'a> {
             }
         };
         self.reader.report(finding.fits(match words {
-            [only] => format!("`{only}` fits"),
-            words => format!("{} fits", words.join(" or ")),
+            [only] => format!("expected `{only}`"),
+            words => format!("expected {}", words.join(" or ")),
         }));
         None
     }
@@ -216,7 +216,7 @@ impl<'a> Place<'a> {
                     _ => "indent its fields by two spaces, below it",
                 };
                 let known = listed(known);
-                self.reader.report(finding.fits(format!("{name} knows {known}")).hint(hint));
+                self.reader.report(finding.fits(format!("{name} has the fields {known}")).hint(hint));
             }
         }
         for field in known {
@@ -273,7 +273,7 @@ impl<'a> Place<'a> {
 
     /// A map that `true` and `false` may replace: `true` is a map without entries, `false` is none.
     fn or_bool(self, node: &Node) -> What<'a> {
-        let fits = "`true`, `false`, or a map of `reason` and `until` fits";
+        let fits = "expected `true`, `false`, or a map of `reason` and `until`";
         let finding = match &node.value {
             Value::Map(entries) if !entries.is_empty() => return self.what,
             Value::Scalar { text, plain: true } if &**text == "true" => return What::Reported,
@@ -284,7 +284,7 @@ impl<'a> Place<'a> {
             Value::Scalar { .. } if node.is_null() => {
                 Finding::new(node.at, "`suspend` has no value").hint("write a value, or remove the line")
             }
-            Value::List(_) => Finding::new(node.at, "`suspend` is neither yes nor no").found("a list"),
+            Value::List(_) => Finding::new(node.at, "`suspend` is neither `true` nor `false`").found("a list"),
             Value::Scalar { text, plain } => {
                 self.neither(node.at, text, *plain, "a reason is written `suspend: {reason: \"..\"}`")
             }
@@ -303,11 +303,11 @@ impl<'a> Place<'a> {
                 .hint("write a value, or remove the line"),
             Value::Scalar { text, plain } => self.neither(node.at, text, *plain, "write `true`, or remove the line"),
             Value::List(_) | Value::Map(_) => {
-                let finding = Finding::new(node.at, format!("`{}` is neither yes nor no", self.field));
+                let finding = Finding::new(node.at, format!("`{}` is neither `true` nor `false`", self.field));
                 finding.found(node.kind()).hint("write `true`, or remove the line")
             }
         };
-        self.reader.report(finding.fits("`true` or `false` fits"));
+        self.reader.report(finding.fits("expected `true` or `false`"));
         None
     }
 
@@ -322,7 +322,7 @@ impl<'a> Place<'a> {
             _ => otherwise.to_owned(),
         };
         let found = if plain { format!("`{}`", clip(text)) } else { quoted(text) };
-        Finding::new(at, format!("`{field}` is neither yes nor no")).found(found).hint(hint)
+        Finding::new(at, format!("`{field}` is neither `true` nor `false`")).found(found).hint(hint)
     }
 }
 

@@ -41,7 +41,7 @@ impl Restart<'_> {
         let when_required = self.when_required.unwrap_or(false);
         let is_empty = self.requested_at.is_none() && self.cron.is_none() && self.when_required.is_none();
         if is_empty && !reader.meant(&["requestedAt", "cron", "whenRequired"]) {
-            let finding = Finding::new(Mark::START, "`restart` does not say when");
+            let finding = Finding::new(Mark::START, "`restart` has none of its fields");
             let hint = "write `requestedAt`, `cron` or `whenRequired: true`";
             return reader.check(Some(node), Err(finding.hint(hint)));
         }
@@ -53,7 +53,7 @@ fn repeated(text: &str) -> Result<croner::Cron, Finding> {
     let cron = pattern(text)?;
     if fits_no_date(&cron) {
         return Err(
-            Finding::new(Mark::START, "the restart is never due: no such date exists").hint("check day and month")
+            Finding::new(Mark::START, "the restart never occurs: no such date exists").hint("check day and month")
         );
     }
     Ok(cron)

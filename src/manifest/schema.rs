@@ -546,7 +546,7 @@ fn not_a_manifest(root: &Node) -> Option<Finding> {
             };
             let finding = Finding::new(kind.at, format!("unknown kind {}", quoted(text)));
             let known = text.eq_ignore_ascii_case(KIND) || kind.says(SCHEDULE_KIND) || kind.says(APPROVAL_KIND);
-            let fits = format!("`{KIND}`, `{SCHEDULE_KIND}` or `{APPROVAL_KIND}` fits");
+            let fits = format!("expected `{KIND}`, `{SCHEDULE_KIND}` or `{APPROVAL_KIND}`");
             (!known).then(|| finding.fits(fits).hint(hint))
         }
         Value::Scalar { .. } => None,
@@ -587,7 +587,7 @@ pub(super) fn moment(field: &str, text: &str) -> Result<Timestamp, Finding> {
         let local = parsed.is_err() && text.parse::<jiff::civil::DateTime>().is_ok();
         Finding::new(Mark::START, format!("`{field}` is not a time"))
             .found(quoted(text))
-            .fits("RFC 3339 fits, such as 2026-12-24T02:00:00Z")
+            .fits("expected RFC 3339, such as 2026-12-24T02:00:00Z")
             .hint(match (local, text.len() > 10) {
                 (true, true) => "say in which zone: end it in `Z` or in an offset such as `-03:00`",
                 (true, false) => "add a time of day and a zone: `T00:00:00Z`",

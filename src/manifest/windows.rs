@@ -164,7 +164,7 @@ fn forms(schema: &mut Schema) {
     );
 }
 
-const FORMS: &str = "\"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day) fits";
+const FORMS: &str = "expected \"2026-12-23T22:00:00\" (once), \"Fri 21:00\" (each week) or \"22:00\" (each day)";
 
 /// A field of a window and its error; no field for the whole window.
 type FieldError = (&'static str, Finding);
@@ -284,7 +284,7 @@ impl Window<'_> {
             (Written::Moment(from), Some(Written::Moment(to))) if to > from => Ok(Span::Once { from, to: Some(to) }),
             (Written::Moment(_), Some(Written::Moment(_))) => {
                 let hint = "`to` has to be later than `from`";
-                Err(field_error("to", "the window ends before it begins, or at once", hint))
+                Err(field_error("to", "the window does not end after it begins", hint))
             }
             (Written::Day(first, from), Some(Written::Day(last, to))) => {
                 let ends_after = match first.until(last) {
@@ -307,7 +307,7 @@ impl Window<'_> {
             (_, Some(_)) => {
                 let message = "`from` and `to` are written in different forms";
                 let (field, finding) = field_error("to", message, "write both in the same form");
-                Err((field, finding.fits("two dates, two days of the week or two times of day fit")))
+                Err((field, finding.fits("expected two dates, two days of the week or two times of day")))
             }
         }
     }
@@ -435,7 +435,7 @@ fn days(texts: &[&str]) -> Result<Days, FieldError> {
                 None => known_days(),
             };
             let (field, finding) = field_error("days", format!("unknown day {}", quoted(text)), hint);
-            (field, finding.fits("`Mon-Thu`, `Sat,Sun` or the like fits"))
+            (field, finding.fits("expected days, such as `Mon-Thu` or `Sat,Sun`"))
         })
     };
     let mut days = Days::default();

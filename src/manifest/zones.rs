@@ -104,7 +104,7 @@ pub(super) fn zone(text: &str) -> Result<TimeZone, Finding> {
     let known = TimeZone::get(text).ok().filter(|zone| zone.iana_name() == Some(text));
     known.ok_or_else(|| {
         let finding = Finding::new(Mark::START, format!("unknown time zone {}", quoted(text)))
-            .fits("the IANA name of a city fits");
+            .fits("expected an IANA name, such as America/Sao_Paulo");
         let typed = text.trim();
         if typed.eq_ignore_ascii_case("utc") || typed.eq_ignore_ascii_case("z") {
             return finding.hint("did you mean `UTC`?");

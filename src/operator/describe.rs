@@ -331,9 +331,9 @@ fn not_observed(observed: Observed, past: &Attempts, unreadable: bool) -> &'stat
 fn refused(declared: &Declared, reason: Reason) -> String {
     match &declared.validity {
         Validity::Invalid { message, since } if declared.spec().is_some() => {
-            format!("the manifest is invalid since {since:.0}; its last good version stays in force: {message}")
+            format!("the manifest has been invalid since {since:.0}; its last good version stays in force: {message}")
         }
-        Validity::Invalid { message, since } => format!("the manifest is invalid since {since:.0}: {message}"),
+        Validity::Invalid { message, since } => format!("the manifest has been invalid since {since:.0}: {message}"),
         Validity::Conflicting { message, .. } => message.to_string(),
         Validity::Valid => reason.as_str().to_owned(),
     }

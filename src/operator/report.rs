@@ -152,7 +152,7 @@ pub fn unreadable(name: &AppName, id: Option<&AppId>) {
         app,
         app_id,
         reason = "NotObserved",
-        "the platform does not report whether the app is running; no call is sent"
+        "the platform does not report whether the app is running; the operator sends no call"
     );
 }
 
@@ -247,7 +247,7 @@ pub fn released(name: &AppName, id: Option<&AppId>) {
     info!(
         app = name.as_str(),
         app_id = id.map(AppId::as_str),
-        "app released: no manifest declares it; no call is sent"
+        "app released: no manifest declares it; the operator sends no call"
     );
 }
 
@@ -332,8 +332,10 @@ impl Count {
         for (_, object) in fleet.objects() {
             match object.decision {
                 Some(Decision::Settled(_)) => count.settled += 1,
+                Some(Decision::Stalled(_) | Decision::Held { reason: Reason::TooManyChanges, .. }) => {
+                    count.stalled += 1
+                }
                 Some(Decision::Held { .. }) => count.held += 1,
-                Some(Decision::Stalled(_)) => count.stalled += 1,
                 Some(Decision::Act(_) | Decision::Wait { .. }) | None => count.waiting += 1,
             }
         }

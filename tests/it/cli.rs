@@ -114,7 +114,7 @@ fn validate_has_outputs_for_people_scripts_and_workflows() {
     assert_eq!(code(&github), 1);
     let annotation = format!(
         "::error file={directory}/low.yaml,line=7,col=10,endColumn=17,title=InvalidManifest::unknown state \"stopped\"%0A\
-         Running or Stopped fits%0Ahelp: did you mean `Stopped`?\n"
+         expected Running or Stopped%0Ahelp: did you mean `Stopped`?\n"
     );
     assert!(stdout(&github).contains(&annotation), "{}", stdout(&github));
     assert!(!stdout(&validate(&[directory])).contains('\x1b'), "no colour but on a terminal");

@@ -51,14 +51,14 @@ fn an_override_is_written_and_removed() {
     let page = done(dir, &["override", "bot", "running", "--until", "2099-01-01T00:00:00Z", "--reason", "hot fix"]);
     let line = r#"  override: {state: Running, until: "2099-01-01T00:00:00Z", reason: "hot fix", by: ana}"#;
     assert!(
-        page.contains(&format!("\n+{line}\n")) && page.ends_with("(in a Git checkout: commit and push)\n"),
+        page.contains(&format!("\n+{line}\n")) && page.ends_with("in a Git checkout, commit and push the change\n"),
         "{page}"
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{original}{line}\n"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read_dir(dir.join("manifests")).unwrap().count(), 1, "no temporary file is left");
     let again = done(dir, &["override", "bot", "Running", "--until", "2099-01-01T00:00:00Z", "--reason", "hot fix"]);
-    assert_eq!(again, "unchanged: bot.yaml already has this value\n");
+    assert_eq!(again, "unchanged: bot.yaml needs no edit\n");
     let page = done(dir, &["override", "bot", "--clear", "--dry-run"]);
     assert!(page.contains(&format!("-{line}\n")) && page.ends_with("nothing was written (--dry-run)\n"), "{page}");
     done(dir, &["override", A, "--clear"]);

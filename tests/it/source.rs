@@ -506,7 +506,7 @@ fn load_reads_everything_once() {
      --> c.yaml:7:10
       |
     7 |   state: stopped
-      |          ^^^^^^^ Running or Stopped fits
+      |          ^^^^^^^ expected Running or Stopped
       = help: did you mean `Stopped`?
     "#);
     assert!(report.available && report.loaded);

@@ -495,7 +495,7 @@ fn apps_that_no_manifest_declares_are_named() {
     assert!(!get().contains(A) && get().contains("campos-operator import"), "{}", get());
     let plan = output(&["plan", "--api-url", &simulator.url(), "--manifests", manifests.path().to_str().unwrap()]);
     let plan = String::from_utf8(plan.stdout).unwrap();
-    assert!(plan.contains("1 app of the account is not declared ("), "{plan}");
+    assert!(plan.contains("1 app of the account is not declared by a valid manifest ("), "{plan}");
     // After a manifest declares it, it is not among them.
     manifests.set("other", B, "Running");
     wait_until("all are declared", || get().contains("every app of the account is declared"), get);
