@@ -17,6 +17,8 @@ pub const MIN_LEFT_TO_START: Duration = Duration::from_secs(10);
 pub const CUT_OFF_MARGIN: Duration = Duration::from_secs(1);
 /// Time between reads of a standby: it takes over within a second of a release.
 pub const READ: Duration = Duration::from_millis(750);
+/// `duration` of a record that its holder released, as client-go writes it: an edit by a person is no release.
+pub const RELEASED: Duration = Duration::from_secs(1);
 /// Time before a failed request is sent again.
 pub const RETRY: Duration = Duration::from_secs(2);
 
@@ -66,8 +68,13 @@ pub struct Elector {
     identity: Arc<str>,
     duration: Duration,
     stored: StoredLease,
-    /// Time for which reads have shown the same record.
+    /// Time for which reads have shown the same record, or none.
     unchanged: Duration,
+    /// Longest lease of another process that held the record and did not release it. It counts even if a person has edited
+    /// or deleted the record: that process sends calls until its next renewal.
+    rival: Option<Duration>,
+    /// Writes in a row that did not acquire the lease.
+    lost_writes: u32,
     /// Time of the last answer, if it was no error.
     answered_at: Option<Moment>,
     /// End of the lease that this process holds.
@@ -79,7 +86,18 @@ pub struct Elector {
 impl Elector {
     pub fn new(identity: Arc<str>, duration: Duration) -> Self {
         let stored = StoredLease::Nothing;
-        Self { identity, duration, stored, unchanged: Duration::ZERO, answered_at: None, until: None, term: 0 }
+        let unchanged = Duration::ZERO;
+        Self {
+            identity,
+            duration,
+            stored,
+            unchanged,
+            rival: None,
+            lost_writes: 0,
+            answered_at: None,
+            until: None,
+            term: 0,
+        }
     }
 
     pub fn identity(&self) -> &Arc<str> {
@@ -114,7 +132,8 @@ impl Elector {
             Record { holder: Some(self.identity.clone()), duration: self.duration, transitions: 0, version: "".into() };
         match &self.stored {
             StoredLease::Nothing => Request::Read,
-            StoredLease::Absent => Request::Create(mine),
+            StoredLease::Absent if self.has_rival_ended() => Request::Create(mine),
+            StoredLease::Absent => Request::Read,
             StoredLease::Stored(record) if self.may_take(record) => {
                 let same = record.holder.as_ref() == Some(&self.identity);
                 mine.transitions = record.transitions.saturating_add(u32::from(!same));
@@ -130,18 +149,48 @@ impl Elector {
         self.until.take()?;
         match &self.stored {
             StoredLease::Stored(record) if record.holder.as_ref() == Some(&self.identity) => {
-                Some(Request::Replace(Record { holder: None, ..record.clone() }))
+                Some(Request::Replace(Record { holder: None, duration: RELEASED, ..record.clone() }))
             }
             StoredLease::Nothing | StoredLease::Absent | StoredLease::Stored(_) => None,
         }
     }
 
     fn may_take(&self, record: &Record) -> bool {
+        record.holder.as_ref() == Some(&self.identity) || self.has_rival_ended()
+    }
+
+    fn has_rival_ended(&self) -> bool {
+        self.rival.is_none_or(|lease| self.unchanged >= lease)
+    }
+
+    /// Takes from a record how long another process may believe that it leads.
+    fn note_rival(&mut self, record: &Record) {
         match &record.holder {
-            None => true,
-            Some(holder) if *holder == self.identity => true,
-            Some(_) => self.unchanged >= record.duration.max(SHORTEST),
+            Some(holder) if *holder == self.identity => self.rival = None,
+            Some(holder) => {
+                let longest = self.rival.filter(|_| self.holder().is_none_or(|before| before == holder));
+                self.rival = longest.max(Some(record.duration.max(SHORTEST)));
+            }
+            None if record.duration <= RELEASED => self.rival = None,
+            None => {}
         }
+    }
+
+    /// Counts the time since the last answer if both show the same. Time without answers does not count.
+    fn count(&mut self, same: bool, now: Moment) {
+        self.unchanged = match self.answered_at {
+            Some(before) if same => self.unchanged.saturating_add(now.since(before)),
+            None if same => self.unchanged,
+            Some(_) | None => Duration::ZERO,
+        };
+        self.answered_at = Some(now);
+    }
+
+    /// Time until the next request after a write that did not acquire the lease: a server that refuses each write is not
+    /// flooded.
+    fn lost_write(&mut self) -> Duration {
+        self.lost_writes = self.lost_writes.saturating_add(1);
+        if self.lost_writes == 1 { Duration::ZERO } else { RETRY }
     }
 
     /// Takes the answer to `request`, sent at `sent` and received at `now`. Returns the time until the next request.
@@ -150,12 +199,8 @@ impl Elector {
         match answer {
             Answer::Stored(record) => {
                 let same = matches!(&self.stored, StoredLease::Stored(stored) if stored.version == record.version);
-                self.unchanged = match self.answered_at {
-                    Some(before) if same => self.unchanged.saturating_add(now.since(before)),
-                    // The record did not change, but time without answers does not count.
-                    None if same => self.unchanged,
-                    Some(_) | None => Duration::ZERO,
-                };
+                self.count(same, now);
+                self.note_rival(&record);
                 if record.holder.as_ref() != Some(&self.identity) {
                     self.until = None;
                 } else if wrote {
@@ -165,25 +210,30 @@ impl Elector {
                     self.until = Some(sent + self.duration);
                 }
                 self.stored = StoredLease::Stored(record);
-                self.answered_at = Some(now);
                 let mine = self.holder() == Some(&self.identity);
                 match (mine, wrote) {
-                    (true, true) => self.duration / 3,
+                    (true, true) => {
+                        self.lost_writes = 0;
+                        self.duration / 3
+                    }
                     // A write of this process whose answer was lost, or the lease is free.
                     (true, false) => Duration::ZERO,
-                    (false, _) => self.next_read(),
+                    (false, true) => self.lost_write().max(self.next_read()),
+                    (false, false) => self.next_read(),
                 }
             }
-            Answer::Absent => {
-                (self.stored, self.until, self.answered_at) = (StoredLease::Absent, None, Some(now));
-                Duration::ZERO
+            Answer::Absent if !matches!(request, Request::Create(_)) => {
+                self.count(self.stored == StoredLease::Absent, now);
+                (self.stored, self.until) = (StoredLease::Absent, None);
+                if wrote { self.lost_write() } else { self.next_read() }
             }
             Answer::Conflict => {
-                (self.stored, self.answered_at) = (StoredLease::Nothing, Some(now));
-                self.unchanged = Duration::ZERO;
-                Duration::ZERO
+                self.count(false, now);
+                self.stored = StoredLease::Nothing;
+                self.lost_write()
             }
-            Answer::Failed => {
+            // A record that can be neither read nor created: there is no such namespace.
+            Answer::Absent | Answer::Failed => {
                 self.answered_at = None;
                 RETRY
             }
@@ -192,11 +242,7 @@ impl Elector {
 
     /// Earlier if the record ends earlier.
     fn next_read(&self) -> Duration {
-        match &self.stored {
-            StoredLease::Stored(record) if self.may_take(record) => Duration::ZERO,
-            StoredLease::Stored(record) => READ.min(record.duration.max(SHORTEST).saturating_sub(self.unchanged)),
-            StoredLease::Nothing | StoredLease::Absent => READ,
-        }
+        READ.min(self.rival.unwrap_or_default().saturating_sub(self.unchanged))
     }
 }
 
@@ -337,6 +383,51 @@ mod tests {
         c.answered(&late, answer, at(0), at(0));
         step(&mut c, &mut server, at(0));
         assert!(holds(&b, at(1)) && !holds(&c, at(1)));
+    }
+
+    #[test]
+    fn an_edited_or_deleted_record_does_not_end_the_lease_of_its_holder() {
+        for edit in ["delete", "no holder", "short"] {
+            let (mut server, mut a, mut b) = (Server::default(), elector("a"), elector("b"));
+            step(&mut a, &mut server, at(0));
+            step(&mut a, &mut server, at(0));
+            step(&mut b, &mut server, at(1));
+            let record = server.record.as_mut().unwrap();
+            record.version = "edited".into();
+            match edit {
+                "delete" => server.record = None,
+                "no holder" => record.holder = None,
+                _ => record.duration = Duration::from_secs(2),
+            }
+            let mut now = at(2);
+            while !holds(&b, now) {
+                now = now + step(&mut b, &mut server, now).max(Duration::from_millis(1));
+                assert!(!(holds(&a, now) && holds(&b, now)), "{edit}: two holders at {now:?}");
+            }
+            let taken = b.until().unwrap();
+            assert!(taken >= at(62) && taken < at(64), "{edit}: the lease ends at {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_refuses_each_write_is_not_flooded() {
+        let namespace_missing = |_: &Request| Answer::Absent;
+        let always_conflict = |request: &Request| match request {
+            Request::Read => Answer::Stored(Record { version: "x".into(), ..Record::default() }),
+            Request::Create(_) | Request::Replace(_) => Answer::Conflict,
+        };
+        let ignored = |_: &Request| Answer::Stored(Record { version: "x".into(), ..Record::default() });
+        let servers: [&dyn Fn(&Request) -> Answer; 3] = [&namespace_missing, &always_conflict, &ignored];
+        for (number, server) in servers.into_iter().enumerate() {
+            let (mut a, mut now, mut requests) = (elector("a"), at(0), 0);
+            while now < at(60) {
+                let request = a.request();
+                now = now + a.answered(&request, server(&request), now, now);
+                requests += 1;
+                assert!(requests <= 70, "server {number}: {requests} requests by {now:?}");
+            }
+            assert_eq!(a.until(), None);
+        }
     }
 
     #[test]

@@ -62,7 +62,10 @@ impl Leases for KubernetesLeases {
         };
         match stored {
             Ok(lease) => Ok(Answer::Stored(record(lease))),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Answer::Absent),
+            // After a create, this is the namespace.
+            Err(kube::Error::Api(status)) if status.code == 404 && !matches!(request, Request::Create(_)) => {
+                Ok(Answer::Absent)
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Answer::Conflict),
             Err(error) => Err(chain(&error)),
         }
