@@ -100,10 +100,10 @@ impl Cluster {
         registry: std::sync::Arc<status::Registry>,
         board: crate::status::Board,
         lead: Option<tokio::sync::watch::Receiver<crate::operator::lead::Leadership>>,
-    ) {
+    ) -> tokio::task::JoinHandle<()> {
         let (client, namespace) = (self.client.clone(), self.namespace.clone());
         events::start(client, namespace, std::sync::Arc::clone(&registry), board.clone(), lead.clone());
-        drop(status::start(source::api(&self.client, &self.namespace, "apps", "App"), registry, board, lead));
+        status::start(source::api(&self.client, &self.namespace, "apps", "App"), registry, board, lead)
     }
 }
 

@@ -154,9 +154,9 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
     #[cfg(feature = "kubernetes")]
     let election = election.map(|(cluster, lease)| cluster.elect(&lease, settings.salt, clock));
     #[cfg(feature = "kubernetes")]
-    if let (Some(cluster), Some(registry)) = (&cluster, registry) {
-        cluster.write_status(registry, board.clone(), election.as_ref().map(|election| election.lead.clone()));
-    }
+    let writer = cluster.as_ref().zip(registry).map(|(cluster, registry)| {
+        cluster.write_status(registry, board.clone(), election.as_ref().map(|election| election.lead.clone()))
+    });
     #[cfg(not(feature = "kubernetes"))]
     let election: Option<std::convert::Infallible> = None;
     let ended = match election {
@@ -165,6 +165,8 @@ pub(super) async fn operate(start: Start) -> anyhow::Result<Exit> {
             let operator = Operator::new(Arc::new(election.fence(client)), settings, clock, board.clone());
             let operator = operator.follow_leader(election.lead.clone());
             let ended = with_scan_check(operator, scans).run(updates, shutdown).await;
+            // The next leader writes the statuses.
+            writer.inspect(tokio::task::JoinHandle::abort);
             election.release().await;
             ended
         }

@@ -15,11 +15,12 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use super::chain;
 use super::crd::{GROUP, VERSION};
+use crate::clock;
 use crate::operator::lead::Leadership;
 use crate::reconcile::app::AppName;
 use crate::reconcile::condition::Truth;
@@ -43,6 +44,8 @@ const MOST: usize = 10_000;
 /// The written fields.
 const FIELDS: [&str; 7] =
     ["observedGeneration", "desired", "desiredBecause", "observed", "conditions", "lastAction", "nextTransition"];
+/// Times that the same status is sent at most: a server that changes each status is not flooded.
+const MOST_REPEATS: u32 = 3;
 /// The written conditions.
 const CONDITIONS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
@@ -70,8 +73,16 @@ struct Stored {
     /// The spec of this generation.
     declared: Option<Arc<Declared>>,
     status: StoredStatus,
-    /// Hash of the last sent status: it is not sent twice, even if the server changed it.
-    sent: Option<u64>,
+    sent: Option<Sent>,
+}
+
+/// The last status that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    hash: u64,
+    times: u32,
+    /// Whether the object had another status afterwards: another process wrote it, perhaps an earlier leader.
+    overwritten: bool,
 }
 
 /// A version of an App that the source delivered.
@@ -108,6 +119,10 @@ impl Registry {
         let mut known = self.lock();
         for Taken { name, uid, generation, status } in taken {
             let stored = known.apps.entry(name.clone()).or_default();
+            // An object that was created anew has no status.
+            let same = stored.uid == uid;
+            stored.sent =
+                stored.sent.filter(|_| same).map(|sent| Sent { overwritten: sent.hash != status.hash, ..sent });
             stored.uid = uid;
             stored.generation = generation;
             stored.status = status;
@@ -144,12 +159,21 @@ impl Registry {
         }
         let status = content(app, stored);
         let hash = hash(&status);
-        (hash != stored.status.hash && Some(hash) != stored.sent).then_some((status, hash))
+        let is_allowed = |sent: Sent| sent.hash != hash || (sent.overwritten && sent.times < MOST_REPEATS);
+        (hash != stored.status.hash && stored.sent.is_none_or(is_allowed)).then_some((status, hash))
     }
 
-    fn sent(&self, name: &str, hash: Option<u64>) {
+    fn sent(&self, name: &str, hash: u64) {
         if let Some(stored) = self.lock().apps.get_mut(name) {
-            stored.sent = hash;
+            let times = stored.sent.filter(|sent| sent.hash == hash).map_or(0, |sent| sent.times);
+            stored.sent = Some(Sent { hash, times: times + 1, overwritten: false });
+        }
+    }
+
+    /// The status did not arrive.
+    fn not_sent(&self, name: &str) {
+        if let Some(stored) = self.lock().apps.get_mut(name) {
+            stored.sent = None;
         }
     }
 }
@@ -258,12 +282,18 @@ async fn write(
     let mut changes = board.changes();
     let mut version = 0;
     let mut pending: BTreeSet<Arc<str>> = BTreeSet::new();
-    let mut wait = BACKOFF[0];
+    // Statuses that could not be written wait apart: they delay no other.
+    let mut failed: BTreeSet<Arc<str>> = BTreeSet::new();
+    let (mut wait, mut retry_at) = (BACKOFF[0], None);
+    let mut led_since = None;
     loop {
-        while let Some(lead) = lead.as_mut().filter(|lead| !lead.borrow().may_send) {
-            if lead.changed().await.is_err() {
+        if let Some(lead) = lead.as_mut().filter(|lead| !lead.borrow().may_send) {
+            if lead.wait_for(|lead| lead.may_send).await.is_err() {
                 return;
             }
+            led_since = Some(clock::timestamp());
+            // The last leader may have written any of them.
+            pending.extend(names(&board));
         }
         let newest = *changes.borrow_and_update();
         if let Some(some) = board.since(version, MOST) {
@@ -278,43 +308,61 @@ async fn write(
             }
         } else {
             version = board.versions().board;
-            pending.extend(board.apps().iter().map(|app| Arc::from(app.name().as_str())));
+            pending.extend(names(&board));
         }
         pending.extend(registry.take_changed());
-        let failed = write_all(&api, &registry, &board, std::mem::take(&mut pending)).await;
+        let completed_at = board.daemon().observation.completed_at;
+        let observed = completed_at.is_some_and(|at| led_since.is_none_or(|since| at >= since));
+        let (early, due): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut pending).into_iter().partition(|name| is_early(&board, name, observed));
+        pending = early;
+        failed.extend(write_all(&api, &registry, &board, lead.as_ref(), due).await);
         if failed.is_empty() {
-            wait = BACKOFF[0];
-        } else {
-            sleep(wait).await;
+            (wait, retry_at) = (BACKOFF[0], None);
+        } else if retry_at.is_none() {
+            retry_at = Some(Instant::now() + wait);
             wait = (wait * 2).min(BACKOFF[1]);
-            pending = failed;
-            continue;
         }
         tokio::select! {
             newer = changes.wait_for(|now| *now > version) => if newer.is_err() { return },
             () = registry.changed.notified() => {}
+            () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                retry_at = None;
+                pending.append(&mut failed);
+            }
         }
         sleep(GATHER).await;
     }
 }
 
-/// Writes the pending statuses. Returns the apps whose status could not be written.
+fn names(board: &Board) -> Vec<Arc<str>> {
+    board.apps().iter().map(|app| Arc::from(app.name().as_str())).collect()
+}
+
+/// Returns whether the stored status says more than the board: before the first reading of this leader.
+fn is_early(board: &Board, name: &str, observed: bool) -> bool {
+    let reason = board.app(name).map(|app| app.reason());
+    reason == Some(Reason::Standby) || (!observed && reason == Some(Reason::NotObserved))
+}
+
+/// Writes the pending statuses while this process leads. Returns the apps whose status could not be written.
 async fn write_all(
     api: &Api<DynamicObject>,
     registry: &Registry,
     board: &Board,
+    lead: Option<&watch::Receiver<Leadership>>,
     names: BTreeSet<Arc<str>>,
 ) -> BTreeSet<Arc<str>> {
-    let observed = board.daemon().observation.complete_once;
     let due = names.into_iter().filter_map(|name| {
         let app = board.app(&name)?;
-        // After a start, keep the stored status until the first reading of the app.
-        let is_early = !observed && app.reason() == Reason::NotObserved;
-        let (status, hash) = registry.due(&app).filter(|_| !is_early)?;
+        let (status, hash) = registry.due(&app)?;
         Some((name, status, hash))
     });
     let requests = due.map(|(name, status, hash)| async move {
-        registry.sent(&name, Some(hash));
+        if lead.is_some_and(|lead| !lead.borrow().may_send) {
+            return None;
+        }
+        registry.sent(&name, hash);
         let object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "App", "metadata": {"name": &*name}, "status": status,
         });
@@ -327,7 +375,7 @@ async fn write_all(
             Ok(Err(error)) => chain(&error),
             Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
         };
-        registry.sent(&name, None);
+        registry.not_sent(&name);
         Some((name, failure))
     });
     let failures: Vec<(Arc<str>, String)> =
@@ -359,6 +407,29 @@ mod tests {
         assert_eq!(transition(&status, "Ready"), Some((Truth::True, "2026-01-02T03:04:05Z".parse().unwrap())));
         assert_eq!((transition(&status, "Stalled"), transition(&status, "Reconciling")), (None, None));
         assert_eq!(transition(&Value::Null, "Ready"), None);
+    }
+
+    #[test]
+    fn a_status_that_another_process_overwrote_is_written_again_a_few_times() {
+        let registry = Registry::default();
+        let version = |uid: &str, hash| {
+            let status = StoredStatus { hash, ..StoredStatus::default() };
+            registry.take(vec![Taken { name: "a".into(), uid: uid.into(), generation: 1, status }], &[], &[]);
+        };
+        let sent = || registry.lock().apps["a"].sent;
+        version("1", 7);
+        for times in 1..=2 {
+            registry.sent("a", 8);
+            assert_eq!(sent().map(|sent| (sent.times, sent.overwritten)), Some((times, false)));
+            version("1", 8);
+            assert!(!sent().unwrap().overwritten, "our own write comes back");
+            version("1", 7);
+            assert!(sent().unwrap().overwritten);
+        }
+        registry.sent("a", 9);
+        assert_eq!(sent().unwrap().times, 1, "another status");
+        version("2", 0);
+        assert!(sent().is_none(), "the object was created anew");
     }
 
     #[test]

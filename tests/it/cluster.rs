@@ -106,6 +106,22 @@ impl Cluster {
         self.shared.objects.lock().unwrap().stored.get(&(plural.to_owned(), name.to_owned())).cloned()
     }
 
+    /// Every status that an object ever had, oldest first.
+    pub(crate) fn statuses(&self, plural: &str) -> Vec<Value> {
+        let objects = self.shared.objects.lock().unwrap();
+        let events = objects.events.iter().filter(|(_, of, _)| of == plural);
+        events.map(|(_, _, event)| event["object"]["status"].clone()).collect()
+    }
+
+    /// Writes a status, as another tool does.
+    pub(crate) fn put_status(&self, plural: &str, name: &str, status: Value) {
+        self.change(|objects| {
+            let mut object = objects.stored.get(&(plural.to_owned(), name.to_owned())).unwrap().clone();
+            object["status"] = status;
+            objects.store(plural, object, "MODIFIED");
+        });
+    }
+
     /// Stores an object, as `kubectl apply` does. The generation counts changes of the spec.
     pub(crate) fn put(&self, plural: &str, object: Value) {
         let mut object = object;

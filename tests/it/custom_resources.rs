@@ -167,7 +167,7 @@ fn only_the_leader_writes_the_status() {
     let simulator = Simulator::start(Config::default(), &[A]);
     let cluster = Cluster::start();
     cluster.put("apps", app("a", A, &running()));
-    let first = run(&cluster, &simulator, &["--leader-elect"]);
+    let mut first = run(&cluster, &simulator, &["--leader-elect"]);
     let stored = || cluster.get("apps", "a").unwrap();
     let written = || stored()["status"]["observedGeneration"] == 1;
     wait_until("the leader writes", written, || first.log());
@@ -176,7 +176,34 @@ fn only_the_leader_writes_the_status() {
     cluster.put("apps", app("a", A, &stopped()));
     let settled = || stored()["status"]["observed"] == "Stopped";
     wait_until("the leader writes again", settled, || first.log());
-    assert!(!stored().to_string().contains("Standby"), "{:#}", stored());
+    // The next leader goes on where the last one ended.
+    let before = cluster.statuses("apps").len();
+    first.signal("-TERM");
+    assert!(first.ends().success(), "{}", first.log());
+    wait_until("the standby leads", || reason(&second, "a") == "Settled", || second.log());
+    cluster.put("apps", app("a", A, &running()));
+    let settled = || stored()["status"]["observed"] == "Running";
+    wait_until("the next leader writes", settled, || second.log());
+    let statuses = cluster.statuses("apps");
+    for status in &statuses[before..] {
+        let status = status.to_string();
+        assert!(!status.contains("Standby") && !status.contains("NotObserved"), "{status}");
+    }
+}
+
+#[test]
+fn a_status_that_another_process_wrote_is_written_again() {
+    let simulator = Simulator::start(Config::default(), &[A]);
+    let cluster = Cluster::start();
+    cluster.put("apps", app("a", A, &running()));
+    let daemon = run(&cluster, &simulator, &[]);
+    let observed = || cluster.get("apps", "a").unwrap()["status"]["observed"].clone();
+    wait_until("the status is written", || observed() == "Running", || daemon.log());
+    // As a leader writes it whose request arrives late, or a tool that clears it.
+    for status in [json!({"observed": "Unknown", "conditions": []}), json!({})] {
+        cluster.put_status("apps", "a", status);
+        wait_until("the status is written again", || observed() == "Running", || daemon.log());
+    }
 }
 
 #[test]
@@ -189,6 +216,17 @@ fn two_sources_are_refused() {
     let output = command.env("KUBECONFIG", "/nonexistent").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("could not set up the client of the Kubernetes API"), "{error}");
+}
+
+#[test]
+fn names_that_are_no_names_are_refused() {
+    for flag in ["--namespace", "--lease-name"] {
+        for name in ["", "../x", "A"] {
+            let output = binary().args(["run", "--leader-elect", flag, name]).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(2) && error.contains(flag), "{flag} {name:?}: {error}");
+        }
+    }
 }
 
 #[test]
