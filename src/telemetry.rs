@@ -52,6 +52,8 @@ pub fn start(args: &LogArgs) -> Result<WorkerGuard, UnreadableFilter> {
     let filter = filter.add_directive("notify=warn".parse().map_err(unreadable)?);
     // It logs a rule of a calendar that fits no date, without its place.
     let filter = filter.add_directive("rrule=off".parse().map_err(unreadable)?);
+    // It logs each answer that is an error, with its whole body; the operator logs the failure once.
+    let filter = filter.add_directive("kube_client=off".parse().map_err(unreadable)?);
     let writer = NonBlockingBuilder::default().buffered_lines_limit(LINES).thread_name("log");
     let (writer, guard) = writer.finish(std::io::stderr());
     // Only tests start a second log; the first one is counted.

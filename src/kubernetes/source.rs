@@ -34,6 +34,10 @@ const PAGE: u32 = 500;
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Time after which the server ends a watch.
 const WATCH: Duration = Duration::from_secs(60);
+/// A watch that lives so long works, even if it brings nothing.
+const WORKS_AFTER: Duration = Duration::from_secs(1);
+/// Watches in a row that do not work before the resource is listed instead.
+const MOST_FRUITLESS: u32 = 3;
 /// First and longest wait after a failure.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
@@ -49,7 +53,8 @@ enum Event {
     /// The server answers, and allows the watch.
     Watching,
     /// The server does not answer, or forbids the watch.
-    Failed(String),
+    ListFailed(String),
+    WatchFailed(String),
 }
 
 type Sender = UnboundedSender<(&'static str, Event)>;
@@ -79,7 +84,12 @@ pub type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
 pub async fn load(client: &Client, namespace: &str) -> Result<Loaded, String> {
     let (sender, mut events) = unbounded_channel();
     for (resource, kind) in RESOURCES {
-        let listed = list(&api(client, namespace, resource, kind), resource, &sender).await;
+        let api = api(client, namespace, resource, kind);
+        let listed = match list(&api, resource, &sender).await {
+            // The version of a long list may expire between two pages.
+            Err(_) => list(&api, resource, &sender).await,
+            listed => listed,
+        };
         listed.map_err(|cause| format!("could not list {resource}: {cause}"))?;
     }
     let mut state = Collected::default();
@@ -101,15 +111,14 @@ async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender)
     let mut wait = BACKOFF[0];
     while !sender.is_closed() {
         match list(&api, resource, &sender).await {
-            Ok(version) => {
-                watch(&api, resource, version, &sender, &mut wait).await;
-            }
+            Ok(version) => watch(&api, resource, version, &sender, &mut wait).await,
             Err(cause) => {
                 let failure = format!("could not list {resource}: {cause}");
-                let _ = sender.send((resource, Event::Failed(failure)));
-                pause(&mut wait).await;
+                let _ = sender.send((resource, Event::ListFailed(failure)));
             }
         }
+        // Also limits the lists if each version has expired at once.
+        pause(&mut wait).await;
     }
 }
 
@@ -151,25 +160,37 @@ async fn watch(
     wait: &mut Duration,
 ) {
     let parameters = WatchParams::default().timeout(u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX));
-    while !sender.is_closed() {
+    let mut fruitless = 0;
+    while !sender.is_closed() && fruitless < MOST_FRUITLESS {
         let failure = match timeout(DEADLINE, api.watch(&parameters, &version)).await {
             Err(_) => silent(DEADLINE),
             Ok(Err(kube::Error::Api(status))) if status.code == 410 => return,
             Ok(Err(error)) => chain(&error),
             Ok(Ok(stream)) => {
-                let _ = sender.send((resource, Event::Watching));
-                match read(pin!(stream), resource, &mut version, sender, wait).await {
+                let mut works = false;
+                let end = read(pin!(stream), resource, &mut version, sender, &mut works).await;
+                if works && !matches!(end, WatchEnd::Failed(_)) {
+                    (fruitless, *wait) = (0, BACKOFF[0]);
+                }
+                match end {
                     WatchEnd::Expired => return,
-                    WatchEnd::Closed => {
-                        // Limits the requests to a server that closes each watch at once.
+                    WatchEnd::Closed if works => {
                         sleep(BACKOFF[0]).await;
                         continue;
+                    }
+                    WatchEnd::Closed => {
+                        fruitless += 1;
+                        if fruitless < MOST_FRUITLESS {
+                            pause(wait).await;
+                            continue;
+                        }
+                        format!("{fruitless} watches in a row ended at once")
                     }
                     WatchEnd::Failed(cause) => cause,
                 }
             }
         };
-        let _ = sender.send((resource, Event::Failed(format!("could not watch {resource}: {failure}"))));
+        let _ = sender.send((resource, Event::WatchFailed(format!("could not watch {resource}: {failure}"))));
         pause(wait).await;
     }
 }
@@ -188,11 +209,17 @@ async fn read(
     resource: &'static str,
     version: &mut String,
     sender: &Sender,
-    wait: &mut Duration,
+    works: &mut bool,
 ) -> WatchEnd {
     let silence = WATCH + DEADLINE;
     loop {
-        let event = match timeout(silence, stream.next()).await {
+        let limit = if *works { silence } else { WORKS_AFTER };
+        let event = match timeout(limit, stream.next()).await {
+            Err(_) if !*works => {
+                *works = true;
+                let _ = sender.send((resource, Event::Watching));
+                continue;
+            }
             Err(_) => return WatchEnd::Failed(silent(silence)),
             Ok(None) => return WatchEnd::Closed,
             Ok(Some(Err(error))) => {
@@ -201,7 +228,6 @@ async fn read(
             }
             Ok(Some(Ok(event))) => event,
         };
-        *wait = BACKOFF[0];
         let event = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 *version = object.resource_version().unwrap_or_default();
@@ -218,6 +244,9 @@ async fn read(
             WatchEvent::Error(status) if status.code == 410 => return WatchEnd::Expired,
             WatchEvent::Error(status) => return WatchEnd::Failed(status.message.clone()),
         };
+        if !std::mem::replace(works, true) {
+            let _ = sender.send((resource, Event::Watching));
+        }
         if sender.send((resource, event)).is_err() {
             return WatchEnd::Closed;
         }
@@ -255,6 +284,8 @@ struct Collected {
     /// The resources that were listed at least once, with the newest version of each.
     versions: BTreeMap<&'static str, String>,
     failures: BTreeMap<&'static str, String>,
+    /// A list that succeeds does not end them.
+    watch_failures: BTreeMap<&'static str, String>,
     /// Number of apps that an empty list did not show, and that stay in force.
     lost: usize,
     reported: Option<SourceReport>,
@@ -262,7 +293,7 @@ struct Collected {
 
 impl Collected {
     fn take(&mut self, resource: &'static str, event: Event) {
-        if !matches!(event, Event::Failed(_)) {
+        if !matches!(event, Event::ListFailed(_) | Event::WatchFailed(_)) {
             let now = u64::try_from(clock::timestamp().as_millisecond()).unwrap_or_default();
             self.registry.answered.store(now, Ordering::Relaxed);
         }
@@ -290,8 +321,9 @@ impl Collected {
                 }
             }
             Event::Deleted(object) => self.objects.remove(resource, &object.name_any()),
-            Event::Watching => drop(self.failures.remove(resource)),
-            Event::Failed(cause) => drop(self.failures.insert(resource, cause)),
+            Event::Watching => drop(self.watch_failures.remove(resource)),
+            Event::ListFailed(cause) => drop(self.failures.insert(resource, cause)),
+            Event::WatchFailed(cause) => drop(self.watch_failures.insert(resource, cause)),
         }
     }
 
@@ -328,7 +360,8 @@ impl Collected {
                 self.lost
             )
         });
-        let causes: Vec<String> = self.failures.values().cloned().chain(lost).collect();
+        let causes: Vec<String> =
+            self.failures.values().chain(self.watch_failures.values()).cloned().chain(lost).collect();
         if !loaded && causes.is_empty() {
             return None;
         }
@@ -425,13 +458,13 @@ mod tests {
     #[test]
     fn failures_keep_all_apps_until_the_watch_works_again() {
         let (mut state, _) = loaded(&["a"]);
-        state.take("schedules", Event::Failed("could not watch schedules: forbidden".into()));
+        state.take("schedules", Event::WatchFailed("could not watch schedules: forbidden".into()));
         let update = state.update().unwrap();
         assert!(!update.source.available && update.source.loaded && update.removed.is_empty());
         state.take("schedules", Event::Watching);
         assert!(state.update().unwrap().source.available);
         let mut early = Collected::default();
-        early.take("apps", Event::Failed("x".into()));
+        early.take("apps", Event::ListFailed("x".into()));
         assert!(!early.update().unwrap().source.loaded);
     }
 }
