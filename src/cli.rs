@@ -13,6 +13,7 @@ use jiff::{SignedDuration, SpanRelativeTo, Timestamp};
 use crate::budget::Budget;
 use crate::manifest::diagnostic::nearest;
 use crate::manifest::schema::state_meant;
+use crate::reconcile::app::AppName;
 use crate::reconcile::labels::Selector;
 use crate::reconcile::max_changes::Limit;
 use crate::reconcile::reason::Reason;
@@ -470,6 +471,14 @@ pub enum SourceArg {
     Kubernetes,
 }
 
+/// A name that is a part of the URL of an object.
+fn object_name(text: &str) -> Result<String, String> {
+    for label in text.split('.') {
+        label.parse::<AppName>().map_err(|malformed| format!("the name {malformed}"))?;
+    }
+    Ok(text.to_owned())
+}
+
 /// Where the objects come from.
 #[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
@@ -477,7 +486,7 @@ pub struct SourceArgs {
     #[arg(long, env = "CAMPOS_OPERATOR_SOURCE", default_value = "directory", value_name = "SOURCE")]
     pub source: SourceArg,
     /// Namespace of the custom resources and of the Lease [default: that of the pod, or of the current context]
-    #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS")]
+    #[arg(long, env = "CAMPOS_OPERATOR_NAMESPACE", value_name = "NS", value_parser = object_name)]
     pub namespace: Option<String>,
 }
 
@@ -490,7 +499,7 @@ pub struct KubernetesArgs {
     #[arg(long, env = "CAMPOS_OPERATOR_LEADER_ELECT", conflicts_with = "once")]
     pub leader_elect: bool,
     /// Name of the Lease
-    #[arg(long, env = "CAMPOS_OPERATOR_LEASE_NAME", default_value = "campos-operator", value_name = "NAME")]
+    #[arg(long, env = "CAMPOS_OPERATOR_LEASE_NAME", default_value = "campos-operator", value_name = "NAME", value_parser = object_name)]
     pub lease_name: String,
     /// Time after which another replica takes over from a leader that does not renew the Lease; 15s or more
     #[arg(long, env = "CAMPOS_OPERATOR_LEASE_DURATION", default_value = "30s", value_name = "TIME", value_parser = duration)]

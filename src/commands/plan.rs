@@ -124,7 +124,8 @@ fn load(args: &PlanArgs) -> anyhow::Result<Loaded> {
 /// The place of the manifests, for people.
 fn place(args: &PlanArgs) -> String {
     if args.source.source == SourceArg::Kubernetes {
-        return "the namespace".to_owned();
+        let namespace = args.source.namespace.as_deref();
+        return namespace.map_or_else(|| "the present namespace".to_owned(), |name| format!("the namespace {name}"));
     }
     let directories: Vec<_> = args.manifests.manifests.iter().map(|root| root.display().to_string()).collect();
     directories.join(", ")

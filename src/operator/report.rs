@@ -333,7 +333,7 @@ impl Count {
             match object.decision {
                 Some(Decision::Settled(_)) => count.settled += 1,
                 Some(Decision::Stalled(_) | Decision::Held { reason: Reason::TooManyChanges, .. }) => {
-                    count.stalled += 1
+                    count.stalled += 1;
                 }
                 Some(Decision::Held { .. }) => count.held += 1,
                 Some(Decision::Act(_) | Decision::Wait { .. }) | None => count.waiting += 1,
