@@ -292,6 +292,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_cause_of_a_call_is_the_cause_of_the_wait_for_its_effect() {
+        let mut notes = Notes::default();
+        notes.triggered(Trigger::Edit);
+        notes.call_begins();
+        // The decision for the call is published after the call began.
+        notes.cause = notes.take_trigger(Decision::Act(Action::Stop));
+        assert_eq!(notes.cause, Trigger::Edit);
+        let wait = Decision::Wait { reason: Reason::Stopping, until: None };
+        assert_eq!(notes.take_trigger(wait), Trigger::Edit);
+        assert_eq!(notes.take_trigger(wait), Trigger::Timer, "only the first wait");
+    }
+
+    #[test]
     fn an_app_has_drifted_only_from_the_desired_state() {
         let state = |desired, observed| RecordedState {
             desired: Some(desired),

@@ -459,7 +459,7 @@ fn a_refused_text_has_the_time_of_the_refusal() {
     let address = daemon.address();
     let shown = || http(address, "GET", "/api/v1/apps/bot").1;
     manifests.set("bot", A, "stopped");
-    wait_until("the message has the time of the error", || shown().contains("is invalid since 20"), shown);
+    wait_until("the message has the time of the error", || shown().contains("has been invalid since 20"), shown);
     assert!(shown().contains("bot.yaml:7:10"), "{}", shown());
     manifests.set("bot", A, "Running");
     wait_until("it is repaired", || !shown().contains("refused"), shown);
