@@ -471,7 +471,7 @@ pub enum SourceArg {
     Kubernetes,
 }
 
-/// A name that is a part of the URL of an object.
+/// Parses the name of a Kubernetes object, which becomes a part of a URL.
 fn object_name(text: &str) -> Result<String, String> {
     for label in text.split('.') {
         label.parse::<AppName>().map_err(|malformed| format!("the name {malformed}"))?;
@@ -479,7 +479,7 @@ fn object_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Where the objects come from.
+/// Source of the manifests.
 #[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
     /// Source of the manifests
@@ -586,8 +586,7 @@ pub struct PlanArgs {
     #[arg(short, long, env = "CAMPOS_OPERATOR_OUTPUT", default_value = "text", value_name = "FORMAT")]
     pub output: PlanOutput,
     /// Exit with 2 if there are changes, but with 1 in any case if an app is stuck (only an edit or a person helps) or
-    /// held by
-    /// --max-stops or --max-starts
+    /// held by --max-stops or --max-starts
     #[arg(long, env = "CAMPOS_OPERATOR_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
 }

@@ -79,7 +79,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If one of them cannot be listed.
-    pub async fn load(&self) -> Result<source::Loaded, String> {
+    pub async fn load(&self) -> Result<crate::manifest::source::Loaded, String> {
         source::load(&self.client, &self.namespace).await
     }
 

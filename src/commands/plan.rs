@@ -34,7 +34,6 @@ use crate::reconcile::reason::Reason;
 use crate::reconcile::restart::{Causes, ServerTime};
 use crate::reconcile::state::{Action, Desired, Observed};
 use crate::settings;
-use crate::source::SourceReport;
 use crate::telemetry;
 
 pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
@@ -104,10 +103,7 @@ pub(super) fn plan(args: &PlanArgs, color: Color) -> anyhow::Result<Exit> {
     Ok(page.summary.exit(args.detailed_exitcode))
 }
 
-/// The objects, the diagnostics, and the report of the source.
-type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
-
-fn load(args: &PlanArgs) -> anyhow::Result<Loaded> {
+fn load(args: &PlanArgs) -> anyhow::Result<source::Loaded> {
     let directories = &args.manifests.manifests;
     if settings::reads_custom_resources(&args.source, directories, variable)? {
         #[cfg(feature = "kubernetes")]
@@ -121,11 +117,11 @@ fn load(args: &PlanArgs) -> anyhow::Result<Loaded> {
     Ok(source::load_with(directories.clone(), &settings::rules(&args.manifests.rules)))
 }
 
-/// The place of the manifests, for people.
+/// The place of the manifests, for a message.
 fn place(args: &PlanArgs) -> String {
     if args.source.source == SourceArg::Kubernetes {
         let namespace = args.source.namespace.as_deref();
-        return namespace.map_or_else(|| "the present namespace".to_owned(), |name| format!("the namespace {name}"));
+        return namespace.map_or_else(|| "the current namespace".to_owned(), |name| format!("the namespace {name}"));
     }
     let directories: Vec<_> = args.manifests.manifests.iter().map(|root| root.display().to_string()).collect();
     directories.join(", ")

@@ -23,9 +23,8 @@ use super::chain;
 use super::crd::{GROUP, VERSION};
 use super::status::{Registry, StoredStatus, Taken};
 use crate::clock;
-use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::objects::{Objects, RESOURCES};
-use crate::reconcile::desired::Declared;
+use crate::manifest::source::Loaded;
 use crate::source::{SourceReport, Update};
 
 /// Number of objects of one page of a list.
@@ -34,9 +33,9 @@ const PAGE: u32 = 500;
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Time after which the server ends a watch.
 const WATCH: Duration = Duration::from_secs(60);
-/// A watch that lives so long works, even if it brings nothing.
+/// A watch that stays open this long works, even without an event.
 const WORKS_AFTER: Duration = Duration::from_secs(1);
-/// Watches in a row that do not work before the resource is listed instead.
+/// Maximum number of failed watches in a row. Then the resource is listed again.
 const MOST_FRUITLESS: u32 = 3;
 /// First and longest wait after a failure.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
@@ -74,9 +73,6 @@ pub fn start(
     tokio::spawn(collect(events, allow_empty, registry, deliver));
 }
 
-/// What the objects of a namespace declare, and their mistakes.
-pub type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
-
 /// Lists the resources of a namespace once.
 ///
 /// # Errors
@@ -84,12 +80,7 @@ pub type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
 pub async fn load(client: &Client, namespace: &str) -> Result<Loaded, String> {
     let (sender, mut events) = unbounded_channel();
     for (resource, kind) in RESOURCES {
-        let api = api(client, namespace, resource, kind);
-        let listed = match list(&api, resource, &sender).await {
-            // The version of a long list may expire between two pages.
-            Err(_) => list(&api, resource, &sender).await,
-            listed => listed,
-        };
+        let listed = list(&api(client, namespace, resource, kind), resource, &sender).await;
         listed.map_err(|cause| format!("could not list {resource}: {cause}"))?;
     }
     let mut state = Collected::default();
@@ -117,7 +108,7 @@ async fn follow(api: Api<DynamicObject>, resource: &'static str, sender: Sender)
                 let _ = sender.send((resource, Event::ListFailed(failure)));
             }
         }
-        // Also limits the lists if each version has expired at once.
+        // Also before a list after an expired version: each version may expire at once.
         pause(&mut wait).await;
     }
 }
@@ -129,11 +120,19 @@ async fn pause(wait: &mut Duration) {
 
 /// Sends the objects page by page, so that memory never has a whole list. Returns the version.
 async fn list(api: &Api<DynamicObject>, resource: &'static str, sender: &Sender) -> Result<String, String> {
-    let mut names = BTreeSet::new();
+    let (mut names, mut has_restarted) = (BTreeSet::new(), false);
     let mut parameters = ListParams::default().limit(PAGE);
     loop {
-        let page = timeout(DEADLINE, api.list(&parameters)).await.map_err(|_| silent(DEADLINE))?;
-        let page = page.map_err(|error| chain(&error))?;
+        let page = match timeout(DEADLINE, api.list(&parameters)).await.map_err(|_| silent(DEADLINE))? {
+            // The version of the first pages expired. The list starts again once.
+            Err(kube::Error::Api(status)) if status.code == 410 && !has_restarted => {
+                has_restarted = true;
+                names.clear();
+                parameters = ListParams::default().limit(PAGE);
+                continue;
+            }
+            page => page.map_err(|error| chain(&error))?,
+        };
         names.extend(page.items.iter().map(|object| Arc::from(object.name_any())));
         // Fails if the receiver is closed, which the caller checks.
         let _ = sender.send((resource, Event::Page(page.items)));

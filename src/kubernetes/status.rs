@@ -44,7 +44,7 @@ const MOST: usize = 10_000;
 /// The written fields.
 const FIELDS: [&str; 7] =
     ["observedGeneration", "desired", "desiredBecause", "observed", "conditions", "lastAction", "nextTransition"];
-/// Times that the same status is sent at most: a server that changes each status is not flooded.
+/// Maximum number of sends of the same status, so that a server that changes each status is not flooded.
 const MOST_REPEATS: u32 = 3;
 /// The written conditions.
 const CONDITIONS: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
@@ -81,8 +81,15 @@ struct Stored {
 struct Sent {
     hash: u64,
     times: u32,
-    /// Whether the object had another status afterwards: another process wrote it, perhaps an earlier leader.
+    /// Whether another process, such as an earlier leader, wrote another status afterwards.
     overwritten: bool,
+}
+
+impl Sent {
+    /// Returns whether a status with this hash may be sent.
+    fn allows(self, hash: u64) -> bool {
+        self.hash != hash || (self.overwritten && self.times < MOST_REPEATS)
+    }
 }
 
 /// A version of an App that the source delivered.
@@ -119,7 +126,7 @@ impl Registry {
         let mut known = self.lock();
         for Taken { name, uid, generation, status } in taken {
             let stored = known.apps.entry(name.clone()).or_default();
-            // An object that was created anew has no status.
+            // A new object with the same name has no status yet.
             let same = stored.uid == uid;
             stored.sent =
                 stored.sent.filter(|_| same).map(|sent| Sent { overwritten: sent.hash != status.hash, ..sent });
@@ -159,8 +166,7 @@ impl Registry {
         }
         let status = content(app, stored);
         let hash = hash(&status);
-        let is_allowed = |sent: Sent| sent.hash != hash || (sent.overwritten && sent.times < MOST_REPEATS);
-        (hash != stored.status.hash && stored.sent.is_none_or(is_allowed)).then_some((status, hash))
+        (hash != stored.status.hash && stored.sent.is_none_or(|sent| sent.allows(hash))).then_some((status, hash))
     }
 
     fn sent(&self, name: &str, hash: u64) {
@@ -282,7 +288,7 @@ async fn write(
     let mut changes = board.changes();
     let mut version = 0;
     let mut pending: BTreeSet<Arc<str>> = BTreeSet::new();
-    // Statuses that could not be written wait apart: they delay no other.
+    // Statuses whose write failed. They are retried separately, so that they do not delay others.
     let mut failed: BTreeSet<Arc<str>> = BTreeSet::new();
     let (mut wait, mut retry_at) = (BACKOFF[0], None);
     let mut led_since = None;
@@ -418,18 +424,21 @@ mod tests {
         };
         let sent = || registry.lock().apps["a"].sent;
         version("1", 7);
-        for times in 1..=2 {
+        for times in 1..=MOST_REPEATS {
+            assert!(sent().is_none_or(|sent| sent.allows(8)));
             registry.sent("a", 8);
             assert_eq!(sent().map(|sent| (sent.times, sent.overwritten)), Some((times, false)));
             version("1", 8);
-            assert!(!sent().unwrap().overwritten, "our own write comes back");
+            assert!(!sent().unwrap().allows(8), "the object has it");
             version("1", 7);
             assert!(sent().unwrap().overwritten);
         }
+        assert!(!sent().unwrap().allows(8), "the server changes each status");
+        assert!(sent().unwrap().allows(9));
         registry.sent("a", 9);
         assert_eq!(sent().unwrap().times, 1, "another status");
         version("2", 0);
-        assert!(sent().is_none(), "the object was created anew");
+        assert!(sent().is_none(), "a new object with the same name");
     }
 
     #[test]

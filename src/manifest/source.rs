@@ -160,8 +160,11 @@ impl Drop for SourceHandle {
     }
 }
 
+/// Objects, diagnostics, and the report of the source.
+pub type Loaded = (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport);
+
 /// Reads all manifests once. Blocks for about two seconds at most while a process writes a file.
-pub fn load(roots: Vec<PathBuf>) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
+pub fn load(roots: Vec<PathBuf>) -> Loaded {
     load_with(roots, &Rules::default())
 }
 
@@ -205,7 +208,7 @@ impl Stream {
 }
 
 /// [`load`] by `rules`. `-`, fifos and devices are read once, to their end.
-pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> (Vec<Arc<Declared>>, Vec<Diagnostic>, SourceReport) {
+pub fn load_with(roots: Vec<PathBuf>, rules: &Rules) -> Loaded {
     let (mut trees, mut streams, mut unreadable) = (Vec::new(), Vec::new(), None);
     for root in roots {
         match Stream::read(&root) {

@@ -34,6 +34,8 @@ struct Objects {
     log: Vec<String>,
     /// Counts the times that all watches were cut.
     cuts: u64,
+    /// Whether the next page after a first one has expired.
+    page_expires: bool,
     /// Plurals whose watches are refused.
     unwatchable: Vec<String>,
 }
@@ -157,6 +159,11 @@ impl Cluster {
         });
     }
 
+    /// The version of the next list expires after its first page.
+    pub(crate) fn expire_a_page(&self) {
+        self.change(|objects| objects.page_expires = true);
+    }
+
     /// Refuses watches of a resource, and ends those that run.
     pub(crate) fn refuse_watches(&self, plural: &str, refused: bool) {
         self.change(|objects| {
@@ -233,6 +240,9 @@ async fn handle(State(shared): State<Shared>, method: Method, uri: Uri, body: By
             }
             drop(objects);
             return watch_events(shared, key.0, since);
+        }
+        ("GET", [], _) if query.contains_key("continue") && std::mem::take(&mut objects.page_expires) => {
+            problem(StatusCode::GONE, "Expired")
         }
         ("GET", [], _) => list(&objects, (*group, *version), plural, &query),
         ("GET", _, Some(object)) => answer(StatusCode::OK, &object),

@@ -83,9 +83,10 @@ fn lists_have_pages_and_an_empty_one_releases_nothing() {
         cluster.put("apps", app(&format!("app-{number}"), &format!("id-{number}"), &running()));
     }
     cluster.put("apps", app("a", A, &stopped()));
+    cluster.expire_a_page();
     let daemon = run(&cluster, &simulator, &[]);
     wait_until("the app is stopped", || !simulator.online(A), || daemon.log());
-    assert_eq!(cluster.count("GET apps"), 3);
+    assert_eq!(cluster.count("GET apps"), 5, "one page and one that expired, then three");
     let declared = |daemon: &Daemon| shown(daemon, "/api/v1/apps?limit=1")["metadata"]["remainingItemCount"].clone();
     wait_until("all are shown", || declared(&daemon) == 1_100, || daemon.log());
     cluster.lose_all("apps");
