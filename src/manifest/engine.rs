@@ -88,7 +88,7 @@ pub(super) struct Engine {
     pub(super) together: Duration,
     /// Whether scans accept every text.
     pub(super) trusting: bool,
-    /// Whether problems are not logged, because the caller prints them.
+    /// Whether diagnostics are not logged: the caller prints them.
     pub(super) silent: bool,
 
     pub(super) store: Store,

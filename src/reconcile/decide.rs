@@ -305,6 +305,11 @@ mod tests {
     }
 
     /// A restart passes the gates of a call, needs the policy `Full`, and does not count for the limit of changes.
+    /// The decision for a running app that is declared Stopped.
+    fn stop_at(past: &Attempts, at: Moment) -> Decision {
+        decide(Goal::Known(target(Desired::Stopped)), Observed::Running, RestartNeed::Nothing, past, Gates::OPEN, at)
+    }
+
     #[test]
     fn a_restart_has_its_own_row() {
         let (fresh, plain, open) = (Attempts::new(0), target(Desired::Running), Gates::OPEN);
@@ -519,17 +524,7 @@ mod tests {
         );
         let (reason, until) = past.gate(late).unwrap();
         assert_eq!(reason, Reason::StopNotEffective);
-        assert_eq!(
-            decide(
-                Goal::Known(target(Desired::Stopped)),
-                Observed::Running,
-                RestartNeed::Nothing,
-                &past,
-                Gates::OPEN,
-                until
-            ),
-            Decision::Act(Action::Stop)
-        );
+        assert_eq!(stop_at(&past, until), Decision::Act(Action::Stop));
         assert_eq!(past.next_attempt(), 2);
     }
 
@@ -655,17 +650,7 @@ mod tests {
         assert_eq!(turns, [None, None, Some(Effect::Contested(3)), Some(Effect::Contested(4))]);
         let (reason, until) = past.gate(now).unwrap();
         assert_eq!(reason, Reason::Contested);
-        assert_eq!(
-            decide(
-                Goal::Known(target(Desired::Stopped)),
-                Observed::Running,
-                RestartNeed::Nothing,
-                &past,
-                Gates::OPEN,
-                until
-            ),
-            Decision::Act(Action::Stop)
-        );
+        assert_eq!(stop_at(&past, until), Decision::Act(Action::Stop));
     }
 
     fn any_attempts() -> impl Strategy<Value = Attempts> {
