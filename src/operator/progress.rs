@@ -52,36 +52,34 @@ struct Bulk {
 /// Pending calls: not sent, or not verified yet.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Pending {
-    apps: Vec<AppName>,
-    /// Number of pending calls that the server accepted.
-    accepted: usize,
+    /// Each app, and whether the server accepted its call.
+    apps: Vec<(AppName, bool)>,
     action: Option<Action>,
 }
 
 impl Pending {
     fn of<'a>(objects: impl Iterator<Item = (&'a AppName, &'a Object)>) -> Self {
         let mut actions: Vec<Option<Action>> = Vec::new();
-        let (mut apps, mut accepted) = (Vec::new(), 0);
+        let mut apps = Vec::new();
         for (name, decision) in objects.filter_map(|(name, object)| Some((name, object.decision?))) {
-            let action = match decision {
-                Decision::Act(action) => Some(action),
+            let (action, accepted) = match decision {
+                Decision::Act(action) => (Some(action), false),
                 Decision::Wait { reason, .. } => {
                     // A pause ends by itself. Retries do not extend a bulk.
                     let sent = VERIFYING.into_iter().find(|(verifying, _)| *verifying == reason);
                     if sent.is_none() && reason != Reason::RateLimited {
                         continue;
                     }
-                    accepted += usize::from(sent.is_some());
-                    sent.map(|(_, action)| action)
+                    (sent.map(|(_, action)| action), sent.is_some())
                 }
                 Decision::Settled(_) | Decision::Held { .. } | Decision::Stalled(_) => continue,
             };
-            apps.push(name.clone());
+            apps.push((name.clone(), accepted));
             if action.is_some() && !actions.contains(&action) {
                 actions.push(action);
             }
         }
-        Self { apps, accepted, action: if let [action] = actions[..] { action } else { None } }
+        Self { apps, action: if let [action] = actions[..] { action } else { None } }
     }
 }
 
@@ -149,11 +147,11 @@ impl Progress {
             self.bulk = Some(Bulk { verified: BTreeSet::new(), pending: Pending::default(), action, count_at: now });
         }
         let bulk = self.bulk.as_mut()?;
-        let is_over = bulk.pending.apps.iter().all(|app| bulk.verified.contains(app));
+        let is_over = bulk.pending.apps.iter().all(|(app, _)| bulk.verified.contains(app));
         if now >= bulk.count_at || is_over {
             bulk.count_at = now + COUNT;
             bulk.pending = Pending::of(fleet.objects());
-            for app in &bulk.pending.apps {
+            for (app, _) in &bulk.pending.apps {
                 bulk.verified.remove(app);
             }
             if bulk.pending.apps.is_empty() {
@@ -164,9 +162,10 @@ impl Progress {
                 bulk.action = None;
             }
         }
-        let pending = bulk.pending.apps.iter().filter(|app| !bulk.verified.contains(*app)).count();
-        let verified = bulk.verified.len();
-        Some((bulk.action, verified, verified + bulk.pending.accepted.min(pending), verified + pending))
+        // Some were verified since the last count.
+        let pending = bulk.pending.apps.iter().filter(|(app, _)| !bulk.verified.contains(app));
+        let (verified, accepted) = (bulk.verified.len(), pending.clone().filter(|(_, accepted)| *accepted).count());
+        Some((bulk.action, verified, verified + accepted, verified + pending.count()))
     }
 }
 
