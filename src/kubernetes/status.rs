@@ -81,7 +81,7 @@ struct Stored {
 struct Sent {
     hash: u64,
     times: u32,
-    /// Whether another process, such as an earlier leader, wrote another status afterwards.
+    /// Whether another process (an earlier leader, for example) replaced this status.
     overwritten: bool,
 }
 

@@ -88,7 +88,7 @@ pub(super) struct Engine {
     pub(super) together: Duration,
     /// Whether scans accept every text.
     pub(super) trusting: bool,
-    /// Whether diagnostics are not logged: the caller prints them.
+    /// Whether the caller prints the diagnostics, so that the engine does not log them.
     pub(super) silent: bool,
 
     pub(super) store: Store,

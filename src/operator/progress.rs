@@ -162,10 +162,17 @@ impl Progress {
                 bulk.action = None;
             }
         }
-        // Some were verified since the last count.
-        let pending = bulk.pending.apps.iter().filter(|(app, _)| !bulk.verified.contains(app));
-        let (verified, accepted) = (bulk.verified.len(), pending.clone().filter(|(_, accepted)| *accepted).count());
-        Some((bulk.action, verified, verified + accepted, verified + pending.count()))
+        let [verified, accepted, total] = bulk.counts();
+        Some((bulk.action, verified, accepted, total))
+    }
+}
+
+impl Bulk {
+    /// Returns the number of verified, accepted and all calls. Some pending calls were verified after the last count.
+    fn counts(&self) -> [usize; 3] {
+        let pending = self.pending.apps.iter().filter(|(app, _)| !self.verified.contains(app));
+        let (verified, accepted) = (self.verified.len(), pending.clone().filter(|(_, accepted)| *accepted).count());
+        [verified, verified + accepted, verified + pending.count()]
     }
 }
 
@@ -193,6 +200,17 @@ fn line(task: &str, (done, accepted): (usize, Option<usize>), total: usize, left
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verified_call_makes_no_other_call_accepted() {
+        let name = |text: &str| text.parse::<AppName>().unwrap();
+        let apps = vec![(name("a"), true), (name("b"), true), (name("c"), false)];
+        let pending = Pending { apps, action: Some(Action::Stop) };
+        let mut bulk = Bulk { verified: BTreeSet::new(), pending, action: Some(Action::Stop), count_at: Moment::START };
+        assert_eq!(bulk.counts(), [0, 2, 3]);
+        bulk.verified.insert(name("a"));
+        assert_eq!(bulk.counts(), [1, 2, 3], "c was not sent yet");
+    }
 
     #[test]
     fn lines_name_the_task_and_the_time_left() {

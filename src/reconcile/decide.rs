@@ -304,12 +304,12 @@ mod tests {
         }
     }
 
-    /// A restart passes the gates of a call, needs the policy `Full`, and does not count for the limit of changes.
     /// The decision for a running app that is declared Stopped.
     fn stop_at(past: &Attempts, at: Moment) -> Decision {
         decide(Goal::Known(target(Desired::Stopped)), Observed::Running, RestartNeed::Nothing, past, Gates::OPEN, at)
     }
 
+    /// A restart passes the gates of a call, needs the policy `Full`, and does not count for the limit of changes.
     #[test]
     fn a_restart_has_its_own_row() {
         let (fresh, plain, open) = (Attempts::new(0), target(Desired::Running), Gates::OPEN);
