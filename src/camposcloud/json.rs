@@ -7,6 +7,8 @@
 //!
 //! `serde_json` does not fit: it rejects a whole text at the first of these faults.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 /// The kind of a value, which selects the fields that are kept.
@@ -88,7 +90,7 @@ pub(super) fn page(text: &[u8], keep: &mut impl FnMut(Result<Value, Broken>)) ->
             reader.at += 1;
             let mut first = true;
             while let Some(key) = reader.key(&mut first)? {
-                match (key.as_str(), reader.peek()) {
+                match (&*key, reader.peek()) {
                     ("applications", Some(b'[')) => {
                         reader.items(Tail::Fields, keep)?;
                         // A fault behind the items costs only the pagination: the next page is requested without it. A
@@ -131,7 +133,7 @@ struct Reader<'a> {
     odd: Option<usize>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn broken<T>(&self) -> Result<T, Broken> {
         Err(Broken { at: self.at })
     }
@@ -164,7 +166,7 @@ impl Reader<'_> {
             Some(b'{') if pick != Pick::Leaf => self.object(pick),
             Some(b'{') => self.skip().map(|()| Value::Object(Map::new())),
             Some(b'[') => self.skip().map(|()| Value::Array(Vec::new())),
-            Some(b'"') => self.string().map(Value::String),
+            Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
             _ => self.scalar(),
         }
     }
@@ -180,14 +182,14 @@ impl Reader<'_> {
             };
             let value = self.value(below)?;
             // Two values that disagree prove nothing: they become an array, which no field accepts.
-            let agreed = fields.get(&key).is_none_or(|known| *known == value);
-            fields.insert(key, if agreed { value } else { Value::Array(Vec::new()) });
+            let agreed = fields.get(&*key).is_none_or(|known| *known == value);
+            fields.insert(key.into_owned(), if agreed { value } else { Value::Array(Vec::new()) });
         }
         Ok(Value::Object(fields))
     }
 
     /// Reads the next key of an object with its colon; `None` at the end of the object.
-    fn key(&mut self, first: &mut bool) -> Result<Option<String>, Broken> {
+    fn key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, Broken> {
         if self.passed(b'}') {
             return Ok(None);
         }
@@ -237,11 +239,10 @@ impl Reader<'_> {
         }
         let length = rest.iter().take_while(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte)).count();
         let text = std::str::from_utf8(&rest[..length]).unwrap_or_default();
-        let value = match (text.parse::<u64>(), text.parse::<f64>()) {
+        let value = match text.parse::<u64>() {
             _ if text.starts_with('+') => return self.broken(),
-            (Ok(whole), _) => whole.into(),
-            (Err(_), Ok(other)) => number(other),
-            (Err(_), Err(_)) => return self.broken(),
+            Ok(whole) => whole.into(),
+            Err(_) => number(text.parse().or_else(|_| self.broken())?),
         };
         self.at += length;
         Ok(value)
@@ -288,24 +289,25 @@ impl Reader<'_> {
     fn pass_string(&mut self) -> Result<(), Broken> {
         self.take(b'"')?;
         loop {
-            match self.text.get(self.at) {
-                None => return self.broken(),
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => self.at = self.text.len().min(self.at + 2),
-                Some(_) => self.at += 1,
+            let Some(length) = memchr::memchr2(b'"', b'\\', &self.text[self.at..]) else {
+                self.at = self.text.len();
+                return self.broken();
+            };
+            self.at += length + 1;
+            if self.text[self.at - 1] == b'"' {
+                return Ok(());
             }
+            // The escaped byte.
+            self.at = self.text.len().min(self.at + 1);
         }
     }
 
-    /// Reads a string. Its faults become U+FFFD.
-    fn string(&mut self) -> Result<String, Broken> {
+    /// Reads a string. Its faults become U+FFFD. Most strings are keys of fields that are not kept: no copy for them.
+    fn string(&mut self) -> Result<Cow<'a, str>, Broken> {
         let start = self.at + 1;
         self.pass_string()?;
         let text = String::from_utf8_lossy(&self.text[start..self.at - 1]);
-        Ok(if text.contains('\\') { unescaped(&text) } else { text.into_owned() })
+        Ok(if text.contains('\\') { unescaped(&text).into() } else { text })
     }
 
     /// Reads the items of an array up to the end of the array. If one is broken, reads all others that it can find.

@@ -187,7 +187,9 @@ impl Transport {
 
     async fn read(&self, mut response: Response, cap: usize) -> Result<Whole, Lost> {
         let lost = |cause| Lost { error: self.route.error(cause), verdict: Verdict::LostAnswer };
-        let mut body = Vec::new();
+        // Pages in flight together would otherwise grow, and be copied, in turns.
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let mut body = Vec::with_capacity(announced.unwrap_or_default().min(cap));
         loop {
             let chunk = response.chunk().await.map_err(|error| {
                 let cause = Cause::of(&error);
