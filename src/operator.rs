@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::{debug, error};
 
 use crate::budget::{Admission, Budget, Call, Forbidden, Lane, LimiterEvent, RateLimiter, Waiting};
@@ -137,6 +137,14 @@ struct Sent {
     again: Option<Moment>,
 }
 
+/// A request in flight.
+#[derive(Debug)]
+struct Task {
+    job: Job,
+    sent_at: Moment,
+    handle: AbortHandle,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -177,8 +185,8 @@ pub struct Operator<P> {
     /// Why the source is unavailable, while no scan finishes.
     stalled: Option<Arc<str>>,
     jobs: JoinSet<Outcome>,
-    /// The job of each task: a task that panicked cannot report it.
-    tasks: HashMap<Id, Job>,
+    /// The requests in flight: a task that panicked cannot report its own.
+    tasks: HashMap<Id, Task>,
     calls: usize,
     reads: usize,
     /// Whether the last `observe` request was a page: pages and routine reads alternate while both wait.
@@ -625,12 +633,12 @@ impl<P: Platform> Operator<P> {
             Lane::Observe if self.resync.waiting(Lane::Observe).is_none() || self.page_last => {
                 self.page_last = false;
                 let read = self.routine_read(now).and_then(|_| self.fleet.take_routine_read(now));
-                read.or_else(|| self.take_page())
+                read.or_else(|| self.take_page(now))
             }
-            Lane::Confirm => self.take_page(),
+            Lane::Confirm => self.take_page(now),
             Lane::Observe => {
                 self.page_last = true;
-                self.take_page()
+                self.take_page(now)
             }
         };
         // `waiting` found it in the same iteration of the loop, which is the only writer.
@@ -641,8 +649,8 @@ impl<P: Platform> Operator<P> {
         self.send(job, now);
     }
 
-    fn take_page(&mut self) -> Option<Job> {
-        self.resync.take_page().map(|page| Job::Page { page })
+    fn take_page(&mut self, now: Moment) -> Option<Job> {
+        self.resync.take_page(now).map(|page| Job::Page { page })
     }
 
     fn send(&mut self, job: Job, now: Moment) {
@@ -657,18 +665,21 @@ impl<P: Platform> Operator<P> {
             Job::Read { .. } => self.reads += 1,
             Job::Page { .. } | Job::Token => {}
         }
-        let task = self.jobs.spawn(execute::carry_out(self.platform.clone(), job.clone(), self.clock, now));
-        self.tasks.insert(task.id(), job);
+        let handle = self.jobs.spawn(execute::carry_out(self.platform.clone(), job.clone(), self.clock, now));
+        self.tasks.insert(handle.id(), Task { job, sent_at: now, handle });
     }
 
     fn take_outcome(&mut self, done: Result<(Id, Outcome), JoinError>) {
         let mut outcome = match done {
             Ok((id, outcome)) => {
-                self.tasks.remove(&id);
+                // A page that is no longer awaited is not known.
+                if self.tasks.remove(&id).is_none() {
+                    return;
+                }
                 outcome
             }
             Err(error) => {
-                let Some(job) = self.tasks.remove(&error.id()) else { return };
+                let Some(Task { job, .. }) = self.tasks.remove(&error.id()) else { return };
                 // Failures are isolated per app: the call may have been made.
                 error!(
                     ?job,
@@ -678,9 +689,6 @@ impl<P: Platform> Operator<P> {
             }
         };
         let now = self.clock.now();
-        if outcome.sent_at < self.led_since && !matches!(outcome.job, Job::Act { .. }) {
-            outcome = execute::lost(outcome.job, "requested before this process became the leader", now);
-        }
         let wall = self.clock.wall();
         let call = match &outcome.job {
             Job::Act { id, .. } => Call::Act(id.clone()),
@@ -695,11 +703,15 @@ impl<P: Platform> Operator<P> {
         self.requests += u64::from(repeats);
         self.board.meters().sent(repeats, now);
         self.limiter.charge(repeats, now);
-        let server_clock = outcome.result.server_clock();
         if let Some(failure) = outcome.result.failure_mut() {
             self.limiter.judge(failure, now);
         }
         let only_this_app = self.note_answer(&call, &outcome.result, now);
+        // For the limiter, the server answered; for the apps, the answer is too old.
+        if outcome.sent_at < self.led_since && !matches!(outcome.job, Job::Act { .. }) {
+            outcome = execute::lost(outcome.job, "requested before this process became the leader", now);
+        }
+        let server_clock = outcome.result.server_clock();
         let context = fleet::AnswerContext {
             confirm_timeout: self.settings.confirm_timeout,
             interval: self.settings.interval,
@@ -722,8 +734,8 @@ impl<P: Platform> Operator<P> {
                 self.reads -= 1;
                 self.fleet.take_read_answer(&id, result, context, outcome.sent_at, now, wall);
             }
-            (Job::Page { .. }, JobResult::Listed(result)) => {
-                self.take_list_page(result, outcome.sent_at, now);
+            (Job::Page { page }, JobResult::Listed(result)) => {
+                self.take_list_page(page.number, result, outcome.sent_at, now);
             }
             (Job::Token, JobResult::Token(_)) => {
                 if !self.limiter.account_blocked() {
@@ -772,6 +784,7 @@ impl<P: Platform> Operator<P> {
 
     fn take_list_page(
         &mut self,
+        number: u32,
         result: Result<crate::platform::Answered<crate::platform::Page>, Failure>,
         sent_at: Moment,
         now: Moment,
@@ -779,10 +792,12 @@ impl<P: Platform> Operator<P> {
         let wall = self.clock.wall();
         let finished = match result {
             Ok(mut answered) => {
-                self.resync.mark_contradictions(&mut answered.value);
+                let contradicted = self.resync.mark_contradictions(&mut answered.value);
                 let mut unchanged = Vec::new();
                 for seen in &mut answered.value.apps {
-                    let (id, settled) = self.fleet.take_listed(seen, sent_at, now, wall);
+                    // A contradiction counts, in whatever order its pages were requested.
+                    let requested_at = if contradicted.contains(&seen.id) { now } else { sent_at };
+                    let (id, settled) = self.fleet.take_listed(seen, requested_at, now, wall);
                     // Share one text for each id among all lists.
                     seen.id = id;
                     let is_declared = self.fleet.app(&seen.id).is_some_and(|known| known.owner.is_some());
@@ -791,10 +806,11 @@ impl<P: Platform> Operator<P> {
                 }
                 let when = self.when(now, wall);
                 self.board.update_apps(&unchanged, |app| describe::reading_unchanged(app, when));
-                self.resync.page(answered.value, now, wall)
+                self.resync.page(number, answered.value, now, wall)
             }
-            Err(failure) => self.resync.page_failed(&failure, now, wall),
+            Err(failure) => self.resync.page_failed(number, &failure, now, wall),
         };
+        self.abandon_pages(now);
         let Some(finished) = finished else { return };
         let interval = self.limiter.list_interval(self.resync.pages(), self.settings.interval);
         self.resync.schedule(interval, self.settings.salt, now);
@@ -811,12 +827,30 @@ impl<P: Platform> Operator<P> {
         }
     }
 
+    /// Abandons the requests of pages whose list has ended.
+    fn abandon_pages(&mut self, now: Moment) {
+        let (resync, meters) = (&self.resync, self.board.meters());
+        let before = self.tasks.len();
+        self.tasks.retain(|_, task| {
+            let is_awaited = !matches!(&task.job, Job::Page { page } if !resync.is_awaited(page));
+            if !is_awaited {
+                task.handle.abort();
+                meters.requested(task.job.endpoint(), meters::code(None), now.since(task.sent_at));
+            }
+            is_awaited
+        });
+        if self.tasks.len() < before {
+            // One of them may have been a probe.
+            self.limiter.abandoned();
+        }
+    }
+
     /// Shuts down: sends nothing new and waits for calls in flight until the second signal or the deadline.
     async fn drain(mut self, mut shutdown: Shutdown) -> Ended {
         report::draining(self.jobs.len());
         // Reads change nothing: do not wait for them.
         let reads: Vec<Id> =
-            self.tasks.iter().filter(|(_, job)| !matches!(job, Job::Act { .. })).map(|(id, _)| *id).collect();
+            self.tasks.iter().filter(|(_, task)| !matches!(task.job, Job::Act { .. })).map(|(id, _)| *id).collect();
         for id in reads {
             self.tasks.remove(&id);
         }
@@ -840,7 +874,7 @@ impl<P: Platform> Operator<P> {
                 () = tokio::time::sleep_until(self.clock.instant(deadline)) => break,
             }
         }
-        report::stopped(self.tasks.values().filter(|job| matches!(job, Job::Act { .. })).count());
+        report::stopped(self.tasks.values().filter(|task| matches!(task.job, Job::Act { .. })).count());
         self.jobs.abort_all();
         Ended::Stopped
     }

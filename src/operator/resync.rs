@@ -2,6 +2,10 @@
 //!
 //! Only a list whose pages all arrived is complete; an incomplete list proves nothing about the apps that it does not
 //! show.
+//!
+//! The pages of the first list are in flight together, because a start waits for them. Each page updates its apps when
+//! it arrives. From the first complete list or the first failure on, pages are requested one after the other: nothing
+//! waits for these lists, and the server may not be able to answer several pages at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,6 +44,8 @@ pub struct Resync {
     complete_once: bool,
     completed_at: Option<Timestamp>,
     apps: usize,
+    /// Whether pages are requested one after the other.
+    one_by_one: bool,
     /// Teams that have their lists read, too.
     teams: Vec<Team>,
     /// The unreadable items and the problems of the last list that were reported.
@@ -62,8 +68,10 @@ struct ListInProgress {
     lane: Lane,
     /// The failure of the list of a team.
     failure: Option<Failure>,
-    /// The time from which the next page waits; `None` while it is in flight.
-    waiting: Option<Moment>,
+    /// Numbers of the requested pages of the current list.
+    in_flight: BTreeSet<u32>,
+    /// The last request or answer of a page.
+    waiting_since: Moment,
     arrived: u32,
 }
 
@@ -101,6 +109,7 @@ impl Default for Resync {
             complete_once: false,
             completed_at: None,
             apps: 0,
+            one_by_one: false,
             teams: Vec::new(),
             problems: (0, 0),
         }
@@ -195,56 +204,69 @@ impl Resync {
             listing: Listing::of_ids(self.limit, &self.teams),
             lane,
             failure: None,
-            waiting: Some(now),
+            in_flight: BTreeSet::new(),
+            waiting_since: now,
             arrived: 0,
         });
     }
 
     pub fn waiting(&self, lane: Lane) -> Option<Moment> {
-        self.current.as_ref().filter(|pass| pass.lane == lane).and_then(|pass| pass.waiting)
+        let pass = self.current.as_ref().filter(|pass| pass.lane == lane)?;
+        self.next_page().map(|_| pass.waiting_since)
     }
 
-    pub fn take_page(&mut self) -> Option<PageRequest> {
-        let pass = self.current.as_mut()?;
-        pass.waiting.take()?;
-        Some(pass.listing.next())
-    }
-
-    /// Marks contradictory list entries as Unknown.
-    pub fn mark_contradictions(&self, page: &mut Page) {
-        if let Some(pass) = &self.current {
-            pass.listing.mark_contradictions(page);
+    /// The page to request next.
+    fn next_page(&self) -> Option<PageRequest> {
+        let pass = self.current.as_ref()?;
+        if self.one_by_one && !pass.in_flight.is_empty() {
+            return None;
         }
+        pass.listing.window().find(|page| !pass.in_flight.contains(&page.number))
     }
 
-    pub fn page(&mut self, page: Page, now: Moment, wall: Timestamp) -> Option<Finished> {
+    pub fn take_page(&mut self, now: Moment) -> Option<PageRequest> {
+        let page = self.next_page()?;
         let pass = self.current.as_mut()?;
+        pass.waiting_since = now;
+        pass.in_flight.insert(page.number);
+        Some(page)
+    }
+
+    /// Returns whether a page in flight is still of use. The end of its list makes it useless.
+    pub fn is_awaited(&self, page: &PageRequest) -> bool {
+        let is_its_list = |pass: &&ListInProgress| pass.listing.next().team == page.team;
+        self.current.as_ref().filter(is_its_list).is_some_and(|pass| pass.in_flight.contains(&page.number))
+    }
+
+    /// Marks contradictory list entries as Unknown, and returns their apps.
+    pub fn mark_contradictions(&self, page: &mut Page) -> BTreeSet<AppId> {
+        self.current.as_ref().map(|pass| pass.listing.mark_contradictions(page)).unwrap_or_default()
+    }
+
+    pub fn page(&mut self, number: u32, page: Page, now: Moment, wall: Timestamp) -> Option<Finished> {
+        let pass = self.current.as_mut()?;
+        pass.in_flight.remove(&number);
+        pass.waiting_since = now;
         pass.arrived += 1;
-        match pass.listing.add(page) {
-            Next::Page(_) => {
-                pass.waiting = Some(now);
-                None
-            }
-            Next::Done => self.finish(None, wall),
-        }
+        let next = pass.listing.add_page(number, page);
+        self.go_on(next, wall)
     }
 
-    pub fn page_failed(&mut self, failure: &Failure, now: Moment, wall: Timestamp) -> Option<Finished> {
+    pub fn page_failed(&mut self, number: u32, failure: &Failure, now: Moment, wall: Timestamp) -> Option<Finished> {
         let pass = self.current.as_mut()?;
         if pass.listing.is_beyond_end(failure) {
-            return self.page(Page::default(), now, wall);
+            return self.page(number, Page::default(), now, wall);
         }
+        pass.in_flight.remove(&number);
+        pass.waiting_since = now;
+        self.one_by_one = true;
         match failure.verdict {
             // All requests pause; then the same page is requested again.
-            Verdict::RateLimited { .. } => {
-                pass.waiting = Some(now);
-                return None;
-            }
+            Verdict::RateLimited { .. } => return None,
             // The page size may be refused: its maximum is undocumented.
             Verdict::LookAgain if pass.listing.may_have_been_refused() => {
                 self.limit = None;
                 pass.listing.without_limit();
-                pass.waiting = Some(now);
                 return None;
             }
             // A team that this token may not read, or that does not exist, hides neither the account's apps nor other
@@ -254,11 +276,8 @@ impl Resync {
             {
                 pass.listing.fail();
                 pass.failure.get_or_insert_with(|| failure.clone());
-                if let Next::Page(_) = pass.listing.next_list() {
-                    pass.waiting = Some(now);
-                    return None;
-                }
-                return self.finish(None, wall);
+                let next = pass.listing.next_list();
+                return self.go_on(next, wall);
             }
             Verdict::LookAgain
             | Verdict::AccountBlocked
@@ -271,6 +290,21 @@ impl Resync {
         }
         pass.listing.fail();
         self.finish(Some(failure), wall)
+    }
+
+    fn go_on(&mut self, next: Next, wall: Timestamp) -> Option<Finished> {
+        match next {
+            Next::Page(page) => {
+                // The first page of the list of a team: the list before it has ended.
+                if page.number == 1
+                    && let Some(pass) = &mut self.current
+                {
+                    pass.in_flight.clear();
+                }
+                None
+            }
+            Next::Done => self.finish(None, wall),
+        }
     }
 
     /// Schedules the next resync: an interval after the start of the last, or sooner where that was incomplete.
@@ -319,6 +353,7 @@ impl Resync {
         };
         self.retry_after = failure.and_then(|failure| failure.limits.retry_after);
         let first_complete = flaw.is_none() && !self.complete_once;
+        self.one_by_one = true;
         if flaw.is_none() {
             self.pages = pages;
             self.complete_once = true;
@@ -376,10 +411,10 @@ mod tests {
         let mut finished = None;
         for answer in answers {
             assert!(finished.is_none(), "the resync ended before {answer:?}");
-            resync.take_page().expect("a page is pending");
+            let number = resync.take_page(now).expect("a page is pending").number;
             finished = match answer {
-                Ok(page) => resync.page(page, now, Timestamp::UNIX_EPOCH),
-                Err(failure) => resync.page_failed(&failure, now, Timestamp::UNIX_EPOCH),
+                Ok(page) => resync.page(number, page, now, Timestamp::UNIX_EPOCH),
+                Err(failure) => resync.page_failed(number, &failure, now, Timestamp::UNIX_EPOCH),
             };
         }
         resync.schedule(INTERVAL, 7, now);
@@ -457,14 +492,150 @@ mod tests {
 
     #[test]
     fn one_resync_runs_at_a_time_and_requests_each_page_once() {
+        let now = at(5);
         let mut resync = Resync::default();
         assert!(resync.may_start_confirming(2) && !resync.may_start_confirming(1), "a list costs one request");
-        resync.start(Lane::Confirm, at(5));
+        resync.start(Lane::Confirm, now);
         assert!(!resync.may_start_confirming(9) && !resync.due(at(999)) && resync.next_start().is_none());
         assert_eq!((resync.waiting(Lane::Confirm), resync.waiting(Lane::Observe)), (Some(at(5)), None));
         assert_eq!(resync.expected_start(INTERVAL), at(65));
-        assert!(resync.take_page().is_some() && resync.take_page().is_none());
-        assert!(resync.page(page(&["a"], 2), at(6), Timestamp::UNIX_EPOCH).is_none());
-        assert_eq!((resync.waiting(Lane::Confirm), resync.take_page().unwrap().number), (Some(at(6)), 2));
+        assert!(resync.take_page(now).is_some() && resync.take_page(now).is_none());
+        assert!(resync.page(1, page(&["a"], 2), at(6), Timestamp::UNIX_EPOCH).is_none());
+        assert_eq!((resync.waiting(Lane::Confirm), resync.take_page(now).unwrap().number), (Some(at(6)), 2));
+    }
+
+    /// The first page of a list of 30 apps on ten pages.
+    fn first_page(apps: &[&str]) -> Page {
+        let mut first = page(apps, 30);
+        first.pagination.as_mut().unwrap().total_pages = Some(10);
+        first
+    }
+
+    /// Page `number` of that list.
+    fn later_page(number: u32) -> Page {
+        let ids: Vec<String> = (0..3).map(|item| format!("{number}-{item}")).collect();
+        page(&ids.iter().map(String::as_str).collect::<Vec<_>>(), 30)
+    }
+
+    fn requested(resync: &mut Resync) -> Vec<u32> {
+        std::iter::from_fn(|| resync.take_page(at(1))).map(|page| page.number).collect()
+    }
+
+    fn arrives(resync: &mut Resync, number: u32, page: Page) -> Option<Finished> {
+        resync.page(number, page, at(1), Timestamp::UNIX_EPOCH)
+    }
+
+    fn fails(resync: &mut Resync, number: u32, verdict: Verdict) -> Option<Finished> {
+        resync.page_failed(number, &failure(verdict, None), at(1), Timestamp::UNIX_EPOCH)
+    }
+
+    /// A resync whose first page arrived, and whose next eight pages are in flight.
+    fn with_eight_in_flight(teams: Vec<Team>) -> Resync {
+        let mut resync = Resync::new(teams);
+        resync.start(Lane::Observe, at(0));
+        assert_eq!(requested(&mut resync), [1], "the first page says how many there are");
+        assert!(arrives(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
+        assert_eq!(requested(&mut resync), (2..=9).collect::<Vec<_>>());
+        resync
+    }
+
+    #[test]
+    fn the_pages_of_the_first_list_are_in_flight_together() {
+        let mut resync = with_eight_in_flight(Vec::new());
+        // The window moves with the first page that is missing.
+        assert!(arrives(&mut resync, 9, later_page(9)).is_none() && requested(&mut resync).is_empty());
+        assert!(arrives(&mut resync, 2, later_page(2)).is_none());
+        assert_eq!(requested(&mut resync), [10]);
+        for number in [10, 8, 7, 6, 5, 4] {
+            assert!(arrives(&mut resync, number, later_page(number)).is_none());
+        }
+        let finished = arrives(&mut resync, 3, later_page(3)).expect("it was the last one");
+        assert_eq!(finished.complete.map(|ids| ids.len()), Some(30));
+        assert_eq!((finished.pages, resync.pages()), (10, 10));
+        // Nothing waits for the next list.
+        resync.start(Lane::Observe, at(60));
+        assert_eq!(requested(&mut resync), [1]);
+        assert!(arrives(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
+        assert_eq!(requested(&mut resync), [2]);
+    }
+
+    #[test]
+    fn after_a_failure_pages_are_requested_one_after_the_other() {
+        let mut resync = with_eight_in_flight(Vec::new());
+        // The rate limit refused a page: only this page is requested again, after the others arrived.
+        assert!(fails(&mut resync, 3, Verdict::RateLimited { after: None }).is_none());
+        for number in [2, 4, 5, 6, 7, 8] {
+            assert!(arrives(&mut resync, number, later_page(number)).is_none() && requested(&mut resync).is_empty());
+        }
+        assert!(arrives(&mut resync, 9, later_page(9)).is_none());
+        assert_eq!(requested(&mut resync), [3]);
+        assert!(arrives(&mut resync, 3, later_page(3)).is_none());
+        assert_eq!(requested(&mut resync), [10]);
+        let finished = arrives(&mut resync, 10, later_page(10)).expect("it was the last one");
+        assert_eq!(finished.complete.map(|ids| ids.len()), Some(30));
+    }
+
+    #[test]
+    fn pages_whose_number_is_doubtful_are_requested_one_after_the_other() {
+        let mut too_many = first_page(&["a"]);
+        for first in [page(&["a", "b", "c"], 30), first_page(&["a", "b"]), too_many.clone()] {
+            let mut resync = Resync::default();
+            resync.start(Lane::Observe, at(0));
+            requested(&mut resync);
+            assert!(arrives(&mut resync, 1, first).is_none());
+            assert_eq!(requested(&mut resync), [2]);
+        }
+        // An item that cannot be read is an item.
+        too_many.unreadable = 2;
+        let mut resync = Resync::default();
+        resync.start(Lane::Observe, at(0));
+        requested(&mut resync);
+        assert!(arrives(&mut resync, 1, too_many).is_none());
+        assert_eq!(requested(&mut resync).len(), 8);
+    }
+
+    #[test]
+    fn pages_of_a_list_that_ended_are_of_no_use() {
+        let page_of = |number, team: Option<&str>| PageRequest { number, limit: Some(100), team: team.map(Into::into) };
+        let mut resync = with_eight_in_flight(vec!["team".into()]);
+        assert!(resync.is_awaited(&page_of(3, None)) && !resync.is_awaited(&page_of(10, None)));
+        // A page without new apps ends the list.
+        assert!(arrives(&mut resync, 2, page(&[], 30)).is_none());
+        assert!(!resync.is_awaited(&page_of(3, None)));
+        assert_eq!(resync.take_page(at(1)), Some(page_of(1, Some("team"))));
+        assert!(resync.is_awaited(&page_of(1, Some("team"))) && !resync.is_awaited(&page_of(1, None)));
+        let finished = arrives(&mut resync, 1, page(&["t"], 1)).expect("it has one page");
+        assert!(finished.complete.is_none() && resync.incomplete(), "pages of the first list were not counted");
+
+        let mut resync = with_eight_in_flight(Vec::new());
+        assert!(fails(&mut resync, 5, Verdict::LostAnswer).is_some() && resync.idle());
+        assert!(!resync.is_awaited(&page_of(3, None)));
+        resync.start(Lane::Observe, at(2));
+        assert!(!resync.is_awaited(&page_of(3, None)));
+        assert!(arrives(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
+        assert_eq!(requested(&mut resync), [2], "the server may not be able to answer several at once");
+    }
+
+    #[test]
+    fn a_contradiction_counts_in_whatever_order_its_pages_arrive() {
+        let online = |page: &Page| page.apps[0].reading.observed;
+        let one = || later_page(9);
+        let mut other = later_page(3);
+        other.apps[0] = Seen { reading: Reading::new(Observed::Stopped), ..one().apps[0].clone() };
+        for [first, then] in [[(9, one()), (3, other.clone())], [(3, other.clone()), (9, one())]] {
+            let mut resync = with_eight_in_flight(Vec::new());
+            let ((number, mut first), (then_number, mut then)) = (first, then);
+            let before = online(&first);
+            assert!(resync.mark_contradictions(&mut first).is_empty() && online(&first) == before);
+            assert!(arrives(&mut resync, number, first).is_none());
+            assert_eq!(resync.mark_contradictions(&mut then), BTreeSet::from(["9-0".parse().unwrap()]));
+            assert_eq!(online(&then), Observed::Unknown);
+            assert!(arrives(&mut resync, then_number, then).is_none());
+            // It stays one when the early pages are counted.
+            assert!(arrives(&mut resync, 2, later_page(2)).is_none());
+            let mut again = one();
+            resync.mark_contradictions(&mut again);
+            assert_eq!(online(&again), Observed::Unknown);
+        }
     }
 }

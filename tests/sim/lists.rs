@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use campos_operator::budget::Budget;
 use campos_operator::clock::Clock;
 use campos_operator::operator::{Operator, Settings, shutdown};
 use campos_operator::reconcile::app::AppId;
 use campos_operator::reconcile::reason::Reason;
-use campos_operator::simulator::faults::{Endpoint, Fault, Faults};
+use campos_operator::simulator::faults::{Endpoint, Fault, Faults, Pages, Reset, Rule};
 use campos_operator::simulator::port::{InProcess, lock};
 use campos_operator::simulator::world::{Config, ListShape, World};
 use campos_operator::status::Board;
@@ -87,4 +88,87 @@ async fn trial(seed: u64) {
         assert_eq!(lock(&world).online(id, clock.wall()), Some(false), "{said}: {id}");
     }
     operator.abort();
+}
+
+/// An operator with `apps` apps, all declared Stopped, whose list pages have ten apps; `faults` hold from the start.
+fn with_pages_of_ten(apps: u64, faults: Faults) -> (Arc<Mutex<World>>, Board, Clock) {
+    let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
+    let mut world = World::new(Config { largest_page: 10, faults, ..Config::default() }, clock.wall());
+    let mut files = Files::default();
+    let mut texts = Vec::new();
+    for number in 0..apps {
+        let id = format!("id-{number:03}");
+        world.add(id.parse().unwrap(), &id, clock.wall());
+        texts.push((format!("{id}.yaml"), Some(manifest(&format!("app-{id}"), &id, "Stopped", ""))));
+    }
+    let world = Arc::new(Mutex::new(world));
+    let platform = InProcess::new(world.clone(), clock, "simulated");
+    let board = Board::default();
+    let settings = Settings { budget: Budget::Unlimited, ..Settings::default() };
+    let (updates, inbox) = unbounded_channel();
+    updates.send(files.change(texts)).unwrap();
+    let operator = Operator::new(Arc::new(platform), settings, clock, board.clone());
+    tokio::spawn(async move {
+        let (_stopper, stop) = shutdown::pair();
+        operator.run(inbox, stop).await;
+        drop(updates);
+    });
+    (world, board, clock)
+}
+
+fn on_list(times: Option<u32>, fault: Fault) -> Rule {
+    Rule { times, ..Rule::new(Endpoint::List, fault) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_arrives_before_another_is_used_at_once() {
+    let slow = Fault { delay: Some(Duration::from_secs(12)), ..Fault::default() };
+    // The first page takes no time, the second one twelve seconds, and the third one no time.
+    let rules = vec![on_list(Some(1), Fault::default()), on_list(Some(1), slow)];
+    let (world, _, clock) = with_pages_of_ten(30, Faults { rules, ..Faults::default() });
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let is_online = |id: &str| lock(&world).online(&id.parse().unwrap(), clock.wall());
+    assert_eq!(["id-000", "id-010", "id-020"].map(is_online), [Some(false), Some(true), Some(false)]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(is_online("id-010"), Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_are_lost_together_are_one_failure_for_the_circuit_breaker() {
+    let lost = Fault { reset: Some(Reset::Before), delay: Some(Duration::from_secs(1)), ..Fault::default() };
+    let first =
+        |fault| vec![on_list(Some(1), Fault::default()), on_list(Some(1), fault), on_list(Some(7), lost.clone())];
+    let empty = Fault { pages: Some(Pages::Empty), delay: Some(Duration::from_millis(500)), ..Fault::default() };
+    // The list fails, or it has ended.
+    for fault in [lost.clone(), empty] {
+        let faults = Faults { rules: first(fault), ..Faults::default() };
+        let (world, board, _) = with_pages_of_ten(90, faults);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!board.daemon().governor.breaker_open);
+        }
+        assert!(lock(&world).count(Endpoint::List) >= 9, "all pages were requested");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(board.daemon().observation.apps, 90, "the next list is complete");
+    }
+}
+
+/// Otherwise, the pause would wait for the answer to its probe for ever.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_abandoned_with_its_list_is_sent_again() {
+    let late = |millis| Fault { delay: Some(Duration::from_millis(millis)), ..Fault::default() };
+    for end in [Fault { status: Some(500), ..late(4000) }, Fault { pages: Some(Pages::Empty), ..late(4000) }] {
+        // Page 10 is the probe after the pause, and is in flight when page 3 ends the list.
+        let mut rules = vec![on_list(Some(1), late(100)), on_list(Some(1), late(1000)), on_list(Some(1), end)];
+        rules.extend([on_list(Some(6), late(9000)), on_list(Some(1), late(60_000))]);
+        let headers = [("retry-after".to_owned(), "1".to_owned())].into();
+        let limited = Fault { status: Some(429), headers, ..Fault::default() };
+        rules.push(Rule { times: Some(8), ..Rule::new(Endpoint::Stop, limited) });
+        let (world, _, clock) = with_pages_of_ten(150, Faults { rules, ..Faults::default() });
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        let mut world = lock(&world);
+        let mut is_online = |number| world.online(&format!("id-{number:03}").parse().unwrap(), clock.wall());
+        let running = (0..150).filter(|number| is_online(*number) != Some(false)).count();
+        assert_eq!(running, 0, "{} lists", world.count(Endpoint::List));
+    }
 }
