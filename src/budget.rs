@@ -319,7 +319,7 @@ impl RateLimiter {
         events
     }
 
-    /// Takes a request that was abandoned, or proved nothing. If it was a probe, another one may be sent.
+    /// Ends every probe in flight without a result, after a request was aborted or refused: another probe may be sent.
     pub fn abandoned(&mut self) {
         let forbidden = self.account.forbidden.as_mut().map(|(_, gate)| gate);
         let gates = [self.breaker.gate.as_mut(), self.account.blocked.as_mut(), forbidden];

@@ -185,7 +185,7 @@ pub struct Operator<P> {
     /// Why the source is unavailable, while no scan finishes.
     stalled: Option<Arc<str>>,
     jobs: JoinSet<Outcome>,
-    /// The requests in flight: a task that panicked cannot report its own.
+    /// The requests in flight, by task: a task that panicked cannot report which request it made.
     tasks: HashMap<Id, Task>,
     calls: usize,
     reads: usize,
@@ -672,7 +672,7 @@ impl<P: Platform> Operator<P> {
     fn take_outcome(&mut self, done: Result<(Id, Outcome), JoinError>) {
         let mut outcome = match done {
             Ok((id, outcome)) => {
-                // A page that is no longer awaited is not known.
+                // `abandon_pages` removed this page, but its task ended before the abort.
                 if self.tasks.remove(&id).is_none() {
                     return;
                 }
@@ -707,7 +707,7 @@ impl<P: Platform> Operator<P> {
             self.limiter.judge(failure, now);
         }
         let only_this_app = self.note_answer(&call, &outcome.result, now);
-        // For the limiter, the server answered; for the apps, the answer is too old.
+        // The limiter takes the result as it is. The apps ignore it: it was requested before this leader term.
         if outcome.sent_at < self.led_since && !matches!(outcome.job, Job::Act { .. }) {
             outcome = execute::lost(outcome.job, "requested before this process became the leader", now);
         }
@@ -795,9 +795,9 @@ impl<P: Platform> Operator<P> {
                 let contradicted = self.resync.mark_contradictions(&mut answered.value);
                 let mut unchanged = Vec::new();
                 for seen in &mut answered.value.apps {
-                    // A contradiction counts, in whatever order its pages were requested.
-                    let requested_at = if contradicted.contains(&seen.id) { now } else { sent_at };
-                    let (id, settled) = self.fleet.take_listed(seen, requested_at, now, wall);
+                    // A contradiction replaces the older reading, even if this page was requested first.
+                    let valid_from = if contradicted.contains(&seen.id) { now } else { sent_at };
+                    let (id, settled) = self.fleet.take_listed(seen, valid_from, now, wall);
                     // Share one text for each id among all lists.
                     seen.id = id;
                     let is_declared = self.fleet.app(&seen.id).is_some_and(|known| known.owner.is_some());
@@ -827,7 +827,7 @@ impl<P: Platform> Operator<P> {
         }
     }
 
-    /// Abandons the requests of pages whose list has ended.
+    /// Aborts the requests for pages of a list that has ended.
     fn abandon_pages(&mut self, now: Moment) {
         let (resync, meters) = (&self.resync, self.board.meters());
         let before = self.tasks.len();

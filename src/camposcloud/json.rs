@@ -297,12 +297,12 @@ impl<'a> Reader<'a> {
             if self.text[self.at - 1] == b'"' {
                 return Ok(());
             }
-            // The escaped byte.
+            // Skip the escaped byte.
             self.at = self.text.len().min(self.at + 1);
         }
     }
 
-    /// Reads a string. Its faults become U+FFFD. Most strings are keys of fields that are not kept: no copy for them.
+    /// Reads a string; replaces its faults by U+FFFD. Borrows it if possible: most strings are keys that are not kept.
     fn string(&mut self) -> Result<Cow<'a, str>, Broken> {
         let start = self.at + 1;
         self.pass_string()?;

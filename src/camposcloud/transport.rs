@@ -187,7 +187,7 @@ impl Transport {
 
     async fn read(&self, mut response: Response, cap: usize) -> Result<Whole, Lost> {
         let lost = |cause| Lost { error: self.route.error(cause), verdict: Verdict::LostAnswer };
-        // Pages in flight together would otherwise grow, and be copied, in turns.
+        // Reserve the announced length, so that the buffer is not copied each time it grows.
         let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
         let mut body = Vec::with_capacity(announced.unwrap_or_default().min(cap));
         loop {

@@ -3,9 +3,9 @@
 //! Only a list whose pages all arrived is complete; an incomplete list proves nothing about the apps that it does not
 //! show.
 //!
-//! The pages of the first list are in flight together, because a start waits for them. Each page updates its apps when
-//! it arrives. From the first complete list or the first failure on, pages are requested one after the other: nothing
-//! waits for these lists, and the server may not be able to answer several pages at once.
+//! The pages of the first list are requested in parallel, because each app waits for its first reading. A page updates
+//! its apps when the page arrives. After the first list, complete or not, or after the first failed page, the operator
+//! requests one page at a time: the server may not be able to answer several pages in parallel.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -68,9 +68,9 @@ struct ListInProgress {
     lane: Lane,
     /// The failure of the list of a team.
     failure: Option<Failure>,
-    /// Numbers of the requested pages of the current list.
+    /// Numbers of the pages of the current list that are in flight.
     in_flight: BTreeSet<u32>,
-    /// The last request or answer of a page.
+    /// Time of the start of the list, or of the last request, answer or failure of a page.
     waiting_since: Moment,
     arrived: u32,
 }
@@ -221,7 +221,7 @@ impl Resync {
         if self.one_by_one && !pass.in_flight.is_empty() {
             return None;
         }
-        pass.listing.window().find(|page| !pass.in_flight.contains(&page.number))
+        pass.listing.requestable().find(|page| !pass.in_flight.contains(&page.number))
     }
 
     pub fn take_page(&mut self, now: Moment) -> Option<PageRequest> {
@@ -232,7 +232,7 @@ impl Resync {
         Some(page)
     }
 
-    /// Returns whether a page in flight is still of use. The end of its list makes it useless.
+    /// Returns whether the page is in flight for the current list. After the end of a list, its pages are not.
     pub fn is_awaited(&self, page: &PageRequest) -> bool {
         let is_its_list = |pass: &&ListInProgress| pass.listing.next().team == page.team;
         self.current.as_ref().filter(is_its_list).is_some_and(|pass| pass.in_flight.contains(&page.number))
@@ -249,7 +249,7 @@ impl Resync {
         pass.waiting_since = now;
         pass.arrived += 1;
         let next = pass.listing.add_page(number, page);
-        self.go_on(next, wall)
+        self.continue_or_finish(next, wall)
     }
 
     pub fn page_failed(&mut self, number: u32, failure: &Failure, now: Moment, wall: Timestamp) -> Option<Finished> {
@@ -277,7 +277,7 @@ impl Resync {
                 pass.listing.fail();
                 pass.failure.get_or_insert_with(|| failure.clone());
                 let next = pass.listing.next_list();
-                return self.go_on(next, wall);
+                return self.continue_or_finish(next, wall);
             }
             Verdict::LookAgain
             | Verdict::AccountBlocked
@@ -292,10 +292,11 @@ impl Resync {
         self.finish(Some(failure), wall)
     }
 
-    fn go_on(&mut self, next: Next, wall: Timestamp) -> Option<Finished> {
+    /// Continues with the next page, or ends the resync.
+    fn continue_or_finish(&mut self, next: Next, wall: Timestamp) -> Option<Finished> {
         match next {
             Next::Page(page) => {
-                // The first page of the list of a team: the list before it has ended.
+                // The list of the next team begins, so no page of the list before it is awaited.
                 if page.number == 1
                     && let Some(pass) = &mut self.current
                 {
@@ -517,125 +518,125 @@ mod tests {
         page(&ids.iter().map(String::as_str).collect::<Vec<_>>(), 30)
     }
 
-    fn requested(resync: &mut Resync) -> Vec<u32> {
+    fn request_all(resync: &mut Resync) -> Vec<u32> {
         std::iter::from_fn(|| resync.take_page(at(1))).map(|page| page.number).collect()
     }
 
-    fn arrives(resync: &mut Resync, number: u32, page: Page) -> Option<Finished> {
+    fn add_page(resync: &mut Resync, number: u32, page: Page) -> Option<Finished> {
         resync.page(number, page, at(1), Timestamp::UNIX_EPOCH)
     }
 
-    fn fails(resync: &mut Resync, number: u32, verdict: Verdict) -> Option<Finished> {
+    fn fail_page(resync: &mut Resync, number: u32, verdict: Verdict) -> Option<Finished> {
         resync.page_failed(number, &failure(verdict, None), at(1), Timestamp::UNIX_EPOCH)
     }
 
-    /// A resync whose first page arrived, and whose next eight pages are in flight.
+    /// A resync after the arrival of page 1, with the next eight pages in flight.
     fn with_eight_in_flight(teams: Vec<Team>) -> Resync {
         let mut resync = Resync::new(teams);
         resync.start(Lane::Observe, at(0));
-        assert_eq!(requested(&mut resync), [1], "the first page says how many there are");
-        assert!(arrives(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
-        assert_eq!(requested(&mut resync), (2..=9).collect::<Vec<_>>());
+        assert_eq!(request_all(&mut resync), [1], "only page 1 is requested before the number of pages is known");
+        assert!(add_page(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
+        assert_eq!(request_all(&mut resync), (2..=9).collect::<Vec<_>>());
         resync
     }
 
     #[test]
     fn the_pages_of_the_first_list_are_in_flight_together() {
         let mut resync = with_eight_in_flight(Vec::new());
-        // The window moves with the first page that is missing.
-        assert!(arrives(&mut resync, 9, later_page(9)).is_none() && requested(&mut resync).is_empty());
-        assert!(arrives(&mut resync, 2, later_page(2)).is_none());
-        assert_eq!(requested(&mut resync), [10]);
+        // Page 10 may be requested when page 2, the first missing page, has arrived.
+        assert!(add_page(&mut resync, 9, later_page(9)).is_none() && request_all(&mut resync).is_empty());
+        assert!(add_page(&mut resync, 2, later_page(2)).is_none());
+        assert_eq!(request_all(&mut resync), [10]);
         for number in [10, 8, 7, 6, 5, 4] {
-            assert!(arrives(&mut resync, number, later_page(number)).is_none());
+            assert!(add_page(&mut resync, number, later_page(number)).is_none());
         }
-        let finished = arrives(&mut resync, 3, later_page(3)).expect("it was the last one");
+        let finished = add_page(&mut resync, 3, later_page(3)).expect("it was the last one");
         assert_eq!(finished.complete.map(|ids| ids.len()), Some(30));
         assert_eq!((finished.pages, resync.pages()), (10, 10));
-        // Nothing waits for the next list.
+        // Later lists are read one page at a time.
         resync.start(Lane::Observe, at(60));
-        assert_eq!(requested(&mut resync), [1]);
-        assert!(arrives(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
-        assert_eq!(requested(&mut resync), [2]);
+        assert_eq!(request_all(&mut resync), [1]);
+        assert!(add_page(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
+        assert_eq!(request_all(&mut resync), [2]);
     }
 
     #[test]
     fn after_a_failure_pages_are_requested_one_after_the_other() {
         let mut resync = with_eight_in_flight(Vec::new());
-        // The rate limit refused a page: only this page is requested again, after the others arrived.
-        assert!(fails(&mut resync, 3, Verdict::RateLimited { after: None }).is_none());
+        // The server refused a page with 429: only this page is requested again, after the others arrived.
+        assert!(fail_page(&mut resync, 3, Verdict::RateLimited { after: None }).is_none());
         for number in [2, 4, 5, 6, 7, 8] {
-            assert!(arrives(&mut resync, number, later_page(number)).is_none() && requested(&mut resync).is_empty());
+            assert!(add_page(&mut resync, number, later_page(number)).is_none() && request_all(&mut resync).is_empty());
         }
-        assert!(arrives(&mut resync, 9, later_page(9)).is_none());
-        assert_eq!(requested(&mut resync), [3]);
-        assert!(arrives(&mut resync, 3, later_page(3)).is_none());
-        assert_eq!(requested(&mut resync), [10]);
-        let finished = arrives(&mut resync, 10, later_page(10)).expect("it was the last one");
+        assert!(add_page(&mut resync, 9, later_page(9)).is_none());
+        assert_eq!(request_all(&mut resync), [3]);
+        assert!(add_page(&mut resync, 3, later_page(3)).is_none());
+        assert_eq!(request_all(&mut resync), [10]);
+        let finished = add_page(&mut resync, 10, later_page(10)).expect("it was the last one");
         assert_eq!(finished.complete.map(|ids| ids.len()), Some(30));
     }
 
     #[test]
-    fn pages_whose_number_is_doubtful_are_requested_one_after_the_other() {
-        let mut too_many = first_page(&["a"]);
-        for first in [page(&["a", "b", "c"], 30), first_page(&["a", "b"]), too_many.clone()] {
+    fn pages_are_requested_one_by_one_if_their_count_is_in_doubt() {
+        let mut one_item = first_page(&["a"]);
+        for first in [page(&["a", "b", "c"], 30), first_page(&["a", "b"]), one_item.clone()] {
             let mut resync = Resync::default();
             resync.start(Lane::Observe, at(0));
-            requested(&mut resync);
-            assert!(arrives(&mut resync, 1, first).is_none());
-            assert_eq!(requested(&mut resync), [2]);
+            request_all(&mut resync);
+            assert!(add_page(&mut resync, 1, first).is_none());
+            assert_eq!(request_all(&mut resync), [2]);
         }
-        // An item that cannot be read is an item.
-        too_many.unreadable = 2;
+        // An unreadable item counts as an item.
+        one_item.unreadable = 2;
         let mut resync = Resync::default();
         resync.start(Lane::Observe, at(0));
-        requested(&mut resync);
-        assert!(arrives(&mut resync, 1, too_many).is_none());
-        assert_eq!(requested(&mut resync).len(), 8);
+        request_all(&mut resync);
+        assert!(add_page(&mut resync, 1, one_item).is_none());
+        assert_eq!(request_all(&mut resync).len(), 8);
     }
 
     #[test]
-    fn pages_of_a_list_that_ended_are_of_no_use() {
+    fn pages_of_a_list_that_ended_are_not_awaited() {
         let page_of = |number, team: Option<&str>| PageRequest { number, limit: Some(100), team: team.map(Into::into) };
         let mut resync = with_eight_in_flight(vec!["team".into()]);
         assert!(resync.is_awaited(&page_of(3, None)) && !resync.is_awaited(&page_of(10, None)));
         // A page without new apps ends the list.
-        assert!(arrives(&mut resync, 2, page(&[], 30)).is_none());
+        assert!(add_page(&mut resync, 2, page(&[], 30)).is_none());
         assert!(!resync.is_awaited(&page_of(3, None)));
         assert_eq!(resync.take_page(at(1)), Some(page_of(1, Some("team"))));
         assert!(resync.is_awaited(&page_of(1, Some("team"))) && !resync.is_awaited(&page_of(1, None)));
-        let finished = arrives(&mut resync, 1, page(&["t"], 1)).expect("it has one page");
-        assert!(finished.complete.is_none() && resync.incomplete(), "pages of the first list were not counted");
+        let finished = add_page(&mut resync, 1, page(&["t"], 1)).expect("the list of the team has one page");
+        assert!(finished.complete.is_none() && resync.incomplete(), "pages of the account were not counted");
 
         let mut resync = with_eight_in_flight(Vec::new());
-        assert!(fails(&mut resync, 5, Verdict::LostAnswer).is_some() && resync.idle());
+        assert!(fail_page(&mut resync, 5, Verdict::LostAnswer).is_some() && resync.idle());
         assert!(!resync.is_awaited(&page_of(3, None)));
         resync.start(Lane::Observe, at(2));
         assert!(!resync.is_awaited(&page_of(3, None)));
-        assert!(arrives(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
-        assert_eq!(requested(&mut resync), [2], "the server may not be able to answer several at once");
+        assert!(add_page(&mut resync, 1, first_page(&["a", "b", "c"])).is_none());
+        assert_eq!(request_all(&mut resync), [2], "one page at a time after a failure");
     }
 
     #[test]
-    fn a_contradiction_counts_in_whatever_order_its_pages_arrive() {
-        let online = |page: &Page| page.apps[0].reading.observed;
+    fn contradictory_pages_make_an_app_unknown_in_both_orders() {
+        let observed = |page: &Page| page.apps[0].reading.observed;
         let one = || later_page(9);
         let mut other = later_page(3);
         other.apps[0] = Seen { reading: Reading::new(Observed::Stopped), ..one().apps[0].clone() };
         for [first, then] in [[(9, one()), (3, other.clone())], [(3, other.clone()), (9, one())]] {
             let mut resync = with_eight_in_flight(Vec::new());
             let ((number, mut first), (then_number, mut then)) = (first, then);
-            let before = online(&first);
-            assert!(resync.mark_contradictions(&mut first).is_empty() && online(&first) == before);
-            assert!(arrives(&mut resync, number, first).is_none());
+            let before = observed(&first);
+            assert!(resync.mark_contradictions(&mut first).is_empty() && observed(&first) == before);
+            assert!(add_page(&mut resync, number, first).is_none());
             assert_eq!(resync.mark_contradictions(&mut then), BTreeSet::from(["9-0".parse().unwrap()]));
-            assert_eq!(online(&then), Observed::Unknown);
-            assert!(arrives(&mut resync, then_number, then).is_none());
-            // It stays one when the early pages are counted.
-            assert!(arrives(&mut resync, 2, later_page(2)).is_none());
+            assert_eq!(observed(&then), Observed::Unknown);
+            assert!(add_page(&mut resync, then_number, then).is_none());
+            // The app stays Unknown after page 3 is counted.
+            assert!(add_page(&mut resync, 2, later_page(2)).is_none());
             let mut again = one();
             resync.mark_contradictions(&mut again);
-            assert_eq!(online(&again), Observed::Unknown);
+            assert_eq!(observed(&again), Observed::Unknown);
         }
     }
 }

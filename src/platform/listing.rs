@@ -16,20 +16,19 @@ use crate::reconcile::state::Observed;
 pub const PAGE_SIZE: u32 = 100;
 /// Maximum number of pages, for a server that always announces another page.
 const MAX_PAGES: u32 = 1_000;
-/// Maximum number of pages in flight: with 50 ms for each, 10,000 apps arrive in 0.7 s instead of 5 s.
+/// Maximum number of pages in flight. If the budget allows it, 100 pages of 50 ms each take 0.7 s instead of 5 s.
 const PAGES_IN_FLIGHT: u32 = 8;
 /// Maximum number of items, which bounds the memory of a list: more than an account has.
 pub const MAX_ITEMS: usize = 100_000;
 
 /// The state of reading the lists of an account and of its teams, one after the other.
 ///
-/// Pages are counted in their order, so that a list is judged alike whether its pages are requested one after the other
-/// or together.
+/// Pages are counted in the order of their numbers, so the result does not depend on the order in which they arrive.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// The first page that did not arrive.
+    /// The first page of the current list that has not arrived yet.
     next: PageRequest,
-    /// Pages after it that arrived, by number. They are not counted yet.
+    /// Pages after `next` that arrived. They are not counted until all pages before them have arrived.
     early: BTreeMap<u32, Page>,
     teams: VecDeque<Team>,
     seen: Apps,
@@ -51,11 +50,11 @@ struct Part {
     total: Option<u64>,
     /// Whether the server announces another page.
     announced: bool,
-    /// Number of pages by all figures of the first page; 0 if they do not agree.
+    /// Number of pages that all figures of page 1 agree on, lowered by later pages; 0 if the figures do not agree.
     pages: u32,
 }
 
-/// In place of the index of a list: the app was on an early page only.
+/// Index of an app that only pages in `early` have shown so far.
 const NOT_COUNTED: u16 = u16::MAX;
 
 /// The apps of the pages so far: state (to compare with later pages), index of the list, and the rest if it is kept.
@@ -129,7 +128,8 @@ impl Listing {
         listing
     }
 
-    /// Reads the lists for a caller that uses each page at once; keeps only the ids of the apps.
+    /// Reads the lists for a caller that uses each page at once. It keeps only the ids of the apps, and early pages until
+    /// they are counted.
     pub fn of_ids(limit: Option<u32>, teams: &[Team]) -> Self {
         Self { whole: false, ..Self::new(limit, teams) }
     }
@@ -145,17 +145,16 @@ impl Listing {
         self.next.clone()
     }
 
-    /// The pages of the current list that may be in flight together: each is known to exist.
-    pub fn window(&self) -> impl Iterator<Item = PageRequest> {
+    /// The missing pages that may be in flight together: the next one, and those that page 1 announced.
+    pub fn requestable(&self) -> impl Iterator<Item = PageRequest> {
         let first = self.next.number;
         let last = self.part.pages.min(first.saturating_add(PAGES_IN_FLIGHT - 1)).max(first);
         let missing = (first..=last).filter(|number| !self.early.contains_key(number));
         missing.map(|number| PageRequest { number, ..self.next.clone() })
     }
 
-    /// Marks apps of `page` as Unknown whose readings contradict each other or a page that arrived before: they prove
-    /// nothing. Returns them. [`Listing::add`] does this if it keeps readings; other callers do it before they use a
-    /// page.
+    /// Marks readings of `page` that contradict each other, or a page that arrived before, as Unknown. Returns their
+    /// apps. [`Listing::add`] does this if it keeps readings; other callers call it before they use a page.
     pub fn mark_contradictions(&self, page: &mut Page) -> BTreeSet<AppId> {
         let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
         for Seen { id, reading, .. } in &page.apps {
@@ -174,7 +173,7 @@ impl Listing {
         contradicted
     }
 
-    /// Adds page `number` of the current list, which may arrive before the pages in front of it.
+    /// Adds page `number` of the current list, which may arrive before earlier pages.
     pub fn add_page(&mut self, number: u32, page: Page) -> Next {
         if number != self.next.number {
             for Seen { id, reading, .. } in &page.apps {
@@ -195,7 +194,7 @@ impl Listing {
         next
     }
 
-    /// Adds the first page that did not arrive.
+    /// Adds the page `next`.
     pub fn add(&mut self, mut page: Page) -> Next {
         if self.whole {
             self.mark_contradictions(&mut page);
@@ -204,7 +203,7 @@ impl Listing {
         let pages = page.pagination.and_then(|pagination| pagination.total_pages).unwrap_or(u64::MAX);
         self.part.pages = match self.next.number {
             1 => agreed_pages(&page),
-            // A later page may deny pages that the first one announced.
+            // A later page may report fewer pages than page 1.
             _ => self.part.pages.min(u32::try_from(pages).unwrap_or(MAX_PAGES)),
         };
         let (mut fresh, mut again) = (0_u64, false);
@@ -213,7 +212,7 @@ impl Listing {
                 page.cut = true;
                 continue;
             }
-            // A contradiction stays one, also if a page that arrived earlier is counted only now.
+            // A contradiction stays Unknown, even if the page that arrived first is counted last.
             let unknown = self.seen.get(&id).is_some_and(|(observed, ..)| *observed == Observed::Unknown);
             let observed = if unknown { Observed::Unknown } else { reading.observed };
             let rest = self.whole.then(|| Box::new((name, reading, memory_mb)));
@@ -324,8 +323,7 @@ impl Listing {
     }
 }
 
-/// The number of pages, if the number of items on the first one agrees with it: a page that does not exist is not
-/// requested.
+/// Returns the announced number of pages if it fits the total and the items on page 1; otherwise 0.
 fn agreed_pages(first: &Page) -> u32 {
     let Some(Pagination { total_items: Some(total), total_pages: Some(pages), .. }) = first.pagination else {
         return 0;
@@ -527,7 +525,7 @@ mod tests {
         assert_eq!(listing.finish().flaw, Some(IncompleteCause::TooMany));
     }
 
-    /// The pages of a server of `items` items, `size` a page, of which some repeat, are unreadable or disappear.
+    /// Pages of `size` items that announce `total`, then 3 empty ones. Items from 60 on are unreadable.
     fn server(items: &[u8], size: usize, total: u64) -> Vec<Page> {
         let pages = items.chunks(size).len().max(1) as u64;
         let mut all: Vec<Page> = (items.chunks(size))
@@ -546,9 +544,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// A list is judged alike whether its pages arrive one after the other, or in any other order.
         #[test]
-        fn the_order_in_which_pages_arrive_changes_no_verdict(
+        fn the_order_of_arrival_does_not_change_the_flaw(
             items in proptest::collection::vec(0_u8..64, 0..80),
             size in 1_usize..6,
             surplus in 0_u64..3,
@@ -562,15 +559,15 @@ mod tests {
             let mut requested = BTreeSet::<u32>::new();
             let mut order = order.into_iter().cycle();
             loop {
-                let window: Vec<u32> = together.window().map(|page| page.number).collect();
-                requested.extend(&window);
-                let number = window[usize::from(order.next().unwrap()) % window.len()];
+                let missing: Vec<u32> = together.requestable().map(|page| page.number).collect();
+                requested.extend(&missing);
+                let number = missing[usize::from(order.next().unwrap()) % missing.len()];
                 if together.add_page(number, at(number)) == Next::Done {
                     break;
                 }
             }
             let last = one.next().number.max(u32::try_from(pages.len() - 3).unwrap());
-            proptest::prop_assert!(requested.iter().all(|number| *number <= last), "a page that does not exist");
+            proptest::prop_assert!(requested.iter().all(|number| *number <= last), "a page does not exist");
             let (one, together) = (one.finish_ids(), together.finish_ids());
             proptest::prop_assert_eq!((one.flaw, one.unreadable), (together.flaw, together.unreadable));
             proptest::prop_assert!(together.apps.is_superset(&one.apps));

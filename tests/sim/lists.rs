@@ -1,5 +1,6 @@
 //! Lists of every shape, with short pages, teams and broken items: a list that counts as complete shows every app, and
-//! an item that is broken affects only itself.
+//! an item that is broken affects only itself. Pages of the first list that arrive in another order, are lost or are
+//! abandoned.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -90,8 +91,8 @@ async fn trial(seed: u64) {
     operator.abort();
 }
 
-/// An operator with `apps` apps, all declared Stopped, whose list pages have ten apps; `faults` hold from the start.
-fn with_pages_of_ten(apps: u64, faults: Faults) -> (Arc<Mutex<World>>, Board, Clock) {
+/// Starts an operator with `apps` apps, all declared Stopped, ten on each page; `faults` apply from the start.
+fn start_with_pages_of_ten(apps: u64, faults: Faults) -> (Arc<Mutex<World>>, Board, Clock) {
     let clock = Clock::simulated("2026-11-24T12:00:00Z".parse().unwrap());
     let mut world = World::new(Config { largest_page: 10, faults, ..Config::default() }, clock.wall());
     let mut files = Files::default();
@@ -121,11 +122,11 @@ fn on_list(times: Option<u32>, fault: Fault) -> Rule {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_arrives_before_another_is_used_at_once() {
+async fn a_page_that_arrives_before_an_earlier_page_is_used_at_once() {
     let slow = Fault { delay: Some(Duration::from_secs(12)), ..Fault::default() };
     // The first page takes no time, the second one twelve seconds, and the third one no time.
     let rules = vec![on_list(Some(1), Fault::default()), on_list(Some(1), slow)];
-    let (world, _, clock) = with_pages_of_ten(30, Faults { rules, ..Faults::default() });
+    let (world, _, clock) = start_with_pages_of_ten(30, Faults { rules, ..Faults::default() });
     tokio::time::sleep(Duration::from_secs(6)).await;
     let is_online = |id: &str| lock(&world).online(&id.parse().unwrap(), clock.wall());
     assert_eq!(["id-000", "id-010", "id-020"].map(is_online), [Some(false), Some(true), Some(false)]);
@@ -134,15 +135,15 @@ async fn a_page_that_arrives_before_another_is_used_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_that_are_lost_together_are_one_failure_for_the_circuit_breaker() {
+async fn pages_in_flight_when_a_list_ends_do_not_open_the_circuit_breaker() {
     let lost = Fault { reset: Some(Reset::Before), delay: Some(Duration::from_secs(1)), ..Fault::default() };
     let first =
         |fault| vec![on_list(Some(1), Fault::default()), on_list(Some(1), fault), on_list(Some(7), lost.clone())];
     let empty = Fault { pages: Some(Pages::Empty), delay: Some(Duration::from_millis(500)), ..Fault::default() };
-    // The list fails, or it has ended.
+    // Page 2 is lost like the others, or is empty and ends the list before they are lost.
     for fault in [lost.clone(), empty] {
         let faults = Faults { rules: first(fault), ..Faults::default() };
-        let (world, board, _) = with_pages_of_ten(90, faults);
+        let (world, board, _) = start_with_pages_of_ten(90, faults);
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert!(!board.daemon().governor.breaker_open);
@@ -153,9 +154,9 @@ async fn pages_that_are_lost_together_are_one_failure_for_the_circuit_breaker() 
     }
 }
 
-/// Otherwise, the pause would wait for the answer to its probe for ever.
+/// Without another probe, the operator would send no request any more.
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_abandoned_with_its_list_is_sent_again() {
+async fn another_probe_is_sent_if_a_list_ends_with_its_probe_in_flight() {
     let late = |millis| Fault { delay: Some(Duration::from_millis(millis)), ..Fault::default() };
     for end in [Fault { status: Some(500), ..late(4000) }, Fault { pages: Some(Pages::Empty), ..late(4000) }] {
         // Page 10 is the probe after the pause, and is in flight when page 3 ends the list.
@@ -164,11 +165,11 @@ async fn a_probe_that_is_abandoned_with_its_list_is_sent_again() {
         let headers = [("retry-after".to_owned(), "1".to_owned())].into();
         let limited = Fault { status: Some(429), headers, ..Fault::default() };
         rules.push(Rule { times: Some(8), ..Rule::new(Endpoint::Stop, limited) });
-        let (world, _, clock) = with_pages_of_ten(150, Faults { rules, ..Faults::default() });
+        let (world, _, clock) = start_with_pages_of_ten(150, Faults { rules, ..Faults::default() });
         tokio::time::sleep(Duration::from_mins(5)).await;
         let mut world = lock(&world);
         let mut is_online = |number| world.online(&format!("id-{number:03}").parse().unwrap(), clock.wall());
         let running = (0..150).filter(|number| is_online(*number) != Some(false)).count();
-        assert_eq!(running, 0, "{} lists", world.count(Endpoint::List));
+        assert_eq!(running, 0, "{} page requests", world.count(Endpoint::List));
     }
 }
