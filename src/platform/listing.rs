@@ -3,6 +3,7 @@
 //! An incomplete list updates the apps that it showed and proves nothing about the others. Pages that shift, repeat,
 //! loop or have a wrong number can only make a list incomplete.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{MAX_PROBLEMS, Page, PageRequest, Pagination, Seen, Team};
@@ -156,19 +157,17 @@ impl Listing {
     /// Marks readings of `page` that contradict each other, or a page that arrived before, as Unknown. Returns their
     /// apps. [`Listing::add`] does this if it keeps readings; other callers call it before they use a page.
     pub fn mark_contradictions(&self, page: &mut Page) -> BTreeSet<AppId> {
-        let mut said: HashMap<AppId, Observed> = HashMap::with_capacity(page.apps.len());
-        for Seen { id, reading, .. } in &page.apps {
-            let before = said.get(id).copied().or_else(|| self.seen.get(id).map(|(observed, ..)| *observed));
-            let agreed = before.is_none_or(|before| before == reading.observed);
-            said.insert(id.clone(), if agreed { reading.observed } else { Observed::Unknown });
-        }
+        let mut said: HashMap<&AppId, Observed> = HashMap::with_capacity(page.apps.len());
         let mut contradicted = BTreeSet::new();
-        for Seen { id, reading, .. } in &mut page.apps {
-            let observed = said.get(id).copied().unwrap_or(Observed::Unknown);
-            if observed != reading.observed {
+        for Seen { id, reading, .. } in &page.apps {
+            let before =
+                said.insert(id, reading.observed).or_else(|| self.seen.get(id).map(|(observed, ..)| *observed));
+            if before.is_some_and(|before| before != reading.observed) {
                 contradicted.insert(id.clone());
             }
-            reading.observed = observed;
+        }
+        for seen in page.apps.iter_mut().filter(|seen| contradicted.contains(&seen.id)) {
+            seen.reading.observed = Observed::Unknown;
         }
         contradicted
     }
@@ -177,11 +176,11 @@ impl Listing {
     pub fn add_page(&mut self, number: u32, page: Page) -> Next {
         if number != self.next.number {
             for Seen { id, reading, .. } in &page.apps {
-                let is_new = !self.seen.contains_key(id);
-                if is_new && self.seen.len() < MAX_ITEMS {
-                    self.seen.insert(id.clone(), (reading.observed, NOT_COUNTED, None));
-                } else if let Some((observed, ..)) = self.seen.get_mut(id) {
-                    *observed = reading.observed;
+                let is_full = self.seen.len() >= MAX_ITEMS;
+                match self.seen.entry(id.clone()) {
+                    Entry::Vacant(_) if is_full => {}
+                    Entry::Vacant(new) => drop(new.insert((reading.observed, NOT_COUNTED, None))),
+                    Entry::Occupied(mut known) => known.get_mut().0 = reading.observed,
                 }
             }
             self.early.insert(number, page);
@@ -208,17 +207,26 @@ impl Listing {
         };
         let (mut fresh, mut again) = (0_u64, false);
         for Seen { id, name, reading, memory_mb } in page.apps {
-            if self.seen.len() >= MAX_ITEMS && !self.seen.contains_key(&id) {
-                page.cut = true;
-                continue;
-            }
-            // A contradiction stays Unknown, even if the page that arrived first is counted last.
-            let unknown = self.seen.get(&id).is_some_and(|(observed, ..)| *observed == Observed::Unknown);
-            let observed = if unknown { Observed::Unknown } else { reading.observed };
+            let is_full = self.seen.len() >= MAX_ITEMS;
+            let (observed, number) = (reading.observed, self.part.number);
             let rest = self.whole.then(|| Box::new((name, reading, memory_mb)));
-            match self.seen.insert(id, (observed, self.part.number, rest)) {
-                Some((_, list, _)) if list == self.part.number => again = true,
-                Some(_) | None => fresh += 1,
+            match self.seen.entry(id) {
+                Entry::Vacant(_) if is_full => page.cut = true,
+                Entry::Vacant(new) => {
+                    new.insert((observed, number, rest));
+                    fresh += 1;
+                }
+                Entry::Occupied(mut known) => {
+                    let (before, list, _) = known.get();
+                    if *list == number {
+                        again = true;
+                    } else {
+                        fresh += 1;
+                    }
+                    // A contradiction stays Unknown, even if the page that arrived first is counted last.
+                    let is_unknown = *before == Observed::Unknown;
+                    known.insert((if is_unknown { Observed::Unknown } else { observed }, number, rest));
+                }
             }
         }
         self.part.found += fresh;
