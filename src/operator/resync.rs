@@ -3,8 +3,8 @@
 //! Only a list whose pages all arrived is complete; an incomplete list proves nothing about the apps that it does not
 //! show.
 //!
-//! The pages of the first list are requested in parallel, because each app waits for its first reading. A page updates
-//! its apps when the page arrives. After the first list, complete or not, or after the first failed page, the operator
+//! The operator requests the pages of the first list in parallel, because each app waits for its first reading. A page
+//! updates its apps when the page arrives. After the first list, complete or not, or after the first failed page, the operator
 //! requests one page at a time: the server may not be able to answer several pages in parallel.
 
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ pub struct Resync {
     complete_once: bool,
     completed_at: Option<Timestamp>,
     apps: usize,
-    /// Whether pages are requested one after the other.
+    /// Whether the operator requests one page at a time.
     one_by_one: bool,
     /// Teams that have their lists read, too.
     teams: Vec<Team>,

@@ -153,23 +153,3 @@ async fn pages_in_flight_when_a_list_ends_do_not_open_the_circuit_breaker() {
         assert_eq!(board.daemon().observation.apps, 90, "the next list is complete");
     }
 }
-
-/// Without another probe, the operator would send no request any more.
-#[tokio::test(start_paused = true)]
-async fn another_probe_is_sent_if_a_list_ends_with_its_probe_in_flight() {
-    let late = |millis| Fault { delay: Some(Duration::from_millis(millis)), ..Fault::default() };
-    for end in [Fault { status: Some(500), ..late(4000) }, Fault { pages: Some(Pages::Empty), ..late(4000) }] {
-        // Page 10 is the probe after the pause, and is in flight when page 3 ends the list.
-        let mut rules = vec![on_list(Some(1), late(100)), on_list(Some(1), late(1000)), on_list(Some(1), end)];
-        rules.extend([on_list(Some(6), late(9000)), on_list(Some(1), late(60_000))]);
-        let headers = [("retry-after".to_owned(), "1".to_owned())].into();
-        let limited = Fault { status: Some(429), headers, ..Fault::default() };
-        rules.push(Rule { times: Some(8), ..Rule::new(Endpoint::Stop, limited) });
-        let (world, _, clock) = start_with_pages_of_ten(150, Faults { rules, ..Faults::default() });
-        tokio::time::sleep(Duration::from_mins(5)).await;
-        let mut world = lock(&world);
-        let mut is_online = |number| world.online(&format!("id-{number:03}").parse().unwrap(), clock.wall());
-        let running = (0..150).filter(|number| is_online(*number) != Some(false)).count();
-        assert_eq!(running, 0, "{} page requests", world.count(Endpoint::List));
-    }
-}
